@@ -1,0 +1,1 @@
+//! The Kubernetes API of Weir: types, CEL rules, offline validation.

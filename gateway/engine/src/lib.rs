@@ -1,0 +1,1 @@
+//! Talking to engines: client, server-sent events, replicas, breaker.

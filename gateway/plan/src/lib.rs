@@ -1,0 +1,158 @@
+//! `GatewayPlan`: everything a gateway knows about the world, as plain data.
+//!
+//! The operator (or `weir up`, in process) makes a plan from the custom resources and the observed endpoints with one
+//! pure function, `operator/reconcile/src/plan.rs`; the gateway serves it and never asks an API server. This crate owns
+//! the shape of that message and nothing else: no I/O, no async, no decisions. Reading on: `pool.rs`, `policy.rs`.
+
+mod policy;
+mod pool;
+
+pub use policy::{
+    ApiKey, Auth, Exploration, Guardrail, GuardrailAction, Limits, LogSink, Logs, Objective,
+    PrivacyLimits, QueryText, Scope,
+};
+pub use pool::{
+    Cost, Endpoint, EngineKind, Performance, Pool, Privacy, SamplingDefaults, Secret, Tier,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the plan's format that this build writes.
+///
+/// A gateway serves plans one minor version older or newer and refuses others by name.
+pub const FORMAT: PlanFormat = PlanFormat { major: 1, minor: 0 };
+
+/// Version of the plan's format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanFormat {
+    /// Changes when older gateways cannot serve the plan.
+    pub major: u32,
+    /// Changes when fields are added.
+    pub minor: u32,
+}
+
+/// Where a plan stands in the order of plans: later `(epoch, counter)` wins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Revision {
+    /// Grows with every change of the publisher.
+    pub epoch: u64,
+    /// Grows with every plan of one publisher.
+    pub counter: u64,
+}
+
+/// Everything one gateway serves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayPlan {
+    /// Format of this message.
+    pub format: PlanFormat,
+    /// Order among plans.
+    pub revision: Revision,
+    /// Name of the `InferenceGateway`.
+    pub gateway: String,
+    /// Pools in ascending order of capability: the index of a pool is its rank.
+    pub pools: Vec<Pool>,
+    /// The memory to recall from, if the gateway names one.
+    pub memory: Option<MemoryPlan>,
+    /// The router version to decide with; `None` means the default artifact that Weir ships.
+    pub router: Option<RouterPlan>,
+    /// How time and money are weighed against quality.
+    pub objective: Objective,
+    /// How much the router explores.
+    pub exploration: Exploration,
+    /// Rules that override the router, first match wins.
+    pub guardrails: Vec<Guardrail>,
+    /// How far a request may go.
+    pub privacy: PrivacyLimits,
+    /// Who may ask.
+    pub auth: Auth,
+    /// Bounds on size, time and concurrency.
+    pub limits: Limits,
+    /// What is written down about decisions.
+    pub logs: Logs,
+}
+
+/// The memory a gateway recalls from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemoryPlan {
+    /// Name of the `MemoryStore`.
+    pub name: String,
+    /// Name of the embedding model, part of the store's identity.
+    pub embedding_model: String,
+    /// Length of a vector.
+    pub dimensions: usize,
+    /// Where vectors come from.
+    pub embedder: EmbedderPlan,
+    /// Nodes that the search hands to attention.
+    pub seeds: usize,
+    /// Hops walked from the seeds.
+    pub hops: usize,
+    /// Largest subgraph attention sees.
+    pub nodes_max: usize,
+}
+
+/// Where vectors come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EmbedderPlan {
+    /// In process, from a source that the gateway's host resolved to files.
+    InProcess {
+        /// A directory with `model.safetensors`, `tokenizer.json` and `config.json`.
+        source: String,
+    },
+    /// A pool's `/v1/embeddings`.
+    Pool {
+        /// Name of the pool.
+        pool: String,
+    },
+}
+
+/// A router version by name and content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouterPlan {
+    /// Name of the `RouterVersion`.
+    pub version: String,
+    /// SHA-256 of the artifact, lower-case hexadecimal. The bytes travel beside the plan.
+    pub sha256: String,
+}
+
+impl GatewayPlan {
+    /// The pool that serves `model`, with its rank.
+    pub fn pool_for_model(&self, model: &str) -> Option<(usize, &Pool)> {
+        self.pools.iter().enumerate().find(|(_, pool)| pool.model == model)
+    }
+
+    /// The pool called `name`, with its rank.
+    pub fn pool_named(&self, name: &str) -> Option<(usize, &Pool)> {
+        self.pools.iter().enumerate().find(|(_, pool)| pool.name == name)
+    }
+}
+
+impl PlanFormat {
+    /// Whether a gateway built with [`FORMAT`] can serve a plan written in this format.
+    pub fn is_served(self) -> bool {
+        self.major == FORMAT.major && self.minor.abs_diff(FORMAT.minor) <= 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_one_minor_apart_are_served_and_others_refused() {
+        assert!(FORMAT.is_served());
+        assert!(PlanFormat { major: FORMAT.major, minor: FORMAT.minor + 1 }.is_served());
+        assert!(!PlanFormat { major: FORMAT.major, minor: FORMAT.minor + 2 }.is_served());
+        assert!(!PlanFormat { major: FORMAT.major + 1, minor: FORMAT.minor }.is_served());
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let secret = Secret::new("sk-very-secret");
+        assert_eq!(format!("{secret:?}"), "Secret(***)");
+        assert_eq!(secret.expose(), "sk-very-secret");
+    }
+}

@@ -1,0 +1,167 @@
+//! What a gateway may do with a request: objective, guardrails, privacy, authentication, limits, logs.
+
+use crate::Privacy;
+use serde::{Deserialize, Serialize};
+
+/// Weighs latency and price against quality (1 to 5) when the router decides.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Objective {
+    /// Quality given up for one second of latency (lambda).
+    pub per_second: f64,
+    /// Quality given up for one unit of cost (mu).
+    pub per_cost_unit: f64,
+}
+
+/// How much the router explores.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exploration {
+    /// Smallest probability of every permitted arm, as a share spread over all of them.
+    pub floor: f64,
+    /// Arms whose utility is this close to the best share its probability.
+    pub near_tie_margin: f64,
+}
+
+/// A rule that overrides the router when it matches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Guardrail {
+    /// Shown in the log row and in `explain`.
+    pub name: String,
+    /// The rule matches requests of these domains.
+    pub domains: Vec<String>,
+    /// What happens then.
+    pub then: GuardrailAction,
+}
+
+/// What a guardrail does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum GuardrailAction {
+    /// The biggest permitted model answers.
+    UseBiggest,
+}
+
+/// How far requests of this gateway may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PrivacyLimits {
+    /// Applied when a request does not say.
+    pub default: Privacy,
+    /// No pool beyond this is ever asked.
+    pub max: Privacy,
+}
+
+/// Who may ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Auth {
+    /// Everybody, as tenant `anonymous`, with every scope.
+    Anonymous,
+    /// Holders of one of these keys.
+    ApiKeys(Vec<ApiKey>),
+}
+
+/// An API key, known by its hash only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiKey {
+    /// Whose data the key reads and writes.
+    pub tenant: String,
+    /// Names the key in logs.
+    pub key_id: String,
+    /// SHA-256 of the key, lower-case hexadecimal.
+    pub sha256: String,
+    /// What the key allows.
+    pub scopes: Vec<Scope>,
+}
+
+/// What a key allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Scope {
+    /// Ask questions, give feedback, read one's own decisions.
+    Ask,
+    /// Read and write the memory.
+    Memory,
+    /// Read every tenant's decisions.
+    Admin,
+}
+
+/// Bounds on size, time and concurrency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// A request that takes longer ends with 504.
+    pub request_timeout_ms: u64,
+    /// A larger body ends with 413.
+    pub body_max_bytes: u64,
+    /// Requests worked on at the same time.
+    pub in_flight_max: u32,
+    /// Requests that may wait; more end with 429.
+    pub queue_max: u32,
+}
+
+/// What is written down about decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Logs {
+    /// Where rows go.
+    pub sink: LogSink,
+    /// How the question appears in a row.
+    pub query_text: QueryText,
+}
+
+/// Where decision rows go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LogSink {
+    /// One JSON line each on standard output.
+    Stdout,
+    /// One JSON line each in `decisions.jsonl` under the gateway's state directory.
+    File,
+    /// Nowhere.
+    None,
+}
+
+/// How the question appears in a decision row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum QueryText {
+    /// As asked.
+    Full,
+    /// SHA-256 only.
+    Hashed,
+    /// Not at all.
+    None,
+}
+
+impl Default for Objective {
+    fn default() -> Self {
+        Self { per_second: 0.05, per_cost_unit: 0.1 }
+    }
+}
+
+impl Default for Exploration {
+    fn default() -> Self {
+        Self { floor: 0.01, near_tie_margin: 0.02 }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_timeout_ms: 60_000,
+            body_max_bytes: 1 << 20,
+            in_flight_max: 512,
+            queue_max: 1024,
+        }
+    }
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Self { sink: LogSink::Stdout, query_text: QueryText::Hashed }
+    }
+}

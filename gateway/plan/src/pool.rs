@@ -1,0 +1,143 @@
+//! A pool: one model, its engines and what is known about both.
+
+use serde::{Deserialize, Serialize};
+
+/// One model, served by one or more replicas of an engine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pool {
+    /// Name of the `ModelPool`.
+    pub name: String,
+    /// What the router and clients call the model.
+    pub model: String,
+    /// Model name that the engine itself expects in a request.
+    pub upstream_model: String,
+    /// Where the model runs.
+    pub tier: Tier,
+    /// Where a request's data goes when this pool answers.
+    pub privacy: Privacy,
+    /// What speaks at the endpoints.
+    pub engine: EngineKind,
+    /// Tokens one request may use, prompt and completion together.
+    pub context_tokens: u32,
+    /// Requests one replica works on at the same time.
+    pub slots: u32,
+    /// Weights of the model, 0 when unknown. Orders pools by capability.
+    pub parameters: u64,
+    /// Sampling of the model's card, used unless the router or the client says otherwise.
+    pub sampling: SamplingDefaults,
+    /// Price of a token.
+    pub cost: Cost,
+    /// Measured speed.
+    pub performance: Performance,
+    /// File whose vocabulary and chat template count tokens exactly; `None` means an estimate.
+    pub tokenizer: Option<String>,
+    /// Replicas that can generate now.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// Where a model runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Tier {
+    /// On the user's own device.
+    Device,
+    /// Near the user.
+    Edge,
+    /// In a data centre.
+    Server,
+}
+
+/// How far a request's data travels. Ordered: `Local < OnPrem < Cloud`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Privacy {
+    /// Stays on this machine or in this namespace.
+    Local,
+    /// Stays on the organisation's own machines.
+    OnPrem,
+    /// May leave the organisation.
+    Cloud,
+}
+
+/// What speaks at a pool's endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EngineKind {
+    /// llama.cpp's server.
+    LlamaCpp,
+    /// Anything that speaks OpenAI's HTTP API.
+    External,
+}
+
+/// Price of a million tokens, in the currency of the stack's owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cost {
+    /// Price of a million prompt tokens.
+    pub prompt_per_million: f64,
+    /// Price of a million completion tokens.
+    pub completion_per_million: f64,
+}
+
+/// Measured speed of one replica with one request in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Performance {
+    /// Prompt tokens a second.
+    pub prefill_tokens_per_second: f64,
+    /// Completion tokens a second.
+    pub decode_tokens_per_second: f64,
+}
+
+/// Sampling of the model's card.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SamplingDefaults {
+    /// Softmax temperature, 0 is greedy.
+    pub temperature: Option<f32>,
+    /// Smallest probability kept, relative to the likeliest token.
+    pub min_p: Option<f32>,
+    /// Divides the logit of tokens already seen.
+    pub repetition_penalty: Option<f32>,
+}
+
+/// One replica that can generate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoint {
+    /// Base URL without `/v1`, for example `http://127.0.0.1:41234`.
+    pub url: String,
+    /// Sent as a bearer token; never logged.
+    pub api_key: Option<Secret>,
+}
+
+/// A value that never shows in logs, errors or `Debug` output.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret value.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself, for the one place that sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(***)")
+    }
+}
+
+impl Default for Performance {
+    /// A cautious guess for a pool that has not been measured yet.
+    fn default() -> Self {
+        Self { prefill_tokens_per_second: 100.0, decode_tokens_per_second: 10.0 }
+    }
+}

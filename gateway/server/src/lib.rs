@@ -1,0 +1,1 @@
+//! The request: surfaces, answer, records.

@@ -1,0 +1,1 @@
+//! Collecting outcomes, graders, the four systems, reports.

@@ -1,0 +1,1 @@
+//! weir up: the same resources without a cluster.

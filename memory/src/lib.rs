@@ -1,0 +1,1 @@
+//! The world model: nodes, edges, search, attention, context, ingest.

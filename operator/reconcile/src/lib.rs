@@ -1,0 +1,1 @@
+//! Pure reconcile steps: resources in, plan and status out.

@@ -1,0 +1,1 @@
+//! The control circuit: features, FastGRNN, training, artifact, decisions.
