@@ -1,1 +1,13 @@
-//! Text to vectors and token counts.
+//! Text to vectors and text to token counts, in process.
+//!
+//! [`Embedder`] is the model, [`EmbedQueue`] the way the gateway uses it, [`TokenCounter`] counts as
+//! the engine counts. Nothing here opens a connection. Read on in `embedder.rs`, `queue.rs` and
+//! `counter.rs`.
+
+mod counter;
+mod embedder;
+mod queue;
+
+pub use counter::{TokenCounter, TokenizerError, Turn};
+pub use embedder::{EmbedError, Embedder, LoadError};
+pub use queue::EmbedQueue;
