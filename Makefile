@@ -1,0 +1,50 @@
+# The commands of a developer's day. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+STACK ?= examples/stacks/offline.yaml
+WEIR = $(CARGO) run --locked --quiet -p weir --
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: check
+check: ## Inner loop: format, lints and unit tests of what changed (a minute or two when warm)
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) test --locked --workspace --lib --quiet
+
+.PHONY: components
+components: ## Fetch the engine, the models, the embedder and the corpus (1.8 GB, once)
+	@testenv/fetch.py
+
+.PHONY: build
+build: ## Build the weir binary
+	$(CARGO) build --locked -p weir
+
+.PHONY: demo
+demo: components build ## Real questions, real models, a real corpus: about three minutes after the build
+	@testenv/demo.sh $(STACK)
+
+.PHONY: test
+test: components ## Every test, on the real engine
+	WEIR_TEST_REQUIRE_ENGINE=1 $(CARGO) test --locked --workspace
+	testenv/clients/run.sh
+
+.PHONY: bench
+bench: components ## Benchmarks; results go to benches/results
+	$(CARGO) bench --locked -p weir-bench
+
+.PHONY: layers
+layers: ## Check who depends on whom
+	testenv/checks/layers.sh
+
+.PHONY: generate
+generate: ## Write the generated files again (CRD YAML, golden messages)
+	UPDATE=1 $(CARGO) test --locked -p weir-crds --quiet
+
+.PHONY: deny
+deny: ## Licences, bans and sources of every dependency
+	cargo deny --log-level error check licenses bans sources

