@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# OpenAI's own clients, unmodified, against `weir up` on real models.
+set -euo pipefail
+cd "$(dirname "$0")"
+cache=$HOME/.cache/weir/clients
+openai_python=3.54.0
+openai_node=7.57.0
+
+for tool in python3 node npm; do
+  command -v "$tool" >/dev/null || { echo "clients: $tool is missing: install it to run this test" >&2; exit 1; }
+done
+if [ ! -e "$cache/python-$openai_python/done" ]; then
+  python3 -m venv --clear "$cache/python-$openai_python"
+  "$cache/python-$openai_python/bin/pip" install --quiet "openai==$openai_python"
+  touch "$cache/python-$openai_python/done"
+fi
+if [ ! -e "$cache/node-$openai_node/done" ]; then
+  npm install --silent --no-fund --no-audit --prefix "$cache/node-$openai_node" "openai@$openai_node"
+  touch "$cache/node-$openai_node/done"
+fi
+
+work=$(mktemp -d)
+export WEIR_HOME=$work/home
+cargo build --locked --quiet -p weir
+weir=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json,sys; print(json.load(sys.stdin)["target_directory"])')/debug/weir
+"$weir" up -f stack.yaml --port 0 >"$work/up.log" 2>&1 &
+up=$!
+stop() {
+  "$weir" down --name clients >/dev/null 2>&1 || kill "$up" 2>/dev/null || true
+  wait "$up" 2>/dev/null || true
+  rm -rf "$work"
+}
+trap stop EXIT
+
+address=
+for _ in $(seq 240); do
+  address=$("$weir" status --output json 2>/dev/null | python3 -c 'import json,sys; s=json.load(sys.stdin); print(s["address"] if s["ready"] else "")' 2>/dev/null || true)
+  [ -n "$address" ] && break
+  kill -0 "$up" 2>/dev/null || { cat "$work/up.log" >&2; exit 1; }
+  sleep 0.5
+done
+[ -n "$address" ] || { echo "clients: the stack was not ready in two minutes:" >&2; cat "$work/up.log" >&2; exit 1; }
+
+export WEIR_ADDRESS=$address
+"$cache/python-$openai_python/bin/python" test_openai.py
+cp openai.test.mjs "$cache/node-$openai_node/"
+node --test "$cache/node-$openai_node/openai.test.mjs"
