@@ -1,0 +1,398 @@
+//! `InferenceGateway`: the entrance, and the policy of what may be done with a request.
+
+#![expect(
+    unreachable_pub,
+    reason = "KubeSchema repeats each type inside a function"
+)]
+
+use crate::common::{NameRef, Privacy};
+use crate::schema::exactly_one;
+use crate::units::{ByteSize, Duration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One OpenAI-compatible entrance to a set of pools.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "weir.dev",
+    version = "v1alpha1",
+    kind = "InferenceGateway",
+    plural = "inferencegateways",
+    shortname = "ig",
+    category = "weir",
+    namespaced,
+    status = "InferenceGatewayStatus",
+    derive = "PartialEq",
+    doc = "One OpenAI-compatible entrance to a set of pools.",
+    printcolumn(name = "URL", type_ = "string", json_path = ".status.url"),
+    printcolumn(name = "Router", type_ = "string", json_path = ".spec.router.version"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct InferenceGatewaySpec {
+    /// Where the gateway listens in local mode.
+    #[serde(default)]
+    pub listen: Listen,
+    /// The pools behind this gateway.
+    pub pools: PoolSelector,
+    /// Name of the MemoryStore to recall from; without it the gateway answers without recall.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub memory: Option<String>,
+    /// How far requests may go.
+    #[serde(default)]
+    pub privacy: PrivacyLimits,
+    /// How the router decides.
+    #[serde(default)]
+    pub router: GatewayRouter,
+    /// Rules that override the router, first match wins.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, b.name == a.name))")
+        .message("two guardrails have the same name: give each its own, since the log names it"))]
+    pub guardrails: Vec<Guardrail>,
+    /// Who may ask: exactly one of apiKeysSecretRef, anonymous.
+    pub auth: Auth,
+    /// Bounds on size, time and concurrency.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What is written down about decisions.
+    #[serde(default)]
+    pub logs: Logs,
+}
+
+/// Where the gateway listens in local mode.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Listen {
+    /// IP address to listen at; 127.0.0.1 is this machine only, 0.0.0.0 everybody who can reach it.
+    #[serde(default = "Listen::default_address")]
+    #[schemars(length(max = 45))]
+    #[x_kube(validation = Rule::new("isIP(self)")
+        .message("must be an IP address: write 127.0.0.1 for this machine only, 0.0.0.0 for every interface"))]
+    pub address: String,
+    /// TCP port; 0 lets the system choose.
+    #[serde(default = "Listen::default_port")]
+    #[schemars(range(min = 0, max = 65_535))]
+    pub port: u16,
+}
+
+/// Chooses pools by their labels.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolSelector {
+    /// Labels a pool must carry, all of them.
+    #[schemars(extend("maxProperties" = 16))]
+    #[x_kube(validation = Rule::new("size(self) > 0")
+        .message("must name at least one label: write for example weir.dev/stack: demo, and put the same label on the pools"))]
+    pub match_labels: BTreeMap<String, String>,
+}
+
+/// How far requests may go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new(
+    "{'local': 0, 'onPrem': 1, 'cloud': 2}[self.default] <= {'local': 0, 'onPrem': 1, 'cloud': 2}[self.max]"
+).message("privacy.default goes further than privacy.max: write a default no further than max (local, then onPrem, then cloud)")
+    .field_path(".default"))]
+#[serde(rename_all = "camelCase")]
+pub struct PrivacyLimits {
+    /// Applied when a request does not say.
+    #[serde(default = "PrivacyLimits::narrowest")]
+    pub default: Privacy,
+    /// No pool beyond this is ever asked.
+    #[serde(default = "PrivacyLimits::narrowest")]
+    pub max: Privacy,
+}
+
+/// How the router decides.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayRouter {
+    /// Name of the RouterVersion; without it, the default artifact that Weir ships.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub version: Option<String>,
+    /// How time and money are weighed against quality (1 to 5).
+    #[serde(default)]
+    pub objective: Objective,
+    /// How much the router explores.
+    #[serde(default)]
+    pub exploration: Exploration,
+}
+
+/// How time and money are weighed against quality (1 to 5).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Objective {
+    /// Quality given up for one second of latency.
+    #[serde(default = "Objective::default_per_second")]
+    #[schemars(range(min = 0.0, max = 100.0))]
+    pub per_second: f64,
+    /// Quality given up for one unit of cost.
+    #[serde(default = "Objective::default_per_cost_unit")]
+    #[schemars(range(min = 0.0, max = 1_000_000.0))]
+    pub per_cost_unit: f64,
+}
+
+/// How much the router explores.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Exploration {
+    /// Share of requests spread over every permitted arm.
+    #[serde(default = "Exploration::default_floor")]
+    #[schemars(range(min = 0.0, max = 0.5))]
+    pub floor: f64,
+    /// Arms whose utility is this close to the best share its probability.
+    #[serde(default = "Exploration::default_near_tie_margin")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub near_tie_margin: f64,
+}
+
+/// A rule that overrides the router when it matches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Guardrail {
+    /// Shown in the log row and in `explain`.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// When the rule matches.
+    pub when: GuardrailCondition,
+    /// What happens then.
+    pub then: GuardrailAction,
+}
+
+/// When a guardrail matches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GuardrailCondition {
+    /// Domains of a request, any of them.
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
+    #[x_kube(validation = Rule::new("size(self) > 0")
+        .message("an empty list never matches: name at least one domain, for example finance"))]
+    pub domains: Vec<String>,
+}
+
+/// What a guardrail does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum GuardrailAction {
+    /// The biggest permitted model answers.
+    UseBiggest,
+}
+
+/// Who may ask.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = exactly_one)]
+pub enum Auth {
+    /// Holders of a key of this Secret. Each entry's name is TENANT.KEYID or TENANT.KEYID.SCOPES, its value the key;
+    /// SCOPES are ask, memory and admin joined by '-', without them ask and memory.
+    ApiKeysSecretRef(NameRef),
+    /// Everybody, as tenant `anonymous`.
+    Anonymous {},
+}
+
+/// Bounds on size, time and concurrency.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// A request that takes longer ends with 504.
+    #[serde(default = "Limits::default_request_timeout")]
+    pub request_timeout: Duration,
+    /// A larger body ends with 413.
+    #[serde(default = "Limits::default_body_max")]
+    pub body_max: ByteSize,
+    /// Requests worked on at the same time.
+    #[serde(default = "Limits::default_in_flight_max")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub in_flight_max: u32,
+    /// Requests that may wait; more end with 429.
+    #[serde(default = "Limits::default_queue_max")]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub queue_max: u32,
+}
+
+/// What is written down about decisions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Logs {
+    /// Where rows go: stdout, file or none.
+    #[serde(default = "Logs::default_sink")]
+    pub sink: LogSink,
+    /// How the question appears in a row: full, hashed or none.
+    #[serde(default = "Logs::default_query_text")]
+    pub query_text: QueryText,
+}
+
+/// Where decision rows go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum LogSink {
+    /// One JSON line each on standard output.
+    Stdout,
+    /// One JSON line each in the gateway's state folder.
+    File,
+    /// Nowhere.
+    None,
+}
+
+/// How the question appears in a decision row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum QueryText {
+    /// As asked.
+    Full,
+    /// SHA-256 only.
+    Hashed,
+    /// Not at all.
+    None,
+}
+
+/// What is known about a gateway.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InferenceGatewayStatus {
+    /// Where to ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Ready first.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+}
+
+impl Listen {
+    fn default_address() -> String {
+        "127.0.0.1".into()
+    }
+
+    fn default_port() -> u16 {
+        8080
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            address: Self::default_address(),
+            port: Self::default_port(),
+        }
+    }
+}
+
+impl PrivacyLimits {
+    fn narrowest() -> Privacy {
+        Privacy::Local
+    }
+}
+
+impl Default for PrivacyLimits {
+    fn default() -> Self {
+        Self {
+            default: Self::narrowest(),
+            max: Self::narrowest(),
+        }
+    }
+}
+
+impl Objective {
+    fn default_per_second() -> f64 {
+        0.05
+    }
+
+    fn default_per_cost_unit() -> f64 {
+        0.1
+    }
+}
+
+impl Default for Objective {
+    fn default() -> Self {
+        Self {
+            per_second: Self::default_per_second(),
+            per_cost_unit: Self::default_per_cost_unit(),
+        }
+    }
+}
+
+impl Exploration {
+    fn default_floor() -> f64 {
+        0.01
+    }
+
+    fn default_near_tie_margin() -> f64 {
+        0.02
+    }
+}
+
+impl Default for Exploration {
+    fn default() -> Self {
+        Self {
+            floor: Self::default_floor(),
+            near_tie_margin: Self::default_near_tie_margin(),
+        }
+    }
+}
+
+impl Limits {
+    fn default_request_timeout() -> Duration {
+        Duration::from_seconds(60)
+    }
+
+    fn default_body_max() -> ByteSize {
+        ByteSize::from_bytes(1 << 20)
+    }
+
+    fn default_in_flight_max() -> u32 {
+        512
+    }
+
+    fn default_queue_max() -> u32 {
+        1024
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_timeout: Self::default_request_timeout(),
+            body_max: Self::default_body_max(),
+            in_flight_max: Self::default_in_flight_max(),
+            queue_max: Self::default_queue_max(),
+        }
+    }
+}
+
+impl Logs {
+    fn default_sink() -> LogSink {
+        LogSink::Stdout
+    }
+
+    fn default_query_text() -> QueryText {
+        QueryText::Hashed
+    }
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Self {
+            sink: Self::default_sink(),
+            query_text: Self::default_query_text(),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! YAML documents into JSON values that know their lines.

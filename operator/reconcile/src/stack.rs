@@ -1,0 +1,97 @@
+//! The objects of one namespace together, with where they were written.
+
+use crate::validate::{Problem, validate};
+use std::collections::BTreeMap;
+use std::path::Path;
+use weir_crds::stack::{Document, Origin, Resource, SourceFile};
+use weir_crds::validate::Finding;
+use weir_crds::{InferenceGateway, MemoryStore, ModelPool, RouterVersion, Secret};
+
+/// Every object of one namespace, in the order in which the files name them.
+#[derive(Clone, Debug, Default)]
+pub struct Stack {
+    /// Models and their engines.
+    pub pools: Vec<ModelPool>,
+    /// Memories.
+    pub memories: Vec<MemoryStore>,
+    /// Router artifacts.
+    pub routers: Vec<RouterVersion>,
+    /// Entrances.
+    pub gateways: Vec<InferenceGateway>,
+    /// Keys.
+    pub secrets: Vec<Secret>,
+    /// Where each document stands, by kind and name. Empty for objects that come from a cluster.
+    pub origins: BTreeMap<(String, String), Origin>,
+}
+
+/// Reads, checks and joins files into a stack: everything `weir validate` and `weir up` refuse is found here.
+///
+/// # Errors
+/// Every finding: of single documents first, and when there is none of how the documents fit together.
+pub fn load(files: &[SourceFile]) -> Result<Stack, Vec<Finding>> {
+    let stack = Stack::from_documents(weir_crds::stack::parse(files)?);
+    let problems = validate(&stack);
+    if problems.is_empty() {
+        return Ok(stack);
+    }
+    Err(problems
+        .iter()
+        .map(|problem| stack.locate(problem))
+        .collect())
+}
+
+impl Stack {
+    /// Sorts documents by kind.
+    pub fn from_documents(documents: Vec<Document>) -> Self {
+        let mut stack = Self::default();
+        for Document { resource, origin } in documents {
+            let key = (resource.kind().to_owned(), resource.name().to_owned());
+            stack.origins.insert(key, origin);
+            match resource {
+                Resource::ModelPool(object) => stack.pools.push(*object),
+                Resource::MemoryStore(object) => stack.memories.push(*object),
+                Resource::RouterVersion(object) => stack.routers.push(*object),
+                Resource::InferenceGateway(object) => stack.gateways.push(*object),
+                Resource::Secret(object) => stack.secrets.push(*object),
+            }
+        }
+        stack
+    }
+
+    /// The folder that relative `file://` sources of an object start from.
+    pub fn base_dir(&self, kind: &str, name: &str) -> &Path {
+        let key = (kind.to_owned(), name.to_owned());
+        self.origins
+            .get(&key)
+            .map_or(Path::new("."), Origin::base_dir)
+    }
+
+    /// The pools that a gateway selects by label, in file order.
+    pub fn selected(&self, gateway: &InferenceGateway) -> Vec<&ModelPool> {
+        let wanted = &gateway.spec.pools.match_labels;
+        let carries = |pool: &&ModelPool| {
+            wanted.iter().all(|(key, value)| {
+                pool.metadata
+                    .labels
+                    .as_ref()
+                    .and_then(|labels| labels.get(key))
+                    == Some(value)
+            })
+        };
+        self.pools.iter().filter(carries).collect()
+    }
+
+    /// A problem with its file and line.
+    pub fn locate(&self, problem: &Problem) -> Finding {
+        let key = (problem.kind.clone(), problem.name.clone());
+        let origin = self.origins.get(&key).cloned().unwrap_or_default();
+        Finding {
+            line: origin.line_of(&problem.field),
+            file: origin.path,
+            object: format!("{}/{}", problem.kind, problem.name),
+            field: problem.field.clone(),
+            message: problem.message.clone(),
+            instead: problem.instead.clone(),
+        }
+    }
+}
