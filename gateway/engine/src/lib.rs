@@ -1,1 +1,20 @@
-//! Talking to engines: client, server-sent events, replicas, breaker.
+//! Talking to engines: one HTTP client, server-sent events, replicas and their breakers.
+//!
+//! This crate sends a request to one replica of a pool and reads what comes back. It decides *where inside a pool* a
+//! request goes (least in flight, breaker, retry while nothing has been read) and never *which pool* answers: that is
+//! the gateway's `answer.rs`. It never asks a pool that it was not handed. Reading on: `engines.rs`, then `stream.rs`.
+
+mod breaker;
+mod client;
+mod engines;
+mod error;
+mod event;
+pub mod json_span;
+mod replica;
+mod sse;
+mod stream;
+
+pub use engines::{ChatRequest, Engines, ForwardBody};
+pub use error::{EngineError, Fault, Phase};
+pub use event::{ChatEvent, Timings, Usage};
+pub use stream::ChatStream;

@@ -1,0 +1,182 @@
+//! The breaker of one replica: when it may be asked, judged from what happened before.
+//!
+//! Pure: every call is handed the time. Closed until `FAILURES_MAX` failures in a row (one refused connection is
+//! enough: nothing listens there), then open with a backoff that doubles, then one probe request decides.
+//! Reading on: `replica.rs`.
+
+use std::time::{Duration, Instant};
+
+/// Failures in a row that open a breaker.
+const FAILURES_MAX: u32 = 3;
+/// First time a breaker stays open.
+const BACKOFF_MIN: Duration = Duration::from_millis(250);
+/// Longest time a breaker stays open.
+const BACKOFF_MAX: Duration = Duration::from_secs(15);
+
+/// How a failure weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// Something went wrong; a few in a row open the breaker.
+    Counted,
+    /// Nothing listens: the breaker opens at once.
+    Certain,
+    /// The replica is healthy and asks to be left alone for a while.
+    Rest(Duration),
+}
+
+/// Whether a replica may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Ask it.
+    Open,
+    /// Ask it once; what happens decides.
+    Probe,
+    /// Leave it alone for this long.
+    Wait(Duration),
+}
+
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    failures: u32,
+    backoff: Duration,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Closed,
+    Open { until: Instant },
+    Resting { until: Instant },
+    Probing,
+}
+
+impl Breaker {
+    pub(crate) fn new() -> Self {
+        Self {
+            failures: 0,
+            backoff: BACKOFF_MIN,
+            state: State::Closed,
+        }
+    }
+
+    /// What a request at `now` may do. Changes nothing; [`Breaker::take_probe`] does.
+    pub(crate) fn admission(&self, now: Instant) -> Admission {
+        match self.state {
+            State::Closed => Admission::Open,
+            State::Resting { until } if until <= now => Admission::Open,
+            State::Open { until } if until <= now => Admission::Probe,
+            State::Open { until } | State::Resting { until } => Admission::Wait(until - now),
+            State::Probing => Admission::Wait(self.backoff),
+        }
+    }
+
+    /// Marks the one probe of an open breaker as under way.
+    pub(crate) fn take_probe(&mut self) {
+        self.state = State::Probing;
+    }
+
+    /// A probe that ended without a verdict (its client went away) leaves the place to the next one.
+    pub(crate) fn abandon_probe(&mut self, now: Instant) {
+        if matches!(self.state, State::Probing) {
+            self.state = State::Open { until: now };
+        }
+    }
+
+    pub(crate) fn succeeded(&mut self) {
+        *self = Self::new();
+    }
+
+    pub(crate) fn failed(&mut self, failure: Failure, now: Instant) {
+        match failure {
+            Failure::Rest(time) => {
+                self.state = State::Resting {
+                    until: now + time.min(BACKOFF_MAX),
+                };
+            }
+            Failure::Counted | Failure::Certain => {
+                self.failures += 1;
+                let probing = matches!(self.state, State::Probing);
+                if probing {
+                    self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+                }
+                if probing || failure == Failure::Certain || self.failures >= FAILURES_MAX {
+                    self.state = State::Open {
+                        until: now + self.backoff,
+                    };
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_failures_in_a_row_open_and_one_probe_closes() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new();
+        breaker.failed(Failure::Counted, now);
+        breaker.failed(Failure::Counted, now);
+        breaker.succeeded();
+        breaker.failed(Failure::Counted, now);
+        breaker.failed(Failure::Counted, now);
+        assert_eq!(breaker.admission(now), Admission::Open);
+        breaker.failed(Failure::Counted, now);
+        assert_eq!(breaker.admission(now), Admission::Wait(BACKOFF_MIN));
+        assert_eq!(breaker.admission(now + BACKOFF_MIN), Admission::Probe);
+        breaker.take_probe();
+        assert!(matches!(
+            breaker.admission(now + BACKOFF_MIN),
+            Admission::Wait(_)
+        ));
+        breaker.succeeded();
+        assert_eq!(breaker.admission(now), Admission::Open);
+    }
+
+    #[test]
+    fn failed_probes_double_the_backoff_up_to_its_maximum() {
+        let mut now = Instant::now();
+        let mut breaker = Breaker::new();
+        breaker.failed(Failure::Certain, now);
+        let mut waits = Vec::new();
+        for _ in 0..10 {
+            let Admission::Wait(wait) = breaker.admission(now) else {
+                panic!("open")
+            };
+            waits.push(wait);
+            now += wait;
+            assert_eq!(breaker.admission(now), Admission::Probe);
+            breaker.take_probe();
+            breaker.failed(Failure::Counted, now);
+        }
+        assert_eq!(waits[..3], [BACKOFF_MIN, BACKOFF_MIN * 2, BACKOFF_MIN * 4]);
+        assert_eq!(waits.last(), Some(&BACKOFF_MAX));
+    }
+
+    #[test]
+    fn an_abandoned_probe_leaves_the_place_to_the_next() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new();
+        breaker.failed(Failure::Certain, now);
+        breaker.take_probe();
+        breaker.abandon_probe(now);
+        assert_eq!(breaker.admission(now), Admission::Probe);
+    }
+
+    #[test]
+    fn overloaded_replica_is_skipped_until_retry_after() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new();
+        breaker.failed(Failure::Rest(Duration::from_secs(2)), now);
+        assert_eq!(
+            breaker.admission(now),
+            Admission::Wait(Duration::from_secs(2))
+        );
+        assert_eq!(
+            breaker.admission(now + Duration::from_secs(2)),
+            Admission::Open
+        );
+    }
+}

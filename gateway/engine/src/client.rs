@@ -1,0 +1,194 @@
+//! One HTTP client for all engines, and the one place that sees addresses and keys.
+//!
+//! Sends a request, waits for the head of the answer, turns everything that is not 2xx into an [`EngineError`].
+//! It does not retry. Reading on: `engines.rs`.
+
+use crate::error::{EngineError, Phase, Reply};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::{Client as HyperClient, connect::HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use std::time::{Duration, Instant};
+use weir_plan::{Endpoint, Pool};
+
+/// A connection that nobody accepts for this long is refused.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Below the five seconds after which llama.cpp closes an idle connection, so that none is reused as it closes.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Largest error body that is read.
+const ERROR_BODY_MAX: usize = 64 << 10;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    hyper: HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+/// One endpoint of one pool, with what must never be shown about it.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) pool: String,
+    url: String,
+    authority: String,
+    key: String,
+}
+
+/// A request that has been built but not sent, and how long it may take to begin answering.
+pub(crate) struct Call<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) body: Bytes,
+    pub(crate) until: Instant,
+}
+
+impl Target {
+    pub(crate) fn new(pool: &Pool, endpoint: &Endpoint) -> Self {
+        let authority = endpoint.url.parse::<Uri>().ok();
+        let authority = authority.and_then(|uri| uri.authority().map(ToString::to_string));
+        Self {
+            pool: pool.name.clone(),
+            url: endpoint.url.trim_end_matches('/').to_owned(),
+            authority: authority.unwrap_or_default(),
+            key: endpoint
+                .api_key
+                .as_ref()
+                .map_or("", |key| key.expose())
+                .to_owned(),
+        }
+    }
+
+    /// Strings that must not appear in a message.
+    pub(crate) fn hidden(&self) -> [&str; 2] {
+        [&self.authority, &self.key]
+    }
+
+    pub(crate) fn timed_out(&self, phase: Phase, since: Instant) -> EngineError {
+        EngineError::TimedOut {
+            pool: self.pool.clone(),
+            phase,
+            waited: since.elapsed(),
+        }
+    }
+
+    pub(crate) fn reset(&self, phase: Phase, source: Option<hyper::Error>) -> EngineError {
+        let source = source.map(Into::into);
+        EngineError::Reset {
+            pool: self.pool.clone(),
+            phase,
+            source,
+        }
+    }
+
+    pub(crate) fn bad_event(&self, what: impl Into<String>) -> EngineError {
+        EngineError::BadEvent {
+            pool: self.pool.clone(),
+            what: what.into(),
+        }
+    }
+
+    fn bad_endpoint(&self, what: &'static str) -> EngineError {
+        EngineError::BadEndpoint {
+            pool: self.pool.clone(),
+            what,
+        }
+    }
+}
+
+impl Client {
+    pub(crate) fn new() -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        tcp.enforce_http(false);
+        let connector = HttpsConnectorBuilder::new()
+            .with_webpki_roots()
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(tcp);
+        let hyper = HyperClient::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .build(connector);
+        Self { hyper }
+    }
+
+    /// Posts JSON and waits for the head of a 2xx answer. Dropping the future closes the connection.
+    pub(crate) async fn post(
+        &self,
+        target: &Target,
+        call: Call<'_>,
+    ) -> Result<Response<Incoming>, EngineError> {
+        let since = Instant::now();
+        let request = build(target, call.path, call.body)?;
+        let sent = tokio::time::timeout_at(call.until.into(), self.hyper.request(request)).await;
+        let response = match sent {
+            Err(_) => return Err(target.timed_out(Phase::FirstEvent, since)),
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) if error.is_connect() => {
+                return Err(EngineError::Refused {
+                    pool: target.pool.clone(),
+                    source: error.into(),
+                });
+            }
+            Ok(Err(error)) => {
+                let (pool, phase) = (target.pool.clone(), Phase::FirstEvent);
+                return Err(EngineError::Reset {
+                    pool,
+                    phase,
+                    source: Some(error.into()),
+                });
+            }
+        };
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(refusal(target, response, call.until).await)
+    }
+}
+
+fn build(target: &Target, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, EngineError> {
+    let uri = format!("{}{path}", target.url);
+    let uri: Uri = uri
+        .parse()
+        .map_err(|_| target.bad_endpoint("its URL cannot be read"))?;
+    if uri.scheme().is_none() || uri.authority().is_none() {
+        return Err(target.bad_endpoint("its URL has no scheme or host"));
+    }
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = uri;
+    let headers = request.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    if !target.key.is_empty() {
+        let bearer = HeaderValue::try_from(format!("Bearer {}", target.key));
+        let mut bearer = bearer.map_err(|_| target.bad_endpoint("its key is no header value"))?;
+        bearer.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, bearer);
+    }
+    Ok(request)
+}
+
+async fn refusal(target: &Target, response: Response<Incoming>, until: Instant) -> EngineError {
+    let retry_after = response.headers().get(header::RETRY_AFTER);
+    let retry_after = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let hidden = target.hidden();
+    let reply = Reply {
+        pool: &target.pool,
+        status: match response.status() {
+            // A redirect would send the prompt somewhere that the plan does not name.
+            status if status.is_redirection() => StatusCode::BAD_GATEWAY.as_u16(),
+            status => status.as_u16(),
+        },
+        retry_after: retry_after.map(Duration::from_secs),
+        hidden: &hidden,
+    };
+    let body = Limited::new(response.into_body(), ERROR_BODY_MAX).collect();
+    match tokio::time::timeout_at(until.into(), body).await {
+        Ok(Ok(body)) => reply.into_error(&body.to_bytes()),
+        _ => reply.into_error(b"no readable message"),
+    }
+}

@@ -1,0 +1,396 @@
+//! `Engines`: the calls that the gateway makes to a pool, each tried on one replica after another.
+//!
+//! Retries happen only while nothing of an answer has been read, and only inside the pool that was handed in.
+//! Reading on: `replica.rs` for who is asked next, `client.rs` for the wire.
+
+use crate::client::{Call, Client, Target};
+use crate::error::{EngineError, Phase};
+use crate::json_span;
+use crate::replica::{Lease, Replicas};
+use crate::stream::ChatStream;
+use bytes::Bytes;
+use http::Response;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Body, Frame, Incoming};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::time::Sleep;
+use weir_plan::{Endpoint, Pool};
+
+const CHAT: &str = "/v1/chat/completions";
+/// Largest answer to an embeddings request that is read.
+const EMBEDDINGS_MAX: usize = 64 << 20;
+
+/// All engines that a gateway talks to. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Engines {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    client: Client,
+    replicas: Replicas,
+}
+
+/// A chat request for one pool.
+#[derive(Clone, Debug)]
+pub struct ChatRequest {
+    /// OpenAI's body. `model`, `stream` and `stream_options` are set by [`Engines::chat`]; ask for `logprobs` here.
+    pub body: Map<String, Value>,
+    /// When the whole answer must be there.
+    pub deadline: Instant,
+}
+
+/// The body of a passed-through answer. Dropping it closes the connection.
+#[derive(Debug)]
+pub struct ForwardBody {
+    target: Target,
+    lease: Lease,
+    first: Option<Bytes>,
+    body: Option<Incoming>,
+    since: Instant,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl Default for Engines {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Engines {
+    /// A client that knows no pool yet.
+    pub fn new() -> Self {
+        let inner = Inner {
+            client: Client::new(),
+            replicas: Replicas::default(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Takes over the pools of a new plan. Endpoints that stay keep their breaker and their count.
+    pub fn set_pools(&self, pools: &[Pool]) {
+        self.inner.replicas.set_pools(pools);
+    }
+
+    /// Requests in flight at a pool's replicas.
+    pub fn load(&self, pool_name: &str) -> usize {
+        self.inner.replicas.load(pool_name)
+    }
+
+    /// Whether some replica of the pool would be asked now: it has one, and not every breaker is open.
+    pub fn available(&self, pool: &Pool) -> bool {
+        self.inner.replicas.available(pool)
+    }
+
+    /// Asks a pool for an answer, always as a stream, with usage. Returns once something of the answer is there;
+    /// until then other replicas are tried.
+    ///
+    /// # Errors
+    /// The last replica's error, or why no replica was asked.
+    pub async fn chat(&self, pool: &Pool, request: ChatRequest) -> Result<ChatStream, EngineError> {
+        let deadline = request.deadline;
+        let body = chat_body(pool, request.body);
+        let mut attempts = self.inner.replicas.attempts(pool);
+        loop {
+            let lease = attempts.next()?;
+            let target = Target::new(pool, &pool.endpoints[lease.endpoint]);
+            match self.chat_once(target, lease, body.clone(), deadline).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => attempts.failed(error)?,
+            }
+        }
+    }
+
+    /// Passes a body through to a pool and its answer back, bytes untouched. The model's name is replaced only when the
+    /// engine knows the model by another one. Returns once the first bytes of a 2xx answer are there.
+    ///
+    /// # Errors
+    /// The last replica's error, or why no replica was asked. Answers other than 2xx are errors too.
+    pub async fn forward(
+        &self,
+        pool: &Pool,
+        path: &str,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Result<Response<ForwardBody>, EngineError> {
+        let body = match pool.upstream_model == pool.model {
+            true => body,
+            false => json_span::with_string(&body, "model", &pool.upstream_model),
+        };
+        let mut attempts = self.inner.replicas.attempts(pool);
+        loop {
+            let mut lease = attempts.next()?;
+            let target = Target::new(pool, &pool.endpoints[lease.endpoint]);
+            let until = patience(&lease, deadline);
+            let call = Call {
+                path,
+                body: body.clone(),
+                until,
+            };
+            let error = match self.inner.client.post(&target, call).await {
+                Ok(response) => {
+                    match forward_body(target, lease, response, until, deadline).await {
+                        Ok(response) => return Ok(response),
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => {
+                    lease.failed(&error);
+                    error
+                }
+            };
+            attempts.failed(error)?;
+        }
+    }
+
+    /// Asks a pool for the vectors of some texts, in their order.
+    ///
+    /// # Errors
+    /// The last replica's error, or why no replica was asked.
+    pub async fn embeddings(
+        &self,
+        pool: &Pool,
+        inputs: &[String],
+        deadline: Instant,
+    ) -> Result<Vec<Vec<f32>>, EngineError> {
+        let body =
+            json!({"model": pool.upstream_model, "input": inputs, "encoding_format": "float"});
+        let body = Bytes::from(body.to_string());
+        let mut attempts = self.inner.replicas.attempts(pool);
+        loop {
+            let mut lease = attempts.next()?;
+            let target = Target::new(pool, &pool.endpoints[lease.endpoint]);
+            let until = patience(&lease, deadline);
+            let call = Call {
+                path: "/v1/embeddings",
+                body: body.clone(),
+                until,
+            };
+            let read = match self.inner.client.post(&target, call).await {
+                Ok(response) => read_embeddings(&target, response, inputs.len(), until).await,
+                Err(error) => Err(error),
+            };
+            match read {
+                Ok(vectors) => {
+                    lease.succeeded();
+                    return Ok(vectors);
+                }
+                Err(error) => {
+                    lease.failed(&error);
+                    attempts.failed(error)?;
+                }
+            }
+        }
+    }
+
+    /// Really generates one token at one endpoint, whatever its breaker says: "it can generate", not "it listens".
+    /// Returns how long that took.
+    ///
+    /// # Errors
+    /// Why it could not.
+    pub async fn probe(
+        &self,
+        pool: &Pool,
+        endpoint: &Endpoint,
+        deadline: Instant,
+    ) -> Result<Duration, EngineError> {
+        let since = Instant::now();
+        let messages = json!([{"role": "user", "content": "Say yes."}]);
+        let mut body = Map::new();
+        body.insert("messages".to_owned(), messages);
+        body.insert("max_tokens".to_owned(), json!(1));
+        let lone = Pool {
+            endpoints: vec![endpoint.clone()],
+            ..pool.clone()
+        };
+        let replicas = Replicas::default();
+        let lease = replicas.attempts(&lone).next()?;
+        let target = Target::new(pool, endpoint);
+        let stream = self
+            .chat_once(target, lease, chat_body(pool, body), deadline)
+            .await?;
+        stream.read_to_end().await?;
+        Ok(since.elapsed())
+    }
+
+    async fn chat_once(
+        &self,
+        target: Target,
+        mut lease: Lease,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Result<ChatStream, EngineError> {
+        let until = patience(&lease, deadline);
+        let response = match self
+            .inner
+            .client
+            .post(
+                &target,
+                Call {
+                    path: CHAT,
+                    body,
+                    until,
+                },
+            )
+            .await
+        {
+            Ok(response) => response,
+            Err(error) => {
+                lease.failed(&error);
+                return Err(error);
+            }
+        };
+        ChatStream::new(target, lease, response.into_body(), deadline)
+            .begin(until)
+            .await
+    }
+}
+
+/// While another replica is left, one that says nothing gets half of the time.
+fn patience(lease: &Lease, deadline: Instant) -> Instant {
+    let now = Instant::now();
+    let left = deadline.saturating_duration_since(now);
+    if lease.others {
+        now + left / 2
+    } else {
+        deadline
+    }
+}
+
+fn chat_body(pool: &Pool, mut body: Map<String, Value>) -> Bytes {
+    body.insert(
+        "model".to_owned(),
+        Value::String(pool.upstream_model.clone()),
+    );
+    body.insert("stream".to_owned(), Value::Bool(true));
+    body.insert("stream_options".to_owned(), json!({"include_usage": true}));
+    Value::Object(body).to_string().into()
+}
+
+async fn forward_body(
+    target: Target,
+    lease: Lease,
+    response: Response<Incoming>,
+    until: Instant,
+    deadline: Instant,
+) -> Result<Response<ForwardBody>, EngineError> {
+    let (head, body) = response.into_parts();
+    let mut forward = ForwardBody {
+        target,
+        lease,
+        first: None,
+        body: Some(body),
+        since: Instant::now(),
+        deadline: Box::pin(tokio::time::sleep_until(deadline.into())),
+    };
+    match tokio::time::timeout_at(until.into(), forward.frame()).await {
+        Ok(Some(Ok(frame))) => forward.first = frame.into_data().ok(),
+        Ok(Some(Err(error))) => return Err(error),
+        Ok(None) => {}
+        Err(_) => {
+            let error = forward.target.timed_out(Phase::FirstEvent, forward.since);
+            return Err(forward.fail(error));
+        }
+    }
+    Ok(Response::from_parts(head, forward))
+}
+
+impl ForwardBody {
+    fn fail(&mut self, error: EngineError) -> EngineError {
+        self.body = None;
+        self.lease.failed(&error);
+        error
+    }
+}
+
+impl Body for ForwardBody {
+    type Data = Bytes;
+    type Error = EngineError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, EngineError>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        let Some(body) = self.body.as_mut() else {
+            return Poll::Ready(None);
+        };
+        match Pin::new(body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
+            Poll::Ready(Some(Err(error))) => {
+                let error = self.target.reset(Phase::Answer, Some(error));
+                Poll::Ready(Some(Err(self.fail(error))))
+            }
+            Poll::Ready(None) => {
+                self.body = None;
+                self.lease.succeeded();
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                if self.deadline.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                let error = self.target.timed_out(Phase::Answer, self.since);
+                Poll::Ready(Some(Err(self.fail(error))))
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct WireEmbeddings {
+    data: Vec<WireEmbedding>,
+}
+
+#[derive(Deserialize)]
+struct WireEmbedding {
+    index: usize,
+    embedding: Vec<f32>,
+}
+
+async fn read_embeddings(
+    target: &Target,
+    response: Response<Incoming>,
+    expected: usize,
+    until: Instant,
+) -> Result<Vec<Vec<f32>>, EngineError> {
+    let since = Instant::now();
+    let body = Limited::new(response.into_body(), EMBEDDINGS_MAX).collect();
+    let body = match tokio::time::timeout_at(until.into(), body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(source)) => {
+            let (pool, phase) = (target.pool.clone(), Phase::Answer);
+            return Err(EngineError::Reset {
+                pool,
+                phase,
+                source: Some(source),
+            });
+        }
+        Err(_) => return Err(target.timed_out(Phase::FirstEvent, since)),
+    };
+    let mut wire: WireEmbeddings = serde_json::from_slice(&body).map_err(|error| {
+        target.bad_event(format!(
+            "something that is not a list of embeddings: {error}"
+        ))
+    })?;
+    wire.data.sort_by_key(|embedding| embedding.index);
+    if wire.data.len() != expected {
+        let what = format!("{} embeddings for {expected} inputs", wire.data.len());
+        return Err(target.bad_event(what));
+    }
+    Ok(wire
+        .data
+        .into_iter()
+        .map(|embedding| embedding.embedding)
+        .collect())
+}

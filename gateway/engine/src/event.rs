@@ -1,0 +1,235 @@
+//! One event of a streamed answer, read as far as the gateway needs it.
+//!
+//! The bytes of the event stay as the engine wrote them (`raw`); what is parsed beside them is read-only. Nothing here
+//! knows about connections. Reading on: `stream.rs`.
+
+use crate::error::{EngineError, Reply};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// One event of a streamed answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ChatEvent {
+    /// The JSON after `data:`, as the engine wrote it.
+    pub raw: Bytes,
+    /// Text added to the answer.
+    pub delta: Option<String>,
+    /// Natural log-probability of each token of this event, when they were asked for.
+    pub logprobs: Vec<f32>,
+    /// Why the answer ended: `stop`, `length`, `tool_calls` ...
+    pub finish_reason: Option<String>,
+    /// Tokens used, on the last event.
+    pub usage: Option<Usage>,
+    /// The engine's own measurement, on the last event of llama.cpp.
+    pub timings: Option<Timings>,
+}
+
+/// Tokens used by one answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the prompt, cached ones included.
+    pub prompt_tokens: u32,
+    /// Tokens generated.
+    pub completion_tokens: u32,
+    /// Tokens of the prompt that were not computed again.
+    pub cached_tokens: u32,
+}
+
+/// What llama.cpp measured itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Timings {
+    /// Tokens of the prompt that were computed.
+    pub prompt_tokens: u32,
+    /// Time for them, milliseconds.
+    pub prompt_ms: f64,
+    /// Tokens generated.
+    pub completion_tokens: u32,
+    /// Time for them, milliseconds.
+    pub completion_ms: f64,
+}
+
+#[derive(Deserialize)]
+struct WireChunk {
+    #[serde(default)]
+    choices: Vec<WireChoice>,
+    usage: Option<WireUsage>,
+    timings: Option<WireTimings>,
+    error: Option<Value>,
+    object: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct WireChoice {
+    #[serde(default)]
+    index: u32,
+    delta: Option<WireDelta>,
+    logprobs: Option<WireLogprobs>,
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct WireDelta {
+    content: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct WireLogprobs {
+    content: Option<Vec<WireTokenLogprob>>,
+}
+
+#[derive(Deserialize)]
+struct WireTokenLogprob {
+    logprob: Option<f32>,
+}
+
+#[derive(Deserialize)]
+struct WireUsage {
+    prompt_tokens: Option<u32>,
+    completion_tokens: Option<u32>,
+    prompt_tokens_details: Option<WirePromptDetails>,
+}
+
+#[derive(Deserialize)]
+struct WirePromptDetails {
+    cached_tokens: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct WireTimings {
+    #[serde(default)]
+    cache_n: u32,
+    #[serde(default)]
+    prompt_n: u32,
+    #[serde(default)]
+    prompt_ms: f64,
+    #[serde(default)]
+    predicted_n: u32,
+    #[serde(default)]
+    predicted_ms: f64,
+}
+
+impl ChatEvent {
+    /// Reads the JSON of one `data:` line. Of several choices only the first is read; Weir asks for one.
+    pub(crate) fn parse(pool: &str, hidden: &[&str], raw: Bytes) -> Result<Self, EngineError> {
+        let bad = |what: String| EngineError::BadEvent {
+            pool: pool.to_owned(),
+            what,
+        };
+        let chunk: WireChunk = serde_json::from_slice(&raw).map_err(|error| {
+            bad(format!(
+                "an event that is not a chat completion chunk: {error}"
+            ))
+        })?;
+        if chunk.error.is_some() || chunk.object.as_deref() == Some("error") {
+            let reply = Reply {
+                pool,
+                status: 200,
+                retry_after: None,
+                hidden,
+            };
+            return Err(reply.into_error(&raw));
+        }
+        let cached = chunk.timings.as_ref().map(|timings| timings.cache_n);
+        let mut event = Self {
+            raw,
+            usage: chunk.usage.map(|usage| usage.read(cached)),
+            timings: chunk.timings.map(|timings| timings.read()),
+            ..Self::default()
+        };
+        if let Some(choice) = chunk.choices.into_iter().find(|choice| choice.index == 0) {
+            event.delta = choice
+                .delta
+                .and_then(|delta| delta.content)
+                .filter(|text| !text.is_empty());
+            event.logprobs = choice.logprobs.map(WireLogprobs::read).unwrap_or_default();
+            event.finish_reason = choice.finish_reason;
+        }
+        Ok(event)
+    }
+}
+
+impl WireLogprobs {
+    /// A token whose probability the engine could not represent (`null`) counts as impossible-looking: -100.
+    fn read(self) -> Vec<f32> {
+        let tokens = self.content.unwrap_or_default();
+        tokens
+            .into_iter()
+            .map(|token| token.logprob.unwrap_or(-100.0).max(-100.0))
+            .collect()
+    }
+}
+
+impl WireUsage {
+    fn read(self, cached: Option<u32>) -> Usage {
+        let said = self
+            .prompt_tokens_details
+            .and_then(|details| details.cached_tokens);
+        Usage {
+            prompt_tokens: self.prompt_tokens.unwrap_or(0),
+            completion_tokens: self.completion_tokens.unwrap_or(0),
+            cached_tokens: said.or(cached).unwrap_or(0),
+        }
+    }
+}
+
+impl WireTimings {
+    fn read(&self) -> Timings {
+        Timings {
+            prompt_tokens: self.prompt_n,
+            prompt_ms: self.prompt_ms,
+            completion_tokens: self.predicted_n,
+            completion_ms: self.predicted_ms,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &'static str) -> Result<ChatEvent, EngineError> {
+        ChatEvent::parse("small", &[], Bytes::from_static(json.as_bytes()))
+    }
+
+    #[test]
+    fn usage_timings_and_cached_tokens_of_llama_cpp_are_read() {
+        let event = parse(
+            r#"{"choices":[],"usage":{"completion_tokens":8,"prompt_tokens":40,"total_tokens":48,"prompt_tokens_details":{"cached_tokens":32}},"timings":{"cache_n":32,"prompt_n":8,"prompt_ms":12.5,"predicted_n":8,"predicted_ms":80.0}}"#,
+        )
+        .unwrap();
+        let usage = Usage {
+            prompt_tokens: 40,
+            completion_tokens: 8,
+            cached_tokens: 32,
+        };
+        assert_eq!(event.usage, Some(usage));
+        assert_eq!(event.timings.unwrap().prompt_tokens, 8);
+    }
+
+    #[test]
+    fn text_and_log_probabilities_are_read_and_null_is_finite() {
+        let event = parse(
+            r#"{"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null,"logprobs":{"content":[{"token":"hi","logprob":-0.25},{"token":"x","logprob":null}]}}]}"#,
+        )
+        .unwrap();
+        assert_eq!(event.delta.as_deref(), Some("hi"));
+        assert_eq!(event.logprobs, vec![-0.25, -100.0]);
+        assert_eq!(event.finish_reason, None);
+    }
+
+    #[test]
+    fn an_error_event_is_the_engines_error_and_garbage_is_a_bad_event() {
+        let error =
+            parse(r#"{"error":{"code":500,"message":"out of memory","type":"server_error"}}"#);
+        assert!(matches!(
+            error,
+            Err(EngineError::Status { status: 500, .. })
+        ));
+        assert!(matches!(parse("<html>"), Err(EngineError::BadEvent { .. })));
+        assert!(matches!(
+            parse(r#"{"choices":3}"#),
+            Err(EngineError::BadEvent { .. })
+        ));
+    }
+}

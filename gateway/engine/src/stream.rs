@@ -1,0 +1,210 @@
+//! The answer as it arrives: events until `[DONE]`, the first failure, or the deadline.
+//!
+//! A stream holds its replica's place until it ends; dropping it closes the connection, which is how an engine learns
+//! that nobody listens any more. It never retries: by then something may have been read. Reading on: `engines.rs`.
+
+use crate::client::Target;
+use crate::error::{EngineError, Phase};
+use crate::event::ChatEvent;
+use crate::replica::Lease;
+use crate::sse::SseDecoder;
+use bytes::Bytes;
+use futures_util::Stream;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::time::Sleep;
+
+/// How long the end of a finished answer may take to arrive, so that its connection can be used again.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Events of one answer. Ends after `[DONE]`, or after the one error it yields.
+#[derive(Debug)]
+pub struct ChatStream {
+    target: Target,
+    lease: Lease,
+    body: Option<Incoming>,
+    decoder: SseDecoder,
+    read_ahead: VecDeque<ChatEvent>,
+    /// Whether something of the answer has been read.
+    answering: bool,
+    /// Whether the answer said that it had ended.
+    finished: bool,
+    since: Instant,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl ChatStream {
+    pub(crate) fn new(target: Target, lease: Lease, body: Incoming, deadline: Instant) -> Self {
+        Self {
+            target,
+            lease,
+            body: Some(body),
+            decoder: SseDecoder::default(),
+            read_ahead: VecDeque::new(),
+            answering: false,
+            finished: false,
+            since: Instant::now(),
+            deadline: Box::pin(tokio::time::sleep_until(deadline.into())),
+        }
+    }
+
+    /// Reads on until something of the answer is there, so that a replica that dies before can be replaced. An opening
+    /// event that only names the role is not yet an answer.
+    pub(crate) async fn begin(mut self, until: Instant) -> Result<Self, EngineError> {
+        match tokio::time::timeout_at(until.into(), self.read_opening()).await {
+            Ok(Ok(())) => Ok(self),
+            Ok(Err(error)) => Err(self.fail(error)),
+            Err(_) => {
+                let error = self.target.timed_out(Phase::FirstEvent, self.since);
+                Err(self.fail(error))
+            }
+        }
+    }
+
+    /// Position, in the pool's plan, of the endpoint that answers.
+    pub fn endpoint(&self) -> usize {
+        self.lease.endpoint
+    }
+
+    /// Reads and drops the rest of the answer.
+    pub(crate) async fn read_to_end(mut self) -> Result<(), EngineError> {
+        self.read_ahead.clear();
+        while let Some(event) = self.read_event().await {
+            event?;
+        }
+        Ok(())
+    }
+
+    async fn read_opening(&mut self) -> Result<(), EngineError> {
+        while self.read_ahead.len() < 2 && self.read_ahead.iter().all(is_preamble) {
+            match self.read_event().await {
+                Some(event) => self.read_ahead.push_back(event?),
+                None if self.read_ahead.is_empty() => {
+                    return Err(self.target.bad_event("an answer without a single event"));
+                }
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_event(&mut self) -> Option<Result<ChatEvent, EngineError>> {
+        std::future::poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ChatEvent, EngineError>>> {
+        loop {
+            match self.decoder.next() {
+                Ok(Some(raw)) => return Poll::Ready(self.event(raw, cx)),
+                Ok(None) => {}
+                Err(_) => {
+                    let error = self.target.bad_event("an event larger than 4 MiB");
+                    return Poll::Ready(Some(Err(self.fail(error))));
+                }
+            }
+            let Some(body) = self.body.as_mut() else {
+                return Poll::Ready(None);
+            };
+            match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.decoder.push(&data);
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    let error = self.target.reset(self.phase(), Some(error));
+                    return Poll::Ready(Some(Err(self.fail(error))));
+                }
+                Poll::Ready(None) => return Poll::Ready(self.end_of_body(cx)),
+                Poll::Pending => {
+                    if self.deadline.as_mut().poll(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    let error = self.target.timed_out(self.phase(), self.since);
+                    return Poll::Ready(Some(Err(self.fail(error))));
+                }
+            }
+        }
+    }
+
+    fn event(
+        &mut self,
+        raw: Bytes,
+        cx: &mut Context<'_>,
+    ) -> Option<Result<ChatEvent, EngineError>> {
+        if raw.trim_ascii() == b"[DONE]" {
+            self.complete(cx);
+            return None;
+        }
+        match ChatEvent::parse(&self.target.pool, &self.target.hidden(), raw) {
+            Ok(event) => {
+                self.answering |= !is_preamble(&event);
+                self.finished |= event.finish_reason.is_some();
+                Some(Ok(event))
+            }
+            Err(error) => Some(Err(self.fail(error))),
+        }
+    }
+
+    /// Some engines end the body without `[DONE]`; that is an end only when the answer said that it had finished.
+    fn end_of_body(&mut self, cx: &mut Context<'_>) -> Option<Result<ChatEvent, EngineError>> {
+        if let Some(raw) = self.decoder.finish() {
+            return self.event(raw, cx);
+        }
+        if self.finished {
+            self.complete(cx);
+            return None;
+        }
+        let error = self.target.reset(self.phase(), None);
+        Some(Err(self.fail(error)))
+    }
+
+    fn complete(&mut self, cx: &mut Context<'_>) {
+        self.lease.succeeded();
+        let Some(mut body) = self.body.take() else {
+            return;
+        };
+        if !body.is_end_stream() && Pin::new(&mut body).poll_frame(cx).is_pending() {
+            tokio::spawn(tokio::time::timeout(DRAIN, async move {
+                while let Some(Ok(_)) = body.frame().await {}
+            }));
+        }
+    }
+
+    fn fail(&mut self, error: EngineError) -> EngineError {
+        if self.body.take().is_some() {
+            self.lease.failed(&error);
+        }
+        error
+    }
+
+    fn phase(&self) -> Phase {
+        if self.answering {
+            Phase::Answer
+        } else {
+            Phase::FirstEvent
+        }
+    }
+}
+
+impl Stream for ChatStream {
+    type Item = Result<ChatEvent, EngineError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match self.read_ahead.pop_front() {
+            Some(event) => Poll::Ready(Some(Ok(event))),
+            None => self.poll_event(cx),
+        }
+    }
+}
+
+fn is_preamble(event: &ChatEvent) -> bool {
+    event.delta.is_none()
+        && event.finish_reason.is_none()
+        && event.usage.is_none()
+        && event.logprobs.is_empty()
+}
