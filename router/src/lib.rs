@@ -1,1 +1,29 @@
-//! The control circuit: features, FastGRNN, training, artifact, decisions.
+//! The control circuit: what a request has learned so far goes in, two decisions come out.
+//!
+//! One hidden state reads a request step by step (`query`, `search`, `recall`, `answer`) and
+//! decides twice: before dispatch which recall, model and context to use ([`Router::choose`]), and
+//! after the answer whether to accept it or to ask a bigger model ([`Router::judge`]).
+//!
+//! This crate is pure: no clock, no network, no files, no thread. Everything a decision depends on
+//! is an argument, so that a log row and an artifact reproduce it. Read [`features`] for what goes
+//! in, [`cell`] and [`network`] for the arithmetic, [`choose`] and [`judge`] for the decisions,
+//! [`artifact`] for the file, [`train`] for how its numbers come about.
+
+pub mod arms;
+pub mod artifact;
+pub mod cell;
+pub mod choose;
+pub mod features;
+pub mod judge;
+pub mod network;
+mod router;
+pub mod schema;
+pub mod train;
+
+pub use arms::{Arm, ArmTable, RecallMode, SamplingClass};
+pub use artifact::{Artifact, ArtifactError, Manifest};
+pub use choose::{Choice, ChoiceInputs, ChooseError};
+pub use features::{AnswerFacts, Finish, QueryFacts, RecallFacts, SearchFacts};
+pub use judge::{JudgeError, Verdict, VerdictInputs};
+pub use router::{Router, RouterError, State};
+pub use schema::{FeatureSchema, FeatureSpec, Step, StepFeatures};
