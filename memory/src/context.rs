@@ -1,6 +1,27 @@
 //! Context: which of the recalled nodes enter a prompt, and how they are printed.
+//!
+//! Pure. Takes candidates from the best down, leaves out near duplicates, prints each as a numbered block whose text is
+//! quoted line by line (`> `), so that no text can pose as another block or as an instruction, and stops at the budget.
+
+use std::collections::{HashMap, HashSet};
 
 use crate::node::{Node, NodeId};
+use crate::sentences;
+
+/// Words in a shingle (Broder, "On the resemblance and containment of documents", 1997).
+const SHINGLE_WORDS: usize = 3;
+
+/// Share of the smaller text's shingles that must stand in the other for the two to be near duplicates.
+const DUPLICATE_CONTAINMENT: f64 = 0.8;
+
+/// Words that turn a statement into another one, however alike the texts are.
+const POLARITY: &[&str] = &[
+    "not", "no", "never", "none", "neither", "nor", "without", "cannot", "unless", "except",
+    "true", "false", "only",
+];
+
+/// Candidates that are tried for the rest of the budget after one did not fit.
+const SMALLER_TRIED_MAX: usize = 8;
 
 /// A node that may enter the prompt.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,12 +62,205 @@ pub struct Context {
     pub tokens: usize,
 }
 
-/// Fills `budget_tokens` with the best candidates.
+/// Fills `budget_tokens` with the best candidates, which come highest first.
+///
+/// Near duplicates of a block are left out. The last block may be cut at the end of a sentence; a candidate of which
+/// not one sentence fits gives way to the next ones. `count` counts tokens; `Context::tokens` is its count of the whole
+/// text and never exceeds the budget.
 pub fn assemble(
     candidates: &[Candidate],
     budget_tokens: usize,
     count: &dyn Fn(&str) -> usize,
 ) -> Context {
-    let _ = (candidates, budget_tokens, count);
-    Context::default()
+    let highest = candidates
+        .iter()
+        .map(|candidate| candidate.score)
+        .fold(f32::MIN, f32::max);
+    let mut page = Page {
+        context: Context::default(),
+        budget_tokens,
+        highest,
+        count,
+    };
+    let mut shown: Vec<Shingles> = Vec::new();
+    let mut misfits = 0;
+    for candidate in candidates {
+        let shingles = Shingles::of(&candidate.node.text);
+        if shown.iter().any(|other| other.is_near(&shingles)) {
+            continue;
+        }
+        match page.add(candidate) {
+            Fit::Whole => shown.push(shingles),
+            Fit::Cut => break,
+            Fit::None => misfits += 1,
+        }
+        if misfits > SMALLER_TRIED_MAX {
+            break;
+        }
+    }
+    page.context
+}
+
+/// How much of a candidate was printed.
+#[derive(PartialEq)]
+enum Fit {
+    Whole,
+    Cut,
+    None,
+}
+
+struct Page<'a> {
+    context: Context,
+    budget_tokens: usize,
+    highest: f32,
+    count: &'a dyn Fn(&str) -> usize,
+}
+
+impl Page<'_> {
+    fn add(&mut self, candidate: &Candidate) -> Fit {
+        let text = candidate.node.text.trim();
+        if self.add_text(candidate, text) {
+            return Fit::Whole;
+        }
+        let cuts = sentences::boundaries(text);
+        // Tokens grow with the text, so the longest prefix that fits is found by halving.
+        let fitting = cuts.partition_point(|cut| self.fits(candidate, &text[..*cut]));
+        let Some(longest) = fitting.checked_sub(1) else {
+            return Fit::None;
+        };
+        if self.add_text(candidate, &text[..cuts[longest]]) {
+            Fit::Cut
+        } else {
+            Fit::None
+        }
+    }
+
+    fn fits(&self, candidate: &Candidate, text: &str) -> bool {
+        let page = self.page_with(&self.print(candidate, text));
+        (self.count)(&page) <= self.budget_tokens
+    }
+
+    fn add_text(&mut self, candidate: &Candidate, text: &str) -> bool {
+        let printed = self.print(candidate, text);
+        let page = self.page_with(&printed);
+        let tokens = (self.count)(&page);
+        if tokens > self.budget_tokens {
+            return false;
+        }
+        self.context.blocks.push(Block {
+            number: self.context.blocks.len() + 1,
+            id: candidate.node.id,
+            title: candidate.node.metadata.title.clone(),
+            uri: candidate.node.metadata.uri.clone(),
+            score: candidate.score,
+            text: text.to_owned(),
+            tokens: (self.count)(&printed),
+        });
+        self.context.text = page;
+        self.context.tokens = tokens;
+        true
+    }
+
+    fn page_with(&self, printed: &str) -> String {
+        match self.context.text.as_str() {
+            "" => printed.to_owned(),
+            above => format!("{above}\n\n{printed}"),
+        }
+    }
+
+    /// Scores are printed relative to the best candidate: attention is shared by hundreds of nodes and its absolute
+    /// values would all look like zero.
+    fn print(&self, candidate: &Candidate, text: &str) -> String {
+        let node = &candidate.node;
+        let number = self.context.blocks.len() + 1;
+        let score = if self.highest > 0.0 {
+            candidate.score / self.highest
+        } else {
+            0.0
+        };
+        let mut header = format!(
+            "[Context block {number}] (score={score:.2}, type={}",
+            node.node_type.as_str()
+        );
+        if !node.metadata.tags.is_empty() {
+            header.push_str(", tags=");
+            header.push_str(&one_line(&node.metadata.tags.join(" ")));
+        }
+        header.push(')');
+        if let Some(title) = node
+            .metadata
+            .title
+            .as_deref()
+            .filter(|title| !title.is_empty())
+        {
+            header.push_str("\n> # ");
+            header.push_str(&one_line(title));
+        }
+        for line in text.lines() {
+            header.push_str(if line.is_empty() { "\n>" } else { "\n> " });
+            header.push_str(line);
+        }
+        header
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What tells texts apart: runs of words, and separately the words that decide what a statement says.
+struct Shingles {
+    runs: HashSet<Vec<String>>,
+    decisive: HashMap<String, usize>,
+}
+
+impl Shingles {
+    fn of(text: &str) -> Self {
+        let words: Vec<String> = text
+            .split(|c: char| !c.is_alphanumeric() && c != '\'' && c != '’')
+            .filter(|word| !word.is_empty())
+            .map(str::to_lowercase)
+            .collect();
+        let length = SHINGLE_WORDS.min(words.len()).max(1);
+        let runs = words.windows(length).map(<[String]>::to_vec).collect();
+        let mut decisive = HashMap::new();
+        for word in words.into_iter().filter(|word| is_decisive(word)) {
+            *decisive.entry(word).or_default() += 1;
+        }
+        Self { runs, decisive }
+    }
+
+    fn is_near(&self, other: &Self) -> bool {
+        let smaller = self.runs.len().min(other.runs.len());
+        let common = self.runs.intersection(&other.runs).count();
+        common as f64 >= DUPLICATE_CONTAINMENT * smaller as f64
+            && smaller > 0
+            && self.agrees_with(other)
+    }
+
+    /// Whether the text with fewer runs decides nothing otherwise than the other.
+    fn agrees_with(&self, other: &Self) -> bool {
+        let similar_size = self.runs.len() * 10 >= other.runs.len() * 8
+            && other.runs.len() * 10 >= self.runs.len() * 8;
+        if similar_size {
+            return self.decisive == other.decisive;
+        }
+        let (small, large) = if self.runs.len() < other.runs.len() {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        small
+            .decisive
+            .iter()
+            .all(|(word, count)| large.decisive.get(word) >= Some(count))
+    }
+}
+
+/// Negations and numbers.
+fn is_decisive(word: &str) -> bool {
+    POLARITY.contains(&word)
+        || word.ends_with("n't")
+        || word.ends_with("n’t")
+        || word.bytes().all(|byte| byte.is_ascii_digit())
 }

@@ -9,10 +9,17 @@
 pub mod context;
 pub mod ingest;
 
+mod attention;
+mod bm25;
+mod graph;
+mod index;
 mod node;
 mod recall;
 mod search;
+mod sentences;
 mod store;
+mod vectors;
+mod words;
 
 pub use node::{
     Edge, EdgeId, EdgeMetadata, Metadata, NewEdge, NewNode, Node, NodeId, NodeSource, NodeType,

@@ -1,14 +1,40 @@
-//! The store: what is durable, and the indexes made from it.
+//! The store: what is durable, and the order in which it becomes so.
+//!
+//! redb holds the only truth: node rows, stamps, vectors, edges, which passages a document has, and the number of the last
+//! write. The index in memory (`index.rs`) follows each committed transaction and is rebuilt from the rows at open, so a
+//! crash can lose nothing that was acknowledged. One process owns a store. Reading on: `store/open.rs`,
+//! `store/write.rs`, `store/read.rs`; `store/row.rs` has the tables.
 
-use std::path::Path;
+mod open;
+mod read;
+mod row;
+mod write;
 
-use crate::node::{Edge, NewEdge, NewNode, Node, NodeId};
-use crate::search::Filter;
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::index::Index;
+use crate::node::{NewEdge, NewNode, NodeId};
+
+pub(crate) use write::Edit;
 
 /// An open memory. Cheap to clone; all clones are the same memory.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Memory {
-    _config: std::sync::Arc<MemoryConfig>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    database: redb::Database,
+    config: MemoryConfig,
+    index: RwLock<Index>,
+    /// Held from the start of a transaction until the index has followed it, so that both see writes in one order.
+    writer: Mutex<()>,
+    /// The generation of the text that was handed out for embedding, so that a vector of an older text is not taken for
+    /// the present one.
+    handed_out: Mutex<HashMap<NodeId, u64>>,
 }
 
 /// The identity of a store, fixed when it is made.
@@ -38,6 +64,8 @@ pub struct Written {
     pub updated: usize,
     /// Nodes that were there with the same content.
     pub unchanged: usize,
+    /// Nodes that were removed.
+    pub removed: usize,
     /// Edges that were new or changed.
     pub edges: usize,
     /// The generation this write made, or the present one when nothing changed.
@@ -59,79 +87,221 @@ pub struct Counts {
 
 /// Why a memory could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {}
+pub enum OpenError {
+    /// The folder cannot be made or read.
+    #[error("cannot use {} as a memory", path.display())]
+    Directory {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process has it.
+    #[error(
+        "the memory in {} is open in another process; stop that one or talk to it instead",
+        path.display()
+    )]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Vectors of another length.
+    #[error("the memory in {} holds vectors of {stored} dimensions, not {wanted}", path.display())]
+    Dimensions {
+        /// The folder.
+        path: PathBuf,
+        /// What the store was made for.
+        stored: usize,
+        /// What was asked for.
+        wanted: usize,
+    },
+    /// Vectors of another model.
+    #[error(
+        "the memory in {} holds vectors of the model {stored:?}, not {wanted:?}; vectors of two models cannot be compared",
+        path.display()
+    )]
+    EmbeddingModel {
+        /// The folder.
+        path: PathBuf,
+        /// What the store was made for.
+        stored: String,
+        /// What was asked for.
+        wanted: String,
+    },
+    /// Written by another version of this crate.
+    #[error("the memory in {} has format {stored}, this build reads format {supported}", path.display())]
+    Format {
+        /// The folder.
+        path: PathBuf,
+        /// The format found.
+        stored: String,
+        /// The format of this build.
+        supported: &'static str,
+    },
+    /// A vector length of zero was asked for.
+    #[error("a memory needs vectors of at least 1 dimension")]
+    NoDimensions,
+    /// The file is damaged or is no memory.
+    #[error("cannot read the memory in {}", path.display())]
+    Damaged {
+        /// The folder.
+        path: PathBuf,
+        /// What was found.
+        source: ReadError,
+    },
+}
 
 /// Why a write was refused. Nothing of the batch was written.
 #[derive(Debug, thiserror::Error)]
-pub enum WriteError {}
+pub enum WriteError {
+    /// A vector that does not fit the store.
+    #[error("the vector of node {id} has {found} dimensions, this memory holds {expected}")]
+    Dimensions {
+        /// The node.
+        id: NodeId,
+        /// Dimensions of the store.
+        expected: usize,
+        /// Dimensions of the vector.
+        found: usize,
+    },
+    /// A vector without a direction.
+    #[error("the vector of node {id} is zero or has a value that is not a finite number")]
+    NotAVector {
+        /// The node.
+        id: NodeId,
+    },
+    /// A node without text.
+    #[error("node {id} has no text")]
+    NoText {
+        /// The node.
+        id: NodeId,
+    },
+    /// A node without tenant.
+    #[error(
+        "node {id} has no tenant; use {:?} for what everybody may see",
+        crate::SHARED_TENANT
+    )]
+    NoTenant {
+        /// The node.
+        id: NodeId,
+    },
+    /// An edge at a node that is not there.
+    #[error("an edge {rel:?} names node {id}, which is neither in the memory nor in the batch")]
+    UnknownNode {
+        /// The missing node.
+        id: NodeId,
+        /// The relation.
+        rel: String,
+    },
+    /// An edge that cannot be weighed or named.
+    #[error(
+        "the edge {rel:?} from {src} to {dst} has weight {weight}; an edge needs a relation and a finite weight above 0"
+    )]
+    BadEdge {
+        /// Where it starts.
+        src: NodeId,
+        /// Where it ends.
+        dst: NodeId,
+        /// The relation.
+        rel: String,
+        /// The weight.
+        weight: f32,
+    },
+    /// A row that is there cannot be read.
+    #[error("cannot compare with what is stored")]
+    Stored(#[source] ReadError),
+    /// The disk or the file failed.
+    #[error("cannot write to the memory")]
+    Storage(#[source] Box<redb::Error>),
+}
 
 /// Why a read failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {}
+pub enum ReadError {
+    /// The disk or the file failed.
+    #[error("the storage failed")]
+    Storage(#[source] Box<redb::Error>),
+    /// A row is not what this version writes.
+    #[error("the row {row} is damaged: {reason}")]
+    Damaged {
+        /// Which row.
+        row: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl<E: Into<redb::Error>> From<E> for WriteError {
+    fn from(error: E) -> Self {
+        Self::Storage(Box::new(error.into()))
+    }
+}
+
+impl<E: Into<redb::Error>> From<E> for ReadError {
+    fn from(error: E) -> Self {
+        Self::Storage(Box::new(error.into()))
+    }
+}
 
 impl Memory {
-    /// Opens the memory in `dir`, which is made when it is missing.
-    pub fn open(dir: &Path, config: &MemoryConfig) -> Result<Self, OpenError> {
-        let _ = dir;
-        Ok(Self {
-            _config: std::sync::Arc::new(config.clone()),
-        })
-    }
-
-    /// Writes a batch; it is durable when this returns.
-    pub fn write(&self, batch: &Batch) -> Result<Written, WriteError> {
-        let _ = batch;
-        Ok(Written::default())
-    }
-
-    /// Up to `limit` nodes that wait for a vector, with the text to embed.
-    pub fn pending_vectors(&self, limit: usize) -> Result<Vec<(NodeId, String)>, ReadError> {
-        let _ = limit;
-        Ok(Vec::new())
-    }
-
-    /// Stores vectors; those of nodes that are gone by now are ignored. Returns how many were stored.
-    pub fn set_vectors(&self, vectors: &[(NodeId, Vec<f32>)]) -> Result<usize, WriteError> {
-        Ok(vectors.len())
-    }
-
-    /// Removes a node with its vector and edges. False when it was not there.
-    pub fn delete(&self, id: NodeId) -> Result<bool, WriteError> {
-        let _ = id;
-        Ok(false)
-    }
-
-    /// One node.
-    pub fn node(&self, id: NodeId) -> Result<Option<Node>, ReadError> {
-        let _ = id;
-        Ok(None)
-    }
-
-    /// The nodes of `ids` that exist, in that order.
-    pub fn nodes(&self, ids: &[NodeId]) -> Result<Vec<Node>, ReadError> {
-        let _ = ids;
-        Ok(Vec::new())
-    }
-
-    /// The edges that start or end at a node.
-    pub fn edges(&self, id: NodeId) -> Result<Vec<Edge>, ReadError> {
-        let _ = id;
-        Ok(Vec::new())
-    }
-
-    /// Every node that `filter` lets through, in the order of their ids.
-    pub fn ids(&self, filter: &Filter) -> Vec<NodeId> {
-        let _ = filter;
-        Vec::new()
-    }
-
-    /// How much there is.
-    pub fn counts(&self) -> Counts {
-        Counts::default()
+    /// The identity it was opened with.
+    pub fn config(&self) -> &MemoryConfig {
+        &self.inner.config
     }
 
     /// The number of the last write: it grows with every change and survives a restart.
     pub fn generation(&self) -> u64 {
-        0
+        self.index().generation
+    }
+
+    /// How much there is.
+    pub fn counts(&self) -> Counts {
+        let index = self.index();
+        let (nodes, vectors) = (index.len(), index.vectors.len());
+        Counts {
+            nodes,
+            edges: index.graph.len(),
+            vectors,
+            pending: nodes - vectors,
+        }
+    }
+
+    /// The index for reading. A poisoned lock is passed over: changes are applied whole or the process is gone.
+    pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.inner
+            .index
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.inner
+            .index
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_writer(&self) -> MutexGuard<'_, ()> {
+        self.inner
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handed_out(&self) -> MutexGuard<'_, HashMap<NodeId, u64>> {
+        self.inner
+            .handed_out
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = self.counts();
+        f.debug_struct("Memory")
+            .field("config", self.config())
+            .field("counts", &counts)
+            .finish()
     }
 }

@@ -1,0 +1,138 @@
+//! The graph: who is next to whom, in memory.
+//!
+//! Adjacency by slot in both directions, rebuilt from the edge rows at open. It walks nothing itself: `recall.rs` does.
+
+use std::collections::HashMap;
+
+/// One end of an edge as seen from the other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Link {
+    /// The slot at the other end.
+    pub(crate) to: u32,
+    /// Number of the relation; [`Graph::relation_name`] has its name.
+    pub(crate) rel: u16,
+    /// Weight of the edge.
+    pub(crate) weight: f32,
+}
+
+/// Adjacency lists over slots.
+#[derive(Debug, Default)]
+pub(crate) struct Graph {
+    relations: Vec<String>,
+    numbers: HashMap<String, u16>,
+    outgoing: Vec<Vec<Link>>,
+    incoming: Vec<Vec<Link>>,
+    edges: usize,
+}
+
+impl Graph {
+    /// Number of edges.
+    pub(crate) fn len(&self) -> usize {
+        self.edges
+    }
+
+    /// Edges that start at `slot`.
+    pub(crate) fn outgoing(&self, slot: u32) -> &[Link] {
+        self.outgoing.get(slot as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// Edges that end at `slot`.
+    pub(crate) fn incoming(&self, slot: u32) -> &[Link] {
+        self.incoming.get(slot as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// Edges at `slot` in both directions.
+    pub(crate) fn degree(&self, slot: u32) -> usize {
+        self.outgoing(slot).len() + self.incoming(slot).len()
+    }
+
+    /// The name of a relation that a [`Link`] carries.
+    pub(crate) fn relation_name(&self, rel: u16) -> &str {
+        &self.relations[usize::from(rel)]
+    }
+
+    /// Number of different relations that ever occurred.
+    pub(crate) fn relations(&self) -> usize {
+        self.relations.len()
+    }
+
+    /// The number of the relation `name`, when it ever occurred or there is room for one more.
+    pub(crate) fn number(&mut self, name: &str) -> Option<u16> {
+        if let Some(number) = self.numbers.get(name) {
+            return Some(*number);
+        }
+        let number = u16::try_from(self.relations.len()).ok()?;
+        self.relations.push(name.to_owned());
+        self.numbers.insert(name.to_owned(), number);
+        Some(number)
+    }
+
+    /// Adds the edge or changes its weight.
+    pub(crate) fn insert(&mut self, src: u32, dst: u32, rel: u16, weight: f32) {
+        let forward = put(
+            &mut self.outgoing,
+            src,
+            Link {
+                to: dst,
+                rel,
+                weight,
+            },
+        );
+        put(
+            &mut self.incoming,
+            dst,
+            Link {
+                to: src,
+                rel,
+                weight,
+            },
+        );
+        self.edges += usize::from(forward);
+    }
+
+    /// Removes the edge if it is there.
+    pub(crate) fn remove(&mut self, src: u32, dst: u32, rel: u16) {
+        let was_there = take(&mut self.outgoing, src, dst, rel);
+        take(&mut self.incoming, dst, src, rel);
+        self.edges -= usize::from(was_there);
+    }
+
+    /// Removes every edge at `slot`.
+    pub(crate) fn clear(&mut self, slot: u32) {
+        for link in self.outgoing(slot).to_vec() {
+            self.remove(slot, link.to, link.rel);
+        }
+        for link in self.incoming(slot).to_vec() {
+            self.remove(link.to, slot, link.rel);
+        }
+    }
+}
+
+/// Whether the link is new.
+fn put(lists: &mut Vec<Vec<Link>>, slot: u32, link: Link) -> bool {
+    let at = slot as usize;
+    if lists.len() <= at {
+        lists.resize(at + 1, Vec::new());
+    }
+    let same = |old: &&mut Link| old.to == link.to && old.rel == link.rel;
+    match lists[at].iter_mut().find(same) {
+        Some(old) => {
+            old.weight = link.weight;
+            false
+        }
+        None => {
+            lists[at].push(link);
+            true
+        }
+    }
+}
+
+/// Whether the link was there.
+fn take(lists: &mut [Vec<Link>], slot: u32, to: u32, rel: u16) -> bool {
+    let Some(list) = lists.get_mut(slot as usize) else {
+        return false;
+    };
+    let before = list.len();
+    list.retain(|link| link.to != to || link.rel != rel);
+    list.len() < before
+}

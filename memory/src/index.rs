@@ -1,0 +1,280 @@
+//! The index: everything that answers a search, in memory, rebuilt from the rows at open.
+//!
+//! Maps node ids to slots (dense numbers, reused after a removal) and keeps vectors, words, edges and filter labels by
+//! slot. It is changed only by [`Change`]s that the store has already made durable.
+
+use std::collections::HashMap;
+
+use crate::bm25::Bm25;
+use crate::graph::Graph;
+use crate::node::{NodeId, NodeType, SHARED_TENANT};
+use crate::search::Filter;
+use crate::vectors::Vectors;
+use crate::words::WordCounts;
+
+/// What filters look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Labels {
+    /// Owner.
+    pub(crate) tenant: String,
+    /// Field of knowledge.
+    pub(crate) domain: Option<String>,
+    /// Kind of node.
+    pub(crate) node_type: NodeType,
+}
+
+/// What happens to a node's vector when the node is written.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum VectorChange {
+    /// The text is the same, so the vector still fits.
+    Keep,
+    /// The text changed and its vector is not known yet.
+    Clear,
+    /// A unit vector.
+    Set(Vec<f32>),
+}
+
+/// One durable change.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    /// A node was written.
+    Node {
+        id: NodeId,
+        labels: Labels,
+        /// Words before and after; `None` when the text is the same.
+        words: Option<(Option<WordCounts>, WordCounts)>,
+        vector: VectorChange,
+    },
+    /// A node was removed; its edges are gone with it.
+    RemovedNode { id: NodeId, words: WordCounts },
+    /// An edge was written.
+    Edge {
+        src: NodeId,
+        dst: NodeId,
+        rel: String,
+        weight: f32,
+    },
+    /// An edge was removed.
+    RemovedEdge {
+        src: NodeId,
+        dst: NodeId,
+        rel: String,
+    },
+    /// A vector arrived.
+    Vector { id: NodeId, unit: Vec<f32> },
+}
+
+/// A slot's labels in numbers.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    id: NodeId,
+    tenant: u32,
+    domain: Option<u32>,
+    node_type: NodeType,
+    live: bool,
+}
+
+/// The whole index.
+#[derive(Debug)]
+pub(crate) struct Index {
+    slots: HashMap<NodeId, u32>,
+    rows: Vec<Row>,
+    free: Vec<u32>,
+    names: HashMap<String, u32>,
+    /// Vectors by slot.
+    pub(crate) vectors: Vectors,
+    /// Words by slot.
+    pub(crate) words: Bm25,
+    /// Edges by slot.
+    pub(crate) graph: Graph,
+    /// Number of the last durable write that this index has seen.
+    pub(crate) generation: u64,
+}
+
+/// Which slots a filter lets through.
+#[derive(Debug)]
+pub(crate) struct Allowed {
+    /// One entry a slot.
+    pub(crate) mask: Vec<bool>,
+    /// Share of the live slots that passed.
+    pub(crate) share: f32,
+}
+
+impl Index {
+    /// Empty, for vectors of `dimensions` values.
+    pub(crate) fn new(dimensions: usize) -> Self {
+        Self {
+            slots: HashMap::new(),
+            rows: Vec::new(),
+            free: Vec::new(),
+            names: HashMap::new(),
+            vectors: Vectors::new(dimensions),
+            words: Bm25::default(),
+            graph: Graph::default(),
+            generation: 0,
+        }
+    }
+
+    /// Number of nodes.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The slot of a node.
+    pub(crate) fn slot(&self, id: NodeId) -> Option<u32> {
+        self.slots.get(&id).copied()
+    }
+
+    /// The node in a live slot.
+    pub(crate) fn id(&self, slot: u32) -> NodeId {
+        self.rows[slot as usize].id
+    }
+
+    /// The type of a node that is there.
+    pub(crate) fn node_type(&self, id: NodeId) -> Option<NodeType> {
+        self.slot(id).map(|slot| self.rows[slot as usize].node_type)
+    }
+
+    /// Every node the filter lets through, by id.
+    pub(crate) fn ids(&self, filter: &Filter) -> Vec<NodeId> {
+        let allowed = self.allowed(filter);
+        let mut ids: Vec<NodeId> = (self.rows.iter().zip(&allowed.mask))
+            .filter(|(_, passes)| **passes)
+            .map(|(row, _)| row.id)
+            .collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Evaluates `filter` for every slot.
+    pub(crate) fn allowed(&self, filter: &Filter) -> Allowed {
+        let number = |name: &str| self.names.get(name).copied();
+        let tenants = [number(&filter.tenant), number(SHARED_TENANT)];
+        let domains: Vec<Option<u32>> = filter
+            .domains
+            .iter()
+            .map(|name| number(name))
+            .filter(Option::is_some)
+            .collect();
+        let mut types = [false; NodeType::ALL.len()];
+        for node_type in NodeType::ALL {
+            types[node_type as usize] = match filter.types.as_slice() {
+                [] => node_type != NodeType::Trace,
+                asked => asked.contains(&node_type),
+            };
+        }
+        let passes = |row: &Row| {
+            row.live
+                && types[row.node_type as usize]
+                && tenants.contains(&Some(row.tenant))
+                && (filter.domains.is_empty()
+                    || (row.domain.is_some() && domains.contains(&row.domain)))
+        };
+        let mask: Vec<bool> = self.rows.iter().map(passes).collect();
+        let passed = mask.iter().filter(|passed| **passed).count();
+        Allowed {
+            mask,
+            share: passed as f32 / self.len().max(1) as f32,
+        }
+    }
+
+    /// Follows a write that is durable.
+    pub(crate) fn apply(&mut self, changes: Vec<Change>, generation: u64) {
+        for change in changes {
+            self.follow(change);
+        }
+        self.generation = generation;
+    }
+
+    fn follow(&mut self, change: Change) {
+        match change {
+            Change::Node {
+                id,
+                labels,
+                words,
+                vector,
+            } => self.put_node(id, &labels, words, vector),
+            Change::RemovedNode { id, words } => self.remove_node(id, &words),
+            Change::Edge {
+                src,
+                dst,
+                rel,
+                weight,
+            } => {
+                let ends = self.slot(src).zip(self.slot(dst));
+                if let Some(((src, dst), rel)) = ends.zip(self.graph.number(&rel)) {
+                    self.graph.insert(src, dst, rel, weight);
+                }
+            }
+            Change::RemovedEdge { src, dst, rel } => {
+                let ends = self.slot(src).zip(self.slot(dst));
+                if let Some(((src, dst), rel)) = ends.zip(self.graph.number(&rel)) {
+                    self.graph.remove(src, dst, rel);
+                }
+            }
+            Change::Vector { id, unit } => {
+                if let Some(slot) = self.slot(id) {
+                    self.vectors.set(slot, &unit);
+                }
+            }
+        }
+    }
+
+    fn put_node(
+        &mut self,
+        id: NodeId,
+        labels: &Labels,
+        words: Option<(Option<WordCounts>, WordCounts)>,
+        vector: VectorChange,
+    ) {
+        let row = Row {
+            id,
+            tenant: self.name(&labels.tenant),
+            domain: labels.domain.as_deref().map(|domain| self.name(domain)),
+            node_type: labels.node_type,
+            live: true,
+        };
+        let slot = self.slot(id).unwrap_or_else(|| self.take_slot(row));
+        self.rows[slot as usize] = row;
+        if let Some((before, after)) = words {
+            if let Some(before) = before {
+                self.words.remove(slot, &before);
+            }
+            self.words.insert(slot, after);
+        }
+        match vector {
+            VectorChange::Keep => {}
+            VectorChange::Clear => self.vectors.clear(slot),
+            VectorChange::Set(unit) => self.vectors.set(slot, &unit),
+        }
+    }
+
+    fn take_slot(&mut self, row: Row) -> u32 {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.rows.push(row);
+            u32::try_from(self.rows.len() - 1).expect("fewer than four billion nodes in memory")
+        });
+        self.slots.insert(row.id, slot);
+        slot
+    }
+
+    fn remove_node(&mut self, id: NodeId, words: &WordCounts) {
+        let Some(slot) = self.slots.remove(&id) else {
+            return;
+        };
+        self.rows[slot as usize].live = false;
+        self.words.remove(slot, words);
+        self.vectors.clear(slot);
+        self.graph.clear(slot);
+        self.free.push(slot);
+    }
+
+    fn name(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.names.get(name) {
+            return *number;
+        }
+        let number = u32::try_from(self.names.len()).expect("fewer names than nodes");
+        self.names.insert(name.to_owned(), number);
+        number
+    }
+}

@@ -1,0 +1,192 @@
+//! Opening: identity first, then the index from the rows.
+//!
+//! Nothing is written to a store whose identity does not fit.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, RwLock};
+
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable};
+
+use super::row::{self, FORMAT};
+use super::{Inner, Memory, MemoryConfig, OpenError, ReadError};
+use crate::index::{Change, Index, Labels, VectorChange};
+use crate::node::NodeId;
+use crate::words;
+
+/// The one file of a store.
+const FILE: &str = "memory.redb";
+
+/// Pages that redb may keep in memory. The index answers searches, so rows are read a few at a time.
+const CACHE_BYTES: usize = 16 << 20;
+
+impl Memory {
+    /// Opens the memory in `dir`, which is made when it is missing.
+    pub fn open(dir: &Path, config: &MemoryConfig) -> Result<Self, OpenError> {
+        if config.dimensions == 0 {
+            return Err(OpenError::NoDimensions);
+        }
+        std::fs::create_dir_all(dir).map_err(|source| OpenError::Directory {
+            path: dir.to_owned(),
+            source,
+        })?;
+        let database = open_database(dir)?;
+        let damaged = |source| OpenError::Damaged {
+            path: dir.to_owned(),
+            source,
+        };
+        match stored_identity(&database).map_err(damaged)? {
+            Some(identity) => check_identity(dir, &identity, config)?,
+            None => create_tables(&database, config).map_err(damaged)?,
+        }
+        let index = load(&database, config).map_err(damaged)?;
+        let inner = Inner {
+            database,
+            config: config.clone(),
+            index: RwLock::new(index),
+            writer: Mutex::new(()),
+            handed_out: Mutex::new(HashMap::new()),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+}
+
+fn open_database(dir: &Path) -> Result<Database, OpenError> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder.create(dir.join(FILE)).map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+            OpenError::InUse {
+                path: dir.to_owned(),
+            }
+        }
+        DatabaseError::Storage(redb::StorageError::Io(source)) => OpenError::Directory {
+            path: dir.to_owned(),
+            source,
+        },
+        other => OpenError::Damaged {
+            path: dir.to_owned(),
+            source: other.into(),
+        },
+    })
+}
+
+type Identity = HashMap<String, String>;
+
+/// `None` for a store that was just made, or whose making did not finish.
+fn stored_identity(database: &Database) -> Result<Option<Identity>, ReadError> {
+    let transaction = database.begin_read()?;
+    let table = match transaction.open_table(row::IDENTITY) {
+        Ok(table) => table,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(other) => return Err(other.into()),
+    };
+    let mut identity = Identity::new();
+    for entry in table.iter()? {
+        let (name, value) = entry?;
+        identity.insert(name.value().to_owned(), value.value().to_owned());
+    }
+    Ok(Some(identity))
+}
+
+fn check_identity(dir: &Path, stored: &Identity, wanted: &MemoryConfig) -> Result<(), OpenError> {
+    let path = dir.to_owned();
+    let value = |name: &str| stored.get(name).cloned().unwrap_or_default();
+    if value("format") != FORMAT {
+        return Err(OpenError::Format {
+            path,
+            stored: value("format"),
+            supported: FORMAT,
+        });
+    }
+    let dimensions = value("dimensions").parse().unwrap_or_default();
+    if dimensions != wanted.dimensions {
+        let wanted = wanted.dimensions;
+        return Err(OpenError::Dimensions {
+            path,
+            stored: dimensions,
+            wanted,
+        });
+    }
+    let stored = value("embedding_model");
+    if stored != wanted.embedding_model {
+        let wanted = wanted.embedding_model.clone();
+        return Err(OpenError::EmbeddingModel {
+            path,
+            stored,
+            wanted,
+        });
+    }
+    Ok(())
+}
+
+fn create_tables(database: &Database, config: &MemoryConfig) -> Result<(), ReadError> {
+    let transaction = database.begin_write()?;
+    {
+        let mut identity = transaction.open_table(row::IDENTITY)?;
+        identity.insert("format", FORMAT)?;
+        identity.insert("dimensions", config.dimensions.to_string().as_str())?;
+        identity.insert("embedding_model", config.embedding_model.as_str())?;
+        transaction
+            .open_table(row::SEQUENCE)?
+            .insert("generation", 0)?;
+        transaction.open_table(row::NODES)?;
+        transaction.open_table(row::STAMPS)?;
+        transaction.open_table(row::VECTORS)?;
+        transaction.open_table(row::PENDING)?;
+        transaction.open_table(row::EDGES)?;
+        transaction.open_table(row::DOCUMENTS)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn load(database: &Database, config: &MemoryConfig) -> Result<Index, ReadError> {
+    let transaction = database.begin_read()?;
+    let mut index = Index::new(config.dimensions);
+    let sequence = transaction.open_table(row::SEQUENCE)?;
+    let generation = sequence.get("generation")?.map_or(0, |value| value.value());
+    for entry in transaction.open_table(row::NODES)?.iter()? {
+        let (key, bytes) = entry?;
+        let id = NodeId::from_u128(key.value());
+        let node = row::decode_node(id, bytes.value(), 0)?;
+        let words = Some((None, words::count(&node.indexed_text())));
+        let (tenant, domain) = (node.tenant, node.metadata.domain);
+        let labels = Labels {
+            tenant,
+            domain,
+            node_type: node.node_type,
+        };
+        let change = Change::Node {
+            id,
+            labels,
+            words,
+            vector: VectorChange::Clear,
+        };
+        index.apply(vec![change], generation);
+    }
+    for entry in transaction.open_table(row::VECTORS)?.iter()? {
+        let (key, bytes) = entry?;
+        let id = NodeId::from_u128(key.value());
+        let unit = row::decode_vector(id, bytes.value(), config.dimensions)?;
+        index.apply(vec![Change::Vector { id, unit }], generation);
+    }
+    for entry in transaction.open_table(row::EDGES)?.iter()? {
+        let (key, bytes) = entry?;
+        let edge = row::decode_edge(key.value(), bytes.value())?;
+        let (src, dst, rel, weight) = (edge.src, edge.dst, edge.rel, edge.weight);
+        index.apply(
+            vec![Change::Edge {
+                src,
+                dst,
+                rel,
+                weight,
+            }],
+            generation,
+        );
+    }
+    index.generation = generation;
+    Ok(index)
+}
