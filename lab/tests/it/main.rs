@@ -1,0 +1,3 @@
+//! The lab against real input: the installed documentation.
+
+mod questions;
