@@ -12,9 +12,10 @@ mod model_pool;
 mod router_version;
 pub mod schema;
 pub mod stack;
+mod structure;
 mod units;
 pub mod validate;
-mod yaml;
+pub mod yaml;
 
 pub use common::{NameRef, Privacy, SecretKeyRef, Tier};
 pub use inference_gateway::{
