@@ -51,11 +51,6 @@ impl Graph {
         &self.relations[usize::from(rel)]
     }
 
-    /// Number of different relations that ever occurred.
-    pub(crate) fn relations(&self) -> usize {
-        self.relations.len()
-    }
-
     /// The number of the relation `name`, when it ever occurred or there is room for one more.
     pub(crate) fn number(&mut self, name: &str) -> Option<u16> {
         if let Some(number) = self.numbers.get(name) {

@@ -1,7 +1,22 @@
 //! Ingest: from files and folders to nodes and edges.
+//!
+//! Lists files, splits each into passages, writes them, then links them. Running it again writes only what changed; a
+//! file that cannot be read is reported at the end and stops nothing. Vectors are made later by whoever owns the embedder.
+//! Reading on: `ingest/files.rs`, `ingest/split_*.rs`, `ingest/document.rs`, `ingest/links.rs`, `ingest/write.rs`.
+
+mod document;
+mod files;
+mod jsonl;
+mod links;
+mod split_html;
+mod split_markdown;
+mod split_text;
+mod write;
 
 use std::path::PathBuf;
 
+use self::document::Document;
+use self::files::{Format, SourceFile};
 use crate::store::{Memory, ReadError, WriteError};
 
 /// How files become nodes.
@@ -91,12 +106,65 @@ pub enum IngestError {
 }
 
 /// Ingests `paths` (files or folders). Running it again over unchanged files writes nothing.
+///
+/// A passage's uri is the file's path below the folder that was named, `#`, and the anchor of its section; its id follows from
+/// the tenant, the uri and its part. Passages that a file no longer has are removed.
 pub fn ingest(
     memory: &Memory,
     paths: &[PathBuf],
     options: &IngestOptions,
     progress: &mut dyn FnMut(&IngestProgress),
 ) -> Result<IngestReport, IngestError> {
-    let _ = (memory, paths, options, progress);
-    Ok(IngestReport::default())
+    let (files, bad) = files::list(paths, options)?;
+    let mut report = IngestReport {
+        bad,
+        ..IngestReport::default()
+    };
+    let mut now = IngestProgress {
+        files: files.len(),
+        ..IngestProgress::default()
+    };
+    let mut writer = write::Writer::new(memory, options);
+    for file in files {
+        now.current = Some(file.path.clone());
+        progress(&now);
+        match split(&file) {
+            Ok(document) => {
+                let passages = document::passages(&document, options.passage_words);
+                report.files += 1;
+                report.passages += passages.len();
+                for reason in &document.bad_parts {
+                    report.bad.push(BadFile {
+                        path: file.path.clone(),
+                        reason: reason.clone(),
+                    });
+                }
+                writer.add(&file.name, &document, passages, &mut report)?;
+            }
+            Err(reason) => report.bad.push(BadFile {
+                path: file.path,
+                reason,
+            }),
+        }
+        now.files_done += 1;
+        now.passages = report.passages;
+    }
+    now.current = None;
+    progress(&now);
+    writer.finish(&mut report)?;
+    Ok(report)
+}
+
+/// The sections of a file, or why there are none.
+fn split(file: &SourceFile) -> Result<Document, String> {
+    let text = files::read(&file.path)?;
+    Ok(match file.format {
+        Format::Html => split_html::split(&text),
+        Format::Markdown => split_markdown::split(&text),
+        Format::JsonLines => jsonl::split(&text),
+        Format::Text => {
+            let stem = file.path.file_stem().map(|stem| stem.to_string_lossy());
+            split_text::split(&text, &stem.unwrap_or_default())
+        }
+    })
 }

@@ -1,0 +1,3 @@
+//! What a memory promises to those who use it.
+
+mod python_docs;
