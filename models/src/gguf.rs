@@ -120,7 +120,10 @@ impl GgufFacts {
     /// # Errors
     /// The file is missing, is no GGUF file, contradicts itself or is cut short.
     pub fn read(path: &Path) -> Result<Self, GgufError> {
-        let io = |source| GgufError::Io { path: path.into(), source };
+        let io = |source| GgufError::Io {
+            path: path.into(),
+            source,
+        };
         let file = File::open(path).map_err(io)?;
         let bytes = file.metadata().map_err(io)?.len();
         Self::parse(BufReader::with_capacity(1 << 18, file), bytes)
@@ -161,7 +164,9 @@ impl GgufFacts {
         Self {
             name: text(&mut keys, "general.name"),
             parameters: tensors.parameters,
-            context_tokens: context.and_then(|tokens| u32::try_from(tokens).ok()).unwrap_or(0),
+            context_tokens: context
+                .and_then(|tokens| u32::try_from(tokens).ok())
+                .unwrap_or(0),
             quantization: quantization.to_owned(),
             bytes,
             chat_template: text(&mut keys, "tokenizer.chat_template"),
@@ -207,7 +212,14 @@ impl GgufTokenizer {
 /// What llama.cpp does when the file does not say (`llama-vocab.cpp`, `llama_vocab::impl::load`).
 fn adds_bos(model: &str, pre: &str) -> bool {
     const WITH_BOS: [&str; 8] = [
-        "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
+        "llama3",
+        "llama-v3",
+        "llama-bpe",
+        "falcon3",
+        "falcon-h1",
+        "pixtral",
+        "midm-2.0",
+        "lfm2",
     ];
     model == "llama" || (model == "gpt2" && WITH_BOS.contains(&pre))
 }

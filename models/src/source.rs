@@ -65,8 +65,9 @@ impl Source {
         if let Some(rest) = text.strip_prefix("file://") {
             return parse_file(text, rest, base_dir);
         }
-        let address =
-            text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+        let address = text
+            .strip_prefix("https://")
+            .or_else(|| text.strip_prefix("http://"));
         match address {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => {
                 Err(SourceError::Host(text.to_owned()))
@@ -87,13 +88,20 @@ fn parse_hub(text: &str, rest: &str) -> Result<Source, SourceError> {
     if owner.is_empty() || name.is_empty() || revision.is_empty() {
         return Err(SourceError::Repository(text.to_owned()));
     }
-    let file = parts.next().filter(|file| !file.is_empty()).map(str::to_owned);
+    let file = parts
+        .next()
+        .filter(|file| !file.is_empty())
+        .map(str::to_owned);
     let plain = |path: &str| path.split('/').all(|part| !matches!(part, "" | "." | ".."));
     if !plain(owner) || !plain(name) || !file.as_deref().is_none_or(plain) {
         return Err(SourceError::Path(text.to_owned()));
     }
     let (repo, revision) = (format!("{owner}/{name}"), revision.to_owned());
-    Ok(Source::HuggingFace { repo, file, revision })
+    Ok(Source::HuggingFace {
+        repo,
+        file,
+        revision,
+    })
 }
 
 fn parse_file(text: &str, rest: &str, base_dir: &Path) -> Result<Source, SourceError> {
@@ -108,4 +116,25 @@ fn parse_file(text: &str, rest: &str, base_dir: &Path) -> Result<Source, SourceE
     let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
     let home = home.ok_or_else(|| SourceError::Home(text.to_owned()))?;
     Ok(Source::File(home.join(in_home)))
+}
+
+/// The source as a stack writes it.
+impl std::fmt::Display for Source {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::HuggingFace {
+                repo,
+                file,
+                revision,
+            } => {
+                write!(out, "hf://{repo}")?;
+                if revision != "main" {
+                    write!(out, "@{revision}")?;
+                }
+                file.iter().try_for_each(|file| write!(out, "/{file}"))
+            }
+            Self::Https(url) => write!(out, "{url}"),
+            Self::File(path) => write!(out, "file://{}", path.display()),
+        }
+    }
 }

@@ -51,7 +51,11 @@ impl Fault {
             Self::Io(source) => GgufError::Io { path, source },
             Self::NotGguf(found) => GgufError::NotGguf { path, found },
             Self::Version(version) => GgufError::Version { path, version },
-            Self::Truncated { expected, actual } => GgufError::Truncated { path, expected, actual },
+            Self::Truncated { expected, actual } => GgufError::Truncated {
+                path,
+                expected,
+                actual,
+            },
             Self::Malformed { at, what } => GgufError::Malformed { path, at, what },
         }
     }
@@ -232,7 +236,10 @@ impl<R: Read> Bounded<R> {
     fn room(&self, len: u64) -> Result<(), Fault> {
         let expected = self.at.saturating_add(len);
         if expected > self.len {
-            return Err(Fault::Truncated { expected, actual: self.len });
+            return Err(Fault::Truncated {
+                expected,
+                actual: self.len,
+            });
         }
         Ok(())
     }

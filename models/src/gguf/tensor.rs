@@ -22,7 +22,11 @@ pub(super) struct Tensors {
 
 impl Tensors {
     pub(super) fn read<R: Read>(input: &mut Bounded<R>, count: u64) -> Result<Self, Fault> {
-        let mut all = Self { parameters: 0, data_bytes: 0, by_type: BTreeMap::new() };
+        let mut all = Self {
+            parameters: 0,
+            data_bytes: 0,
+            by_type: BTreeMap::new(),
+        };
         for _ in 0..count {
             let name = input.string(KEY_BYTES_MAX)?;
             let dimensions = input.u32()?;
@@ -57,7 +61,10 @@ impl Tensors {
         let start = input.at().next_multiple_of(alignment);
         let expected = start.saturating_add(self.data_bytes);
         if self.data_bytes > 0 && expected > bytes {
-            return Err(Fault::Truncated { expected, actual: bytes });
+            return Err(Fault::Truncated {
+                expected,
+                actual: bytes,
+            });
         }
         Ok(())
     }

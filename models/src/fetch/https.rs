@@ -1,0 +1,245 @@
+//! One file over https, resumed where it was cut.
+//!
+//! The file grows as `NAME.part` and is renamed when it is whole. `If-Range` with the stored entity
+//! tag makes a server that has another file by now send it from the start (RFC 9110, 13.1.5).
+
+use std::path::{Path, PathBuf};
+
+use futures_util::StreamExt;
+use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, RANGE};
+use reqwest::{Response, StatusCode};
+use sha2::{Digest, Sha256};
+use tokio::fs::{self, File, OpenOptions};
+use tokio::io::AsyncWriteExt;
+
+use super::checksum::Checksum;
+use super::{FetchError, OnProgress, Progress, REMOVED};
+
+/// How often a broken connection is taken up again before the caller hears of it.
+const ATTEMPTS: usize = 4;
+
+/// Downloads `url` into a folder of its own under `cache` unless it is there already.
+pub(super) async fn download(
+    url: &str,
+    cache: &Path,
+    sum: &Checksum,
+    progress: OnProgress<'_>,
+) -> Result<PathBuf, FetchError> {
+    let target = target(url, cache);
+    if !target.is_file() {
+        let folder = target.parent().unwrap_or(cache);
+        fs::create_dir_all(folder)
+            .await
+            .map_err(FetchError::io("create", folder))?;
+        let part = Part::of(url, &target);
+        let mut attempt = 1;
+        while let Err(error) = part.fill(progress).await {
+            let broken = matches!(
+                error,
+                FetchError::Connection { .. } | FetchError::Short { .. }
+            );
+            if !broken || attempt == ATTEMPTS {
+                return Err(error);
+            }
+            attempt += 1;
+        }
+        if let Err(error) = sum
+            .verify(&part.path, cache, (url.to_owned(), REMOVED))
+            .await
+        {
+            part.remove().await;
+            return Err(error);
+        }
+        fs::rename(&part.path, &target)
+            .await
+            .map_err(FetchError::io("write", &target))?;
+        let _ = fs::remove_file(&part.tag).await;
+        return Ok(target);
+    }
+    let verdict = sum.verify(&target, cache, (url.to_owned(), REMOVED)).await;
+    if verdict.is_err() {
+        let _ = fs::remove_file(&target).await;
+    }
+    verdict.map(|()| target)
+}
+
+/// `CACHE/https/HASH/NAME`, HASH from the address without its last part: files of one folder stay
+/// together.
+fn target(url: &str, cache: &Path) -> PathBuf {
+    let path = url.split(['?', '#']).next().unwrap_or(url);
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let query = &url[path.len()..];
+    let hash = hex::encode(&Sha256::digest(format!("{folder}{query}"))[..8]);
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let name: String = name
+        .chars()
+        .map(|c| if plain(c) { c } else { '_' })
+        .collect();
+    let name = if name.trim_matches('.').is_empty() {
+        "model".to_owned()
+    } else {
+        name
+    };
+    cache.join("https").join(hash).join(name)
+}
+
+/// A download under way: the bytes so far and the entity tag they belong to.
+struct Part<'a> {
+    url: &'a str,
+    path: PathBuf,
+    tag: PathBuf,
+}
+
+impl<'a> Part<'a> {
+    fn of(url: &'a str, target: &Path) -> Self {
+        let with = |end: &str| {
+            let mut name = target.as_os_str().to_owned();
+            name.push(end);
+            PathBuf::from(name)
+        };
+        Self {
+            url,
+            path: with(".part"),
+            tag: with(".etag"),
+        }
+    }
+
+    async fn remove(&self) {
+        let _ = fs::remove_file(&self.path).await;
+        let _ = fs::remove_file(&self.tag).await;
+    }
+
+    /// Takes up the download where it stands and carries it to its end.
+    async fn fill(&self, progress: OnProgress<'_>) -> Result<(), FetchError> {
+        let have = fs::metadata(&self.path)
+            .await
+            .map_or(0, |facts| facts.len());
+        let tag = fs::read_to_string(&self.tag).await.ok();
+        let response = self.request(have, tag.as_deref()).await?;
+        let status = response.status();
+        if status == StatusCode::RANGE_NOT_SATISFIABLE {
+            return self.judge_end(have, response.headers()).await;
+        }
+        if !status.is_success() {
+            let (url, status) = (self.url.to_owned(), status.to_string());
+            return Err(FetchError::Status { url, status });
+        }
+        let have = if status == StatusCode::PARTIAL_CONTENT {
+            have
+        } else {
+            0
+        };
+        let total = response.content_length().map(|rest| have + rest);
+        let file = self.open(have, response.headers()).await?;
+        self.receive(response, file, (have, total), progress).await
+    }
+
+    async fn request(&self, have: u64, tag: Option<&str>) -> Result<Response, FetchError> {
+        let failed = |source| FetchError::Connection {
+            url: self.url.to_owned(),
+            downloaded: have,
+            source,
+        };
+        let mut request = reqwest::Client::builder()
+            .connect_timeout(std::time::Duration::from_secs(30))
+            .read_timeout(std::time::Duration::from_secs(60))
+            .build()
+            .map_err(failed)?
+            .get(self.url);
+        if have > 0 {
+            request = request.header(RANGE, format!("bytes={have}-"));
+            if let Some(tag) = tag {
+                request = request.header(IF_RANGE, tag);
+            }
+        }
+        request.send().await.map_err(failed)
+    }
+
+    /// 416: either every byte is there already, or what is there belongs to another file.
+    async fn judge_end(&self, have: u64, headers: &HeaderMap) -> Result<(), FetchError> {
+        let total = headers
+            .get(CONTENT_RANGE)
+            .and_then(|range| range.to_str().ok());
+        let total = total.and_then(|range| range.strip_prefix("bytes */")?.parse::<u64>().ok());
+        if total == Some(have) {
+            return Ok(());
+        }
+        self.remove().await;
+        let total = total.unwrap_or(0);
+        Err(FetchError::Short {
+            url: self.url.to_owned(),
+            downloaded: 0,
+            total,
+        })
+    }
+
+    async fn open(&self, have: u64, headers: &HeaderMap) -> Result<File, FetchError> {
+        if have == 0 {
+            // A weak tag does not vouch for equal bytes.
+            let tag = headers.get(ETAG).and_then(|tag| tag.to_str().ok());
+            match tag.filter(|tag| !tag.starts_with("W/")) {
+                Some(tag) => fs::write(&self.tag, tag)
+                    .await
+                    .map_err(FetchError::io("write", &self.tag))?,
+                None => drop(fs::remove_file(&self.tag).await),
+            }
+        }
+        let mut options = OpenOptions::new();
+        options
+            .create(true)
+            .write(true)
+            .append(have > 0)
+            .truncate(have == 0);
+        options
+            .open(&self.path)
+            .await
+            .map_err(FetchError::io("write", &self.path))
+    }
+
+    async fn receive(
+        &self,
+        response: Response,
+        mut file: File,
+        (have, total): (u64, Option<u64>),
+        progress: OnProgress<'_>,
+    ) -> Result<(), FetchError> {
+        let mut downloaded = have;
+        progress(Progress { downloaded, total });
+        let mut chunks = response.bytes_stream();
+        let mut broken = None;
+        while let Some(chunk) = chunks.next().await {
+            let chunk = match chunk {
+                Ok(chunk) => chunk,
+                Err(source) => {
+                    broken = Some(source);
+                    break;
+                }
+            };
+            file.write_all(&chunk)
+                .await
+                .map_err(FetchError::io("write", &self.path))?;
+            downloaded += chunk.len() as u64;
+            progress(Progress { downloaded, total });
+        }
+        file.flush()
+            .await
+            .map_err(FetchError::io("write", &self.path))?;
+        file.sync_all()
+            .await
+            .map_err(FetchError::io("write", &self.path))?;
+        let url = self.url.to_owned();
+        match (broken, total) {
+            (Some(source), _) => Err(FetchError::Connection {
+                url,
+                downloaded,
+                source,
+            }),
+            (None, Some(total)) if downloaded < total => Err(FetchError::Short {
+                url,
+                downloaded,
+                total,
+            }),
+            (None, _) => Ok(()),
+        }
+    }
+}
