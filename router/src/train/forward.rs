@@ -1,0 +1,84 @@
+//! The cell in f64, keeping what its gradient needs.
+//!
+//! The same formula as [`crate::cell`]; a test holds the two together. The way back is in
+//! [`super::backward`].
+
+use super::parameters::{Parameters, sigmoid};
+
+/// One step as it was computed.
+#[derive(Debug, Clone)]
+pub(super) struct Trace<'a> {
+    pub(super) input: &'a [(usize, f64)],
+    pub(super) before: Vec<f64>,
+    pub(super) gate: Vec<f64>,
+    pub(super) candidate: Vec<f64>,
+    pub(super) after: Vec<f64>,
+}
+
+impl Parameters {
+    /// One step from `before`.
+    pub(super) fn step<'a>(&self, input: &'a [(usize, f64)], before: Vec<f64>) -> Trace<'a> {
+        let shape = &self.shape;
+        let hidden = shape.hidden;
+        let mut sums = vec![0.0; hidden];
+        for &(column, value) in input {
+            add_scaled(&mut sums, &self.values[column * hidden..][..hidden], value);
+        }
+        let u = &self.values[shape.u()..][..hidden * hidden];
+        for (row, &value) in u.chunks_exact(hidden).zip(&before) {
+            add_scaled(&mut sums, row, value);
+        }
+        let gate_bias = &self.values[shape.gate_bias()..][..hidden];
+        let candidate_bias = &self.values[shape.candidate_bias()..][..hidden];
+        let (zeta, nu) = (
+            sigmoid(self.values[shape.zeta()]),
+            sigmoid(self.values[shape.nu()]),
+        );
+        let gate: Vec<f64> = sums
+            .iter()
+            .zip(gate_bias)
+            .map(|(p, b)| sigmoid(p + b))
+            .collect();
+        let candidate: Vec<f64> = sums
+            .iter()
+            .zip(candidate_bias)
+            .map(|(p, b)| (p + b).tanh())
+            .collect();
+        let after = (0..hidden)
+            .map(|i| (zeta * (1.0 - gate[i]) + nu) * candidate[i] + gate[i] * before[i])
+            .collect();
+        Trace {
+            input,
+            before,
+            gate,
+            candidate,
+            after,
+        }
+    }
+
+    /// Every step given, in order, from the empty state.
+    pub(super) fn steps<'a>(
+        &self,
+        inputs: impl Iterator<Item = &'a [(usize, f64)]>,
+    ) -> Vec<Trace<'a>> {
+        let mut traces: Vec<Trace<'a>> = Vec::new();
+        for input in inputs {
+            let before = traces
+                .last()
+                .map_or_else(|| self.empty(), |last| last.after.clone());
+            traces.push(self.step(input, before));
+        }
+        traces
+    }
+
+    /// The state before any step.
+    pub(super) fn empty(&self) -> Vec<f64> {
+        vec![0.0; self.shape.hidden]
+    }
+}
+
+pub(super) fn add_scaled(sums: &mut [f64], row: &[f64], scale: f64) {
+    for (sum, weight) in sums.iter_mut().zip(row) {
+        *sum += scale * weight;
+    }
+}

@@ -1,0 +1,123 @@
+//! Training learns what is there, nothing that is not, and says which.
+
+use weir_router::train::{
+    DataError, QUESTIONS_MIN, TrainError, evaluate, read_episodes, train, write_episodes,
+};
+
+use crate::planted::{episodes, options, permuted, table, trained};
+
+#[test]
+fn a_planted_structure_beats_the_best_single_arm_on_held_out_questions() {
+    let evaluation = evaluate(&episodes(180, 5), &table(), &options()).unwrap();
+    assert!(
+        evaluation.gain_over_best_single.low > 0.0,
+        "{evaluation:#?}"
+    );
+    assert!(evaluation.gain_over_random.low > 0.0, "{evaluation:#?}");
+    assert!(
+        evaluation.finding.contains("better than"),
+        "{}",
+        evaluation.finding
+    );
+}
+
+#[test]
+fn permuted_labels_lose_against_the_best_single_arm_or_tie() {
+    let log = permuted(&episodes(180, 5), 9);
+    let evaluation = evaluate(&log, &table(), &options()).unwrap();
+    assert!(
+        evaluation.gain_over_best_single.low <= 0.0,
+        "{evaluation:#?}"
+    );
+    assert!(
+        !evaluation.finding.contains("better than"),
+        "{}",
+        evaluation.finding
+    );
+}
+
+#[test]
+fn the_same_log_and_seed_give_the_same_bytes() {
+    let log = episodes(40, 2);
+    let options = weir_router::train::TrainOptions {
+        epochs_max: 8,
+        ..options()
+    };
+    let bytes = || {
+        train(&log, &table(), &options)
+            .unwrap()
+            .0
+            .to_bytes()
+            .to_vec()
+    };
+    assert_eq!(bytes(), bytes());
+    let seed = weir_router::train::TrainOptions {
+        seed: 2,
+        ..options.clone()
+    };
+    assert_ne!(bytes(), train(&log, &table(), &seed).unwrap().0.to_bytes());
+}
+
+#[test]
+fn columns_without_variance_are_frozen_and_listed() {
+    let (artifact, report) = trained();
+    assert!(report.frozen.iter().any(|name| name == "query.cjk"));
+    assert!(report.frozen.iter().any(|name| name == "search.bm25_max"));
+    assert!(!report.frozen.iter().any(|name| name == "query.chars"));
+    assert_eq!(artifact.manifest().frozen, report.frozen);
+}
+
+#[test]
+fn a_log_survives_writing_and_reading() {
+    let log = episodes(30, 3);
+    assert_eq!(read_episodes(&write_episodes(&log)).unwrap(), log);
+}
+
+#[test]
+fn a_broken_line_is_named() {
+    let text = write_episodes(&episodes(2, 3)) + "\n{\"question\": 4}\n";
+    assert!(matches!(
+        read_episodes(&text),
+        Err(DataError::Parse { line: 4, .. })
+    ));
+}
+
+#[test]
+fn logs_that_contradict_themselves_are_refused_by_question() {
+    let refused = |change: &dyn Fn(&mut weir_router::train::Episode)| {
+        let mut log = episodes(QUESTIONS_MIN, 4);
+        change(&mut log[7]);
+        train(&log, &table(), &options()).unwrap_err().to_string()
+    };
+    let named = |message: String, what: &str| {
+        assert!(
+            message.contains("question `q7`") && message.contains(what),
+            "{message}"
+        );
+    };
+    named(refused(&|episode| episode.outcomes[0].arm = 99), "arm 99");
+    named(
+        refused(&|episode| episode.outcomes[0].quality = 0.5),
+        "quality 0.5",
+    );
+    named(
+        refused(&|episode| episode.outcomes[0].probability = 0.0),
+        "probability 0",
+    );
+    named(
+        refused(&|episode| episode.outcomes[0].latency_s = f64::NAN),
+        "NaN",
+    );
+    named(
+        refused(&|episode| {
+            episode.query.values.pop();
+        }),
+        "of step query belong",
+    );
+}
+
+#[test]
+fn too_small_a_log_is_refused() {
+    let refused = train(&episodes(5, 4), &table(), &options());
+    assert!(matches!(refused, Err(TrainError::TooFew { questions: 5 })));
+}
