@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn camel_case_is_found_whole_and_in_parts() {
-        assert_eq!(terms("HTTPServer"), ["http", "httpserv", "server"]);
+        assert_eq!(terms("HTTPServer"), ["http", "httpserver", "server"]);
         assert_eq!(terms("Threads"), ["thread"]);
     }
 
