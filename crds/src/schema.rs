@@ -198,13 +198,14 @@ fn secret() -> Value {
             "stringData": {
                 "type": "object",
                 "description": "Entries as they are.",
-                "additionalProperties": { "type": "string" }
+                "additionalProperties": { "type": "string", "format": "password" }
             },
             "data": {
                 "type": "object",
                 "description": "Entries in base64.",
                 "additionalProperties": {
                     "type": "string",
+                    "format": "password",
                     "x-kubernetes-validations": [{
                         "rule": "self.matches('^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$')",
                         "message": "is not base64: write what `base64 -w0` prints, or the value itself under stringData"

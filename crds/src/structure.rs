@@ -1,7 +1,7 @@
 //! A value against a structural schema: types, required and unknown fields, enums and bounds.
 //!
-//! Covers what the schemas of this crate use, and says in each finding what to write instead. Rules in CEL are not its
-//! business (`validate.rs`).
+//! Covers what the schemas of this crate use, and says in each finding what to write instead. A value of format
+//! `password` is never shown. Rules in CEL are not its business (`validate.rs`).
 
 use serde_json::{Map, Value};
 
@@ -45,6 +45,14 @@ fn has_type(value: &Value, expected: &str) -> bool {
 }
 
 fn wrong_type(schema: &Value, expected: &str, value: &Value, field: &str) -> Fault {
+    if schema["format"] == "password" {
+        let message = format!("is not {}", article(expected));
+        return Fault {
+            field: field.into(),
+            message,
+            instead: "write it in quotes".into(),
+        };
+    }
     let instead = match (expected, value) {
         ("string", Value::Number(_) | Value::Bool(_)) => format!("write it in quotes, \"{value}\""),
         ("integer" | "number" | "boolean", Value::String(text))
@@ -153,7 +161,11 @@ fn check_string(schema: &Value, text: &str, field: &str, faults: &mut Vec<Fault>
             Some(near) if words.len() > 1 => format!("did you mean {near}?"),
             _ => format!("write {}", words.join(" or ")),
         };
-        fault(format!("{text:?} is not {}", words.join(", ")), instead);
+        let is_not = if words.len() > 1 { "none of" } else { "not" };
+        fault(
+            format!("{text:?} is {is_not} {}", words.join(", ")),
+            instead,
+        );
     }
     if schema["minLength"].as_u64().is_some_and(|min| length < min) {
         fault(

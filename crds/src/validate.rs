@@ -60,7 +60,21 @@ pub fn check_change(old: &[SourceFile], new: &[SourceFile]) -> Vec<Finding> {
         };
         findings.extend(document.rules(Some(&old.value)));
     }
+    sort(new, &mut findings);
     findings
+}
+
+/// In the order of files and lines, and of fields within a line.
+fn sort(files: &[SourceFile], findings: &mut [Finding]) {
+    findings.sort_by_cached_key(|finding| {
+        let file = files.iter().position(|file| file.path == finding.file);
+        (
+            file,
+            finding.line,
+            finding.field.clone(),
+            finding.message.clone(),
+        )
+    });
 }
 
 pub(crate) fn documents(files: &[SourceFile]) -> Result<Vec<Document>, Vec<Finding>> {
@@ -94,12 +108,7 @@ pub(crate) fn documents(files: &[SourceFile]) -> Result<Vec<Document>, Vec<Findi
     if findings.is_empty() {
         return Ok(documents);
     }
-    findings.sort_by_key(|finding| {
-        (
-            files.iter().position(|file| file.path == finding.file),
-            finding.line,
-        )
-    });
+    sort(files, &mut findings);
     Err(findings)
 }
 
