@@ -1,7 +1,8 @@
 //! FAQ headings as questions: the linked sections are gold, the answer's first sentence is the reference.
 //!
-//! The FAQ's own page must not be recalled for them (it would answer itself); the lab keeps `faq/` out of the corpus it
-//! searches. Free text is graded by F1, so only short first sentences are taken, and only a few.
+//! The FAQ's own page must not be recalled for them, as it would answer itself: [`super::Question::without`] names it, and
+//! the question is not asked where the corpus holds that page. Free text is graded by F1, so only short first sentences
+//! are taken, and only a few.
 
 use super::page::{FaqEntry, Page};
 use super::templates::{Draft, sentences};
@@ -13,11 +14,11 @@ use std::collections::HashMap;
 pub(super) fn drafts(page: &Page, modules: &HashMap<String, String>) -> Vec<Draft> {
     page.questions
         .iter()
-        .filter_map(|entry| draft(entry, modules))
+        .filter_map(|entry| draft(entry, &page.path, modules))
         .collect()
 }
 
-fn draft(entry: &FaqEntry, modules: &HashMap<String, String>) -> Option<Draft> {
+fn draft(entry: &FaqEntry, page: &str, modules: &HashMap<String, String>) -> Option<Draft> {
     let key = sentences(&entry.paragraph).into_iter().next()?;
     let gold: Vec<Gold> = entry
         .links
@@ -40,6 +41,7 @@ fn draft(entry: &FaqEntry, modules: &HashMap<String, String>) -> Option<Draft> {
         question: format!("{} Answer in one short sentence.", entry.heading),
         answers: vec![key],
         grader: Grader::F1,
+        without: Some(page.to_owned()),
         gold,
     })
 }

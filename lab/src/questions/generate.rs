@@ -241,6 +241,7 @@ fn question(draft: Draft, id: String, split: Split) -> Question {
         question: draft.question,
         answers: draft.answers,
         grader: draft.grader,
+        without: draft.without,
         gold: draft.gold,
     }
 }

@@ -66,6 +66,7 @@ fn earlier_of(one: &(Fact<'_>, u32), other: &(Fact<'_>, u32)) -> Draft {
         grader: Grader::Contains {
             rivals: names(second.0),
         },
+        without: None,
         gold: [one, other]
             .map(|(fact, minor)| version_gold(*fact, *minor))
             .to_vec(),
@@ -120,6 +121,7 @@ fn sum_of(one: &(Fact<'_>, &str, i64), other: &(Fact<'_>, &str, i64)) -> Draft {
         ),
         answers: vec![(one.2 + other.2).to_string()],
         grader: Grader::Number,
+        without: None,
         gold: vec![place(one), place(other)],
     }
 }

@@ -49,6 +49,7 @@ fn task(template: &'static str, question: String, answer: &str, grader: Grader) 
         question,
         answers: vec![answer.to_owned()],
         grader,
+        without: None,
         gold: Vec::new(),
     }
 }

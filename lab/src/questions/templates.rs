@@ -19,6 +19,8 @@ pub(super) struct Draft {
     pub question: String,
     pub answers: Vec<String>,
     pub grader: Grader,
+    /// A page that answers the question word by word.
+    pub without: Option<String>,
     pub gold: Vec<Gold>,
 }
 
@@ -114,6 +116,7 @@ fn draft(
         question,
         answers: vec![answer.to_owned()],
         grader,
+        without: None,
         gold: vec![gold],
     }
 }

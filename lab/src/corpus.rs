@@ -1,0 +1,173 @@
+//! Which passages of a memory hold the fact that a question asks for, and whether a page is there at all.
+//!
+//! A passage is gold by where it stands (its page) and by what it says (the evidence), never by how a search ranks it.
+//! One pass over the memory serves all questions.
+
+use crate::questions::Question;
+use std::collections::{HashMap, HashSet};
+use weir_memory::{Filter, Memory, Node, NodeId, ReadError};
+
+/// Passages read from the store at a time.
+const CHUNK: usize = 512;
+
+/// The gold passages of a set of questions in one memory.
+#[derive(Debug, Default)]
+pub struct Corpus {
+    /// For each question's id, the gold passages of each of its gold places.
+    gold: HashMap<String, Vec<HashSet<NodeId>>>,
+    /// Questions that a page of this corpus answers word by word.
+    given_away: HashSet<String>,
+}
+
+impl Corpus {
+    /// Reads every passage that `tenant` sees.
+    pub fn read(memory: &Memory, tenant: &str, questions: &[Question]) -> Result<Self, ReadError> {
+        let filter = Filter {
+            tenant: tenant.to_owned(),
+            ..Filter::default()
+        };
+        let ids = memory.ids(&filter);
+        let mut corpus = Self::default();
+        for chunk in ids.chunks(CHUNK) {
+            for node in memory.nodes(chunk)? {
+                corpus.add(&node, questions);
+            }
+        }
+        Ok(corpus)
+    }
+
+    fn add(&mut self, node: &Node, questions: &[Question]) {
+        let Some(uri) = node.metadata.uri.as_deref() else {
+            return;
+        };
+        let page = uri.split('#').next().unwrap_or(uri);
+        let title = node.metadata.title.as_deref().unwrap_or_default();
+        let mut text = None;
+        for question in questions {
+            if question
+                .without
+                .as_deref()
+                .is_some_and(|hidden| is_page(page, hidden))
+            {
+                self.given_away.insert(question.id.clone());
+            }
+            for (index, gold) in question.gold.iter().enumerate() {
+                let wanted = gold.uri.split('#').next().unwrap_or(&gold.uri);
+                if !is_page(page, wanted) {
+                    continue;
+                }
+                let text = text.get_or_insert_with(|| squeezed(&format!("{title} {}", node.text)));
+                if gold
+                    .evidence
+                    .iter()
+                    .all(|part| text.contains(&squeezed(part)))
+                {
+                    let places = self.gold.entry(question.id.clone()).or_default();
+                    places.resize_with(question.gold.len(), HashSet::new);
+                    places[index].insert(node.id);
+                }
+            }
+        }
+    }
+
+    /// Whether a page of this corpus answers the question word by word, so that it must not be asked here.
+    pub fn gives_away(&self, question: &Question) -> bool {
+        self.given_away.contains(&question.id)
+    }
+
+    /// Share of the question's gold places found among the first `k` of `ranked`; `None` when the corpus holds not all
+    /// of them.
+    pub fn recall_at(&self, question: &Question, ranked: &[NodeId], k: usize) -> Option<f64> {
+        let places = self.gold.get(&question.id)?;
+        if places.iter().any(HashSet::is_empty) {
+            return None;
+        }
+        let first = &ranked[..k.min(ranked.len())];
+        let found = places
+            .iter()
+            .filter(|place| first.iter().any(|id| place.contains(id)));
+        Some(found.count() as f64 / places.len() as f64)
+    }
+
+    /// Questions all of whose gold places are in the corpus.
+    pub fn complete(&self) -> usize {
+        self.gold
+            .values()
+            .filter(|places| places.iter().all(|place| !place.is_empty()))
+            .count()
+    }
+}
+
+/// Whether a path, relative or absolute, ends in the page `library/x.html`.
+fn is_page(path: &str, page: &str) -> bool {
+    path.strip_suffix(page)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
+}
+
+/// Lower case without white space: mark-up may add or drop spaces anywhere in a signature.
+fn squeezed(text: &str) -> String {
+    text.chars()
+        .filter(|c| !c.is_whitespace() && *c != '`' && *c != '*')
+        .flat_map(char::to_lowercase)
+        .map(|c| if c == '’' { '\'' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_memory::{Batch, MemoryConfig, NewNode};
+
+    fn passage(uri: &str, text: &str) -> NewNode {
+        let mut node = NewNode::new("shared", text);
+        node.metadata.uri = Some(uri.to_owned());
+        node
+    }
+
+    #[test]
+    fn a_passage_is_gold_by_its_page_and_its_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = MemoryConfig {
+            dimensions: 2,
+            embedding_model: "none".into(),
+        };
+        let memory = Memory::open(folder.path(), &config).unwrap();
+        let nodes = vec![
+            passage("docs/library/bisect.html#a", "bisect.insort(a, x, lo = 0)"),
+            passage("docs/library/heapq.html#a", "insort(a, x, lo=0)"),
+            passage("docs/faq/library.html#b", "How so?"),
+        ];
+        memory
+            .write(&Batch {
+                nodes,
+                edges: Vec::new(),
+            })
+            .unwrap();
+        let mut question = crate::questions::read(None).unwrap().remove(0);
+        question.gold = vec![crate::questions::Gold {
+            uri: "library/bisect.html#bisect.insort".into(),
+            evidence: vec!["insort".into(), "lo=0".into()],
+        }];
+        question.without = Some("faq/library.html".into());
+        let corpus = Corpus::read(&memory, "me", std::slice::from_ref(&question)).unwrap();
+        let ids = memory.ids(&Filter {
+            tenant: "me".into(),
+            ..Filter::default()
+        });
+        let gold: Vec<bool> = ids
+            .iter()
+            .map(|id| corpus.recall_at(&question, &[*id], 5) == Some(1.0))
+            .collect();
+        assert_eq!(gold.iter().filter(|g| **g).count(), 1);
+        assert_eq!(corpus.recall_at(&question, &[], 5), Some(0.0));
+        assert_eq!(corpus.complete(), 1);
+        assert!(corpus.gives_away(&question));
+    }
+
+    #[test]
+    fn pages_are_matched_by_whole_path_segments() {
+        assert!(is_page("/a/library/io.html", "library/io.html"));
+        assert!(is_page("library/io.html", "library/io.html"));
+        assert!(!is_page("/a/xlibrary/io.html", "library/io.html"));
+    }
+}
