@@ -171,7 +171,7 @@ fn title(document: &Document, section: &Section) -> String {
 fn text(pieces: &[Piece]) -> String {
     let mut text = String::new();
     let mut in_list = false;
-    for piece in pieces {
+    for piece in pieces.iter().filter(|piece| !piece.text.is_empty()) {
         let item = piece.text.starts_with("- ");
         if !text.is_empty() {
             text.push_str(if item && in_list { "\n" } else { "\n\n" });

@@ -51,7 +51,7 @@ impl Memory {
     }
 
     /// Stores vectors (of any length above zero) and returns how many were stored. A vector is ignored when its node is
-    /// gone, or when the text changed since [`Memory::pending_vectors`] handed it out: the node stays pending then.
+    /// gone, or when the text changed or another vector came since [`Memory::pending_vectors`] handed the text out.
     pub fn set_vectors(&self, vectors: &[(NodeId, Vec<f32>)]) -> Result<usize, WriteError> {
         let mut units = Vec::with_capacity(vectors.len());
         for (id, vector) in vectors {

@@ -1,0 +1,214 @@
+//! What a tenant, a domain and a type let through.
+
+use weir_memory::{Batch, Filter, Memory, NewNode, NodeType, Query, SHARED_TENANT, SearchError};
+
+use crate::{id, node, open, query};
+
+/// 1,000 nodes of `bulk` that fit the query better than the 10 of `acme`.
+fn crowded(memory: &Memory) {
+    let mut nodes = Vec::new();
+    for number in 0..1000 {
+        let vector = Some(vec![1.0, 0.001 * number as f32, 0.0, 0.0]);
+        let text = "whale whale whale";
+        let bulk = NewNode::new("bulk", text);
+        nodes.push(NewNode {
+            id: id(&format!("bulk{number}")),
+            vector,
+            ..bulk
+        });
+    }
+    for number in 0..10 {
+        let vector = Some(vec![0.1, 1.0, 0.001 * number as f32, 0.0]);
+        let text = "a whale among many other things that swim in the sea";
+        nodes.push(NewNode {
+            vector,
+            ..node(&format!("own{number}"), text)
+        });
+    }
+    memory
+        .write(&Batch {
+            nodes,
+            ..Batch::default()
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_tenant_with_one_percent_of_the_nodes_gets_all_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    crowded(&memory);
+    let mut wanted: Vec<_> = (0..10).map(|number| id(&format!("own{number}"))).collect();
+    wanted.sort();
+    for vector in [None, Some(vec![1.0, 0.0, 0.0, 0.0])] {
+        let found = memory
+            .search(&Query {
+                vector,
+                ..query("whale")
+            })
+            .unwrap();
+        let mut ids: Vec<_> = found.hits.iter().map(|hit| hit.id).collect();
+        ids.sort();
+        assert_eq!(ids, wanted);
+        assert!((found.filter_share - 10.0 / 1010.0).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn shared_nodes_are_seen_by_all_and_others_by_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    let shared = NewNode {
+        id: id("shared"),
+        ..NewNode::new(SHARED_TENANT, "whale facts")
+    };
+    let other = NewNode {
+        id: id("other"),
+        ..NewNode::new("other", "whale secrets")
+    };
+    let nodes = vec![node("own", "whale notes"), shared, other];
+    memory
+        .write(&Batch {
+            nodes,
+            ..Batch::default()
+        })
+        .unwrap();
+    let mut ids: Vec<_> = memory
+        .search(&query("whale"))
+        .unwrap()
+        .hits
+        .iter()
+        .map(|hit| hit.id)
+        .collect();
+    ids.sort();
+    let mut wanted = [id("own"), id("shared")];
+    wanted.sort();
+    assert_eq!(ids, wanted);
+    assert_eq!(memory.ids(&query("").filter), wanted);
+}
+
+#[test]
+fn domains_and_types_narrow_and_traces_come_only_when_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    let mut marine = node("marine", "whale");
+    marine.metadata.domain = Some("biology".to_owned());
+    let trace = NewNode {
+        node_type: NodeType::Trace,
+        ..node("trace", "whale")
+    };
+    let summary = NewNode {
+        node_type: NodeType::Summary,
+        ..node("summary", "whale")
+    };
+    let nodes = vec![marine, trace, summary, node("plain", "whale")];
+    memory
+        .write(&Batch {
+            nodes,
+            ..Batch::default()
+        })
+        .unwrap();
+    let found = |domains: &[&str], types: &[NodeType]| {
+        let domains = domains.iter().map(ToString::to_string).collect();
+        let filter = Filter {
+            tenant: "acme".to_owned(),
+            domains,
+            types: types.to_vec(),
+        };
+        let hits = memory
+            .search(&Query {
+                filter,
+                ..query("whale")
+            })
+            .unwrap()
+            .hits;
+        let mut ids: Vec<_> = hits.into_iter().map(|hit| hit.id).collect();
+        ids.sort();
+        ids
+    };
+    let sorted = |names: &[&str]| {
+        let mut ids: Vec<_> = names.iter().map(|name| id(name)).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(found(&[], &[]), sorted(&["marine", "summary", "plain"]));
+    assert_eq!(found(&["biology"], &[]), sorted(&["marine"]));
+    assert_eq!(found(&["physics"], &[]), sorted(&[]));
+    assert_eq!(found(&[], &[NodeType::Trace]), sorted(&["trace"]));
+    assert_eq!(found(&["biology"], &[NodeType::Summary]), sorted(&[]));
+}
+
+#[test]
+fn words_alone_and_vectors_alone_are_enough() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    let vector = |values: [f32; 4]| Some(values.to_vec());
+    let nodes = vec![
+        NewNode {
+            vector: vector([1.0, 0.0, 0.0, 0.0]),
+            ..node("a", "red fox")
+        },
+        NewNode {
+            vector: vector([0.0, 1.0, 0.0, 0.0]),
+            ..node("b", "blue whale")
+        },
+        node("c", "grey whale"),
+    ];
+    memory
+        .write(&Batch {
+            nodes,
+            ..Batch::default()
+        })
+        .unwrap();
+    let by_words = memory.search(&query("whales")).unwrap().hits;
+    assert_eq!(by_words.len(), 2);
+    assert!(
+        by_words
+            .iter()
+            .all(|hit| hit.cosine.is_none() && hit.bm25.is_some())
+    );
+    let by_vector = Query {
+        vector: vector([0.9, 0.1, 0.0, 0.0]),
+        ..query("zebra")
+    };
+    let by_vector = memory.search(&by_vector).unwrap().hits;
+    assert_eq!(
+        by_vector.iter().map(|hit| hit.id).collect::<Vec<_>>(),
+        [id("a"), id("b")]
+    );
+    assert!(
+        by_vector
+            .iter()
+            .all(|hit| hit.cosine.is_some() && hit.bm25.is_none())
+    );
+    let both = Query {
+        vector: vector([0.0, 1.0, 0.0, 0.0]),
+        ..query("whale")
+    };
+    let both = memory.search(&both).unwrap().hits;
+    assert_eq!(both[0].id, id("b"));
+    assert_eq!(
+        both.len(),
+        3,
+        "a node without vector is still found by its words"
+    );
+}
+
+#[test]
+fn a_vector_that_does_not_fit_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    let asked = |vector: Vec<f32>| {
+        memory.search(&Query {
+            vector: Some(vector),
+            ..query("x")
+        })
+    };
+    let short = Err(SearchError::Dimensions {
+        expected: 4,
+        found: 3,
+    });
+    assert_eq!(asked(vec![1.0; 3]), short);
+    assert_eq!(asked(vec![0.0; 4]), Err(SearchError::NotAVector));
+    assert_eq!(asked(vec![f32::NAN; 4]), Err(SearchError::NotAVector));
+}
