@@ -4,10 +4,12 @@
 //! the engine counts. Nothing here opens a connection. Read on in `embedder.rs`, `queue.rs` and
 //! `counter.rs`.
 
+mod bert;
 mod counter;
+
 mod embedder;
 mod queue;
 
 pub use counter::{TokenCounter, TokenizerError, Turn};
-pub use embedder::{EmbedError, Embedder, LoadError};
+pub use embedder::{EmbedError, Embedder, LoadError, TOKENS_MAX};
 pub use queue::EmbedQueue;
