@@ -132,7 +132,7 @@ pub async fn collect(
         ));
     }
     questions.shuffle(&mut ChaCha8Rng::seed_from_u64(options.seed));
-    let table = ArmTable::standard(models.len());
+    let table = gateway.serving().router.arms().clone();
     let log = OutcomeLog::open(&options.out, &design_of(options, &table, models))?;
     let mut run = Run::new(
         gateway,

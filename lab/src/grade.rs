@@ -192,3 +192,254 @@ fn json(accepted: &[String], answer: &str) -> bool {
         .iter()
         .any(|gold| parse(gold).is_some_and(|gold| gold == given))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::questions::{Scenario, Split};
+
+    fn question(question: &str, answers: &[&str], grader: Grader) -> Question {
+        Question {
+            id: "t".into(),
+            source: "t".into(),
+            scenario: Scenario::Simple,
+            split: Split::Test,
+            question: question.into(),
+            answers: answers.iter().map(|a| (*a).to_owned()).collect(),
+            grader,
+            without: None,
+            gold: Vec::new(),
+        }
+    }
+
+    fn scores(question: &Question, right: &[&str], wrong: &[&str]) {
+        for answer in right {
+            assert_eq!(grade(question, answer), 1.0, "`{answer}` is right");
+        }
+        for answer in wrong {
+            assert_eq!(grade(question, answer), 0.0, "`{answer}` is wrong");
+        }
+    }
+
+    #[test]
+    fn version_is_right_in_a_sentence_and_wrong_among_others_or_denied() {
+        let q = question("When was `f()` added?", &["3.10"], Grader::Version);
+        scores(
+            &q,
+            &[
+                "3.10",
+                "Python 3.10.",
+                "It was added in version 3.10",
+                "3.10.0",
+                "`3.10`",
+            ],
+            &[
+                "3.1",
+                "3.11",
+                "3.100",
+                "3.9, 3.10 or 3.11",
+                "not 3.10",
+                "310",
+                "3 . 10",
+            ],
+        );
+    }
+
+    #[test]
+    fn number_is_right_with_the_numbers_of_the_question_and_the_result_of_a_sum() {
+        let q = question("What is 17 + 26?", &["43"], Grader::Number);
+        scores(
+            &q,
+            &["43", "17 + 26 = 43", "The answer is 43.", "43.0"],
+            &[
+                "42",
+                "42 or 43",
+                "43 or 44",
+                "-43",
+                "143",
+                "It is not 43",
+                "17 + 26 = 44",
+            ],
+        );
+        let words = question("How many words?", &["8"], Grader::Number);
+        scores(
+            &words,
+            &["Eight", "There are eight words."],
+            &["seven", "seven or eight"],
+        );
+    }
+
+    #[test]
+    fn contained_name_needs_word_boundaries_no_rival_and_no_denial() {
+        let grader = Grader::Contains {
+            rivals: vec!["list".into(), "os.path".into()],
+        };
+        let q = question("Which one?", &["os", "tuple"], grader);
+        scores(
+            &q,
+            &[
+                "os",
+                "`os`",
+                "The module os.",
+                "It returns a tuple.",
+                "not a string but a tuple",
+            ],
+            &[
+                "os.path",
+                "osx",
+                "list",
+                "a list or a tuple",
+                "It is not a tuple.",
+                "isn't tuple",
+                "tuple, list",
+                "namedtuple",
+                "tuple_of",
+            ],
+        );
+    }
+
+    #[test]
+    fn exception_is_judged_by_the_classes_named() {
+        let q = question("What does it raise?", &["KeyError"], Grader::Exception);
+        scores(
+            &q,
+            &[
+                "KeyError",
+                "`KeyError`",
+                "It raises a KeyError exception.",
+                "builtins.KeyError",
+            ],
+            &[
+                "ValueError",
+                "KeyError or ValueError",
+                "LookupError",
+                "It does not raise KeyError",
+                "keyerror-like",
+                "MyKeyError",
+            ],
+        );
+    }
+
+    #[test]
+    fn literal_is_judged_by_its_kind() {
+        let none = question("Default of `x`?", &["None"], Grader::Literal);
+        scores(
+            &none,
+            &["None", "none", "It is `None`."],
+            &["True", "None or True", "null", "0"],
+        );
+        let number = question("Default of `x`?", &["-1"], Grader::Literal);
+        scores(
+            &number,
+            &["-1", "x = -1", "The default is -1."],
+            &["1", "-1 or 0", "-10"],
+        );
+        let string = question("Default of `errors`?", &["'strict'"], Grader::Literal);
+        scores(
+            &string,
+            &["'strict'", "\"strict\"", "strict", "`errors` is 'strict'"],
+            &[
+                "'ignore'",
+                "'strict' or 'ignore'",
+                "'strictly'",
+                "unrestricted",
+            ],
+        );
+    }
+
+    #[test]
+    fn whole_answers_are_compared_as_a_whole() {
+        let exact = question("Repeat", &["marble"], Grader::Exact);
+        scores(
+            &exact,
+            &["marble", "Marble.", "\"marble\""],
+            &["marble marble", "a marble"],
+        );
+        let case = question("Upper", &["MARBLE"], Grader::ExactCase);
+        scores(&case, &["MARBLE", "MARBLE."], &["marble", "Marble"]);
+        let regex = question(
+            "Sort",
+            &["2, 5"],
+            Grader::Regex {
+                pattern: r"2,\s*5".into(),
+            },
+        );
+        scores(
+            &regex,
+            &["2, 5", "2,5", "2, 5."],
+            &["5, 2", "2, 5, 9", "1, 2, 5"],
+        );
+        let words = Grader::WordCount {
+            words: 3,
+            about: vec!["river".into()],
+        };
+        let words = question("Three", &["the quiet river"], words);
+        scores(
+            &words,
+            &["The river flows."],
+            &["river", "a river is wide", "snow falls softly"],
+        );
+    }
+
+    #[test]
+    fn json_is_compared_as_a_value_with_or_without_a_fence() {
+        let q = question("JSON", &[r#"{"name": "Ada", "age": 20}"#], Grader::Json);
+        scores(
+            &q,
+            &[
+                "{\"age\":20,\"name\":\"Ada\"}",
+                "```json\n{\"name\": \"Ada\", \"age\": 20}\n```",
+            ],
+            &[
+                "{\"name\": \"Ada\"}",
+                "{\"name\": \"Ada\", \"age\": \"20\"}",
+                "Ada, 20",
+                "{",
+            ],
+        );
+    }
+
+    #[test]
+    fn f1_counts_shared_words_once() {
+        assert_eq!(f1("the module shutil", "shutil module"), 1.0);
+        assert!((f1("copy a file", "file file file file") - 1.0 / 3.0).abs() < 1e-9);
+        assert_eq!(f1("copy", ""), 0.0);
+    }
+
+    #[test]
+    fn quality_spans_one_to_five() {
+        assert_eq!(
+            (quality(0.0), quality(0.5), quality(1.0), quality(9.0)),
+            (1.0, 3.0, 5.0, 5.0)
+        );
+    }
+
+    #[test]
+    fn any_text_is_graded_without_a_panic() {
+        let hostile = [
+            "",
+            "ß",
+            "```",
+            "``` ```",
+            "''",
+            "'\"'`",
+            "=",
+            "3.",
+            ".3",
+            "é=ü",
+            "\u{0}",
+            "日本語のテキスト",
+            "1e999",
+            "--",
+            "not",
+            "{\"a\":",
+            "\u{202e}3.11",
+        ];
+        for q in crate::questions::read(None).unwrap() {
+            for answer in hostile {
+                let score = grade(&q, answer);
+                assert!((0.0..=1.0).contains(&score), "{}: {answer}", q.id);
+            }
+        }
+    }
+}

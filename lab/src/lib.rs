@@ -7,6 +7,7 @@
 //collect
 pub mod corpus;
 mod design;
+pub mod echo;
 pub mod grade;
 pub mod outcomes;
 pub mod questions;

@@ -208,9 +208,9 @@ impl Bench {
         let dense = Dense::new(&plan, &assets, &options.tenant)?;
         let corpus = Corpus::read(&memory, &options.tenant, &options.questions)?;
         let models: Vec<String> = plan.pools.iter().map(|pool| pool.model.clone()).collect();
-        let table = ArmTable::standard(models.len());
         let gateway =
             Gateway::new(plan, assets).map_err(|e| SystemsError::Gateway(e.to_string()))?;
+        let table = gateway.serving().router.arms().clone();
         let tenant = options.tenant.clone();
         Ok(Self {
             gateway,
@@ -287,7 +287,7 @@ impl Bench {
         let arm = self
             .table
             .find(RecallMode::Vector, rank, CONTEXT_TOKENS)
-            .expect("the standard table has this arm for every rank");
+            .ok_or("the router's table has no arm with 400 tokens of the fused search")?;
         let started = Instant::now();
         let ask = ask(&question.question, &self.tenant, max_tokens);
         let prepared = self
