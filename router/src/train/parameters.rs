@@ -36,7 +36,6 @@ pub(super) struct Shape {
     own: Range<usize>,
     factor_rows: usize,
     pub(super) arms: usize,
-    pub(super) sampling: usize,
 }
 
 impl Shape {
@@ -70,7 +69,6 @@ impl Shape {
             own,
             factor_rows,
             arms,
-            sampling,
         }
     }
 

@@ -32,7 +32,6 @@ pub(super) struct Observed {
     pub(super) arm: usize,
     pub(super) sampling: usize,
     pub(super) quality: f64,
-    pub(super) latency_s: f64,
     /// Inverse collection probability, cut off.
     pub(super) weight: f64,
     pub(super) answer: Input,
@@ -224,7 +223,6 @@ fn sample(
         arm: outcome.arm,
         sampling: outcome.sampling,
         quality: outcome.quality,
-        latency_s: outcome.latency_s,
         weight: inverse_probability(outcome),
         answer: reader.input(&outcome.answer),
         prefix: outcome.prefix.as_ref().map(|prefix| reader.input(prefix)),

@@ -23,7 +23,6 @@ fn random_sample(rng: &mut ChaCha8Rng, arms: usize) -> Sample {
         arm,
         sampling: arm % 2,
         quality: rng.random_range(1.0..5.0),
-        latency_s: 1.0,
         weight: rng.random_range(1.0..4.0),
         answer: random_input(rng, 3),
         prefix: (arm == 3).then(|| random_input(rng, 3)),

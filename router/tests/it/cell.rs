@@ -47,17 +47,19 @@ fn reference_digits_are_classified_10_of_10_and_the_state_agrees_to_1e_5() {
     }
     let text = std::fs::read_to_string(FILE).unwrap();
     let reference: Reference = serde_json::from_str(&text).unwrap();
-    let dense = |left: &[f32], right: &[f32]| expand_low_rank(left, right, RANK);
+    // The file holds W1 as rank x inputs and W2 as hidden x rank; the cell wants inputs x hidden.
+    let dense = |first: &[f32], second: &[f32], inputs: usize| {
+        expand_low_rank(&transposed(first, inputs), &transposed(second, RANK), RANK)
+    };
     let cell = Cell {
-        w: dense(&reference.USPS_W1, &reference.USPS_W2),
-        u: dense(&reference.USPS_U1, &reference.USPS_U2),
+        w: dense(&reference.USPS_W1, &reference.USPS_W2, INPUTS),
+        u: dense(&reference.USPS_U1, &reference.USPS_U2, HIDDEN),
         gate_bias: reference.USPS_Bg.clone(),
         candidate_bias: reference.USPS_Bh.clone(),
         zeta: reference.sigmoid_zeta,
         nu: reference.sigmoid_nu,
     };
     let classes = reference.FCbias.len();
-    let weights = transposed(&reference.FC_weights, classes);
     for (digit, label) in reference.labels.iter().enumerate() {
         let mut state = [0.0; HIDDEN];
         let pixels = &reference.input[digit * INPUTS * 16..][..INPUTS * 16];
@@ -80,7 +82,10 @@ fn reference_digits_are_classified_10_of_10_and_the_state_agrees_to_1e_5() {
                 );
             }
         }
-        let scores = weights.chunks_exact(HIDDEN).zip(&reference.FCbias);
+        let scores = reference
+            .FC_weights
+            .chunks_exact(HIDDEN)
+            .zip(&reference.FCbias);
         let scores: Vec<f32> = scores
             .map(|(row, bias)| bias + row.iter().zip(&state).map(|(w, h)| w * h).sum::<f32>())
             .collect();

@@ -248,7 +248,8 @@ proptest! {
         prop_assert!(permitted[choice.arm] && choice.propensity > 0.0);
         let least = floor.min(1.0 / permitted.iter().filter(|p| **p).count() as f64);
         for (probability, permitted) in choice.probabilities.iter().zip(permitted) {
-            prop_assert!(if permitted { *probability >= least } else { *probability == 0.0 });
+            let expected = if permitted { least..=1.0 } else { 0.0..=0.0 };
+            prop_assert!(expected.contains(probability));
         }
         let row = serde_json::to_string(&inputs).unwrap();
         let bytes = router.artifact().to_bytes().to_vec();

@@ -116,18 +116,22 @@ fn outcome(arm: usize, hard: bool, table: &ArmTable, rng: &mut ChaCha8Rng) -> Ou
     }
 }
 
-/// The same log with answers handed to the wrong questions: nothing is left to learn.
+/// The same log with each arm's qualities shuffled over its questions: nothing is left to learn
+/// but which arm is best on the whole.
 pub(crate) fn permuted(episodes: &[Episode], seed: u64) -> Vec<Episode> {
-    let mut outcomes: Vec<_> = episodes
-        .iter()
-        .map(|episode| episode.outcomes.clone())
-        .collect();
-    outcomes.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-    let pairs = episodes.iter().cloned().zip(outcomes);
-    pairs
-        .map(|(episode, outcomes)| Episode {
-            outcomes,
-            ..episode
-        })
-        .collect()
+    let mut permuted = episodes.to_vec();
+    let rng = &mut ChaCha8Rng::seed_from_u64(seed);
+    for arm in 0..table().arms.len() {
+        let outcomes = permuted
+            .iter_mut()
+            .flat_map(|episode| &mut episode.outcomes);
+        let mut of_arm: Vec<&mut Outcome> = outcomes.filter(|o| o.arm == arm).collect();
+        let mut qualities: Vec<f64> = of_arm.iter().map(|outcome| outcome.quality).collect();
+        qualities.shuffle(rng);
+        of_arm
+            .iter_mut()
+            .zip(qualities)
+            .for_each(|(outcome, quality)| outcome.quality = quality);
+    }
+    permuted
 }
