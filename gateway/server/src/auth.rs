@@ -1,0 +1,160 @@
+//! Who asks: API keys, scopes and the anonymous mode.
+//!
+//! Keys are known by their SHA-256 only and compared in constant time, every key every time, so that neither content
+//! nor number of keys shows in the timing. Decides nothing else. Reading on: `rescue.rs` for what a refusal looks like.
+
+use http::{HeaderMap, header};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+use weir_plan::{ApiKey, Auth, Scope};
+
+/// Name of the tenant when a gateway asks for no key.
+const ANONYMOUS: &str = "anonymous";
+
+/// Who asks and what they may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) tenant: String,
+    scopes: Vec<Scope>,
+}
+
+/// Why a caller is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AuthError {
+    #[error("no API key: send it as `Authorization: Bearer KEY`")]
+    Missing,
+    #[error("the API key is not known to this gateway: check it, or ask its owner for a new one")]
+    Unknown,
+    #[error("the API key lacks the scope `{}`: ask its owner for a key that has it", name(*.0))]
+    Scope(Scope),
+}
+
+impl Identity {
+    /// Finds out who sent these headers.
+    pub(crate) fn of(auth: &Auth, headers: &HeaderMap) -> Result<Self, AuthError> {
+        let keys = match auth {
+            Auth::Anonymous => {
+                let scopes = vec![Scope::Ask, Scope::Memory, Scope::Admin];
+                return Ok(Self {
+                    tenant: ANONYMOUS.to_owned(),
+                    scopes,
+                });
+            }
+            Auth::ApiKeys(keys) => keys,
+        };
+        let value = headers
+            .get(header::AUTHORIZATION)
+            .ok_or(AuthError::Missing)?;
+        let (scheme, key) = value
+            .to_str()
+            .ok()
+            .and_then(|value| value.split_once(' '))
+            .ok_or(AuthError::Missing)?;
+        if !scheme.eq_ignore_ascii_case("bearer") || key.trim().is_empty() {
+            return Err(AuthError::Missing);
+        }
+        let key = find(keys, key.trim()).ok_or(AuthError::Unknown)?;
+        Ok(Self {
+            tenant: key.tenant.clone(),
+            scopes: key.scopes.clone(),
+        })
+    }
+
+    /// Whether the key has a scope; an admin key has all.
+    pub(crate) fn has(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope) || self.scopes.contains(&Scope::Admin)
+    }
+
+    pub(crate) fn require(self, scope: Scope) -> Result<Self, AuthError> {
+        if self.has(scope) {
+            Ok(self)
+        } else {
+            Err(AuthError::Scope(scope))
+        }
+    }
+}
+
+fn find<'a>(keys: &'a [ApiKey], presented: &str) -> Option<&'a ApiKey> {
+    let digest = hex::encode(Sha256::digest(presented.as_bytes()));
+    let mut found = 0u64;
+    for (position, key) in (1u64..).zip(keys) {
+        let equal: Choice = key.sha256.as_bytes().ct_eq(digest.as_bytes());
+        found.conditional_assign(&position, equal);
+    }
+    let index = usize::try_from(found).ok()?.checked_sub(1)?;
+    keys.get(index)
+}
+
+fn name(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Ask => "ask",
+        Scope::Memory => "memory",
+        Scope::Admin => "admin",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn auth() -> Auth {
+        let key = |tenant: &str, key: &str, scopes: &[Scope]| ApiKey {
+            tenant: tenant.to_owned(),
+            key_id: "k".to_owned(),
+            sha256: hex::encode(Sha256::digest(key.as_bytes())),
+            scopes: scopes.to_vec(),
+        };
+        Auth::ApiKeys(vec![
+            key("acme", "sk-a", &[Scope::Ask]),
+            key("globex", "sk-g", &[Scope::Memory]),
+            key("ops", "sk-o", &[Scope::Admin]),
+        ])
+    }
+
+    fn sent(value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())])
+    }
+
+    #[test]
+    fn every_key_names_its_tenant() {
+        for (key, tenant) in [("sk-a", "acme"), ("sk-g", "globex"), ("sk-o", "ops")] {
+            let identity = Identity::of(&auth(), &sent(&format!("bearer {key}"))).unwrap();
+            assert_eq!(identity.tenant, tenant);
+        }
+    }
+
+    #[test]
+    fn a_missing_or_wrong_key_is_refused_without_being_quoted() {
+        for (value, expected) in [
+            ("Bearer sk-wrong", AuthError::Unknown),
+            ("Bearer ", AuthError::Missing),
+            ("Basic sk-a", AuthError::Missing),
+            ("sk-a", AuthError::Missing),
+        ] {
+            let error = Identity::of(&auth(), &sent(value)).unwrap_err();
+            assert_eq!(error, expected, "{value}");
+            assert!(!error.to_string().contains("sk-"));
+        }
+        assert_eq!(
+            Identity::of(&auth(), &HeaderMap::new()),
+            Err(AuthError::Missing)
+        );
+    }
+
+    #[test]
+    fn scopes_bound_what_a_key_may_do_and_admin_has_all() {
+        let asker = Identity::of(&auth(), &sent("Bearer sk-a")).unwrap();
+        assert_eq!(
+            asker.clone().require(Scope::Memory),
+            Err(AuthError::Scope(Scope::Memory))
+        );
+        assert!(asker.require(Scope::Ask).is_ok());
+        let admin = Identity::of(&auth(), &sent("Bearer sk-o")).unwrap();
+        assert!(admin.has(Scope::Memory) && admin.has(Scope::Ask));
+        assert!(
+            Identity::of(&Auth::Anonymous, &HeaderMap::new())
+                .unwrap()
+                .has(Scope::Admin)
+        );
+    }
+}

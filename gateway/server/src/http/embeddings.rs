@@ -1,0 +1,144 @@
+//! `POST /v1/embeddings`: the memory's own embedder, or a pool's when `model` names one.
+//!
+//! Reading on: weir-embed's `queue.rs`; `memory.rs` embeds its queries here too.
+
+use super::{Shared, body, caller, deadline, extension, pinned};
+use crate::ask::Ask;
+use crate::gateway::Serving;
+use crate::rescue::Rescue;
+use axum::Json;
+use axum::extract::{Request, State};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::time::Instant;
+use weir_embed::TokenCounter;
+use weir_plan::{EmbedderPlan, Scope};
+
+/// Most texts of one request, as for OpenAI.
+const INPUTS_MAX: usize = 2048;
+
+#[derive(Deserialize)]
+struct Wanted {
+    model: String,
+    input: Inputs,
+    #[serde(default)]
+    encoding_format: Encoding,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Inputs {
+    One(String),
+    Many(Vec<String>),
+    Other(serde::de::IgnoredAny),
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Encoding {
+    #[default]
+    Float,
+    Base64,
+}
+
+pub(crate) async fn embed(
+    State(surfaces): Shared,
+    request: Request,
+) -> Result<Json<Value>, Rescue> {
+    let serving = surfaces.gateway.serving();
+    let identity = surfaces.identify(&serving, request.headers(), Scope::Ask)?;
+    let (head, bytes) = body::read(request, serving.plan.limits.body_max_bytes).await?;
+    let wanted: Wanted = body::typed(&bytes)?;
+    let inputs = wanted.input.texts()?;
+    let mut ask = Ask::question("", caller(identity, &head.headers));
+    ask.weir = extension(&head.headers)?;
+    let until = deadline(&serving, &ask.weir, ask.received);
+    let _place = surfaces.enter(&serving, until).await?;
+    let counter = TokenCounter::estimate();
+    let tokens: usize = inputs.iter().map(|text| counter.count(text)).sum();
+    let memory = serving.plan.memory.as_ref();
+    let vectors = if memory.is_some_and(|memory| memory.embedding_model == wanted.model) {
+        texts(&serving, inputs, until).await?
+    } else {
+        let (_, pool) = pinned::pool(&serving, &ask, &wanted.model)?;
+        serving.engines.embeddings(pool, &inputs, until).await?
+    };
+    let data: Vec<Value> = vectors
+        .iter()
+        .enumerate()
+        .map(|(index, vector)| {
+            let embedding = wanted.encoding_format.write(vector);
+            json!({"object": "embedding", "index": index, "embedding": embedding})
+        })
+        .collect();
+    let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
+    let body = json!({"object": "list", "data": data, "model": wanted.model, "usage": usage});
+    Ok(Json(body))
+}
+
+/// Vectors from wherever the memory's plan says: this process, or a pool.
+pub(crate) async fn texts(
+    serving: &Serving,
+    texts: Vec<String>,
+    until: Instant,
+) -> Result<Vec<Vec<f32>>, Rescue> {
+    let failed = |error: weir_embed::EmbedError| Rescue::internal("embedding", &error);
+    if let Some(embed) = &serving.embed {
+        return match texts.as_slice() {
+            [text] => Ok(vec![embed.embed(text).await.map_err(failed)?.to_vec()]),
+            _ => embed.embed_many(texts).await.map_err(failed),
+        };
+    }
+    let memory = serving.plan.memory.as_ref();
+    match memory.map(|memory| &memory.embedder) {
+        Some(EmbedderPlan::Pool { pool }) => match serving.plan.pool_named(pool) {
+            Some((_, pool)) => Ok(serving.engines.embeddings(pool, &texts, until).await?),
+            None => Err(Rescue::unavailable("the pool that embeds is not served")),
+        },
+        _ => Err(Rescue::unavailable("the embedder is not loaded")),
+    }
+}
+
+impl Inputs {
+    fn texts(self) -> Result<Vec<String>, Rescue> {
+        let texts = match self {
+            Self::One(text) => vec![text],
+            Self::Many(texts) => texts,
+            Self::Other(_) => {
+                return Err(Rescue::field(
+                    "input",
+                    "input holds no text: send a string or a list",
+                ));
+            }
+        };
+        if texts.is_empty() || texts.len() > INPUTS_MAX {
+            let message = format!("input has {} texts: send 1 to {INPUTS_MAX}", texts.len());
+            return Err(Rescue::field("input", message));
+        }
+        match texts.iter().position(|text| text.trim().is_empty()) {
+            Some(index) => Err(Rescue::field(
+                format!("input[{index}]"),
+                "an input is empty",
+            )),
+            None => Ok(texts),
+        }
+    }
+}
+
+impl Encoding {
+    /// OpenAI's base64 is that of little-endian 32-bit floats.
+    fn write(self, vector: &[f32]) -> Value {
+        match self {
+            Self::Float => json!(vector),
+            Self::Base64 => {
+                let bytes: Vec<u8> = vector
+                    .iter()
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect();
+                Value::String(STANDARD.encode(bytes))
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! `POST /generate`: one named model, one prompt, no memory and no router.
+//!
+//! Takes `{model_id, prompt, max_tokens, temperature, top_p}` and answers with the text and what it used. The request is
+//! checked as a pinned chat of one user turn. Reading on: `pinned.rs`.
+
+use super::{Shared, body, caller, deadline, extension, pinned};
+use crate::ask::Ask;
+use crate::gateway::PinnedAnswer;
+use crate::rescue::Rescue;
+use axum::Json;
+use axum::extract::{Request, State};
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use weir_engine::{ChatRequest, ChatStream, EngineError, Usage};
+use weir_plan::Scope;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    model_id: String,
+    prompt: String,
+    max_tokens: Option<Value>,
+    temperature: Option<Value>,
+    top_p: Option<Value>,
+}
+
+struct Generated {
+    text: String,
+    finish_reason: Option<String>,
+    usage: Usage,
+}
+
+pub(crate) async fn generate(
+    State(surfaces): Shared,
+    request: Request,
+) -> Result<Json<Value>, Rescue> {
+    let serving = surfaces.gateway.serving();
+    let identity = surfaces.identify(&serving, request.headers(), Scope::Ask)?;
+    let (head, bytes) = body::read(request, serving.plan.limits.body_max_bytes).await?;
+    let chat = body::typed::<Wanted>(&bytes)?.into_chat()?;
+    let settings = extension(&head.headers)?;
+    let ask = Ask::parse(chat.clone(), settings, caller(identity, &head.headers))?;
+    let model = chat["model"].as_str().unwrap_or_default();
+    let (rank, pool) = pinned::pool(&serving, &ask, model)?;
+    let until = deadline(&serving, &ask.weir, ask.received);
+    let _place = surfaces.enter(&serving, until).await?;
+    let id = surfaces.gateway.new_decision_id();
+    let asked = serving.engines.chat(
+        pool,
+        ChatRequest {
+            body: chat.clone(),
+            deadline: until,
+        },
+    );
+    let asked = asked.await;
+    let ttft = asked.is_ok().then(|| ask.received.elapsed());
+    let generated = match asked {
+        Ok(stream) => read(stream).await,
+        Err(error) => Err(error),
+    };
+    let read = generated.as_ref().ok();
+    let total = ask.received.elapsed();
+    surfaces.gateway.pinned(PinnedAnswer {
+        id: id.clone(),
+        ask: &ask,
+        pool: rank,
+        usage: read.map(|read| read.usage),
+        finish_reason: read.and_then(|read| read.finish_reason.clone()),
+        error: generated.as_ref().err().map(EngineError::kind),
+        ttft: ttft.unwrap_or(total),
+        total,
+    });
+    let generated = generated.inspect_err(|error| surfaces.metrics.failed(error.kind()))?;
+    surfaces.metrics.pinned(model, generated.usage);
+    Ok(Json(json!({
+        "decision_id": id, "model_id": model, "text": generated.text,
+        "finish_reason": generated.finish_reason, "usage": super::chat::usage(generated.usage),
+    })))
+}
+
+impl Wanted {
+    fn into_chat(self) -> Result<Map<String, Value>, Rescue> {
+        if self.model_id == "auto" {
+            return Err(Rescue::field(
+                "model_id",
+                "model_id is auto: send a model's name",
+            ));
+        }
+        if self.prompt.trim().is_empty() {
+            return Err(Rescue::field("prompt", "prompt is empty: send a text"));
+        }
+        let mut chat = Map::new();
+        chat.insert("model".to_owned(), json!(self.model_id));
+        chat.insert(
+            "messages".to_owned(),
+            json!([{"role": "user", "content": self.prompt}]),
+        );
+        for (name, value) in [
+            ("max_tokens", self.max_tokens),
+            ("temperature", self.temperature),
+            ("top_p", self.top_p),
+        ] {
+            if let Some(value) = value {
+                chat.insert(name.to_owned(), value);
+            }
+        }
+        Ok(chat)
+    }
+}
+
+async fn read(mut stream: ChatStream) -> Result<Generated, EngineError> {
+    let mut read = Generated {
+        text: String::new(),
+        finish_reason: None,
+        usage: Usage::default(),
+    };
+    while let Some(event) = stream.next().await {
+        let event = event?;
+        read.text
+            .push_str(event.delta.as_deref().unwrap_or_default());
+        read.finish_reason = event.finish_reason.or(read.finish_reason);
+        read.usage = event.usage.unwrap_or(read.usage);
+    }
+    Ok(read)
+}

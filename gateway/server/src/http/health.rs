@@ -1,0 +1,65 @@
+//! `/healthz`, `/readyz` and `/metrics`: no key needed, nothing private shown.
+//!
+//! Alive means this process answers; ready means some model can. Reading on: `metrics.rs`.
+
+use super::Shared;
+use crate::metrics::Gauges;
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use serde_json::{Value, json};
+
+pub(crate) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+pub(crate) async fn readyz(State(surfaces): Shared) -> Response {
+    let serving = surfaces.gateway.serving();
+    let engines = &serving.engines;
+    let pools: Vec<Value> = serving
+        .plan
+        .pools
+        .iter()
+        .map(|pool| {
+            json!({
+                "name": pool.name, "model": pool.model, "replicas": pool.endpoints.len(),
+                "available": engines.available(pool), "in_flight": engines.load(&pool.name),
+            })
+        })
+        .collect();
+    let ready = serving
+        .plan
+        .pools
+        .iter()
+        .any(|pool| engines.available(pool));
+    let memory = serving.memory.as_ref().map(|memory| {
+        let counts = memory.counts();
+        json!({
+            "nodes": counts.nodes, "edges": counts.edges,
+            "vectors": counts.vectors, "pending": counts.pending,
+        })
+    });
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let body = json!({
+        "ready": ready, "gateway": serving.plan.gateway, "pools": pools, "memory": memory,
+        "plan": {"revision": serving.plan.revision, "age_seconds": serving.since.elapsed().as_secs()},
+    });
+    (status, Json(body)).into_response()
+}
+
+pub(crate) async fn metrics(State(surfaces): Shared) -> Response {
+    let (in_flight, queued) = surfaces.admission.load();
+    let serving = surfaces.gateway.serving();
+    let gauges = Gauges {
+        in_flight,
+        queued,
+        serving: &serving,
+    };
+    let text = surfaces.metrics.render(&gauges);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}

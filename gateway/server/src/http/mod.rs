@@ -1,0 +1,188 @@
+//! The HTTP surfaces: routes, and what every handler shares.
+//!
+//! A handler turns bytes into an [`crate::ask::Ask`] or a memory call and the result into bytes; it decides nothing.
+//! Errors are [`Rescue`]s. One file a surface: `chat.rs` first.
+
+mod admission;
+mod body;
+mod chat;
+mod decisions;
+mod embeddings;
+mod feedback;
+mod generate;
+mod health;
+mod memory;
+mod models;
+mod pinned;
+mod route;
+mod stream;
+
+use crate::ask::Caller;
+use crate::auth::Identity;
+use crate::extension::Extension;
+use crate::gateway::{Gateway, Serving};
+use crate::metrics::Metrics;
+use crate::rescue::Rescue;
+use admission::{Admission, Place};
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+pub(crate) use chat::recall_name;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use weir_plan::Scope;
+
+/// What every handler can reach.
+#[derive(Debug)]
+pub(crate) struct Surfaces {
+    gateway: Gateway,
+    admission: Admission,
+    metrics: Metrics,
+}
+
+type Shared = State<Arc<Surfaces>>;
+
+/// All routes of a gateway.
+pub(crate) fn router(gateway: Gateway) -> Router {
+    let (admission, metrics) = (Admission::new(), Metrics::new());
+    let surfaces = Arc::new(Surfaces {
+        gateway,
+        admission,
+        metrics,
+    });
+    spawn_upkeep(&surfaces);
+    Router::new()
+        .route("/v1/chat/completions", post(chat::complete))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{model}", get(models::one))
+        .route("/v1/embeddings", post(embeddings::embed))
+        .route("/generate", post(generate::generate))
+        .route("/v1/route", post(route::route))
+        .route("/v1/memory/nodes", post(memory::write_nodes))
+        .route("/v1/memory/nodes/{id}", delete(memory::delete_node))
+        .route("/v1/memory/edges", post(memory::write_edges))
+        .route("/v1/memory/search", post(memory::search))
+        .route("/v1/memory/attend", post(memory::attend))
+        .route("/v1/feedback", post(feedback::take))
+        .route("/v1/decisions/{id}", get(decisions::show))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(from_fn_with_state(Arc::clone(&surfaces), observe))
+        .with_state(surfaces)
+}
+
+impl Surfaces {
+    /// Who asks, refused unless the key has the scope.
+    fn identify(
+        &self,
+        serving: &Serving,
+        headers: &HeaderMap,
+        scope: Scope,
+    ) -> Result<Identity, Rescue> {
+        Ok(Identity::of(&serving.plan.auth, headers)?.require(scope)?)
+    }
+
+    /// A place among the requests in flight, kept until the last byte has left.
+    async fn enter(&self, serving: &Serving, deadline: Instant) -> Result<Place, Rescue> {
+        self.admission.enter(&serving.plan.limits, deadline).await
+    }
+}
+
+/// When a request must be answered, by the gateway's limit and the request's own budget.
+fn deadline(serving: &Serving, weir: &Extension, received: Instant) -> Instant {
+    let most = serving.plan.limits.request_timeout_ms;
+    received + Duration::from_millis(weir.budget_ms.map_or(most, |budget| budget.min(most)))
+}
+
+/// The caller as the request's flow sees it.
+fn caller(identity: Identity, headers: &HeaderMap) -> Caller {
+    let request_id = headers
+        .get(REQUEST_ID)
+        .and_then(|value| value.to_str().ok());
+    Caller {
+        tenant: identity.tenant,
+        request_id: request_id.unwrap_or_default().to_owned(),
+    }
+}
+
+/// Weir's per-request settings from the `x-weir-*` headers.
+fn extension(headers: &HeaderMap) -> Result<Extension, Rescue> {
+    let pairs = headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    Ok(Extension::from_headers(pairs)?)
+}
+
+/// Seconds since the plan that serves came, in the header that every answer carries.
+fn plan_age(serving: &Serving) -> HeaderValue {
+    HeaderValue::from(serving.since.elapsed().as_secs())
+}
+
+/// Keeps the metrics' memory bounded while nobody scrapes; ends with the routes.
+fn spawn_upkeep(surfaces: &Arc<Surfaces>) {
+    let surfaces = Arc::downgrade(surfaces);
+    tokio::spawn(async move {
+        let mut tick = tokio::time::interval(UPKEEP);
+        loop {
+            tick.tick().await;
+            match surfaces.upgrade() {
+                Some(surfaces) => surfaces.metrics.upkeep(),
+                None => return,
+            }
+        }
+    });
+}
+
+const UPKEEP: Duration = Duration::from_secs(10);
+const REQUEST_ID: &str = "x-request-id";
+/// Longest request id that is taken over from a client.
+const REQUEST_ID_MAX: usize = 128;
+
+/// Names the request, counts it, and times it until its head is there.
+async fn observe(
+    State(surfaces): Shared,
+    path: Option<MatchedPath>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let started = Instant::now();
+    let id = request
+        .headers()
+        .get(REQUEST_ID)
+        .filter(|id| id.len() <= REQUEST_ID_MAX)
+        .cloned();
+    let id = id.or_else(|| HeaderValue::try_from(uuid::Uuid::now_v7().to_string()).ok());
+    if let Some(id) = &id {
+        request.headers_mut().insert(REQUEST_ID, id.clone());
+    }
+    let mut response = next.run(request).await;
+    if let Some(id) = id {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    let path = path.as_ref().map_or("other", MatchedPath::as_str);
+    surfaces
+        .metrics
+        .responded(path, response.status(), started.elapsed());
+    response
+}
+
+async fn unknown_path(request: Request) -> Response {
+    let shown: String = request.uri().path().chars().take(80).collect();
+    Rescue::not_found(&format!("the path {shown:?}")).into_response()
+}
+
+async fn unknown_method(request: Request) -> Response {
+    let message = format!("{} is not served at this path", request.method());
+    Rescue::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        message,
+    )
+    .into_response()
+}

@@ -1,0 +1,32 @@
+//! `POST /v1/route`: what would be decided about a request. Nothing is generated and nobody is asked.
+//!
+//! Reading on: `answer.rs`.
+
+use super::{Shared, body, caller, deadline, extension};
+use crate::ask::Ask;
+use crate::rescue::Rescue;
+use axum::Json;
+use axum::extract::{Request, State};
+use serde_json::{Value, json};
+use weir_plan::Scope;
+
+pub(crate) async fn route(
+    State(surfaces): Shared,
+    request: Request,
+) -> Result<Json<Value>, Rescue> {
+    let serving = surfaces.gateway.serving();
+    let identity = surfaces.identify(&serving, request.headers(), Scope::Ask)?;
+    let (head, bytes) = body::read(request, serving.plan.limits.body_max_bytes).await?;
+    let mut body = body::object(&bytes)?;
+    body.entry("model").or_insert_with(|| json!("auto"));
+    let caller = caller(identity, &head.headers);
+    let ask = Ask::parse(body, extension(&head.headers)?, caller)?;
+    if let crate::ask::ModelChoice::Pinned(model) = &ask.model {
+        let message = format!("model is {model:?}: only \"auto\" is routed");
+        return Err(Rescue::field("model", message));
+    }
+    let _place = surfaces
+        .enter(&serving, deadline(&serving, &ask.weir, ask.received))
+        .await?;
+    Ok(Json(surfaces.gateway.route(ask).await?))
+}

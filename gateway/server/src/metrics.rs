@@ -1,0 +1,185 @@
+//! What a gateway counts, in Prometheus' words, and never a prompt, a tenant or an address.
+//!
+//! Labels are bounded: routes, statuses, models of the plan, recall modes and error kinds. Each gateway has a recorder
+//! of its own, so that two in one process do not mix. Reading on: `http/health.rs`, which renders it.
+
+use crate::answer::Decided;
+use crate::gateway::Serving;
+use crate::http::recall_name;
+use http::StatusCode;
+use metrics::{Label, with_local_recorder};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+use std::time::Duration;
+use weir_engine::Usage;
+
+/// Seconds; from a cached answer to a long one on a slow CPU.
+const SECONDS: [f64; 12] = [
+    0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+/// Counters and histograms of one gateway.
+pub(crate) struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+}
+
+/// What is read at the moment of a scrape.
+pub(crate) struct Gauges<'a> {
+    pub(crate) in_flight: usize,
+    pub(crate) queued: u32,
+    pub(crate) serving: &'a Serving,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let suffix = Matcher::Suffix("_seconds".to_owned());
+        let builder = PrometheusBuilder::new().set_buckets_for_metric(suffix, &SECONDS);
+        let recorder = builder
+            .expect("the list of buckets is not empty")
+            .build_recorder();
+        let handle = recorder.handle();
+        with_local_recorder(&recorder, describe);
+        Self { recorder, handle }
+    }
+
+    /// A request got the head of its answer.
+    pub(crate) fn responded(&self, route: &str, status: StatusCode, took: Duration) {
+        let route = || Label::new("route", route.to_owned());
+        let labels = vec![route(), Label::new("status", status.as_str().to_owned())];
+        with_local_recorder(&self.recorder, || {
+            metrics::counter!("weir_requests_total", labels).increment(1);
+            metrics::histogram!("weir_response_head_seconds", vec![route()]).record(took);
+        });
+    }
+
+    /// A routed answer ended well.
+    pub(crate) fn answered(&self, decision: &Decided, usage: Usage) {
+        let labels = vec![
+            Label::new("model", decision.model.clone()),
+            Label::new("recall", recall_name(decision)),
+            Label::new(
+                "escalated",
+                if decision.escalated { "true" } else { "false" },
+            ),
+        ];
+        with_local_recorder(&self.recorder, || {
+            metrics::counter!("weir_answers_total", labels).increment(1);
+        });
+        self.tokens(&decision.model, usage);
+    }
+
+    /// A pinned answer ended well.
+    pub(crate) fn pinned(&self, model: &str, usage: Usage) {
+        let model_label = Label::new("model", model.to_owned());
+        with_local_recorder(&self.recorder, || {
+            metrics::counter!("weir_pinned_answers_total", vec![model_label]).increment(1);
+        });
+        self.tokens(model, usage);
+    }
+
+    /// An answer failed, for one of the fixed reasons.
+    pub(crate) fn failed(&self, kind: &'static str) {
+        with_local_recorder(&self.recorder, || {
+            metrics::counter!("weir_failures_total", "kind" => kind).increment(1);
+        });
+    }
+
+    fn tokens(&self, model: &str, usage: Usage) {
+        with_local_recorder(&self.recorder, || {
+            for (kind, count) in [
+                ("prompt", usage.prompt_tokens),
+                ("cached", usage.cached_tokens),
+                ("completion", usage.completion_tokens),
+            ] {
+                let labels = vec![
+                    Label::new("model", model.to_owned()),
+                    Label::new("kind", kind),
+                ];
+                metrics::counter!("weir_tokens_total", labels).increment(u64::from(count));
+            }
+        });
+    }
+
+    /// Folds what was recorded since, so that memory stays bounded when nobody scrapes.
+    pub(crate) fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    /// The text of a scrape.
+    pub(crate) fn render(&self, gauges: &Gauges<'_>) -> String {
+        with_local_recorder(&self.recorder, || gauges.set());
+        self.handle.render()
+    }
+}
+
+impl Gauges<'_> {
+    #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+    fn set(&self) {
+        metrics::gauge!("weir_in_flight").set(self.in_flight as f64);
+        metrics::gauge!("weir_queued").set(f64::from(self.queued));
+        metrics::gauge!("weir_plan_age_seconds").set(self.serving.since.elapsed().as_secs_f64());
+        for pool in &self.serving.plan.pools {
+            let label = || vec![Label::new("pool", pool.name.clone())];
+            let load = self.serving.engines.load(&pool.name) as f64;
+            metrics::gauge!("weir_pool_in_flight", label()).set(load);
+            metrics::gauge!("weir_pool_replicas", label()).set(pool.endpoints.len() as f64);
+            let available = f64::from(u8::from(self.serving.engines.available(pool)));
+            metrics::gauge!("weir_pool_available", label()).set(available);
+        }
+        if let Some(memory) = &self.serving.memory {
+            let counts = memory.counts();
+            metrics::gauge!("weir_memory_nodes").set(counts.nodes as f64);
+            metrics::gauge!("weir_memory_edges").set(counts.edges as f64);
+            metrics::gauge!("weir_memory_vectors_pending").set(counts.pending as f64);
+        }
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+fn describe() {
+    for (name, help) in [
+        ("weir_requests_total", "Requests by route and status"),
+        (
+            "weir_answers_total",
+            "Routed answers by model, recall and second attempt",
+        ),
+        (
+            "weir_pinned_answers_total",
+            "Answers of models that the client named",
+        ),
+        ("weir_failures_total", "Failed answers by kind"),
+        ("weir_tokens_total", "Tokens by model and kind"),
+    ] {
+        metrics::describe_counter!(name, help);
+    }
+    metrics::describe_histogram!(
+        "weir_response_head_seconds",
+        "Time until the head of a response"
+    );
+    for (name, help) in [
+        ("weir_in_flight", "Requests being answered"),
+        ("weir_queued", "Requests waiting for a place"),
+        (
+            "weir_plan_age_seconds",
+            "Time since the plan that serves arrived",
+        ),
+        ("weir_pool_in_flight", "Requests at a pool's replicas"),
+        ("weir_pool_replicas", "Replicas that a pool has"),
+        ("weir_pool_available", "Whether a pool can be asked now"),
+        ("weir_memory_nodes", "Nodes of the memory"),
+        ("weir_memory_edges", "Edges of the memory"),
+        (
+            "weir_memory_vectors_pending",
+            "Nodes that wait for a vector",
+        ),
+    ] {
+        metrics::describe_gauge!(name, help);
+    }
+}

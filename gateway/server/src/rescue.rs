@@ -1,0 +1,352 @@
+//! The one table from every error to what a client sees: status, body, headers.
+//!
+//! Outside and inside differ: a client reads what to change, never an address, a path or a key; the whole chain goes to
+//! the log once, where a response is made. Bodies are OpenAI's: `{"error": {message, type, param, code}}`.
+//! Reading on: `answer.rs` and weir-engine's `EngineError` for what can go wrong.
+
+use crate::ask::AskError;
+use crate::auth::AuthError;
+use crate::error::AnswerError;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+use std::error::Error;
+use std::time::Duration;
+use weir_engine::{EngineError, Fault};
+use weir_memory::{ReadError, SearchError, WriteError};
+use weir_plan::GatewayPlan;
+
+/// Asked for when nothing says how long to wait.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// An error on its way to the client.
+#[derive(Debug)]
+pub(crate) struct Rescue {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    param: Option<String>,
+    retry_after: Option<Duration>,
+    should_retry: bool,
+    inside: Option<String>,
+}
+
+impl Rescue {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            param: None,
+            retry_after: None,
+            should_retry: false,
+            inside: None,
+        }
+    }
+
+    /// 400 that names the field.
+    pub(crate) fn field(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            param: Some(param.into()),
+            ..Self::new(StatusCode::BAD_REQUEST, "invalid_value", message)
+        }
+    }
+
+    /// 404 with the models that there are.
+    pub(crate) fn unknown_model(model: &str, plan: &GatewayPlan) -> Self {
+        let shown: String = model.chars().take(80).collect();
+        let known: Vec<&str> = plan.pools.iter().map(|pool| pool.model.as_str()).collect();
+        let message = format!(
+            "model {shown:?} is not served here: send auto, {}",
+            known.join(", ")
+        );
+        let rescue = Self::new(StatusCode::NOT_FOUND, "model_not_found", message);
+        Self {
+            param: Some("model".to_owned()),
+            ..rescue
+        }
+    }
+
+    /// 403: the pool lies beyond what the request or the gateway allows.
+    pub(crate) fn privacy(model: &str) -> Self {
+        let message = format!("model {model:?} lies beyond the privacy limit of this request");
+        let rescue = Self::new(StatusCode::FORBIDDEN, "privacy_limit", message);
+        Self {
+            param: Some("weir.privacy".to_owned()),
+            ..rescue
+        }
+    }
+
+    /// 404 of a thing that is not there, or not the caller's.
+    pub(crate) fn not_found(what: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            format!("{what} is not known here"),
+        )
+    }
+
+    /// 422: readable, but it does not fit what is stored.
+    pub(crate) fn unprocessable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", message)
+    }
+
+    /// 429: there is capacity, and it is taken.
+    pub(crate) fn busy(message: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "rate_limit_exceeded",
+            message,
+        )
+        .retry_in(RETRY)
+    }
+
+    /// 503: there is no capacity now.
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).retry_in(RETRY)
+    }
+
+    pub(crate) fn timeout(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", message)
+    }
+
+    /// 500 with the reason in the log only.
+    pub(crate) fn internal(what: &str, error: &(dyn Error + 'static)) -> Self {
+        let message = format!("{what} failed inside the gateway");
+        let rescue = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message);
+        Self {
+            inside: Some(chain(error)),
+            ..rescue
+        }
+    }
+
+    fn retry_in(self, wait: Duration) -> Self {
+        Self {
+            retry_after: Some(wait),
+            should_retry: true,
+            ..self
+        }
+    }
+
+    fn caused_by(self, error: &(dyn Error + 'static)) -> Self {
+        Self {
+            inside: Some(chain(error)),
+            ..self
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The body, also used as the last event of a stream that broke.
+    pub(crate) fn body(&self) -> Value {
+        json!({"error": {
+            "message": self.message, "type": kind(self.status), "param": self.param, "code": self.code,
+        }})
+    }
+
+    /// The body as the event that ends a broken stream.
+    pub(crate) fn event(&self) -> String {
+        self.log();
+        format!("data: {}\n\n", self.body())
+    }
+
+    fn log(&self) {
+        let (status, code) = (self.status.as_u16(), self.code);
+        match &self.inside {
+            Some(inside) if self.status.is_server_error() => {
+                tracing::error!(status, code, "{inside}");
+            }
+            Some(inside) => tracing::info!(status, code, "{inside}"),
+            None => tracing::debug!(status, code, "{}", self.message),
+        }
+    }
+}
+
+impl IntoResponse for Rescue {
+    fn into_response(self) -> Response {
+        self.log();
+        let mut response = (self.status, axum::Json(self.body())).into_response();
+        let headers = response.headers_mut();
+        let retry = HeaderValue::from_static(if self.should_retry { "true" } else { "false" });
+        headers.insert("x-should-retry", retry);
+        if let Some(wait) = self.retry_after {
+            let seconds = wait.as_millis().div_ceil(1000).max(1);
+            if let Ok(value) = HeaderValue::try_from(seconds.to_string()) {
+                headers.insert(header::RETRY_AFTER, value);
+            }
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// OpenAI's error type of a status.
+fn kind(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        429 => "rate_limit_error",
+        503 => "service_unavailable_error",
+        504 => "timeout_error",
+        500.. => "api_error",
+        _ => "invalid_request_error",
+    }
+}
+
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
+}
+
+impl From<AskError> for Rescue {
+    fn from(error: AskError) -> Self {
+        Self::field(error.param, error.message)
+    }
+}
+
+impl From<AuthError> for Rescue {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Missing | AuthError::Unknown => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "invalid_api_key",
+                error.to_string(),
+            ),
+            AuthError::Scope(_) => {
+                Self::new(StatusCode::FORBIDDEN, "missing_scope", error.to_string())
+            }
+        }
+    }
+}
+
+impl From<EngineError> for Rescue {
+    fn from(error: EngineError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&EngineError> for Rescue {
+    fn from(error: &EngineError) -> Self {
+        let bad_gateway =
+            |message: &str| Self::new(StatusCode::BAD_GATEWAY, "engine_failed", message);
+        let rescue = match error {
+            EngineError::NoEndpoint { .. } | EngineError::Refused { .. } => {
+                Self::unavailable("no replica of the model can answer now")
+            }
+            EngineError::BreakerOpen { retry_after, .. } => {
+                Self::unavailable("every replica of the model failed lately").retry_in(*retry_after)
+            }
+            EngineError::TimedOut { waited, .. } => Self::timeout(format!(
+                "the model did not finish within {} ms",
+                waited.as_millis()
+            )),
+            EngineError::Context {
+                prompt_tokens,
+                context_tokens,
+                ..
+            } => Self {
+                param: Some("messages".to_owned()),
+                code: "context_length_exceeded",
+                ..Self::field("messages", beyond_context(*prompt_tokens, *context_tokens))
+            },
+            EngineError::Status {
+                status: 429,
+                retry_after,
+                ..
+            } => Self::busy("the model is busy").retry_in(retry_after.unwrap_or(RETRY)),
+            EngineError::Status {
+                status: 503,
+                retry_after,
+                ..
+            } => Self::unavailable("the model cannot answer now")
+                .retry_in(retry_after.unwrap_or(RETRY)),
+            EngineError::Status {
+                status, message, ..
+            } if error.fault() == Fault::Client => {
+                let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST);
+                Self::new(status, "refused_by_engine", message.clone())
+            }
+            _ if error.fault() == Fault::Configuration => {
+                bad_gateway("the gateway's access to the model is not configured rightly")
+            }
+            EngineError::BadEvent { .. } => {
+                bad_gateway("the model's engine sent an unreadable answer")
+            }
+            _ => Self {
+                should_retry: true,
+                ..bad_gateway("the model's engine failed")
+            },
+        };
+        rescue.caused_by(error)
+    }
+}
+
+impl From<AnswerError> for Rescue {
+    fn from(error: AnswerError) -> Self {
+        let rescue = match &error {
+            AnswerError::Engine(error) => return Self::from(error),
+            AnswerError::BadInput(error) => Self::from(error.clone()),
+            AnswerError::UnknownModel { .. } => Self {
+                param: Some("model".to_owned()),
+                ..Self::new(StatusCode::NOT_FOUND, "model_not_found", error.to_string())
+            },
+            AnswerError::Privacy { .. } => Self {
+                param: Some("weir.privacy".to_owned()),
+                ..Self::new(StatusCode::FORBIDDEN, "privacy_limit", error.to_string())
+            },
+            AnswerError::PromptTooLong { .. } => Self {
+                code: "context_length_exceeded",
+                ..Self::field("messages", error.to_string())
+            },
+            AnswerError::Unavailable { retry_after } => {
+                Self::unavailable(error.to_string()).retry_in(*retry_after)
+            }
+            AnswerError::Choose(_)
+            | AnswerError::Judge(_)
+            | AnswerError::NoSuchArm { .. }
+            | AnswerError::Lost { .. } => return Self::internal("answering", &error),
+        };
+        rescue.caused_by(&error)
+    }
+}
+
+/// The message of a prompt that does not fit, with both numbers where they are known.
+pub(crate) fn beyond_context(prompt_tokens: u32, context_tokens: u32) -> String {
+    format!(
+        "the prompt has {prompt_tokens} tokens, the model takes {context_tokens}: shorten the messages"
+    )
+}
+
+impl From<WriteError> for Rescue {
+    fn from(error: WriteError) -> Self {
+        match &error {
+            WriteError::Stored(_) | WriteError::Storage(_) => {
+                Self::internal("writing to the memory", &error)
+            }
+            _ => Self::unprocessable(error.to_string()),
+        }
+    }
+}
+
+impl From<ReadError> for Rescue {
+    fn from(error: ReadError) -> Self {
+        Self::internal("reading the memory", &error)
+    }
+}
+
+impl From<SearchError> for Rescue {
+    fn from(error: SearchError) -> Self {
+        Self::unprocessable(error.to_string())
+    }
+}

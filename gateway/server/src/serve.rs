@@ -1,0 +1,45 @@
+//! The listener: accepts connections until told to stop, then lets what is in flight finish.
+//!
+//! Reading on: `http/mod.rs` for the routes.
+
+use crate::gateway::Gateway;
+use axum::serve::ListenerExt;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Longer than any request may take is not waited for on the way out; this is added for the last bytes.
+const DRAIN_EXTRA: Duration = Duration::from_secs(1);
+
+/// Serves until `stop` is cancelled, then drains: no new connections, requests in flight finish within the gateway's
+/// request timeout.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve(
+    gateway: Gateway,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    // An event of a stream is smaller than a segment and must not wait for the next one.
+    let listener = listener.tap_io(|tcp| {
+        if let Err(error) = tcp.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps its delay");
+        }
+    });
+    let serving = axum::serve(listener, gateway.http())
+        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    tokio::select! {
+        served = serving.into_future() => served,
+        () = patience(&gateway, stop) => {
+            tracing::warn!("requests were still in flight when the time to drain was over");
+            Ok(())
+        }
+    }
+}
+
+async fn patience(gateway: &Gateway, stop: CancellationToken) {
+    stop.cancelled().await;
+    let limit = gateway.serving().plan.limits.request_timeout_ms;
+    tokio::time::sleep(Duration::from_millis(limit) + DRAIN_EXTRA).await;
+}
