@@ -37,15 +37,22 @@ pub(crate) struct BertConfig {
 
 impl BertConfig {
     pub(crate) fn read(path: &Path) -> Result<Self, LoadError> {
-        let text = std::fs::read(path)
-            .map_err(|source| LoadError::Io { path: path.into(), source })?;
+        let text = std::fs::read(path).map_err(|source| LoadError::Io {
+            path: path.into(),
+            source,
+        })?;
         let config: Self = serde_json::from_slice(&text).map_err(|error| LoadError::Damaged {
             path: path.into(),
             reason: error.to_string(),
         })?;
         let unsupported = |what, found: &dyn ToString, supported| {
             let (path, found) = (path.to_path_buf(), found.to_string());
-            Err(LoadError::Unsupported { path, what, found, supported })
+            Err(LoadError::Unsupported {
+                path,
+                what,
+                found,
+                supported,
+            })
         };
         if config.model_type != "bert" {
             return unsupported("model_type", &config.model_type, "bert");
@@ -145,14 +152,17 @@ impl Bert {
     pub(crate) fn embed(&self, inputs: &[Vec<u32>]) -> candle_core::Result<Vec<Vec<f32>>> {
         let lengths: Vec<usize> = inputs.iter().map(Vec::len).collect();
         let ids = inputs.concat();
-        let places = lengths.iter().flat_map(|len| 0..u32::try_from(*len).unwrap_or(u32::MAX));
+        let places = lengths
+            .iter()
+            .flat_map(|len| 0..u32::try_from(*len).unwrap_or(u32::MAX));
         let places: Vec<u32> = places.collect();
         let rows = ids.len();
         let ids = Tensor::from_vec(ids, rows, &Device::Cpu)?;
         let places = Tensor::from_vec(places, rows, &Device::Cpu)?;
         let words = self.words.index_select(&ids, 0)?;
-        let mut hidden =
-            self.norm.forward(&(words + self.positions.index_select(&places, 0)?)?)?;
+        let mut hidden = self
+            .norm
+            .forward(&(words + self.positions.index_select(&places, 0)?)?)?;
         for layer in &self.layers {
             hidden = layer.forward(&hidden, &lengths, self.heads)?;
         }
@@ -182,10 +192,13 @@ impl Layer {
             start += len;
         }
         let attended = Tensor::cat(&attended, 0)?;
-        let rows = self.output_norm.forward(&(self.output.forward(&attended)? + rows)?)?;
+        let rows = self
+            .output_norm
+            .forward(&(self.output.forward(&attended)? + rows)?)?;
         let wide = rows.matmul(&self.widen)?;
         wide.inplace_op1(&self.gelu)?;
-        self.narrow_norm.forward(&(self.narrow.forward(&wide)? + &rows)?)
+        self.narrow_norm
+            .forward(&(self.narrow.forward(&wide)? + &rows)?)
     }
 }
 
@@ -196,7 +209,9 @@ fn attend(qkv: &Tensor, heads: usize) -> candle_core::Result<Tensor> {
     // `[heads, tokens, head]`, a view: the rows stay where they are.
     let part = |index: usize| {
         let part = qkv.narrow(1, index * hidden, hidden)?;
-        part.reshape((tokens, heads, hidden / heads))?.transpose(0, 1)?.contiguous()
+        part.reshape((tokens, heads, hidden / heads))?
+            .transpose(0, 1)?
+            .contiguous()
     };
     let scores = part(0)?.matmul(&part(1)?.transpose(D::Minus2, D::Minus1)?)?;
     let mixed = softmax_last_dim(&scores)?.matmul(&part(2)?)?;

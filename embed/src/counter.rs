@@ -1,6 +1,25 @@
 //! Counting tokens as the engine counts them.
+//!
+//! The vocabulary, the pre-tokenizer and the chat template come from the model's own GGUF file, so
+//! a prompt's length is known before it is sent, in the engine's unit. Text is cut at special tokens
+//! (`counter/special.rs`), then into words (`counter/split.rs`), then merged byte by byte
+//! (`counter/bpe.rs`); a conversation goes through the template first (`counter/template.rs`).
+//! Tests compare each step with a running llama.cpp server.
+
+mod bpe;
+mod special;
+mod split;
+mod template;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use weir_models::gguf::{GgufError, GgufFacts, GgufTokenizer};
+
+use bpe::Bpe;
+use special::{Piece, SpecialTokens};
+use split::Splitter;
+use template::ChatTemplate;
 
 /// One message of a conversation.
 #[derive(Debug, Clone, Copy)]
@@ -15,14 +34,68 @@ pub struct Turn<'a> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenizerError {
+    /// The model file could not be read.
+    #[error("read the vocabulary of {0}")]
+    Unreadable(PathBuf, #[source] GgufError),
     /// The file holds no vocabulary.
-    #[error("model file {0} holds no vocabulary")]
+    #[error("model file {0} holds no vocabulary: token counts of this model are estimates")]
     NoVocabulary(PathBuf),
+    /// Another kind of tokenizer.
+    #[error(
+        "model file {path} has tokenizer `{model}`, only gpt2 (byte-level BPE) is counted here: \
+         token counts of this model are estimates"
+    )]
+    Kind {
+        /// The file.
+        path: PathBuf,
+        /// `tokenizer.ggml.model`.
+        model: String,
+    },
+    /// A pre-tokenizer that is not known.
+    #[error(
+        "model file {path} has pre-tokenizer `{pre}`, which is not known here: token counts of \
+         this model are estimates"
+    )]
+    Pre {
+        /// The file.
+        path: PathBuf,
+        /// `tokenizer.ggml.pre`.
+        pre: String,
+    },
+    /// Merges and tokens do not belong together.
+    #[error("model file {path}: {reason}; fetch it again")]
+    Vocabulary {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The chat template is no template.
+    #[error("model file {path}: its chat template cannot be read")]
+    Template {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: minijinja::Error,
+    },
 }
 
 /// Counts tokens, exactly as the engine does where the model file is at hand.
 #[derive(Debug, Clone)]
-pub struct TokenCounter {}
+pub struct TokenCounter {
+    exact: Option<Arc<Exact>>,
+}
+
+#[derive(Debug)]
+struct Exact {
+    special: SpecialTokens,
+    splitter: Splitter,
+    bpe: Bpe,
+    template: ChatTemplate,
+    /// Whether the engine puts a token before every prompt.
+    add_bos: bool,
+}
 
 impl TokenCounter {
     /// The counter of the model at `path`.
@@ -30,30 +103,127 @@ impl TokenCounter {
     /// # Errors
     /// The file cannot be read or its tokenizer is not known here.
     pub fn from_gguf(path: &Path) -> Result<Self, TokenizerError> {
-        Err(TokenizerError::NoVocabulary(path.into()))
+        let facts = GgufFacts::read(path)
+            .map_err(|error| TokenizerError::Unreadable(path.into(), error))?;
+        let tokenizer = facts
+            .tokenizer
+            .ok_or_else(|| TokenizerError::NoVocabulary(path.into()))?;
+        let exact = Exact::new(path, &tokenizer, facts.chat_template)?;
+        Ok(Self {
+            exact: Some(Arc::new(exact)),
+        })
     }
 
-    /// A counter for an engine whose model file is elsewhere: an upper estimate by script.
+    /// A counter for an engine whose model file is elsewhere: an estimate by script, rather above
+    /// than below.
     #[must_use]
     pub fn estimate() -> Self {
-        Self {}
+        Self { exact: None }
     }
 
     /// Whether the counts equal the engine's own.
     #[must_use]
     pub fn exact(&self) -> bool {
-        false
+        self.exact.is_some()
     }
 
-    /// Tokens of `text` alone.
+    /// Tokens of `text` alone, as it stands inside a prompt.
     #[must_use]
     pub fn count(&self, text: &str) -> usize {
-        text.len().div_ceil(3)
+        self.exact
+            .as_ref()
+            .map_or_else(|| estimate(text), |exact| exact.count(text))
     }
 
     /// Tokens of a whole prompt: the conversation in the model's chat template, ready for an answer.
+    /// Equal to the engine's `usage.prompt_tokens`. A conversation that the template refuses is
+    /// counted turn by turn, rather above than below.
     #[must_use]
     pub fn count_chat(&self, turns: &[Turn<'_>]) -> usize {
-        turns.iter().map(|turn| self.count(turn.content) + self.count(turn.role) + 4).sum()
+        let rendered = self
+            .exact
+            .as_ref()
+            .and_then(|exact| exact.count_chat(turns));
+        rendered.unwrap_or_else(|| {
+            let turn = |turn: &Turn<'_>| self.count(turn.content) + TURN_TOKENS;
+            turns.iter().map(turn).sum::<usize>() + TURN_TOKENS
+        })
     }
+}
+
+/// What a template adds around one message, at most.
+const TURN_TOKENS: usize = 8;
+
+impl Exact {
+    fn new(
+        path: &Path,
+        tokenizer: &GgufTokenizer,
+        template: Option<String>,
+    ) -> Result<Self, TokenizerError> {
+        if tokenizer.model != "gpt2" {
+            let (path, model) = (path.into(), tokenizer.model.clone());
+            return Err(TokenizerError::Kind { path, model });
+        }
+        let splitter = Splitter::named(&tokenizer.pre).ok_or_else(|| TokenizerError::Pre {
+            path: path.into(),
+            pre: tokenizer.pre.clone(),
+        })?;
+        let bpe = Bpe::new(tokenizer, splitter.whole_words()).map_err(|reason| {
+            TokenizerError::Vocabulary {
+                path: path.into(),
+                reason,
+            }
+        })?;
+        let template =
+            ChatTemplate::new(tokenizer, template).map_err(|source| TokenizerError::Template {
+                path: path.into(),
+                source,
+            })?;
+        Ok(Self {
+            special: SpecialTokens::new(tokenizer),
+            splitter,
+            bpe,
+            template,
+            add_bos: tokenizer.add_bos && tokenizer.bos.is_some(),
+        })
+    }
+
+    fn count(&self, text: &str) -> usize {
+        let pieces = self.special.cut(text);
+        let tokens = pieces.into_iter().map(|piece| match piece {
+            Piece::Token => 1,
+            Piece::Text(text) => {
+                let mut tokens = 0;
+                self.splitter
+                    .split(text, &mut |word| tokens += self.bpe.count(word));
+                tokens
+            }
+        });
+        tokens.sum()
+    }
+
+    fn count_chat(&self, turns: &[Turn<'_>]) -> Option<usize> {
+        let prompt = self.template.render(turns).ok()?;
+        // The engine adds the token itself and takes a second one out of the template's text.
+        let prompt = match self.template.bos() {
+            Some(bos) if self.add_bos => prompt.strip_prefix(bos).unwrap_or(&prompt),
+            _ => &prompt,
+        };
+        Some(self.count(prompt) + usize::from(self.add_bos))
+    }
+}
+
+/// Words of Latin letters take a token for three characters, other scripts and signs one for each
+/// two bytes; runs of blanks are nearly free.
+fn estimate(text: &str) -> usize {
+    let mut halves = 0;
+    let mut thirds = 0;
+    for c in text.chars() {
+        match c {
+            'a'..='z' | 'A'..='Z' => thirds += 1,
+            ' ' => {}
+            _ => halves += c.len_utf8().max(2),
+        }
+    }
+    usize::div_ceil(halves, 2) + usize::div_ceil(thirds, 3)
 }

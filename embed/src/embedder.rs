@@ -126,7 +126,9 @@ pub enum EmbedError {
 
 impl std::fmt::Debug for Embedder {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Embedder").field("dimensions", &self.dimensions()).finish_non_exhaustive()
+        out.debug_struct("Embedder")
+            .field("dimensions", &self.dimensions())
+            .finish_non_exhaustive()
     }
 }
 
@@ -138,7 +140,11 @@ impl Embedder {
     pub fn load(dir: &Path) -> Result<Self, LoadError> {
         let file = |name: &str| {
             let path = dir.join(name);
-            if path.is_file() { Ok(path) } else { Err(LoadError::Missing(path)) }
+            if path.is_file() {
+                Ok(path)
+            } else {
+                Err(LoadError::Missing(path))
+            }
         };
         let (weights, tokenizer) = (file("model.safetensors")?, file("tokenizer.json")?);
         let config = BertConfig::read(&file("config.json")?)?;
@@ -164,7 +170,10 @@ impl Embedder {
     /// # Errors
     /// The tokenizer refused a text or the network could not be evaluated.
     pub fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
-        let inputs = texts.iter().map(|text| self.tokens(text)).collect::<Result<Vec<_>, _>>()?;
+        let inputs = texts
+            .iter()
+            .map(|text| self.tokens(text))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut vectors = Vec::with_capacity(texts.len());
         let mut rest = inputs.as_slice();
         while !rest.is_empty() {
@@ -204,13 +213,22 @@ fn load_tokenizer(path: &Path, config: &BertConfig) -> Result<Tokenizer, LoadErr
     };
     let mut tokenizer = Tokenizer::from_file(path).map_err(damaged)?;
     let max_length = TOKENS_MAX.min(config.max_position_embeddings);
-    let cut = TruncationParams { max_length, ..TruncationParams::default() };
-    tokenizer.with_padding(None).with_truncation(Some(cut)).map_err(damaged)?;
+    let cut = TruncationParams {
+        max_length,
+        ..TruncationParams::default()
+    };
+    tokenizer
+        .with_padding(None)
+        .with_truncation(Some(cut))
+        .map_err(damaged)?;
     let known = tokenizer.get_vocab_size(true);
     if known > config.vocab_size {
         return Err(LoadError::Damaged {
             path: path.into(),
-            reason: format!("it has {known} tokens, config.json says {}", config.vocab_size),
+            reason: format!(
+                "it has {known} tokens, config.json says {}",
+                config.vocab_size
+            ),
         });
     }
     Ok(tokenizer)

@@ -51,7 +51,9 @@ impl EmbedQueue {
             .name("weir-embed-queue".to_owned())
             .spawn(move || work.run(embed))
             .expect("the system can start one more thread");
-        Self { handle: Arc::new(Handle { shared, dimensions }) }
+        Self {
+            handle: Arc::new(Handle { shared, dimensions }),
+        }
     }
 
     /// Length of every vector.

@@ -23,8 +23,7 @@ impl InplaceOp1 for BiasGelu {
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        let (CpuStorage::F32(values), Some((start, end))) =
-            (storage, layout.contiguous_offsets())
+        let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets())
         else {
             candle_core::bail!("bias-gelu needs contiguous f32 rows")
         };
@@ -55,8 +54,13 @@ fn erf(x: f32) -> f32 {
         -2.954_599_8e-3,
         -1.609_603_3e-2,
     ];
-    const BELOW: [f32; 5] =
-        [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827_e-3, -7.373_329_2e-3, -1.426_474e-2];
+    const BELOW: [f32; 5] = [
+        -1.456_607_2e-5,
+        -2.133_740_6e-4,
+        -1.682_827_e-3,
+        -7.373_329_2e-3,
+        -1.426_474e-2,
+    ];
     let x = x.clamp(-4.0, 4.0);
     let square = x * x;
     let horner = |sum: f32, c: &f32| sum * square + c;
@@ -73,7 +77,10 @@ mod tests {
             let x = f64::from(step) * 1e-4;
             let exact = candle_core::cpu::erf::erf_f64(x);
             let here = f64::from(erf(x as f32));
-            assert!((here - exact).abs() < 1e-6, "erf({x}) = {here}, exactly {exact}");
+            assert!(
+                (here - exact).abs() < 1e-6,
+                "erf({x}) = {here}, exactly {exact}"
+            );
         }
     }
 

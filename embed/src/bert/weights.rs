@@ -27,9 +27,19 @@ impl Weights {
             reason: error.to_string(),
         };
         let named = candle_core::safetensors::load(path, &Device::Cpu).map_err(damaged)?;
-        let plain = |name: String| name.strip_prefix("bert.").map_or(name.clone(), str::to_owned);
-        let tensors = named.into_iter().map(|(name, tensor)| (plain(name), tensor)).collect();
-        Ok(Self { tensors, eps: config.layer_norm_eps, heads: config.num_attention_heads })
+        let plain = |name: String| {
+            name.strip_prefix("bert.")
+                .map_or(name.clone(), str::to_owned)
+        };
+        let tensors = named
+            .into_iter()
+            .map(|(name, tensor)| (plain(name), tensor))
+            .collect();
+        Ok(Self {
+            tensors,
+            eps: config.layer_norm_eps,
+            heads: config.num_attention_heads,
+        })
     }
 
     /// An error unless every tensor is there in the shape that the configuration asks for.
@@ -40,7 +50,10 @@ impl Weights {
     ) -> std::result::Result<(), LoadError> {
         for (name, expected) in shapes(config) {
             let Some(tensor) = self.tensors.get(&name) else {
-                return Err(LoadError::NoTensor { path: path.into(), tensor: name });
+                return Err(LoadError::NoTensor {
+                    path: path.into(),
+                    tensor: name,
+                });
             };
             if tensor.dims() != expected {
                 return Err(LoadError::Shape {
@@ -57,7 +70,9 @@ impl Weights {
     /// One tensor as `f32`, out of the map.
     pub(super) fn take(&mut self, name: &str) -> Result<Tensor> {
         let tensor = self.tensors.remove(name);
-        tensor.ok_or_else(|| candle_core::Error::msg(name))?.to_dtype(DType::F32)
+        tensor
+            .ok_or_else(|| candle_core::Error::msg(name))?
+            .to_dtype(DType::F32)
     }
 
     pub(super) fn norm(&mut self, name: &str) -> Result<Norm> {
@@ -71,7 +86,10 @@ impl Weights {
     /// Stored as `[out, in]`, wanted as `[in, out]`.
     fn linear(&mut self, name: &str) -> Result<Linear> {
         let weight = self.take(&format!("{name}.weight"))?.t()?.contiguous()?;
-        Ok(Linear { weight, bias: self.take(&format!("{name}.bias"))? })
+        Ok(Linear {
+            weight,
+            bias: self.take(&format!("{name}.bias"))?,
+        })
     }
 
     pub(super) fn layer(&mut self, index: usize) -> Result<Layer> {
@@ -103,12 +121,18 @@ impl Weights {
 fn shapes(config: &BertConfig) -> Vec<(String, Vec<usize>)> {
     let (hidden, wide) = (config.hidden_size, config.intermediate_size);
     let mut all: Vec<(String, Vec<usize>)> = vec![
-        ("embeddings.word_embeddings.weight".into(), vec![config.vocab_size, hidden]),
+        (
+            "embeddings.word_embeddings.weight".into(),
+            vec![config.vocab_size, hidden],
+        ),
         (
             "embeddings.position_embeddings.weight".into(),
             vec![config.max_position_embeddings, hidden],
         ),
-        ("embeddings.token_type_embeddings.weight".into(), vec![2, hidden]),
+        (
+            "embeddings.token_type_embeddings.weight".into(),
+            vec![2, hidden],
+        ),
         ("embeddings.LayerNorm.weight".into(), vec![hidden]),
         ("embeddings.LayerNorm.bias".into(), vec![hidden]),
     ];
@@ -136,14 +160,24 @@ fn shapes(config: &BertConfig) -> Vec<(String, Vec<usize>)> {
 /// An error when the file ends before its last tensor: eight bytes of header length, the header
 /// as JSON, the data (<https://huggingface.co/docs/safetensors>).
 fn check_whole(path: &Path) -> std::result::Result<(), LoadError> {
-    let io = |source| LoadError::Io { path: path.into(), source };
+    let io = |source| LoadError::Io {
+        path: path.into(),
+        source,
+    };
     let mut file = std::fs::File::open(path).map_err(io)?;
     let actual = file.metadata().map_err(io)?.len();
-    let short = |expected| LoadError::Truncated { path: path.into(), expected, actual };
+    let short = |expected| LoadError::Truncated {
+        path: path.into(),
+        expected,
+        actual,
+    };
     let mut length = [0; 8];
     file.read_exact(&mut length).map_err(|_| short(8))?;
     let length = u64::from_le_bytes(length);
-    let damaged = |reason| LoadError::Damaged { path: path.into(), reason };
+    let damaged = |reason| LoadError::Damaged {
+        path: path.into(),
+        reason,
+    };
     if length > HEADER_BYTES_MAX {
         return Err(damaged(format!("a header of {length} bytes")));
     }
@@ -154,7 +188,13 @@ fn check_whole(path: &Path) -> std::result::Result<(), LoadError> {
     file.read_exact(&mut header).map_err(io)?;
     let header: HashMap<String, serde_json::Value> =
         serde_json::from_slice(&header).map_err(|error| damaged(error.to_string()))?;
-    let ends = header.values().filter_map(|tensor| tensor.get("data_offsets")?.get(1)?.as_u64());
+    let ends = header
+        .values()
+        .filter_map(|tensor| tensor.get("data_offsets")?.get(1)?.as_u64());
     let expected = ends.max().unwrap_or(0).saturating_add(8 + length);
-    if expected > actual { Err(short(expected)) } else { Ok(()) }
+    if expected > actual {
+        Err(short(expected))
+    } else {
+        Ok(())
+    }
 }

@@ -11,7 +11,8 @@ fn held_queue() -> (EmbedQueue, Receiver<Batch>, Sender<()>) {
     let (seen, batches) = channel();
     let (go, wait) = channel();
     let queue = EmbedQueue::start(1, move |texts: &[&str]| {
-        seen.send(texts.iter().map(ToString::to_string).collect::<Batch>()).ok();
+        seen.send(texts.iter().map(ToString::to_string).collect::<Batch>())
+            .ok();
         wait.recv().map_err(|_| EmbedError::Stopped)?;
         Ok(texts.iter().map(|text| vec![text.len() as f32]).collect())
     });
@@ -42,7 +43,10 @@ async fn identical_queries_in_flight_are_computed_once() {
     let second = ask(&queue, "same");
     settle().await;
     go.send(()).unwrap();
-    assert_eq!(first.await.unwrap().unwrap(), second.await.unwrap().unwrap());
+    assert_eq!(
+        first.await.unwrap().unwrap(),
+        second.await.unwrap().unwrap()
+    );
     assert_eq!(queue.embed("same").await.unwrap()[0], 4.0, "from the cache");
     assert!(batches.try_recv().is_err(), "the model ran once");
 }
@@ -56,7 +60,11 @@ async fn queries_that_wait_together_are_one_batch_and_go_before_bulk_work() {
         async move { queue.embed_many(texts).await }
     });
     settle().await;
-    assert_eq!(batches.recv().unwrap(), ["x".repeat(800)], "bulk advances in small steps");
+    assert_eq!(
+        batches.recv().unwrap(),
+        ["x".repeat(800)],
+        "bulk advances in small steps"
+    );
     let (one, two) = (ask(&queue, "one"), ask(&queue, "two!"));
     settle().await;
     go.send(()).unwrap();
@@ -92,7 +100,10 @@ async fn model_that_panics_fails_every_caller_instead_of_hanging_them() {
     let queue = EmbedQueue::start(1, |_: &[&str]| panic!("on purpose"));
     assert_eq!(queue.embed("any").await, Err(EmbedError::Stopped));
     assert_eq!(queue.embed("other").await, Err(EmbedError::Stopped));
-    assert_eq!(queue.embed_many(vec!["bulk".into()]).await, Err(EmbedError::Stopped));
+    assert_eq!(
+        queue.embed_many(vec!["bulk".into()]).await,
+        Err(EmbedError::Stopped)
+    );
 }
 
 #[tokio::test]

@@ -33,7 +33,11 @@ pub(super) struct Bulk {
 
 impl Bulk {
     pub(super) fn new(texts: Vec<String>, reply: oneshot::Sender<Vectors>) -> Self {
-        Self { vectors: Vec::with_capacity(texts.len()), texts, reply }
+        Self {
+            vectors: Vec::with_capacity(texts.len()),
+            texts,
+            reply,
+        }
     }
 
     /// The texts of the next step: at least one.
@@ -139,7 +143,12 @@ impl Shared {
             match lanes.bulk.pop_front() {
                 Some(bulk) if bulk.reply.is_closed() => {}
                 Some(bulk) => return Some(Work::Bulk(bulk)),
-                None => lanes = self.wake.wait(lanes).unwrap_or_else(PoisonError::into_inner),
+                None => {
+                    lanes = self
+                        .wake
+                        .wait(lanes)
+                        .unwrap_or_else(PoisonError::into_inner)
+                }
             }
         }
     }
