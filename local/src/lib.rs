@@ -1,1 +1,67 @@
-//! weir up: the same resources without a cluster.
+//! Local mode: the same resources and the same pure functions as in a cluster, with engines as child processes.
+//!
+//! `weir up` is [`up()`]: it reads a stack, starts engines, opens the memory, runs the gateway in this process and follows
+//! the files. This crate decides nothing about requests (that is `weir-gateway`) and nothing about what a stack means (that
+//! is `weir-reconcile`); it makes the world that they speak about. It prints nothing: what happens is told as [`Event`]s.
+//!
+//! Reading on: `up.rs` (from start to end), `stage.rs` (a stack made ready), `world.rs` (what is served and how it
+//! changes), `engine/` (processes), `control.rs` (how commands reach a running instance), `home.rs` (files).
+
+mod control;
+mod digest;
+mod engine;
+mod event;
+mod files;
+mod home;
+mod listen;
+mod memory;
+mod offline;
+mod probe;
+mod shared;
+mod stack;
+mod stage;
+mod status;
+mod up;
+mod vectors;
+mod world;
+
+pub use control::{ControlError, ControlFile, Instance, Replies, Reply, Request};
+pub use engine::{LocateError, RotatingLog, StartError, last_lines, previous, run_shim};
+pub use event::{Event, Events};
+pub use home::{Home, HomeError, StateDir, StateLock};
+pub use memory::{
+    Found, IngestLine, IngestOptions, IngestSummary, MemoryCommandError, SearchOptions, ingest,
+    search,
+};
+pub use offline::{OfflineError, OfflineMemory, open_offline};
+pub use stack::{Loaded, StackError, load};
+pub use stage::StageError;
+pub use status::{GatewayPhase, MemoryStatus, PoolStatus, RouterStatus, Status};
+pub use up::{Session, Up, UpError, up};
+
+/// An error and what caused it on one line, each said once.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_chain_says_each_cause_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("read a.gguf")]
+        struct Outer(#[source] std::io::Error);
+        let error = Outer(std::io::Error::other("disk on fire"));
+        assert_eq!(super::chain(&error), "read a.gguf: disk on fire");
+    }
+}

@@ -1,0 +1,156 @@
+//! How fast an engine reads and writes, measured once after loading and remembered by the model's digest.
+//!
+//! The router weighs expected latency, so a guess would route badly. One short request is enough: llama.cpp reports its own
+//! times. Results lie in `benchmarks.json` in the cache folder; a damaged file is measured again, never an error.
+
+use crate::digest;
+use crate::probe::Probe;
+use futures_util::StreamExt;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, json};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+use weir_engine::{ChatRequest, Timings};
+use weir_plan::Performance;
+
+/// Longest measurement; a slower engine keeps the cautious default.
+const TIMEOUT: Duration = Duration::from_secs(45);
+
+/// Tokens generated.
+const COMPLETION_TOKENS: u32 = 16;
+
+/// About a hundred tokens for any vocabulary.
+const TEXT: &str = "A weir is a low wall across a river. Water gathers behind it, the level rises, and what flows over the crest \
+    is measured by its height alone. Fish pass through a ladder of small pools at one side. Millers used weirs to turn a steady \
+    stream into work, and engineers still use them to keep a canal deep enough in a dry summer. Count the uses named here and \
+    list each of them in one short sentence.";
+
+/// Measurements of earlier starts.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Benchmarks {
+    /// SHA-256 of model files, by path, size and time of change.
+    digests: BTreeMap<String, String>,
+    /// Measured speed, by digest and threads.
+    performance: BTreeMap<String, Performance>,
+}
+
+impl Benchmarks {
+    /// Reads the file; what cannot be read counts as empty.
+    pub(crate) fn load(path: &Path) -> Self {
+        std::fs::read(path)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default()
+    }
+
+    /// Writes the file whole or not at all.
+    pub(crate) fn save(&self, path: &Path) -> io::Result<()> {
+        let bytes = serde_json::to_vec_pretty(self)?;
+        crate::files::replace(path, &bytes)
+    }
+
+    /// The key of a model file under a number of threads. Reads the whole file the first time.
+    pub(crate) fn key(&mut self, file: &Path, threads: u32) -> io::Result<String> {
+        let identity = identity(file)?;
+        let digest = match self.digests.get(&identity) {
+            Some(digest) => digest.clone(),
+            None => {
+                let digest = digest::of_file(file)?;
+                self.digests.insert(identity, digest.clone());
+                digest
+            }
+        };
+        Ok(format!("{digest} threads={threads}"))
+    }
+
+    /// What was measured before.
+    pub(crate) fn get(&self, key: &str) -> Option<Performance> {
+        self.performance.get(key).copied()
+    }
+
+    /// Remembers a measurement.
+    pub(crate) fn put(&mut self, key: String, performance: Performance) {
+        self.performance.insert(key, performance);
+    }
+}
+
+fn identity(file: &Path) -> io::Result<String> {
+    let file: PathBuf = std::fs::canonicalize(file)?;
+    let found = std::fs::metadata(&file)?;
+    let changed = found.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(format!("{}:{}:{}", file.display(), found.len(), changed.as_nanos()))
+}
+
+/// Asks the engine at `url` one question and reads its speed; `None` when it did not answer in time.
+pub(crate) async fn measure(probe: &Probe, url: &str) -> Option<Performance> {
+    let mut body = Map::new();
+    body.insert("messages".into(), json!([{"role": "user", "content": TEXT}]));
+    body.insert("max_tokens".into(), json!(COMPLETION_TOKENS));
+    body.insert("temperature".into(), json!(0));
+    body.insert("cache_prompt".into(), json!(false));
+    let request = ChatRequest { body, deadline: Instant::now() + TIMEOUT };
+    let mut stream = probe.engines().chat(&probe.pool_at(url), request).await.ok()?;
+    let mut timings = None;
+    while let Some(event) = stream.next().await {
+        timings = event.ok()?.timings.or(timings);
+    }
+    timings.and_then(performance)
+}
+
+fn performance(timings: Timings) -> Option<Performance> {
+    let rate = |tokens: u32, ms: f64| (tokens > 0 && ms > 0.0).then(|| f64::from(tokens) * 1e3 / ms);
+    Some(Performance {
+        prefill_tokens_per_second: rate(timings.prompt_tokens, timings.prompt_ms)?,
+        decode_tokens_per_second: rate(timings.completion_tokens, timings.completion_ms)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEASURED: Performance =
+        Performance { prefill_tokens_per_second: 250.0, decode_tokens_per_second: 40.0 };
+
+    #[test]
+    fn a_measurement_is_found_again_for_the_same_bytes_and_threads_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let (model, store) = (folder.path().join("m.gguf"), folder.path().join("b.json"));
+        std::fs::write(&model, "weights").unwrap();
+        let mut benchmarks = Benchmarks::load(&store);
+        let key = benchmarks.key(&model, 1).unwrap();
+        benchmarks.put(key.clone(), MEASURED);
+        benchmarks.save(&store).unwrap();
+
+        let mut again = Benchmarks::load(&store);
+        let copy = folder.path().join("copy.gguf");
+        std::fs::copy(&model, &copy).unwrap();
+        let copied = again.key(&copy, 1).unwrap();
+        assert_eq!(copied, key, "the digest counts, not the path");
+        assert_eq!(again.get(&copied), Some(MEASURED));
+        let more_threads = again.key(&model, 2).unwrap();
+        assert_eq!(again.get(&more_threads), None);
+        std::fs::write(&model, "other weights").unwrap();
+        let changed = again.key(&model, 1).unwrap();
+        assert_eq!(again.get(&changed), None);
+    }
+
+    #[test]
+    fn a_damaged_file_of_measurements_counts_as_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("b.json");
+        std::fs::write(&store, "{\"digests\": 3").unwrap();
+        assert!(Benchmarks::load(&store).performance.is_empty());
+    }
+
+    #[test]
+    fn rates_come_from_the_engines_own_times() {
+        let timings =
+            Timings { prompt_tokens: 100, prompt_ms: 400.0, completion_tokens: 16, completion_ms: 400.0 };
+        assert_eq!(performance(timings), Some(MEASURED));
+        assert_eq!(performance(Timings::default()), None);
+    }
+}

@@ -1,0 +1,121 @@
+//! The running instance's end of the control socket: one task a connection, one request a connection.
+//!
+//! Messages and the commands' end are in `control.rs`. Only the user can enter the socket's folder; a socket that had to
+//! be put into the temporary folder is made readable by the user alone before anything connects.
+
+use crate::control::{Reply, Request, line};
+use crate::memory::{self, IngestOptions, SearchOptions};
+use crate::shared::Shared;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+
+/// Longest request.
+const REQUEST_BYTES_MAX: u64 = 1 << 20;
+
+/// The socket; dropping it stops listening and removes the file.
+pub(crate) struct ControlSocket {
+    path: PathBuf,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl ControlSocket {
+    /// Starts to listen. The caller holds the state folder's lock, so a socket that is there is a leftover.
+    pub(crate) fn open(path: &Path, shared: Arc<Shared>) -> io::Result<Self> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let shared = Arc::clone(&shared);
+                tokio::spawn(async move {
+                    // A command that went away needs no answer.
+                    let _ = serve(stream, &shared).await;
+                });
+            }
+        });
+        Ok(Self { path: path.to_path_buf(), task })
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        self.task.abort();
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn serve(stream: UnixStream, shared: &Shared) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut text = String::new();
+    BufReader::new(read.take(REQUEST_BYTES_MAX)).read_line(&mut text).await?;
+    if text.is_empty() {
+        // Somebody looked whether anyone is here.
+        return Ok(());
+    }
+    let reply = match serde_json::from_str(&text) {
+        Ok(Request::Status) => Reply::Status(Box::new(shared.status())),
+        Ok(Request::Shutdown { now }) => {
+            shared.drain.cancel();
+            if now {
+                shared.now.cancel();
+            }
+            Reply::Draining
+        }
+        Ok(Request::Search(options)) => search(shared, &options).await,
+        Ok(Request::Ingest(options)) => ingest(shared, options, &mut write).await?,
+        Err(error) => Reply::Failed(format!("this weir does not know the request: {error}")),
+    };
+    write.write_all(&line(&reply)).await
+}
+
+async fn search(shared: &Shared, options: &SearchOptions) -> Reply {
+    let open = shared.view().memory.clone();
+    let Some(open) = open else { return no_memory(shared) };
+    let embed = open.embed.as_ref().map(|(_, queue)| queue);
+    match memory::search(&open.memory, embed, options).await {
+        Ok(found) => Reply::Found(found),
+        Err(error) => Reply::Failed(error.to_string()),
+    }
+}
+
+async fn ingest(
+    shared: &Shared,
+    options: IngestOptions,
+    write: &mut OwnedWriteHalf,
+) -> io::Result<Reply> {
+    let open = shared.view().memory.clone();
+    let Some(open) = open else { return Ok(no_memory(shared)) };
+    let (progress, mut lines) = mpsc::unbounded_channel();
+    let work = tokio::task::spawn_blocking(move || {
+        memory::ingest(&open.memory, &options, &mut |at| {
+            // Nobody listens any more when the command went away; reading goes on all the same.
+            let _ = progress.send(at);
+        })
+    });
+    while let Some(at) = lines.recv().await {
+        write.write_all(&line(&Reply::Progress(at))).await?;
+        shared.new_passages.notify_one();
+    }
+    shared.new_passages.notify_one();
+    Ok(match work.await {
+        Ok(Ok(summary)) => Reply::Ingested(summary),
+        Ok(Err(error)) => Reply::Failed(error.to_string()),
+        Err(error) => Reply::Failed(format!("ingest ended early: {error}")),
+    })
+}
+
+fn no_memory(shared: &Shared) -> Reply {
+    Reply::Failed(format!(
+        "gateway {:?} has no memory, or it is not open yet: name a MemoryStore in spec.memory and look at `weir status`",
+        shared.gateway
+    ))
+}

@@ -1,0 +1,185 @@
+//! The two memory commands, the same for a running instance and for files that nobody has open.
+//!
+//! Storage, search and reading files are `weir-memory`; this file turns them into messages that cross the control socket.
+//! Read on in `vectors.rs` for what happens to passages after they were read.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use weir_embed::EmbedQueue;
+use weir_memory::ingest::{self, IngestProgress};
+use weir_memory::{Filter, Memory, Query, RecallLimits};
+
+/// Longest text of a passage in a search result, in characters.
+const SNIPPET_CHARS: usize = 240;
+
+/// What to read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IngestOptions {
+    /// Files and folders, absolute.
+    pub paths: Vec<PathBuf>,
+    /// Whose passages these are; `None` means everybody's.
+    pub tenant: Option<String>,
+    /// Domain of the passages.
+    pub domain: Option<String>,
+}
+
+/// What to find.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SearchOptions {
+    /// The question.
+    pub text: String,
+    /// Who asks; sees its own passages and everybody's.
+    pub tenant: String,
+    /// Domains to look in; empty means all.
+    pub domains: Vec<String>,
+    /// Passages wanted.
+    pub count: usize,
+}
+
+/// How far reading is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IngestLine {
+    /// Files found.
+    pub files: usize,
+    /// Files read.
+    pub files_done: usize,
+    /// Passages so far.
+    pub passages: usize,
+}
+
+/// What was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IngestSummary {
+    /// Files read.
+    pub files: usize,
+    /// Passages in them.
+    pub passages: usize,
+    /// New passages.
+    pub inserted: usize,
+    /// Passages whose text changed.
+    pub updated: usize,
+    /// Passages that were there already.
+    pub unchanged: usize,
+    /// Passages that their file no longer has.
+    pub removed: usize,
+    /// Edges written.
+    pub edges: usize,
+    /// Files that could not be read, and why.
+    pub bad: Vec<(PathBuf, String)>,
+    /// Passages whose vector is still to be computed.
+    pub vectors_pending: usize,
+}
+
+/// A passage that was found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Found {
+    /// Id of the node.
+    pub id: String,
+    /// Title of its document.
+    pub title: Option<String>,
+    /// Where it came from.
+    pub uri: Option<String>,
+    /// Its beginning.
+    pub text: String,
+    /// Share of attention, all passages together 1.
+    pub score: f32,
+    /// Cosine similarity; absent while its vector is not there.
+    pub cosine: Option<f32>,
+    /// Hops from a passage that the search found itself.
+    pub depth: u8,
+}
+
+/// Why a memory command failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MemoryCommandError {
+    /// Files could not be read in.
+    #[error("ingest: {}", crate::chain(.0))]
+    Ingest(#[from] ingest::IngestError),
+    /// The search failed.
+    #[error("search: {}", crate::chain(.0))]
+    Search(#[from] weir_memory::SearchError),
+    /// A passage could not be read.
+    #[error("read passages: {}", crate::chain(.0))]
+    Read(#[from] weir_memory::ReadError),
+}
+
+/// Reads files into the memory. Blocks; `progress` is called from this thread.
+///
+/// # Errors
+/// A path does not exist or the memory cannot be written. Single bad files are part of the summary.
+pub fn ingest(
+    memory: &Memory,
+    options: &IngestOptions,
+    progress: &mut dyn FnMut(IngestLine),
+) -> Result<IngestSummary, MemoryCommandError> {
+    let mut how = ingest::IngestOptions { domain: options.domain.clone(), ..Default::default() };
+    if let Some(tenant) = &options.tenant {
+        how.tenant.clone_from(tenant);
+    }
+    let mut tell = |at: &IngestProgress| {
+        let IngestProgress { files, files_done, passages, .. } = *at;
+        progress(IngestLine { files, files_done, passages });
+    };
+    let report = ingest::ingest(memory, &options.paths, &how, &mut tell)?;
+    Ok(IngestSummary {
+        files: report.files,
+        passages: report.passages,
+        inserted: report.inserted,
+        updated: report.updated,
+        unchanged: report.unchanged,
+        removed: report.removed,
+        edges: report.edges,
+        bad: report.bad.into_iter().map(|bad| (bad.path, bad.reason)).collect(),
+        vectors_pending: memory.counts().pending,
+    })
+}
+
+/// Finds passages as a request would: search, then recall through the graph. Without an embedder, by words alone.
+///
+/// # Errors
+/// The memory cannot be read.
+pub async fn search(
+    memory: &Memory,
+    embed: Option<&EmbedQueue>,
+    options: &SearchOptions,
+) -> Result<Vec<Found>, MemoryCommandError> {
+    let vector = match embed {
+        // Words alone still find something when the embedder fails.
+        Some(embed) => embed.embed(&options.text).await.ok().map(|vector| vector.to_vec()),
+        None => None,
+    };
+    let filter = Filter {
+        tenant: options.tenant.clone(),
+        domains: options.domains.clone(),
+        types: Vec::new(),
+    };
+    let query = Query {
+        text: options.text.clone(),
+        vector,
+        filter,
+        k: options.count.max(64),
+        exclude_edges: Vec::new(),
+    };
+    let hits = memory.search(&query)?;
+    let recall = memory.recall(&query, &hits, &RecallLimits::default());
+    let mut found = Vec::new();
+    for recalled in recall.nodes.iter().take(options.count) {
+        let Some(node) = memory.node(recalled.id)? else { continue };
+        found.push(Found {
+            id: recalled.id.to_string(),
+            title: node.metadata.title,
+            uri: node.metadata.uri,
+            text: node.text.chars().take(SNIPPET_CHARS).collect(),
+            score: recalled.score,
+            cosine: recalled.cosine,
+            depth: recalled.depth,
+        });
+    }
+    Ok(found)
+}

@@ -1,0 +1,79 @@
+//! The memory of a stack that nobody serves, opened by a command itself.
+//!
+//! Only with the state folder's lock in hand, so that a `weir up` that starts meanwhile says who is in its way.
+
+use crate::home::{Home, HomeError, StateLock};
+use crate::stack::{Loaded, StackError};
+use std::path::Path;
+use weir_embed::{EmbedQueue, Embedder};
+use weir_memory::{Memory, MemoryConfig};
+use weir_models::Source;
+
+/// An open memory and, when its files are on this machine, its embedder.
+#[derive(Debug)]
+pub struct OfflineMemory {
+    /// The memory.
+    pub memory: Memory,
+    /// The embedder; without it, passages are found by their words.
+    pub embed: Option<EmbedQueue>,
+    _lock: StateLock,
+}
+
+/// Why the memory of a stack cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OfflineError {
+    /// The files are wrong.
+    #[error(transparent)]
+    Stack(#[from] StackError),
+    /// The state folder cannot be used.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// Another command holds the state folder.
+    #[error("the memory of gateway {0:?} is being used by another weir command: wait until it has ended")]
+    InUse(String),
+    /// The gateway has no memory.
+    #[error("gateway {0:?} names no memory: write spec.memory: NAME and add a MemoryStore of that name")]
+    NoMemory(String),
+    /// The store cannot be opened.
+    #[error("MemoryStore/{name}: {}", crate::chain(.source))]
+    Open {
+        /// The store.
+        name: String,
+        /// The cause.
+        source: weir_memory::OpenError,
+    },
+}
+
+/// Opens the memory that the stack's gateway names. Loading an embedder blocks for a moment.
+///
+/// # Errors
+/// The gateway names none, or another process has it.
+pub fn open_offline(home: &Home, loaded: &Loaded) -> Result<OfflineMemory, OfflineError> {
+    let gateway = loaded.name().to_owned();
+    let name = loaded.gateway.spec.memory.clone();
+    let name = name.ok_or_else(|| OfflineError::NoMemory(gateway.clone()))?;
+    let stores = &loaded.stack.memories;
+    let store = stores.iter().find(|store| store.metadata.name.as_deref() == Some(&name));
+    let store = store.ok_or_else(|| OfflineError::NoMemory(gateway.clone()))?;
+    let state = home.gateway(&gateway);
+    state.create()?;
+    let lock = state.lock()?.ok_or(OfflineError::InUse(gateway))?;
+    let embedding = &store.spec.embedding;
+    let config = MemoryConfig {
+        dimensions: embedding.dimensions as usize,
+        embedding_model: embedding.model.clone(),
+    };
+    let memory = Memory::open(&state.memory(&name), &config)
+        .map_err(|source| OfflineError::Open { name: name.clone(), source })?;
+    let base = loaded.stack.base_dir("MemoryStore", &name);
+    let embed = embedding.source.as_deref().and_then(|source| embedder(source, base));
+    let embed = embed.filter(|queue| queue.dimensions() == config.dimensions);
+    Ok(OfflineMemory { memory, embed, _lock: lock })
+}
+
+/// The embedder, when it is a folder of this machine. Downloading one is the business of `weir up`.
+fn embedder(source: &str, base: &Path) -> Option<EmbedQueue> {
+    let Ok(Source::File(folder)) = Source::parse(source, base) else { return None };
+    Embedder::load(&folder).ok().map(EmbedQueue::new)
+}

@@ -1,0 +1,116 @@
+//! What an engine is asked before it serves: one token, and later a short measurement.
+//!
+//! It speaks to one endpoint through `weir-engine`, as the gateway will; it starts and restarts nothing. Read on in
+//! `engine/supervisor.rs` (who waits) and `engine/bench.rs` (who measures).
+
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use weir_engine::Engines;
+use weir_plan::{Cost, Endpoint, EngineKind, Performance, Pool, Privacy, SamplingDefaults, Tier};
+
+/// Pause between two questions to an engine that cannot answer yet.
+const PAUSE: Duration = Duration::from_millis(150);
+
+/// Longest wait for an engine's metrics.
+const METRICS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Most of an engine's metrics that is read.
+const METRICS_BYTES_MAX: u64 = 1 << 20;
+
+/// Longest wait for one token: a big model's first token comes from cold pages.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Asks the engine of one pool.
+#[derive(Clone, Debug)]
+pub(crate) struct Probe {
+    engines: Engines,
+    pool: Pool,
+}
+
+impl Probe {
+    /// A probe for an engine that is known only by its pool's name and context.
+    pub(crate) fn new(engines: Engines, pool: &str, context_tokens: u32) -> Self {
+        let pool = Pool {
+            name: pool.to_owned(),
+            model: pool.to_owned(),
+            upstream_model: pool.to_owned(),
+            tier: Tier::Device,
+            privacy: Privacy::Local,
+            engine: EngineKind::LlamaCpp,
+            context_tokens,
+            slots: 1,
+            parameters: 0,
+            sampling: SamplingDefaults::default(),
+            cost: Cost::default(),
+            performance: Performance::default(),
+            tokenizer: None,
+            endpoints: Vec::new(),
+        };
+        Self { engines, pool }
+    }
+
+    /// The client it asks with.
+    pub(crate) fn engines(&self) -> &Engines {
+        &self.engines
+    }
+
+    /// The pool, with `url` as its only endpoint.
+    pub(crate) fn pool_at(&self, url: &str) -> Pool {
+        Pool { endpoints: vec![endpoint(url)], ..self.pool.clone() }
+    }
+}
+
+/// The endpoint of an engine on this machine.
+pub(crate) fn endpoint(url: &str) -> Endpoint {
+    Endpoint { url: url.to_owned(), api_key: None }
+}
+
+/// Returns once the engine at `url` has generated a token.
+pub(crate) async fn until_generating(probe: &Probe, url: &str) {
+    let endpoint = endpoint(url);
+    loop {
+        let deadline = Instant::now() + TOKEN_TIMEOUT;
+        match probe.engines.probe(&probe.pool, &endpoint, deadline).await {
+            Ok(_) => return,
+            Err(error) => tracing::trace!(pool = %probe.pool.name, "not yet: {error}"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Requests that an engine works on or has queued, from its metrics; `None` when it does not say.
+pub(crate) async fn requests_in_engine(url: &str) -> Option<u64> {
+    let address = url.strip_prefix("http://")?;
+    let read = async {
+        let mut stream = TcpStream::connect(address).await.ok()?;
+        // HTTP/1.0, so that the engine closes the connection behind a body without chunks.
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.ok()?;
+        let mut bytes = Vec::new();
+        stream.take(METRICS_BYTES_MAX).read_to_end(&mut bytes).await.ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    in_flight(&tokio::time::timeout(METRICS_TIMEOUT, read).await.ok()??)
+}
+
+fn in_flight(metrics: &str) -> Option<u64> {
+    let value = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().parse::<u64>().ok()
+    };
+    let processing = value("llamacpp:requests_processing ")?;
+    Some(processing + value("llamacpp:requests_deferred ").unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_in_an_engine_are_those_worked_on_and_those_queued() {
+        let metrics = "HTTP/1.0 200 OK\r\n\r\n# TYPE llamacpp:requests_processing gauge\n\
+                       llamacpp:requests_processing 2\nllamacpp:requests_deferred 3\n";
+        assert_eq!(in_flight(metrics), Some(5));
+        assert_eq!(in_flight("HTTP/1.0 404 Not Found\r\n\r\n"), None);
+    }
+}

@@ -1,0 +1,433 @@
+//! Everything a new stack needs before it can be served: models on the disk, facts read, memory open, engines that
+//! generate and are measured. Nothing of what is being served changes here, so a stack that fails is simply dropped.
+//!
+//! Starting for the first time and reloading are the same step. What comes out is applied in `world.rs`.
+
+use crate::engine::bench::{self, Benchmarks};
+use crate::engine::launch;
+use crate::engine::supervisor::Launcher;
+use crate::engine::{Engine, EngineSpec, LocateError, StartError};
+use crate::event::{Event, Events};
+use crate::home::{Home, StateDir};
+use crate::probe::Probe;
+use crate::stack::{Loaded, StackError};
+use crate::status::RouterStatus;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+use weir_crds::{Engine as EngineKind, LlamaCpp, ModelPool};
+use weir_embed::{EmbedQueue, Embedder, TokenCounter};
+use weir_engine::Engines;
+use weir_memory::{Memory, MemoryConfig};
+use weir_models::gguf::GgufFacts;
+use weir_models::{Progress, Source};
+use weir_plan::Performance;
+use weir_router::Router;
+
+/// Files of an embedder in process.
+const EMBEDDER_FILES: [&str; 3] = ["model.safetensors", "tokenizer.json", "config.json"];
+
+/// What staging works with; the same for every stack of one `weir up`.
+#[derive(Clone)]
+pub(crate) struct Stager {
+    pub(crate) home: Home,
+    pub(crate) state: StateDir,
+    pub(crate) llama_server: Option<PathBuf>,
+    pub(crate) launcher: Launcher,
+    pub(crate) engines: Engines,
+    pub(crate) events: Events,
+}
+
+/// What is running already and may be kept.
+#[derive(Clone, Default)]
+pub(crate) struct Kept {
+    /// Engines, by pool.
+    pub(crate) specs: BTreeMap<String, EngineSpec>,
+    /// Token counters, by model file.
+    pub(crate) counters: BTreeMap<PathBuf, TokenCounter>,
+    /// The open memory.
+    pub(crate) memory: Option<OpenMemory>,
+}
+
+/// A stack that can be served.
+pub(crate) struct Staged {
+    pub(crate) loaded: Loaded,
+    /// Pools with an engine of ours, by name.
+    pub(crate) models: BTreeMap<String, LocalModel>,
+    /// Engines that were started for this stack.
+    pub(crate) started: Vec<Engine>,
+    pub(crate) memory: Option<OpenMemory>,
+    pub(crate) router: Router,
+    pub(crate) router_status: RouterStatus,
+}
+
+/// A pool's model on this machine.
+#[derive(Clone)]
+pub(crate) struct LocalModel {
+    pub(crate) spec: EngineSpec,
+    pub(crate) facts: Arc<GgufFacts>,
+    pub(crate) counter: TokenCounter,
+    pub(crate) performance: Option<Performance>,
+}
+
+/// An open memory and its embedder.
+#[derive(Clone)]
+pub(crate) struct OpenMemory {
+    pub(crate) name: String,
+    pub(crate) config: MemoryConfig,
+    pub(crate) memory: Memory,
+    /// Folder and queue of the embedder in process; `None` when a pool embeds.
+    pub(crate) embed: Option<(PathBuf, EmbedQueue)>,
+}
+
+/// Why a stack cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StageError {
+    /// The files are wrong.
+    #[error(transparent)]
+    Stack(#[from] StackError),
+    /// There is no engine program.
+    #[error(transparent)]
+    Locate(#[from] LocateError),
+    /// A model or embedder could not be brought here.
+    #[error("{object}: {}", crate::chain(.source.as_ref()))]
+    Source {
+        /// `ModelPool/small` or `MemoryStore/kb`.
+        object: String,
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An engine does not start.
+    #[error(transparent)]
+    Engine(#[from] StartError),
+    /// The memory cannot be opened.
+    #[error("MemoryStore/{name}: {}", crate::chain(.source))]
+    Memory {
+        /// The store.
+        name: String,
+        /// The cause.
+        source: weir_memory::OpenError,
+    },
+    /// The stack changes the embedding of a memory that is open.
+    #[error(
+        "MemoryStore/{0}: embedding cannot change while its memory is served: give the store another name and ingest \
+         again"
+    )]
+    EmbeddingChanged(String),
+    /// The embedder's vectors do not fit the memory.
+    #[error(
+        "MemoryStore/{name}: spec.embedding.dimensions is {wanted}, the embedder gives {found}: write dimensions: {found}"
+    )]
+    EmbedderDimensions {
+        /// The store.
+        name: String,
+        /// What the stack says.
+        wanted: usize,
+        /// What the embedder gives.
+        found: usize,
+    },
+    /// The router artifact does not match.
+    #[error("RouterVersion/{name}: {message}")]
+    Router {
+        /// The version.
+        name: String,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// The plan cannot be made or is refused by the gateway.
+    #[error("{0}")]
+    Plan(String),
+    /// A task of this process failed.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+impl Stager {
+    /// Gets a stack ready. Engines that `kept` has with the same spec are not started again.
+    pub(crate) async fn stage(&self, loaded: Loaded, kept: Kept) -> Result<Staged, StageError> {
+        let memory = self.open_memory(&loaded, &kept).await?;
+        let (router, router_status) = load_router(&loaded)?;
+        let mut models = self.load_models(&loaded, &kept).await?;
+        let started = self.start_engines(&models, &kept).await?;
+        self.measure(&mut models, &started).await;
+        Ok(Staged { loaded, models, started, memory, router, router_status })
+    }
+
+    async fn load_models(
+        &self,
+        loaded: &Loaded,
+        kept: &Kept,
+    ) -> Result<BTreeMap<String, LocalModel>, StageError> {
+        let mut pools = Vec::new();
+        for pool in loaded.stack.selected(&loaded.gateway) {
+            if let EngineKind::LlamaCpp(engine) = &pool.spec.engine {
+                pools.push((name_of(pool), pool, engine));
+            }
+        }
+        if pools.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let path = std::env::var_os("PATH");
+        let program =
+            launch::locate(self.llama_server.as_deref(), path.as_ref(), &self.home.engine())?;
+        let one = |(name, pool, engine): (String, &ModelPool, &LlamaCpp)| {
+            let (program, pool, engine) = (program.clone(), pool.clone(), engine.clone());
+            async move {
+                let file = self.fetch_model(loaded, &name, &pool).await?;
+                let known = kept.counters.get(&file).cloned();
+                let object = format!("ModelPool/{name}");
+                let (facts, counter) = read_model(object, file.clone(), known).await?;
+                let spec = EngineSpec {
+                    pool: name.clone(),
+                    model: pool.spec.model.name.clone(),
+                    program,
+                    file,
+                    context_tokens: engine.context_tokens,
+                    slots: engine.slots,
+                    threads: launch::threads(engine.threads),
+                    extra_args: engine.extra_args.clone(),
+                };
+                let facts = Arc::new(facts);
+                let model = LocalModel { spec, facts, counter, performance: None };
+                Ok::<_, StageError>((name, model))
+            }
+        };
+        let all = futures_util::future::try_join_all(pools.into_iter().map(one)).await?;
+        Ok(all.into_iter().collect())
+    }
+
+    async fn fetch_model(
+        &self,
+        loaded: &Loaded,
+        name: &str,
+        pool: &ModelPool,
+    ) -> Result<PathBuf, StageError> {
+        let object = format!("ModelPool/{name}");
+        let base = loaded.stack.base_dir("ModelPool", name);
+        let text = pool.spec.model.source.as_deref().unwrap_or_default();
+        let source = Source::parse(text, base).map_err(|error| source_error(&object, error))?;
+        let progress = self.progress(name);
+        let sha256 = pool.spec.model.sha256.as_deref();
+        let file = weir_models::fetch(&source, &self.home.models(), sha256, &progress)
+            .await
+            .map_err(|error| source_error(&object, error))?;
+        (self.events)(Event::Fetched { name: name.to_owned() });
+        Ok(file)
+    }
+
+    fn progress(&self, name: &str) -> impl Fn(Progress) + Send + Sync + use<> {
+        let (events, name) = (Arc::clone(&self.events), name.to_owned());
+        move |at: Progress| {
+            events(Event::Fetching {
+                name: name.clone(),
+                downloaded: at.downloaded,
+                total: at.total,
+            });
+        }
+    }
+
+    async fn open_memory(
+        &self,
+        loaded: &Loaded,
+        kept: &Kept,
+    ) -> Result<Option<OpenMemory>, StageError> {
+        let Some(name) = loaded.gateway.spec.memory.clone() else { return Ok(None) };
+        let stores = &loaded.stack.memories;
+        let Some(store) = stores.iter().find(|s| s.metadata.name.as_deref() == Some(&name)) else {
+            return Err(StageError::Plan(format!("MemoryStore/{name} is not in the stack")));
+        };
+        let config = MemoryConfig {
+            dimensions: store.spec.embedding.dimensions as usize,
+            embedding_model: store.spec.embedding.model.clone(),
+        };
+        let embed = match &store.spec.embedding.source {
+            Some(source) => Some(self.load_embedder(loaded, &name, source, kept).await?),
+            None => None,
+        };
+        if let Some((_, queue)) = &embed
+            && queue.dimensions() != config.dimensions
+        {
+            let (wanted, found) = (config.dimensions, queue.dimensions());
+            return Err(StageError::EmbedderDimensions { name, wanted, found });
+        }
+        let memory = match &kept.memory {
+            Some(open) if open.name == name && open.config == config => open.memory.clone(),
+            Some(open) if open.name == name => return Err(StageError::EmbeddingChanged(name)),
+            _ => open(self.state.memory(&name), config.clone(), &name).await?,
+        };
+        Ok(Some(OpenMemory { name, config, memory, embed }))
+    }
+
+    async fn load_embedder(
+        &self,
+        loaded: &Loaded,
+        store: &str,
+        source: &str,
+        kept: &Kept,
+    ) -> Result<(PathBuf, EmbedQueue), StageError> {
+        let object = format!("MemoryStore/{store}");
+        let base = loaded.stack.base_dir("MemoryStore", store);
+        let source = Source::parse(source, base).map_err(|error| source_error(&object, error))?;
+        let progress = self.progress(store);
+        let folder =
+            weir_models::fetch_dir(&source, &self.home.models(), &EMBEDDER_FILES, &progress)
+                .await
+                .map_err(|error| source_error(&object, error))?;
+        (self.events)(Event::Fetched { name: store.to_owned() });
+        let kept = kept.memory.as_ref().and_then(|memory| memory.embed.as_ref());
+        if let Some((_, queue)) = kept.filter(|(path, _)| *path == folder) {
+            return Ok((folder, queue.clone()));
+        }
+        let path = folder.clone();
+        let embedder = blocking(move || Embedder::load(&path)).await?;
+        let embedder = embedder.map_err(|error| source_error(&object, error))?;
+        Ok((folder, EmbedQueue::new(embedder)))
+    }
+
+    /// Starts what does not run yet; when one of them fails, those started here end again.
+    async fn start_engines(
+        &self,
+        models: &BTreeMap<String, LocalModel>,
+        kept: &Kept,
+    ) -> Result<Vec<Engine>, StageError> {
+        let wanted = models.values().filter(|m| kept.specs.get(&m.spec.pool) != Some(&m.spec));
+        let started: Vec<Engine> = wanted
+            .map(|model| {
+                let spec = model.spec.clone();
+                let log = self.state.log(&spec.pool);
+                let probe = self.probe(&spec);
+                (self.events)(Event::EngineLoading { pool: spec.pool.clone() });
+                Engine::start(spec, self.launcher.clone(), log, probe)
+            })
+            .collect();
+        let since = Instant::now();
+        let ready = started.iter().map(|engine| async move {
+            engine.first_start().await?;
+            let pool = engine.spec().pool.clone();
+            (self.events)(Event::EngineReady { pool, took: since.elapsed() });
+            Ok::<_, StartError>(())
+        });
+        if let Err(error) = futures_util::future::try_join_all(ready).await {
+            futures_util::future::join_all(started.into_iter().map(Engine::stop)).await;
+            return Err(error.into());
+        }
+        Ok(started)
+    }
+
+    /// Fills in measured speed: remembered, or measured now, one engine after another so that they do not share processors.
+    async fn measure(&self, models: &mut BTreeMap<String, LocalModel>, started: &[Engine]) {
+        let path = self.home.benchmarks();
+        let specs: Vec<EngineSpec> = models.values().map(|model| model.spec.clone()).collect();
+        let keyed = blocking(move || {
+            let mut known = Benchmarks::load(&path);
+            let keys: Vec<_> =
+                specs.iter().map(|spec| known.key(&spec.file, spec.threads).ok()).collect();
+            (known, keys)
+        });
+        let Ok((mut known, keys)) = keyed.await else { return };
+        for (model, key) in models.values_mut().zip(keys) {
+            let Some(key) = key else { continue };
+            model.performance = known.get(&key);
+            let engine = started.iter().find(|engine| *engine.spec() == model.spec);
+            let url = engine.and_then(|engine| engine.state().url);
+            let (None, Some(url)) = (model.performance, url) else { continue };
+            let pool = model.spec.pool.clone();
+            (self.events)(Event::EngineMeasuring { pool: pool.clone() });
+            let Some(performance) = bench::measure(&self.probe(&model.spec), &url).await else {
+                let what = format!("pool {pool}: its speed could not be measured; a guess is used");
+                (self.events)(Event::Warning(what));
+                continue;
+            };
+            model.performance = Some(performance);
+            known.put(key, performance);
+            (self.events)(Event::EngineMeasured { pool, performance });
+        }
+        if let Err(error) = known.save(&self.home.benchmarks()) {
+            tracing::warn!("measured speeds are not remembered: {error}");
+        }
+    }
+
+    fn probe(&self, spec: &EngineSpec) -> Probe {
+        Probe::new(self.engines.clone(), &spec.pool, spec.context_tokens)
+    }
+}
+
+async fn read_model(
+    object: String,
+    file: PathBuf,
+    known: Option<TokenCounter>,
+) -> Result<(GgufFacts, TokenCounter), StageError> {
+    blocking(move || {
+        let facts = GgufFacts::read(&file).map_err(|error| source_error(&object, error))?;
+        let counter = match known {
+            Some(counter) => counter,
+            None => TokenCounter::from_gguf(&file).unwrap_or_else(|error| {
+                tracing::warn!("{object}: tokens are estimated: {}", crate::chain(&error));
+                TokenCounter::estimate()
+            }),
+        };
+        Ok((facts, counter))
+    })
+    .await?
+}
+
+async fn open(path: PathBuf, config: MemoryConfig, name: &str) -> Result<Memory, StageError> {
+    let name = name.to_owned();
+    blocking(move || Memory::open(&path, &config))
+        .await?
+        .map_err(|source| StageError::Memory { name, source })
+}
+
+/// The router of a stack, its bytes checked against the digest that the stack states.
+pub(crate) fn load_router(loaded: &Loaded) -> Result<(Router, RouterStatus), StageError> {
+    let Some(version) = loaded.gateway.spec.router.version.clone() else {
+        let router = Router::builtin();
+        let sha256 = router.artifact().sha256().to_owned();
+        return Ok((router, RouterStatus { version: "builtin".into(), sha256 }));
+    };
+    let fail = |message: String| StageError::Router { name: version.clone(), message };
+    let routers = &loaded.stack.routers;
+    let found = routers.iter().find(|r| r.metadata.name.as_deref() == Some(&version));
+    let spec = &found.ok_or_else(|| fail("is not in the stack".into()))?.spec;
+    let base = loaded.stack.base_dir("RouterVersion", &version);
+    let url = &spec.artifact.url;
+    let path = match Source::parse(url, base) {
+        Ok(Source::File(path)) => path,
+        Ok(_) => return Err(fail(format!("artifact {url:?} is no file: write file://PATH"))),
+        Err(error) => return Err(fail(crate::chain(&error))),
+    };
+    let bytes = std::fs::read(&path)
+        .map_err(|error| fail(format!("cannot read artifact {}: {error}", path.display())))?;
+    let sha256 = crate::digest::of_bytes(&bytes);
+    if sha256 != spec.sha256 {
+        return Err(fail(format!(
+            "artifact {} has SHA-256 {sha256}, the stack says {}: get the artifact that was meant, or write the digest of \
+             this one",
+            path.display(),
+            spec.sha256
+        )));
+    }
+    let artifact =
+        weir_router::Artifact::from_bytes(&bytes).map_err(|error| fail(crate::chain(&error)))?;
+    let router = Router::new(artifact).map_err(|error| fail(crate::chain(&error)))?;
+    Ok((router, RouterStatus { version, sha256 }))
+}
+
+fn source_error(
+    object: &str,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> StageError {
+    StageError::Source { object: object.to_owned(), source: Box::new(source) }
+}
+
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StageError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| StageError::Internal(error.to_string()))
+}
+
+pub(crate) fn name_of(pool: &ModelPool) -> String {
+    pool.metadata.name.clone().unwrap_or_default()
+}

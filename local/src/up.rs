@@ -1,0 +1,451 @@
+//! `weir up` from start to end: own the state folder, take the port, stage the stack, serve, follow files and engines, drain.
+//!
+//! The order matters: what can be refused cheaply (files, another instance, the port) is refused before anything is
+//! downloaded or started. What follows is in `stage.rs` and `world.rs`.
+
+use crate::control::{ControlFile, Instance, line};
+use crate::engine::supervisor::Launcher;
+use crate::event::{Event, Events};
+use crate::home::{Home, HomeError, StateDir, StateLock};
+use crate::listen::ControlSocket;
+use crate::shared::Shared;
+use crate::stack::{self, StackError};
+use crate::stage::{Kept, StageError, Staged, Stager};
+use crate::status::{GatewayPhase, Status};
+use crate::world::World;
+use std::ffi::OsString;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use weir_engine::Engines;
+use weir_gateway::gateway::Assets;
+use weir_gateway::serve::serve;
+use weir_plan::GatewayPlan;
+
+/// How often the stack files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What `weir up` was asked to do.
+#[derive(Clone)]
+pub struct Up {
+    /// The stack files, in order.
+    pub files: Vec<PathBuf>,
+    /// The gateway, when the files have several.
+    pub gateway: Option<String>,
+    /// The engine program, when it is not to be looked for.
+    pub llama_server: Option<PathBuf>,
+    /// The port instead of the stack's; 0 lets the system choose.
+    pub port: Option<u16>,
+    /// How long an engine may take until it can generate.
+    pub start_timeout: Duration,
+    /// This program and the words that make it the engine shim.
+    pub shim: Vec<OsString>,
+    /// Where state and models are.
+    pub home: Home,
+    /// Who is told what happens.
+    pub events: Events,
+}
+
+/// Why `weir up` ended with an error.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpError {
+    /// The files are wrong.
+    #[error(transparent)]
+    Stack(#[from] StackError),
+    /// The state folder cannot be used.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The gateway runs already.
+    #[error(
+        "gateway {gateway:?} is already running (pid {pid}, {address}): it follows its stack files by itself; `weir down` \
+         ends it"
+    )]
+    AlreadyRunning {
+        /// The gateway.
+        gateway: String,
+        /// Its process.
+        pid: u32,
+        /// Where it answers, or that it is still starting.
+        address: String,
+    },
+    /// The state folder is locked and nobody answers.
+    #[error(
+        "the state folder {path} is in use by another weir command (a `weir up` that starts or ends, or `weir memory`): \
+         try again in a moment"
+    )]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Somebody else listens there.
+    #[error(
+        "port {port} of {address} is in use by another program: choose another with --port (0 lets the system choose) or \
+         spec.listen.port"
+    )]
+    PortInUse {
+        /// The address.
+        address: String,
+        /// The port.
+        port: u16,
+    },
+    /// The address cannot be used.
+    #[error("cannot listen at {address}: {source}; choose another spec.listen or --port")]
+    Listen {
+        /// Address and port.
+        address: String,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The control socket or file cannot be made.
+    #[error("cannot make {path}: {source}")]
+    Control {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The stack cannot be served.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// The gateway ended by itself.
+    #[error("the gateway ended: {0}")]
+    Served(String),
+}
+
+/// What this process holds until it ends.
+struct Owned {
+    shared: Arc<Shared>,
+    state: StateDir,
+    _socket: ControlSocket,
+    _lock: StateLock,
+}
+
+/// The next stack, on its way.
+type Staging = JoinHandle<Result<Staged, StageError>>;
+
+/// Serves a stack until it is told to end: by Ctrl-C, SIGTERM or `weir down`. A second Ctrl-C ends it at once.
+///
+/// # Errors
+/// The stack cannot be served. Once it is served, errors are events and the last good state stays.
+pub async fn up(up: Up) -> Result<(), UpError> {
+    let tasks = TaskTracker::new();
+    let result = run(up, tasks.clone()).await;
+    // Engines that were told to end on the way have ended when this process does.
+    tasks.close();
+    tasks.wait().await;
+    result
+}
+
+async fn run(up: Up, tasks: TaskTracker) -> Result<(), UpError> {
+    let loaded = stack::load(&up.files, up.gateway.as_deref())?;
+    let fingerprint = stack::fingerprint(&up.files);
+    let owned = own(&up, loaded.name()).await?;
+    let listener = bind(&up, &loaded.gateway.spec.listen).await?;
+    let address = listener.local_addr().map_err(|source| UpError::Listen {
+        address: loaded.gateway.spec.listen.address.clone(),
+        source,
+    })?;
+    tokio::spawn(follow_signals(Arc::clone(&owned.shared), Arc::clone(&up.events)));
+    let stager = stager(&up, &owned, tasks);
+    let staging = stager.stage(loaded, Kept::default());
+    let Some(staged) = owned.shared.drain.run_until_cancelled(staging).await else {
+        // Told to end while starting: dropping the stage ended its engines.
+        return Ok(());
+    };
+    let (changed, changes) = mpsc::unbounded_channel();
+    let path = owned.state.path().to_path_buf();
+    let (shared, events) = (Arc::clone(&owned.shared), Arc::clone(&up.events));
+    let world = World::new(shared, events, path, staged?, changed)?;
+    let running = Running { up, owned, stager, world, fingerprint };
+    running.serve(listener, address, changes).await
+}
+
+/// A stack whose engines run and whose memory is open, with nobody listening: what the lab measures.
+pub struct Session {
+    owned: Owned,
+    world: World,
+    tasks: TaskTracker,
+}
+
+impl Session {
+    /// Starts a stack as `weir up` does, up to the listener. Engines end with [`Session::close`]. A restarted engine has
+    /// another address, which a plan taken before does not know.
+    ///
+    /// # Errors
+    /// As [`up()`].
+    pub async fn open(up: &Up) -> Result<Self, UpError> {
+        let tasks = TaskTracker::new();
+        let loaded = stack::load(&up.files, up.gateway.as_deref())?;
+        let owned = own(up, loaded.name()).await?;
+        let stager = stager(up, &owned, tasks.clone());
+        let staged = stager.stage(loaded, Kept::default()).await?;
+        let (changed, _) = mpsc::unbounded_channel();
+        let path = owned.state.path().to_path_buf();
+        let (shared, events) = (Arc::clone(&owned.shared), Arc::clone(&up.events));
+        let world = World::new(shared, events, path, staged, changed)?;
+        Ok(Self { owned, world, tasks })
+    }
+
+    /// The plan of this moment and what belongs to it.
+    ///
+    /// # Errors
+    /// The stack cannot be planned.
+    pub fn plan(&self) -> Result<(GatewayPlan, Assets), UpError> {
+        Ok((self.world.plan()?, self.world.assets()))
+    }
+
+    /// What is there.
+    pub fn status(&self) -> Status {
+        self.owned.shared.status()
+    }
+
+    /// Ends every engine.
+    pub async fn close(self) {
+        self.world.stop().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+fn stager(up: &Up, owned: &Owned, tasks: TaskTracker) -> Stager {
+    let (shim, start_timeout) = (up.shim.clone(), up.start_timeout);
+    Stager {
+        home: up.home.clone(),
+        state: owned.state.clone(),
+        llama_server: up.llama_server.clone(),
+        launcher: Launcher { shim, start_timeout, tasks },
+        engines: Engines::new(),
+        events: Arc::clone(&up.events),
+    }
+}
+
+/// Takes the state folder and opens the control socket.
+async fn own(up: &Up, gateway: &str) -> Result<Owned, UpError> {
+    let state = up.home.gateway(gateway);
+    state.create()?;
+    let Some(lock) = state.lock()? else {
+        return Err(match Instance::at(&state).await {
+            Some(instance) => already_running(instance.control),
+            None => UpError::Busy { path: state.path().to_path_buf() },
+        });
+    };
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let files = up.files.iter().map(absolute).collect();
+    let shared = Arc::new(Shared::new(gateway.to_owned(), files));
+    let path = state.socket();
+    let socket = ControlSocket::open(&path, Arc::clone(&shared))
+        .map_err(|source| UpError::Control { path, source })?;
+    let owned = Owned { shared, state, _socket: socket, _lock: lock };
+    owned.write_control_file()?;
+    Ok(owned)
+}
+
+fn already_running(control: ControlFile) -> UpError {
+    let ControlFile { gateway, pid, address, .. } = control;
+    let address = if address.is_empty() { "still starting".to_owned() } else { address };
+    UpError::AlreadyRunning { gateway, pid, address }
+}
+
+impl Owned {
+    fn write_control_file(&self) -> Result<(), UpError> {
+        let status = self.shared.status();
+        let file = ControlFile {
+            gateway: status.gateway,
+            pid: status.pid,
+            address: status.address,
+            engines: status.pools.iter().filter_map(|pool| pool.pid).collect(),
+            socket: self.state.socket(),
+            files: status.files,
+            started: status.started,
+        };
+        let path = self.state.control_file();
+        crate::files::replace(&path, &line(&file))
+            .map_err(|source| UpError::Control { path, source })
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(self.state.control_file());
+    }
+}
+
+async fn bind(up: &Up, listen: &weir_crds::Listen) -> Result<TcpListener, UpError> {
+    let port = up.port.unwrap_or(listen.port);
+    let address = listen.address.clone();
+    let parsed = address.parse().map_err(io::Error::other);
+    let bound = match parsed {
+        Ok(ip) => TcpListener::bind(SocketAddr::new(ip, port)).await,
+        Err(error) => Err(error),
+    };
+    bound.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => UpError::PortInUse { address, port },
+        _ => UpError::Listen { address: format!("{address} port {port}"), source },
+    })
+}
+
+/// Everything of a gateway that serves.
+struct Running {
+    up: Up,
+    owned: Owned,
+    stager: Stager,
+    world: World,
+    fingerprint: String,
+}
+
+impl Running {
+    async fn serve(
+        mut self,
+        listener: TcpListener,
+        address: SocketAddr,
+        mut changes: mpsc::UnboundedReceiver<String>,
+    ) -> Result<(), UpError> {
+        let gateway = self.world.gateway().expect("a world that exists has applied a plan");
+        let stop = CancellationToken::new();
+        let mut server = tokio::spawn(serve(gateway, listener, stop.clone()));
+        {
+            let mut view = self.owned.shared.view();
+            view.phase = GatewayPhase::Serving;
+            view.address = format!("http://{}", reachable(address));
+        }
+        self.owned.write_control_file()?;
+        (self.up.events)(Event::Serving(Box::new(self.owned.shared.status())));
+        let ended_by_itself = self.follow(&mut server, &mut changes).await;
+        if let Some(reason) = ended_by_itself {
+            self.world.stop().await;
+            return Err(UpError::Served(reason));
+        }
+        self.owned.shared.view().phase = GatewayPhase::Draining;
+        stop.cancel();
+        let now = self.owned.shared.now.clone();
+        if now.run_until_cancelled(&mut server).await.is_none() {
+            server.abort();
+        }
+        self.world.stop().await;
+        Ok(())
+    }
+
+    /// Follows files and engines until draining begins; `Some` when the server ended by itself.
+    async fn follow(
+        &mut self,
+        server: &mut JoinHandle<io::Result<()>>,
+        changes: &mut mpsc::UnboundedReceiver<String>,
+    ) -> Option<String> {
+        let drain = self.owned.shared.drain.clone();
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        let mut staging: Option<Staging> = None;
+        loop {
+            tokio::select! {
+                biased;
+                () = drain.cancelled() => {
+                    if let Some(task) = staging {
+                        task.abort();
+                    }
+                    return None;
+                }
+                ended = &mut *server => return Some(match ended {
+                    Ok(Ok(())) => "its listener was closed".into(),
+                    Ok(Err(error)) => error.to_string(),
+                    Err(error) => error.to_string(),
+                }),
+                Some(pool) = changes.recv() => {
+                    self.world.engine_changed(&pool);
+                    self.note_control_file();
+                }
+                staged = staged(&mut staging) => {
+                    staging = None;
+                    self.reloaded(staged).await;
+                }
+                _ = look.tick(), if staging.is_none() => staging = self.look_at_files(),
+            }
+        }
+    }
+
+    /// Starts to stage the files when their content changed.
+    fn look_at_files(&mut self) -> Option<Staging> {
+        let fingerprint = stack::fingerprint(&self.up.files);
+        if fingerprint == self.fingerprint {
+            return None;
+        }
+        self.fingerprint = fingerprint;
+        let (files, name) = (self.up.files.clone(), self.owned.shared.gateway.clone());
+        let (stager, kept) = (self.stager.clone(), self.world.kept());
+        Some(tokio::spawn(async move {
+            let loaded = stack::load(&files, Some(&name))?;
+            stager.stage(loaded, kept).await
+        }))
+    }
+
+    async fn reloaded(&mut self, staged: Result<Staged, StageError>) {
+        let committed = match staged {
+            Ok(staged) => self.world.commit(staged).await,
+            Err(error) => Err(error),
+        };
+        let reason = committed.err().map(|error| error.to_string());
+        self.owned.shared.view().reload_refused.clone_from(&reason);
+        self.note_control_file();
+        (self.up.events)(match reason {
+            Some(reason) => Event::ReloadRefused { reason },
+            None => Event::Reloaded(Box::new(self.owned.shared.status())),
+        });
+    }
+
+    fn note_control_file(&self) {
+        if let Err(error) = self.owned.write_control_file() {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+/// The outcome of staging; never while nothing is staged.
+async fn staged(staging: &mut Option<Staging>) -> Result<Staged, StageError> {
+    match staging {
+        Some(task) => match task.await {
+            Ok(staged) => staged,
+            Err(error) => Err(StageError::Internal(error.to_string())),
+        },
+        None => std::future::pending().await,
+    }
+}
+
+/// An address that a client on this machine can use.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+/// The first signal drains, the second ends at once.
+async fn follow_signals(shared: Arc<Shared>, events: Events) {
+    let signals = signal(SignalKind::interrupt()).and_then(|interrupt| {
+        Ok((interrupt, signal(SignalKind::terminate())?))
+    });
+    let Ok((mut interrupt, mut terminate)) = signals else { return };
+    let next = async |interrupt: &mut Signal, terminate: &mut Signal| {
+        tokio::select! {
+            _ = interrupt.recv() => "Ctrl-C",
+            _ = terminate.recv() => "SIGTERM",
+        }
+    };
+    let why = tokio::select! {
+        why = next(&mut interrupt, &mut terminate) => why,
+        () = shared.drain.cancelled() => "weir down",
+    };
+    events(Event::Draining { why });
+    shared.drain.cancel();
+    next(&mut interrupt, &mut terminate).await;
+    shared.now.cancel();
+}
