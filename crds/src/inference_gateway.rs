@@ -27,7 +27,6 @@ use std::collections::BTreeMap;
     status = "InferenceGatewayStatus",
     derive = "PartialEq",
     doc = "One OpenAI-compatible entrance to a set of pools.",
-    printcolumn(name = "URL", type_ = "string", json_path = ".status.url"),
     printcolumn(name = "Router", type_ = "string", json_path = ".spec.router.version"),
     printcolumn(
         name = "Ready",
@@ -269,9 +268,6 @@ pub enum QueryText {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InferenceGatewayStatus {
-    /// Where to ask.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
     /// Ready first.
     #[serde(default)]
     pub conditions: Vec<Condition>,

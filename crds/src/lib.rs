@@ -30,7 +30,7 @@ pub use model_pool::{
     Cost, Engine, External, LlamaCpp, Model, ModelPool, ModelPoolSpec, ModelPoolStatus, Sampling,
 };
 pub use router_version::{Artifact, RouterVersion, RouterVersionSpec, RouterVersionStatus};
-pub use schema::{crds, schema};
+pub use schema::{SchemaError, crds, schema};
 pub use units::{ByteSize, Duration, UnitError};
 
 pub use k8s_openapi::api::core::v1::Secret;

@@ -25,9 +25,6 @@ use crate::schema::exactly_one;
     status = "MemoryStoreStatus",
     derive = "PartialEq",
     doc = "A memory: nodes, edges and vectors that gateways recall from.",
-    printcolumn(name = "Kind", type_ = "string", json_path = ".status.kind"),
-    printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.nodes"),
-    printcolumn(name = "Edges", type_ = "integer", json_path = ".status.edges"),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -121,18 +118,6 @@ pub struct Attention {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MemoryStoreStatus {
-    /// `embedded`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
-    /// Nodes stored.
-    #[serde(default)]
-    pub nodes: u64,
-    /// Edges stored.
-    #[serde(default)]
-    pub edges: u64,
-    /// Vectors stored; fewer than nodes while vectors still fill.
-    #[serde(default)]
-    pub vectors: u64,
     /// Ready first.
     #[serde(default)]
     pub conditions: Vec<Condition>,

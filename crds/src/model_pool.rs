@@ -26,7 +26,6 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     doc = "One model and the engine that serves it.",
     printcolumn(name = "Tier", type_ = "string", json_path = ".spec.tier"),
-    printcolumn(name = "Engine", type_ = "string", json_path = ".status.engine"),
     printcolumn(name = "Model", type_ = "string", json_path = ".spec.model.name"),
     printcolumn(
         name = "Ready",
@@ -214,12 +213,6 @@ pub struct Cost {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelPoolStatus {
-    /// `llamaCpp` or `external`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub engine: Option<String>,
-    /// Replicas that can generate now.
-    #[serde(default)]
-    pub ready_replicas: u32,
     /// Ready first.
     #[serde(default)]
     pub conditions: Vec<Condition>,

@@ -66,12 +66,6 @@ pub struct Artifact {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouterVersionStatus {
-    /// Hash of the features the artifact reads.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub feature_schema: Option<String>,
-    /// Models the artifact was trained for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub models: Option<u32>,
     /// Ready first.
     #[serde(default)]
     pub conditions: Vec<Condition>,

@@ -218,23 +218,33 @@ fn secret() -> Value {
     schema
 }
 
-/// One JSON Schema (2020-12) for documents of every kind, for editors: `# yaml-language-server: $schema=...`.
-pub fn schema() -> Value {
-    let documents: Vec<Value> = KINDS
-        .iter()
-        .filter_map(|kind| of_kind(kind))
-        .map(|schema| {
-            let mut schema = schema.clone();
-            for_editors(&mut schema);
-            schema
-        })
-        .collect();
-    json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Weir resources",
-        "description": "A document of a Weir stack: one of the kinds of weir.dev/v1alpha1, or a Secret.",
-        "oneOf": documents
-    })
+/// Why there is no schema to print.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SchemaError {
+    /// No such kind.
+    #[error("no kind is called {wanted:?}: a stack holds {kinds}", wanted = .0, kinds = KINDS.join(", "))]
+    UnknownKind(String),
+}
+
+/// JSON Schema (2020-12) for editors, of documents of one kind, or of all when `kind` is `None`:
+/// `# yaml-language-server: $schema=weir.schema.json`.
+///
+/// # Errors
+/// When a stack holds no such kind.
+pub fn schema(kind: Option<&str>) -> Result<Value, SchemaError> {
+    let mut schema = match kind {
+        Some(kind) => of_kind(kind)
+            .cloned()
+            .ok_or_else(|| SchemaError::UnknownKind(kind.to_owned()))?,
+        None => json!({
+            "title": "Weir resources",
+            "description": "A document of a Weir stack.",
+            "oneOf": KINDS.iter().filter_map(|kind| of_kind(kind)).collect::<Vec<_>>()
+        }),
+    };
+    for_editors(&mut schema);
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
+    Ok(schema)
 }
 
 /// Kubernetes' extensions out, closed objects in, since editors know `additionalProperties` only.

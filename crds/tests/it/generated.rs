@@ -94,11 +94,14 @@ fn assert_described(schema: &Value, place: &str) {
 
 #[test]
 fn the_editor_schema_is_closed_and_free_of_cluster_extensions() {
-    let schema = weir_crds::schema();
+    let schema = weir_crds::schema(None).expect("all kinds");
     assert_eq!(schema["oneOf"].as_array().map(Vec::len), Some(5));
     let text = schema.to_string();
     assert!(!text.contains("x-kubernetes-"));
-    let pool = &schema["oneOf"][0];
+    let pool = weir_crds::schema(Some("ModelPool")).expect("a kind");
+    assert_eq!(&schema["oneOf"][0]["properties"], &pool["properties"]);
     assert_eq!(pool["properties"]["kind"]["enum"][0], "ModelPool");
     assert_eq!(pool["properties"]["spec"]["additionalProperties"], false);
+    let error = weir_crds::schema(Some("Pod")).expect_err("no kind of a stack");
+    assert!(error.to_string().contains("a stack holds ModelPool"));
 }

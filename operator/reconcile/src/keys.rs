@@ -5,23 +5,201 @@
 //! key itself, which leaves this file only as its SHA-256.
 
 use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
 use weir_crds::Secret;
-use weir_plan::ApiKey;
+use weir_plan::{ApiKey, Scope};
 
-/// Why an entry of a Secret is no API key.
+/// Shorter keys can be guessed.
+const KEY_MIN_CHARACTERS: usize = 16;
+
+/// Why an entry of a Secret is no API key. Never says the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// The name has not two or three parts.
+    /// The name has not two or three parts of letters, digits, `_` and `-`.
     #[error("entry {0:?} does not say whose key it is")]
     Name(String),
+    /// An unknown scope.
+    #[error("entry {entry:?} has the unknown scope {scope:?}")]
+    Scope {
+        /// Name of the entry.
+        entry: String,
+        /// What stands for a scope.
+        scope: String,
+    },
+    /// Two entries for one key id.
+    #[error("entry {0:?} has the tenant and key id of an earlier entry")]
+    RepeatedId(String),
+    /// Two entries with one value.
+    #[error("entry {0:?} has the key of an earlier entry")]
+    RepeatedKey(String),
+    /// Too short, or not text a header can carry.
+    #[error("the key of entry {0:?} is too short, or has spaces or line ends")]
+    Value(String),
 }
 
-/// The keys of a Secret, by entry name, and what is wrong with the entries that are none.
-pub fn api_keys(_secret: &Secret) -> (Vec<ApiKey>, Vec<KeyError>) {
-    (Vec::new(), Vec::new())
+impl KeyError {
+    /// What to write instead.
+    pub fn instead(&self) -> String {
+        match self {
+            Self::Name(_) => "name it TENANT.KEYID or TENANT.KEYID.SCOPES, with letters, digits, \
+                              '_' and '-', for example acme.laptop"
+                .into(),
+            Self::Scope { .. } => "write ask, memory or admin, joined by '-'".into(),
+            Self::RepeatedId(_) => "give each entry its own key id".into(),
+            Self::RepeatedKey(_) => "give each entry its own key".into(),
+            Self::Value(_) => format!(
+                "write at least {KEY_MIN_CHARACTERS} visible ASCII characters, for example what \
+                 `openssl rand -hex 24` prints"
+            ),
+        }
+    }
 }
 
-/// SHA-256 of a key, lower-case hexadecimal.
+/// The keys of a Secret in the order of entry names, and what is wrong with the entries that are none.
+pub fn api_keys(secret: &Secret) -> (Vec<ApiKey>, Vec<KeyError>) {
+    let mut keys: Vec<ApiKey> = Vec::new();
+    let mut errors = Vec::new();
+    let mut ids = BTreeSet::new();
+    let mut hashes = BTreeSet::new();
+    for (entry, value) in entries(secret) {
+        match api_key(&entry, &value) {
+            Err(error) => errors.push(error),
+            Ok(key) if !ids.insert((key.tenant.clone(), key.key_id.clone())) => {
+                errors.push(KeyError::RepeatedId(entry));
+            }
+            Ok(key) if !hashes.insert(key.sha256.clone()) => {
+                errors.push(KeyError::RepeatedKey(entry));
+            }
+            Ok(key) => keys.push(key),
+        }
+    }
+    (keys, errors)
+}
+
+fn api_key(entry: &str, value: &[u8]) -> Result<ApiKey, KeyError> {
+    let is_word = |part: &&str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+    };
+    let parts: Vec<&str> = entry.split('.').collect();
+    let (tenant, key_id, scopes) = match parts.as_slice() {
+        [tenant, key_id] => (*tenant, *key_id, "ask-memory"),
+        [tenant, key_id, scopes] => (*tenant, *key_id, *scopes),
+        _ => return Err(KeyError::Name(entry.to_owned())),
+    };
+    if ![tenant, key_id].iter().all(is_word) {
+        return Err(KeyError::Name(entry.to_owned()));
+    }
+    let scope = |word: &str| match word {
+        "ask" => Ok(Scope::Ask),
+        "memory" => Ok(Scope::Memory),
+        "admin" => Ok(Scope::Admin),
+        _ => Err(KeyError::Scope {
+            entry: entry.to_owned(),
+            scope: word.to_owned(),
+        }),
+    };
+    let scopes = scopes
+        .split('-')
+        .map(scope)
+        .collect::<Result<Vec<_>, _>>()?;
+    if value.len() < KEY_MIN_CHARACTERS || !value.iter().all(u8::is_ascii_graphic) {
+        return Err(KeyError::Value(entry.to_owned()));
+    }
+    Ok(ApiKey {
+        tenant: tenant.to_owned(),
+        key_id: key_id.to_owned(),
+        sha256: hex::encode(Sha256::digest(value)),
+        scopes,
+    })
+}
+
+/// SHA-256 of a key, lower-case hexadecimal, as [`ApiKey::sha256`] holds it.
 pub fn hash_key(key: &str) -> String {
     hex::encode(Sha256::digest(key.as_bytes()))
+}
+
+/// Every entry of a Secret; `stringData` wins over `data`, as in the API server.
+pub(crate) fn entries(secret: &Secret) -> BTreeMap<String, Vec<u8>> {
+    let encoded = secret
+        .data
+        .iter()
+        .flatten()
+        .map(|(name, value)| (name.clone(), value.0.clone()));
+    let plain = secret.string_data.iter().flatten();
+    encoded
+        .chain(plain.map(|(name, value)| (name.clone(), value.clone().into_bytes())))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(entries: &[(&str, &str)]) -> Secret {
+        let entries = entries
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()));
+        Secret {
+            string_data: Some(entries.collect()),
+            ..Secret::default()
+        }
+    }
+
+    #[test]
+    fn an_entry_names_tenant_key_and_scopes() {
+        let long = "k".repeat(KEY_MIN_CHARACTERS);
+        let (keys, errors) = api_keys(&secret(&[
+            ("acme.laptop", &long),
+            ("ops.root.admin", &format!("{long}2")),
+        ]));
+        assert_eq!(errors, []);
+        assert_eq!(
+            (keys[0].tenant.as_str(), keys[0].key_id.as_str()),
+            ("acme", "laptop")
+        );
+        assert_eq!(keys[0].scopes, [Scope::Ask, Scope::Memory]);
+        assert_eq!(keys[1].scopes, [Scope::Admin]);
+        assert_eq!(keys[0].sha256, hash_key(&long));
+    }
+
+    #[test]
+    fn entries_that_are_no_keys_are_named_and_never_shown() {
+        let (a, b) = ("a".repeat(32), "b".repeat(32));
+        let (keys, errors) = api_keys(&secret(&[
+            ("acme", &a),
+            ("acme..ask", &a),
+            ("acme.a.ask", &a),
+            ("acme.a.memory", &b),
+            ("acme.b.write", &b),
+            ("acme.c", "short"),
+            ("acme.d", &format!("{b}\n")),
+            ("other.a", &a),
+        ]));
+        assert_eq!(keys.len(), 1);
+        assert_eq!(
+            errors,
+            [
+                KeyError::Name("acme".into()),
+                KeyError::Name("acme..ask".into()),
+                KeyError::RepeatedId("acme.a.memory".into()),
+                KeyError::Scope {
+                    entry: "acme.b.write".into(),
+                    scope: "write".into()
+                },
+                KeyError::Value("acme.c".into()),
+                KeyError::Value("acme.d".into()),
+                KeyError::RepeatedKey("other.a".into()),
+            ]
+        );
+        for error in &errors {
+            let text = format!("{error}: {} {error:?}", error.instead());
+            assert!(
+                !text.contains(&a) && !text.contains(&b) && !text.contains("short\""),
+                "{text}"
+            );
+        }
+    }
 }

@@ -1,10 +1,19 @@
 //! The plan: everything one gateway serves, made from resources and what was observed of them.
+//!
+//! A pure function, called by `weir up` in process and by the operator in a cluster. What a field of a resource does
+//! to a gateway can be read here, one line a field.
 
+use crate::keys::{api_keys, entries};
 use crate::stack::Stack;
-use crate::validate::{Problem, validate};
+use crate::validate::{Problem, name, validate};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use weir_plan::{Endpoint, GatewayPlan, Performance, Revision};
+use weir_crds::{self as crds, InferenceGateway, MemoryStore, ModelPool};
+use weir_plan::{
+    Auth, Cost, EmbedderPlan, Endpoint, EngineKind, Exploration, FORMAT, GatewayPlan, Guardrail,
+    GuardrailAction, Limits, LogSink, Logs, MemoryPlan, Objective, Performance, Pool, Privacy,
+    PrivacyLimits, QueryText, Revision, RouterPlan, SamplingDefaults, Secret, Tier,
+};
 
 /// What was observed of the world that a plan speaks about.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,7 +31,7 @@ pub struct Observed {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ObservedPool {
-    /// Replicas that can generate now.
+    /// Replicas that can generate now. An external pool's endpoint is its URL and needs no observation.
     pub endpoints: Vec<Endpoint>,
     /// What the model's file says.
     pub facts: Option<ModelFacts>,
@@ -45,11 +54,273 @@ pub struct ModelFacts {
 /// The plan of one gateway.
 ///
 /// # Errors
-/// Every problem that keeps the gateway from working.
+/// Every problem that keeps this gateway from working; problems of objects it does not use do not matter to it.
 pub fn plan(
     stack: &Stack,
-    _gateway: &str,
-    _observed: &Observed,
+    gateway: &str,
+    observed: &Observed,
 ) -> Result<GatewayPlan, Vec<Problem>> {
-    Err(validate(stack))
+    let Some(gateway) = stack.gateway(gateway) else {
+        return Err(vec![no_gateway(stack, gateway)]);
+    };
+    let problems: Vec<Problem> = validate(stack)
+        .into_iter()
+        .filter(|problem| concerns(stack, gateway, problem))
+        .collect();
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let spec = &gateway.spec;
+    let memory = spec
+        .memory
+        .as_deref()
+        .and_then(|memory| stack.memory(memory));
+    let router = spec
+        .router
+        .version
+        .as_deref()
+        .and_then(|router| stack.router(router));
+    Ok(GatewayPlan {
+        format: FORMAT,
+        revision: observed.revision,
+        gateway: name(&gateway.metadata.name).to_owned(),
+        pools: pools(stack, gateway, observed),
+        memory: memory.map(|memory| memory_plan(memory, observed)),
+        router: router.map(|router| RouterPlan {
+            version: name(&router.metadata.name).to_owned(),
+            sha256: router.spec.sha256.clone(),
+        }),
+        objective: Objective {
+            per_second: spec.router.objective.per_second,
+            per_cost_unit: spec.router.objective.per_cost_unit,
+        },
+        exploration: Exploration {
+            floor: spec.router.exploration.floor,
+            near_tie_margin: spec.router.exploration.near_tie_margin,
+        },
+        guardrails: spec.guardrails.iter().map(guardrail).collect(),
+        privacy: PrivacyLimits {
+            default: privacy(spec.privacy.default),
+            max: privacy(spec.privacy.max),
+        },
+        auth: auth(stack, &spec.auth),
+        limits: Limits {
+            request_timeout_ms: spec.limits.request_timeout.milliseconds(),
+            body_max_bytes: spec.limits.body_max.bytes(),
+            in_flight_max: spec.limits.in_flight_max,
+            queue_max: spec.limits.queue_max,
+        },
+        logs: logs(&spec.logs),
+    })
+}
+
+fn no_gateway(stack: &Stack, wanted: &str) -> Problem {
+    let names: Vec<&str> = stack
+        .gateways
+        .iter()
+        .map(|gateway| name(&gateway.metadata.name))
+        .collect();
+    Problem {
+        kind: "InferenceGateway".into(),
+        name: wanted.to_owned(),
+        field: "metadata.name".into(),
+        reason: "InferenceGatewayNotFound".into(),
+        message: format!("no InferenceGateway is called {wanted:?}"),
+        instead: match names.as_slice() {
+            [] => "add an InferenceGateway to the stack".into(),
+            names => format!("name {}", names.join(" or ")),
+        },
+    }
+}
+
+/// Whether a problem's object is one that the gateway uses.
+fn concerns(stack: &Stack, gateway: &InferenceGateway, problem: &Problem) -> bool {
+    let spec = &gateway.spec;
+    let is = |wanted: Option<&str>| wanted == Some(problem.name.as_str());
+    match problem.kind.as_str() {
+        "InferenceGateway" => is(gateway.metadata.name.as_deref()),
+        "ModelPool" => stack
+            .selected(gateway)
+            .iter()
+            .any(|pool| is(pool.metadata.name.as_deref())),
+        "MemoryStore" => is(spec.memory.as_deref()),
+        "Secret" => match &spec.auth {
+            crds::Auth::ApiKeysSecretRef(reference) => is(Some(&reference.name)),
+            crds::Auth::Anonymous {} => false,
+        },
+        _ => false,
+    }
+}
+
+/// The selected pools in ascending order of capability: by the model's weights, in file order where they are equal. A
+/// model of unknown size counts as bigger than every known one, since what Weir cannot see into is mostly a large
+/// model behind somebody's API.
+fn pools(stack: &Stack, gateway: &InferenceGateway, observed: &Observed) -> Vec<Pool> {
+    let unknown = ObservedPool::default();
+    let mut pools: Vec<Pool> = stack
+        .selected(gateway)
+        .into_iter()
+        .map(|resource| {
+            let seen = observed
+                .pools
+                .get(name(&resource.metadata.name))
+                .unwrap_or(&unknown);
+            pool(stack, resource, seen)
+        })
+        .collect();
+    pools.sort_by_key(|pool| {
+        if pool.parameters == 0 {
+            u64::MAX
+        } else {
+            pool.parameters
+        }
+    });
+    pools
+}
+
+fn pool(stack: &Stack, resource: &ModelPool, seen: &ObservedPool) -> Pool {
+    let spec = &resource.spec;
+    let model = &spec.model.name;
+    let (engine, context_tokens, slots) = match &spec.engine {
+        crds::Engine::LlamaCpp(engine) => {
+            (EngineKind::LlamaCpp, engine.context_tokens, engine.slots)
+        }
+        crds::Engine::External(engine) => {
+            (EngineKind::External, engine.context_tokens, engine.slots)
+        }
+    };
+    let trained_for = seen.facts.map_or(0, |facts| facts.context_tokens);
+    let known = seen.facts.map_or(0, |facts| facts.parameters);
+    let (upstream_model, endpoints, parameters) = match &spec.engine {
+        crds::Engine::LlamaCpp(_) => (model, seen.endpoints.clone(), known),
+        crds::Engine::External(engine) => (
+            engine.model_name.as_ref().unwrap_or(model),
+            vec![external_endpoint(stack, engine)],
+            engine.parameters.unwrap_or(known),
+        ),
+    };
+    Pool {
+        name: name(&resource.metadata.name).to_owned(),
+        model: model.clone(),
+        upstream_model: upstream_model.clone(),
+        tier: tier(spec.tier),
+        privacy: privacy(spec.privacy),
+        engine,
+        context_tokens: match trained_for {
+            0 => context_tokens,
+            trained_for => context_tokens.min(trained_for),
+        },
+        slots,
+        parameters,
+        sampling: sampling(&spec.sampling),
+        cost: Cost {
+            prompt_per_million: spec.cost.prompt_per_million,
+            completion_per_million: spec.cost.completion_per_million,
+        },
+        performance: seen.performance.unwrap_or_default(),
+        tokenizer: seen.tokenizer.clone(),
+        endpoints,
+    }
+}
+
+fn external_endpoint(stack: &Stack, engine: &crds::External) -> Endpoint {
+    let api_key = engine.api_key_secret_ref.as_ref().and_then(|reference| {
+        let value = entries(stack.secret(&reference.name)?).remove(&reference.key)?;
+        String::from_utf8(value).ok().map(Secret::new)
+    });
+    Endpoint {
+        url: engine.url.trim_end_matches('/').to_owned(),
+        api_key,
+    }
+}
+
+fn memory_plan(memory: &MemoryStore, observed: &Observed) -> MemoryPlan {
+    let spec = &memory.spec;
+    let own = name(&memory.metadata.name);
+    let embedder = match &spec.embedding.pool {
+        Some(pool) => EmbedderPlan::Pool { pool: pool.clone() },
+        None => EmbedderPlan::InProcess {
+            source: observed
+                .embedders
+                .get(own)
+                .or(spec.embedding.source.as_ref())
+                .cloned()
+                .unwrap_or_default(),
+        },
+    };
+    MemoryPlan {
+        name: own.to_owned(),
+        embedding_model: spec.embedding.model.clone(),
+        dimensions: spec.embedding.dimensions as usize,
+        embedder,
+        seeds: spec.attention.seeds as usize,
+        hops: spec.attention.hops as usize,
+        nodes_max: spec.attention.nodes_max as usize,
+    }
+}
+
+fn auth(stack: &Stack, auth: &crds::Auth) -> Auth {
+    match auth {
+        crds::Auth::Anonymous {} => Auth::Anonymous,
+        crds::Auth::ApiKeysSecretRef(reference) => Auth::ApiKeys(
+            stack
+                .secret(&reference.name)
+                .map(|s| api_keys(s).0)
+                .unwrap_or_default(),
+        ),
+    }
+}
+
+fn guardrail(guardrail: &crds::Guardrail) -> Guardrail {
+    Guardrail {
+        name: guardrail.name.clone(),
+        domains: guardrail.when.domains.clone(),
+        then: match guardrail.then {
+            crds::GuardrailAction::UseBiggest => GuardrailAction::UseBiggest,
+        },
+    }
+}
+
+/// Narrows to single precision, which is what engines read.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a sampling parameter has two digits"
+)]
+fn sampling(sampling: &crds::Sampling) -> SamplingDefaults {
+    SamplingDefaults {
+        temperature: sampling.temperature.map(|value| value as f32),
+        min_p: sampling.min_p.map(|value| value as f32),
+        repetition_penalty: sampling.repetition_penalty.map(|value| value as f32),
+    }
+}
+
+fn tier(tier: crds::Tier) -> Tier {
+    match tier {
+        crds::Tier::Device => Tier::Device,
+        crds::Tier::Edge => Tier::Edge,
+        crds::Tier::Server => Tier::Server,
+    }
+}
+
+fn privacy(privacy: crds::Privacy) -> Privacy {
+    match privacy {
+        crds::Privacy::Local => Privacy::Local,
+        crds::Privacy::OnPrem => Privacy::OnPrem,
+        crds::Privacy::Cloud => Privacy::Cloud,
+    }
+}
+
+fn logs(logs: &crds::Logs) -> Logs {
+    Logs {
+        sink: match logs.sink {
+            crds::LogSink::Stdout => LogSink::Stdout,
+            crds::LogSink::File => LogSink::File,
+            crds::LogSink::None => LogSink::None,
+        },
+        query_text: match logs.query_text {
+            crds::QueryText::Full => QueryText::Full,
+            crds::QueryText::Hashed => QueryText::Hashed,
+            crds::QueryText::None => QueryText::None,
+        },
+    }
 }

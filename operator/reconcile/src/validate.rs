@@ -1,7 +1,12 @@
 //! What does not fit together in a stack. Single documents are checked before, in `weir_crds::validate`.
+//!
+//! Every problem says what is wrong, what exists, and what to write instead.
 
+use crate::keys::{api_keys, entries};
 use crate::stack::Stack;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use weir_crds::{Auth, Engine, InferenceGateway, MemoryStore, ModelPool, NameRef, Privacy, Secret};
 
 /// Something that keeps an object from working, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,8 +27,346 @@ pub struct Problem {
 }
 
 /// Every problem of a stack, in the order of its objects; none means that every reference resolves.
-pub fn validate(_stack: &Stack) -> Vec<Problem> {
-    Vec::new()
+pub fn validate(stack: &Stack) -> Vec<Problem> {
+    let pools = stack
+        .pools
+        .iter()
+        .flat_map(|pool| pool_problems(stack, pool));
+    let memories = stack
+        .memories
+        .iter()
+        .flat_map(|memory| memory_problems(stack, memory));
+    let gateways = stack
+        .gateways
+        .iter()
+        .flat_map(|gateway| gateway_problems(stack, gateway));
+    pools
+        .chain(memories)
+        .chain(gateways)
+        .chain(shared_ports(stack))
+        .collect()
+}
+
+fn pool_problems(stack: &Stack, pool: &ModelPool) -> Vec<Problem> {
+    let Engine::External(external) = &pool.spec.engine else {
+        return Vec::new();
+    };
+    let Some(reference) = &external.api_key_secret_ref else {
+        return Vec::new();
+    };
+    let on = On::new(
+        "ModelPool",
+        &pool.metadata.name,
+        "spec.engine.external.apiKeySecretRef",
+    );
+    let Some(secret) = stack.secret(&reference.name) else {
+        return vec![on.missing("name", "Secret", &reference.name, &stack.secret_names())];
+    };
+    let entries = entries(secret);
+    let usable = |value: &Vec<u8>| !value.is_empty() && value.iter().all(u8::is_ascii_graphic);
+    match entries.get(&reference.key) {
+        Some(value) if usable(value) => Vec::new(),
+        Some(_) => vec![on.problem(
+            "key",
+            "SecretMalformed",
+            format!(
+                "entry {:?} is empty, or has spaces or line ends",
+                reference.key
+            ),
+            "write the token alone".into(),
+        )],
+        None => {
+            let exist: Vec<&str> = entries.keys().map(String::as_str).collect();
+            vec![on.missing("key", "entry", &reference.key, &exist)]
+        }
+    }
+}
+
+fn memory_problems(stack: &Stack, memory: &MemoryStore) -> Vec<Problem> {
+    let Some(pool) = &memory.spec.embedding.pool else {
+        return Vec::new();
+    };
+    if stack.pool(pool).is_some() {
+        return Vec::new();
+    }
+    let on = On::new("MemoryStore", &memory.metadata.name, "spec.embedding");
+    vec![on.missing("pool", "ModelPool", pool, &stack.pool_names())]
+}
+
+fn gateway_problems(stack: &Stack, gateway: &InferenceGateway) -> Vec<Problem> {
+    let mut problems = selection_problems(stack, gateway);
+    problems.extend(recall_problems(stack, gateway));
+    let on = On::new("InferenceGateway", &gateway.metadata.name, "spec");
+    if let Some(version) = &gateway.spec.router.version
+        && stack.router(version).is_none()
+    {
+        let exist: Vec<&str> = stack
+            .routers
+            .iter()
+            .map(|router| name(&router.metadata.name))
+            .collect();
+        problems.push(on.missing("router.version", "RouterVersion", version, &exist));
+    }
+    if let Auth::ApiKeysSecretRef(reference) = &gateway.spec.auth {
+        problems.extend(auth_problems(stack, gateway, reference));
+    }
+    problems
+}
+
+fn selection_problems(stack: &Stack, gateway: &InferenceGateway) -> Vec<Problem> {
+    let on = On::new("InferenceGateway", &gateway.metadata.name, "spec");
+    let selected = stack.selected(gateway);
+    if selected.is_empty() {
+        let message = format!(
+            "no ModelPool carries {}",
+            labels(&gateway.spec.pools.match_labels)
+        );
+        let instead = match stack
+            .pools
+            .iter()
+            .find_map(|pool| pool.metadata.labels.as_ref())
+        {
+            Some(found) => format!(
+                "put these labels on the pools, or select what they carry: {}",
+                labels(found)
+            ),
+            None => "put these labels under metadata.labels of the pools".into(),
+        };
+        return vec![on.problem("pools.matchLabels", "NoPools", message, instead)];
+    }
+    let mut problems = Vec::new();
+    let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+    for pool in &selected {
+        let (model, pool) = (pool.spec.model.name.as_str(), name(&pool.metadata.name));
+        if let Some(first) = owners.insert(model, pool) {
+            let message = format!("pools {first} and {pool} both serve a model called {model}");
+            let instead = "give each pool its own spec.model.name, or select one of them".into();
+            problems.push(on.problem("pools.matchLabels", "DuplicateModel", message, instead));
+        }
+    }
+    let nearest = selected
+        .iter()
+        .map(|pool| pool.spec.privacy)
+        .min()
+        .unwrap_or(Privacy::Local);
+    let limits = &gateway.spec.privacy;
+    let (field, limit) = match (nearest > limits.max, nearest > limits.default) {
+        (true, _) => ("privacy.max", limits.max),
+        (false, true) => ("privacy.default", limits.default),
+        (false, false) => return problems,
+    };
+    let message = format!("{limit} excludes every selected pool, the nearest being {nearest}");
+    let instead = format!("write {nearest}, or select a pool with privacy {limit}");
+    problems.push(on.problem(field, "NoPermittedPools", message, instead));
+    problems
+}
+
+fn recall_problems(stack: &Stack, gateway: &InferenceGateway) -> Vec<Problem> {
+    let Some(wanted) = &gateway.spec.memory else {
+        return Vec::new();
+    };
+    let on = On::new("InferenceGateway", &gateway.metadata.name, "spec");
+    let Some(memory) = stack.memory(wanted) else {
+        let exist: Vec<&str> = stack
+            .memories
+            .iter()
+            .map(|memory| name(&memory.metadata.name))
+            .collect();
+        return vec![on.missing("memory", "MemoryStore", wanted, &exist)];
+    };
+    let embedder = memory
+        .spec
+        .embedding
+        .pool
+        .as_deref()
+        .and_then(|pool| stack.pool(pool));
+    let Some(pool) = embedder else {
+        return Vec::new();
+    };
+    let mut problems = Vec::new();
+    let pool_name = name(&pool.metadata.name);
+    if pool.spec.privacy > gateway.spec.privacy.default {
+        // Every question is embedded before anything is known about it, so the embedder may not lie further away
+        // than the questions that do not say how far they may go.
+        let message = format!(
+            "MemoryStore {wanted} embeds with pool {pool_name}, whose privacy {} goes further than \
+             privacy.default {}",
+            pool.spec.privacy, gateway.spec.privacy.default
+        );
+        let instead = "embed in process with embedding.source, or with a nearer pool".into();
+        problems.push(on.problem("memory", "EmbedderTooFar", message, instead));
+    }
+    if !stack
+        .selected(gateway)
+        .iter()
+        .any(|selected| selected.metadata.name == pool.metadata.name)
+    {
+        let message = format!(
+            "MemoryStore {wanted} embeds with pool {pool_name}, which this gateway does not select"
+        );
+        let wanted = labels(&gateway.spec.pools.match_labels);
+        let instead = format!("put {wanted} on the pool");
+        problems.push(on.problem("memory", "EmbedderNotSelected", message, instead));
+    }
+    problems
+}
+
+fn auth_problems(stack: &Stack, gateway: &InferenceGateway, reference: &NameRef) -> Vec<Problem> {
+    let on = On::new(
+        "InferenceGateway",
+        &gateway.metadata.name,
+        "spec.auth.apiKeysSecretRef",
+    );
+    let Some(secret) = stack.secret(&reference.name) else {
+        return vec![on.missing("name", "Secret", &reference.name, &stack.secret_names())];
+    };
+    let (keys, errors) = api_keys(secret);
+    let malformed = |error: &crate::keys::KeyError| {
+        let on = On::new("Secret", &secret.metadata.name, "");
+        on.problem(
+            "stringData",
+            "SecretMalformed",
+            error.to_string(),
+            error.instead(),
+        )
+    };
+    let mut problems: Vec<Problem> = errors.iter().map(malformed).collect();
+    if keys.is_empty() && errors.is_empty() {
+        let message = format!(
+            "Secret {} has no entries, so nobody may ask",
+            reference.name
+        );
+        let instead = "add an entry TENANT.KEYID: KEY, or write auth: {anonymous: {}}".into();
+        problems.push(on.problem("name", "SecretEmpty", message, instead));
+    }
+    problems
+}
+
+/// Gateways of one stack that want the same port.
+fn shared_ports(stack: &Stack) -> Vec<Problem> {
+    let mut owners: BTreeMap<u16, &str> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for gateway in &stack.gateways {
+        let port = gateway.spec.listen.port;
+        let own = name(&gateway.metadata.name);
+        if port == 0 {
+            continue;
+        }
+        if let Some(first) = owners.insert(port, own) {
+            let on = On::new("InferenceGateway", &gateway.metadata.name, "spec.listen");
+            let message = format!("gateway {first} listens at port {port} too");
+            let instead = "write another port, or 0 to let the system choose".into();
+            problems.push(on.problem("port", "PortShared", message, instead));
+        }
+    }
+    problems
+}
+
+/// The object and the part of it that problems are about.
+struct On<'a> {
+    kind: &'a str,
+    name: &'a str,
+    part: &'a str,
+}
+
+impl<'a> On<'a> {
+    fn new(kind: &'a str, name: &'a Option<String>, part: &'a str) -> Self {
+        Self {
+            kind,
+            name: self::name(name),
+            part,
+        }
+    }
+
+    fn problem(&self, field: &str, reason: &str, message: String, instead: String) -> Problem {
+        let dot = if self.part.is_empty() { "" } else { "." };
+        Problem {
+            kind: self.kind.to_owned(),
+            name: self.name.to_owned(),
+            field: format!("{}{dot}{field}", self.part),
+            reason: reason.to_owned(),
+            message,
+            instead,
+        }
+    }
+
+    fn missing(&self, field: &str, what: &str, wanted: &str, exist: &[&str]) -> Problem {
+        let instead = match exist {
+            [] => format!("add a {what} called {wanted}"),
+            exist => format!("write {}, or add {wanted}", exist.join(" or ")),
+        };
+        let message = format!("no {what} is called {wanted:?}");
+        let is_entry = what == "entry";
+        let reason = if is_entry {
+            "SecretMalformed".into()
+        } else {
+            format!("{what}NotFound")
+        };
+        self.problem(field, &reason, message, instead)
+    }
+}
+
+pub(crate) fn name(name: &Option<String>) -> &str {
+    name.as_deref().unwrap_or_default()
+}
+
+fn labels(labels: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<String> = labels
+        .iter()
+        .map(|(key, value)| format!("{key}: {value}"))
+        .collect();
+    pairs.join(", ")
+}
+
+impl Stack {
+    /// The pool called `wanted`.
+    pub fn pool(&self, wanted: &str) -> Option<&ModelPool> {
+        self.pools
+            .iter()
+            .find(|pool| name(&pool.metadata.name) == wanted)
+    }
+
+    /// The memory called `wanted`.
+    pub fn memory(&self, wanted: &str) -> Option<&MemoryStore> {
+        self.memories
+            .iter()
+            .find(|memory| name(&memory.metadata.name) == wanted)
+    }
+
+    /// The router version called `wanted`.
+    pub fn router(&self, wanted: &str) -> Option<&weir_crds::RouterVersion> {
+        self.routers
+            .iter()
+            .find(|router| name(&router.metadata.name) == wanted)
+    }
+
+    /// The gateway called `wanted`.
+    pub fn gateway(&self, wanted: &str) -> Option<&InferenceGateway> {
+        self.gateways
+            .iter()
+            .find(|gateway| name(&gateway.metadata.name) == wanted)
+    }
+
+    /// The secret called `wanted`.
+    pub fn secret(&self, wanted: &str) -> Option<&Secret> {
+        self.secrets
+            .iter()
+            .find(|secret| name(&secret.metadata.name) == wanted)
+    }
+
+    fn pool_names(&self) -> Vec<&str> {
+        self.pools
+            .iter()
+            .map(|pool| name(&pool.metadata.name))
+            .collect()
+    }
+
+    fn secret_names(&self) -> Vec<&str> {
+        self.secrets
+            .iter()
+            .map(|secret| name(&secret.metadata.name))
+            .collect()
+    }
 }
 
 impl std::fmt::Display for Problem {
