@@ -86,8 +86,8 @@ mod tests {
 
     #[test]
     fn gelu_leaves_large_values_and_drops_small_ones() {
-        assert_eq!(gelu(30.0), 30.0);
-        assert!(gelu(-30.0).abs() < 1e-6);
+        assert!((gelu(30.0) - 30.0).abs() < 1e-5);
+        assert!(gelu(-30.0).abs() < 1e-5);
         assert!((gelu(1.0) - 0.841_344_7).abs() < 1e-6);
     }
 }
