@@ -1,1 +1,36 @@
-//! The request: surfaces, answer, records.
+//! The gateway: one request from the HTTP surface to the recorded answer.
+//!
+//! Read `answer.rs` first: it is the flow of a request, one line a step, and every step is a file of that name. Surfaces
+//! (`http/`, `auth.rs`, `rescue.rs`) turn bytes into an [`ask::Ask`] and answers into bytes and decide nothing. This
+//! crate knows no Kubernetes: its whole world is a `GatewayPlan` and the [`gateway::Assets`] that go with it.
+
+pub mod answer;
+pub mod ask;
+mod auth;
+mod choose;
+pub mod decisions;
+pub mod dispatch;
+mod error;
+pub mod extension;
+mod fill;
+#[cfg(test)]
+mod fixture;
+pub mod forecast;
+pub mod gateway;
+pub mod http;
+pub mod masks;
+pub mod message;
+mod metrics;
+pub mod normalise;
+mod prompt;
+mod recall;
+pub mod record;
+mod rescue;
+mod serve;
+pub mod speed;
+mod stream;
+mod tally;
+mod verdict;
+
+pub use gateway::{Assets, Gateway};
+pub use serve::serve;

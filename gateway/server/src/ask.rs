@@ -1,0 +1,310 @@
+//! `Ask`: what a client wants, parsed once from an OpenAI-shaped body and the `weir` extension.
+//!
+//! Owns the names and limits of the request's fields; every refusal names the field. Must not look at the plan, the
+//! memory or the clock's meaning: whether a model exists or a privacy level is served is decided later. The flow that
+//! uses an `Ask` is `answer.rs`.
+
+use crate::extension::Extension;
+use crate::message::Message;
+use serde_json::{Map, Value};
+use std::time::Instant;
+
+/// A request in the shape that every step reads.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Who asks.
+    pub caller: Caller,
+    /// The conversation, oldest first; at least one user message.
+    pub messages: Vec<Message>,
+    /// Whether the router chooses the model.
+    pub model: ModelChoice,
+    /// What the client set itself; it wins over the router.
+    pub client: ClientSettings,
+    /// Weir's own per-request settings.
+    pub weir: Extension,
+    /// When the request arrived; deadlines and `latency_ms.total` count from here.
+    pub received: Instant,
+}
+
+/// Who asks, as authentication found out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// Whose memory is read and who may read the decision.
+    pub tenant: String,
+    /// Id of this HTTP request, for logs.
+    pub request_id: String,
+}
+
+/// Whether the router chooses the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelChoice {
+    /// `"auto"`: the router chooses.
+    Auto,
+    /// A pool's model name: no choice, no memory, no verdict.
+    Pinned(String),
+}
+
+/// What the client set itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClientSettings {
+    /// Softmax temperature, 0 to 2.
+    pub temperature: Option<f32>,
+    /// Nucleus, above 0 and at most 1.
+    pub top_p: Option<f32>,
+    /// Largest completion in tokens (`max_completion_tokens` is the same).
+    pub max_tokens: Option<u32>,
+    /// Whether the answer is wanted as a stream of events.
+    pub stream: bool,
+    /// Whether the stream ends with an event that has the usage.
+    pub include_usage: bool,
+    /// Whether token log-probabilities are wanted back.
+    pub logprobs: bool,
+    /// Whether the request offers tools.
+    pub tools: bool,
+    /// Whether `response_format` asks for JSON.
+    pub json: bool,
+    /// OpenAI's `user`: stable name of the end user, kept as a hash only.
+    pub user: Option<String>,
+    /// Every other field of the body (`stop`, `seed`, `tools`, penalties ...), sent to the engine as it came.
+    pub passed: Map<String, Value>,
+}
+
+/// A field of a request that cannot be served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct AskError {
+    /// Path of the field, for example `messages[2].role`.
+    pub param: String,
+    /// What is wrong with which value, and what to send instead.
+    pub message: String,
+}
+
+/// Fields that Weir writes itself and never passes on as they came.
+const OWN_FIELDS: [&str; 9] = [
+    "model",
+    "messages",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "temperature",
+    "top_p",
+    "weir",
+];
+
+impl Ask {
+    /// Parses the body of `POST /v1/chat/completions`. `weir` starts from what the `x-weir-*` headers said
+    /// (see [`Extension::from_headers`]); the body's `weir` object wins field by field.
+    pub fn parse(
+        mut body: Map<String, Value>,
+        headers: Extension,
+        caller: Caller,
+    ) -> Result<Self, AskError> {
+        let received = Instant::now();
+        let weir = match body.remove("weir") {
+            Some(value) => headers.overlaid(value)?,
+            None => headers,
+        };
+        let model = match body.get("model") {
+            Some(Value::String(name)) if name == "auto" => ModelChoice::Auto,
+            Some(Value::String(name)) if !name.is_empty() => ModelChoice::Pinned(name.clone()),
+            Some(other) => return Err(wrong("model", other, "\"auto\" or a model's name")),
+            None => {
+                return Err(AskError::new(
+                    "model",
+                    "model is missing: send \"auto\" or a model's name from GET /v1/models",
+                ));
+            }
+        };
+        let messages = Message::parse_all(body.get("messages"))?;
+        let client = ClientSettings::parse(body)?;
+        Ok(Self { caller, messages, model, client, weir, received })
+    }
+
+    /// A question of one user turn with everything else left to the router: what the lab and `weir ask` send.
+    pub fn question(text: &str, caller: Caller) -> Self {
+        Self {
+            caller,
+            messages: vec![Message::new(crate::message::Role::User, text)],
+            model: ModelChoice::Auto,
+            client: ClientSettings::default(),
+            weir: Extension::default(),
+            received: Instant::now(),
+        }
+    }
+
+    /// Whether the client brought its own system prompt.
+    pub fn has_system(&self) -> bool {
+        self.messages.iter().any(Message::is_system)
+    }
+}
+
+impl ClientSettings {
+    /// Reads the sampling and format fields of an OpenAI body; what is left is passed on.
+    pub fn parse(mut body: Map<String, Value>) -> Result<Self, AskError> {
+        if let Some(n) = present(&body, "n")
+            && n.as_u64() != Some(1)
+        {
+            return Err(wrong("n", n, "1: one request gets one answer"));
+        }
+        let temperature = number(&body, "temperature", 0.0, 2.0)?;
+        let top_p = number(&body, "top_p", 0.0, 1.0)?;
+        let max_tokens = match tokens(&body, "max_completion_tokens")? {
+            Some(most) => Some(most),
+            None => tokens(&body, "max_tokens")?,
+        };
+        let stream = flag(&body, "stream")?;
+        let include_usage = present(&body, "stream_options")
+            .and_then(|options| options.get("include_usage"))
+            .and_then(Value::as_bool)
+            .unwrap_or(false);
+        let logprobs = flag(&body, "logprobs")?;
+        let tools = match present(&body, "tools") {
+            Some(Value::Array(tools)) => !tools.is_empty(),
+            Some(other) => return Err(wrong("tools", other, "a list of tools")),
+            None => false,
+        };
+        let json = match present(&body, "response_format") {
+            Some(Value::Object(format)) => {
+                format.get("type").and_then(Value::as_str).is_some_and(|kind| kind != "text")
+            }
+            Some(other) => return Err(wrong("response_format", other, "an object with a type")),
+            None => false,
+        };
+        let user = present(&body, "user").and_then(Value::as_str).map(str::to_owned);
+        for field in OWN_FIELDS {
+            body.remove(field);
+        }
+        Ok(Self {
+            temperature,
+            top_p,
+            max_tokens,
+            stream,
+            include_usage,
+            logprobs,
+            tools,
+            json,
+            user,
+            passed: body,
+        })
+    }
+}
+
+impl AskError {
+    /// A refusal of the field at `param`.
+    pub fn new(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { param: param.into(), message: message.into() }
+    }
+}
+
+/// `field is VALUE: send EXPECTED`, with the value cut so that an error never echoes a whole body.
+pub(crate) fn wrong(param: &str, value: &Value, expected: &str) -> AskError {
+    const SHOWN_MAX: usize = 60;
+    let mut shown = value.to_string();
+    if let Some((at, _)) = shown.char_indices().nth(SHOWN_MAX) {
+        shown.truncate(at);
+        shown.push_str("...");
+    }
+    AskError::new(param, format!("{param} is {shown}: send {expected}"))
+}
+
+/// The field's value; `null` counts as absent, as it does for OpenAI.
+fn present<'a>(body: &'a Map<String, Value>, field: &str) -> Option<&'a Value> {
+    body.get(field).filter(|value| !value.is_null())
+}
+
+fn number(
+    body: &Map<String, Value>,
+    field: &str,
+    least: f64,
+    most: f64,
+) -> Result<Option<f32>, AskError> {
+    let Some(value) = present(body, field) else { return Ok(None) };
+    match value.as_f64() {
+        #[expect(clippy::cast_possible_truncation, reason = "checked to lie between 0 and 2")]
+        Some(number) if (least..=most).contains(&number) => Ok(Some(number as f32)),
+        _ => Err(wrong(field, value, &format!("a number from {least} to {most}"))),
+    }
+}
+
+fn tokens(body: &Map<String, Value>, field: &str) -> Result<Option<u32>, AskError> {
+    let Some(value) = present(body, field) else { return Ok(None) };
+    match value.as_u64().and_then(|count| u32::try_from(count).ok()) {
+        Some(count) if count > 0 => Ok(Some(count)),
+        _ => Err(wrong(field, value, "a whole number of tokens, at least 1")),
+    }
+}
+
+fn flag(body: &Map<String, Value>, field: &str) -> Result<bool, AskError> {
+    match present(body, field) {
+        None => Ok(false),
+        Some(Value::Bool(set)) => Ok(*set),
+        Some(other) => Err(wrong(field, other, "true or false")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn parse(body: Value) -> Result<Ask, AskError> {
+        let Value::Object(body) = body else { panic!("the test's body is an object") };
+        Ask::parse(body, Extension::default(), Caller::default())
+    }
+
+    #[test]
+    fn what_the_client_set_is_kept_and_the_rest_is_passed_on() {
+        let ask = parse(json!({
+            "model": "auto", "messages": [{"role": "user", "content": "hi"}],
+            "temperature": 0.2, "max_completion_tokens": 9, "stop": ["x"], "seed": 4, "stream": true,
+            "weir": {"budget_ms": 500, "privacy": "local"}
+        }))
+        .expect("a valid body");
+        assert_eq!(ask.model, ModelChoice::Auto);
+        assert_eq!(ask.client.temperature, Some(0.2));
+        assert_eq!(ask.client.max_tokens, Some(9));
+        assert!(ask.client.stream);
+        assert_eq!(
+            Value::Object(ask.client.passed),
+            json!({"stop": ["x"], "seed": 4})
+        );
+        assert_eq!(ask.weir.budget_ms, Some(500));
+    }
+
+    #[test]
+    fn every_refusal_names_the_field_and_what_to_send() {
+        let user = json!([{"role": "user", "content": "hi"}]);
+        for (body, param, says) in [
+            (json!({"messages": user}), "model", "missing"),
+            (json!({"model": 3, "messages": user}), "model", "model is 3"),
+            (json!({"model": "auto"}), "messages", "missing"),
+            (json!({"model": "auto", "messages": []}), "messages", "empty"),
+            (json!({"model": "auto", "messages": user, "n": 2}), "n", "n is 2"),
+            (json!({"model": "auto", "messages": user, "temperature": 3}), "temperature", "0 to 2"),
+            (json!({"model": "auto", "messages": user, "top_p": "x"}), "top_p", "0 to 1"),
+            (json!({"model": "auto", "messages": user, "max_tokens": 0}), "max_tokens", "at least 1"),
+            (json!({"model": "auto", "messages": user, "stream": 1}), "stream", "true or false"),
+            (
+                json!({"model": "auto", "messages": [{"role": "wizard", "content": "hi"}]}),
+                "messages[0].role",
+                "wizard",
+            ),
+            (
+                json!({"model": "auto", "messages": user, "weir": {"colour": 1}}),
+                "weir",
+                "colour",
+            ),
+        ] {
+            let error = parse(body.clone()).expect_err(&format!("{body} is refused"));
+            assert_eq!(error.param, param, "{body}");
+            assert!(error.message.contains(says), "{body}: {}", error.message);
+        }
+    }
+
+    #[test]
+    fn a_refusal_never_echoes_a_whole_body() {
+        let error = wrong("model", &json!(["x".repeat(5000)]), "a name");
+        assert!(error.message.len() < 120, "{}", error.message);
+    }
+}

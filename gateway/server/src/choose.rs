@@ -1,0 +1,188 @@
+//! Step 4: which recall, model, context and sampling answer. Masks and forecast, the router, then guardrails.
+//!
+//! The router's choice is a pure function of [`ChoiceInputs`] and the features; both are recorded. Guardrails override
+//! after it and are recorded apart: they are not the router's decisions. Next step: `prompt.rs`.
+
+use crate::answer::Prepared;
+use crate::error::AnswerError;
+use crate::forecast::{Expected, PoolForecast, forecast};
+use crate::gateway::Gateway;
+use crate::masks::{Masked, Needs, PoolState, masks};
+use std::time::Duration;
+use weir_plan::{Guardrail, GuardrailAction};
+use weir_router::{Arm, Choice, ChoiceInputs};
+
+/// When to ask again where no pool can answer.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// The first decision.
+#[derive(Clone, Debug)]
+pub(crate) struct Chosen {
+    pub(crate) inputs: ChoiceInputs,
+    pub(crate) choice: Choice,
+    pub(crate) mask: Vec<Option<Masked>>,
+    /// The arm to execute: the router's, or a guardrail's.
+    pub(crate) arm: usize,
+    /// Name of the guardrail that set it.
+    pub(crate) guardrail: Option<String>,
+}
+
+impl Chosen {
+    /// `quality - per_second latency - per_cost_unit cost` of an arm.
+    pub(crate) fn utility(&self, arm: usize) -> f64 {
+        let inputs = &self.inputs;
+        self.choice.qualities[arm]
+            - inputs.per_second * inputs.latency_s[arm]
+            - inputs.per_cost_unit * inputs.cost[arm]
+    }
+
+    /// The best permitted arm whose rank is not in `failed`.
+    pub(crate) fn next_best(&self, arms: &[Arm], failed: &[usize]) -> Option<usize> {
+        (0..arms.len())
+            .filter(|&arm| self.inputs.permitted[arm] && !failed.contains(&arms[arm].rank))
+            .max_by(|&a, &b| self.utility(a).total_cmp(&self.utility(b)))
+    }
+}
+
+/// Decides what answers.
+pub(crate) fn choose(gateway: &Gateway, prepared: &Prepared) -> Result<Chosen, AnswerError> {
+    let plan = &prepared.serving.plan;
+    let router = &prepared.serving.router;
+    let arms = &router.arms().arms;
+    let expected = forecast(arms, &pool_forecasts(gateway, prepared), prepared.max_tokens());
+    let latency_s: Vec<f64> = expected.iter().map(|arm| arm.latency_s).collect();
+    let states = pool_states(prepared);
+    let mask = masks(arms, &states, &needs(prepared), &latency_s);
+    let inputs = ChoiceInputs {
+        permitted: mask.iter().map(Option::is_none).collect(),
+        latency_s,
+        cost: expected.iter().map(|arm: &Expected| arm.cost).collect(),
+        per_second: plan.objective.per_second,
+        per_cost_unit: plan.objective.per_cost_unit,
+        floor: plan.exploration.floor,
+        near_tie_margin: plan.exploration.near_tie_margin,
+        draw: rand::random(),
+    };
+    if !inputs.permitted.contains(&true) {
+        return Err(nothing_permitted(prepared, &mask, &states));
+    }
+    let choice = router.choose(&prepared.state, &inputs)?;
+    let rule = guardrail(&plan.guardrails, prepared.ask.weir.domain.as_deref());
+    let arm = match rule.map(|rule| rule.then) {
+        Some(GuardrailAction::UseBiggest) => biggest(arms, &inputs.permitted, &choice.qualities),
+        None => choice.arm,
+    };
+    let guardrail = rule.map(|rule| rule.name.clone());
+    Ok(Chosen { inputs, choice, mask, arm, guardrail })
+}
+
+/// The pools as the forecast sees them now.
+pub(crate) fn pool_forecasts(gateway: &Gateway, prepared: &Prepared) -> Vec<PoolForecast> {
+    let pools = prepared.serving.plan.pools.iter().zip(&prepared.sizes);
+    pools
+        .map(|(pool, size)| {
+            let load = gateway.engines().load(&pool.name);
+            PoolForecast::new(pool, gateway.speeds().of(pool), load, size.whole)
+        })
+        .collect()
+}
+
+/// The pools as the masks see them now.
+pub(crate) fn pool_states(prepared: &Prepared) -> Vec<PoolState> {
+    let serving = &prepared.serving;
+    let pools = serving.plan.pools.iter().zip(&prepared.sizes);
+    pools
+        .map(|(pool, size)| PoolState {
+            privacy: pool.privacy,
+            available: serving.engines.available(pool),
+            context_tokens: pool.context_tokens,
+            whole_tokens: size.whole,
+            least_tokens: size.least,
+        })
+        .collect()
+}
+
+fn needs(prepared: &Prepared) -> Needs {
+    let budget = prepared.ask.weir.budget_ms.map(Duration::from_millis);
+    let left = budget.map(|budget| budget.saturating_sub(prepared.ask.received.elapsed()));
+    Needs {
+        privacy: prepared.serving.privacy(&prepared.ask),
+        vector: !prepared.remembered.vector.is_empty(),
+        graph: !prepared.remembered.graph.is_empty(),
+        max_tokens: prepared.max_tokens(),
+        budget_s: left.map(|left| left.as_secs_f64()),
+    }
+}
+
+/// The first rule that matches.
+fn guardrail<'a>(rules: &'a [Guardrail], domain: Option<&str>) -> Option<&'a Guardrail> {
+    let domain = domain?;
+    rules.iter().find(|rule| rule.domains.iter().any(|one| one == domain))
+}
+
+/// The permitted arm of the biggest model; among those the one of highest expected quality.
+fn biggest(arms: &[Arm], permitted: &[bool], qualities: &[f64]) -> usize {
+    (0..arms.len())
+        .filter(|&arm| permitted[arm])
+        .max_by(|&a, &b| {
+            arms[a].rank.cmp(&arms[b].rank).then(qualities[a].total_cmp(&qualities[b]))
+        })
+        .expect("the caller checked that an arm is permitted")
+}
+
+/// What to tell a client when every arm is masked: the reason nearest to an answer.
+fn nothing_permitted(
+    prepared: &Prepared,
+    mask: &[Option<Masked>],
+    states: &[PoolState],
+) -> AnswerError {
+    let privacy = prepared.serving.privacy(&prepared.ask);
+    if mask.contains(&Some(Masked::Context)) {
+        let within = |state: &PoolState| state.available && state.privacy <= privacy;
+        let largest = (states.iter().enumerate())
+            .filter(|(_, state)| within(state))
+            .max_by_key(|(_, state)| state.context_tokens);
+        if let Some((rank, state)) = largest {
+            return AnswerError::PromptTooLong {
+                model: prepared.serving.plan.pools[rank].model.clone(),
+                prompt_tokens: state.least_tokens,
+                context_tokens: state.context_tokens,
+            };
+        }
+    }
+    if !mask.is_empty() && mask.iter().all(|masked| *masked == Some(Masked::Privacy)) {
+        return AnswerError::Privacy { privacy };
+    }
+    AnswerError::Unavailable { retry_after: RETRY_AFTER }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_router::ArmTable;
+
+    #[test]
+    fn the_biggest_permitted_model_answers_with_its_best_arm() {
+        let arms = ArmTable::standard(2).arms;
+        let mut permitted = vec![true; arms.len()];
+        let mut qualities = vec![1.0; arms.len()];
+        qualities[7] = 4.0;
+        assert_eq!(biggest(&arms, &permitted, &qualities), 7);
+        permitted[5..].fill(false);
+        qualities[2] = 3.0;
+        assert_eq!(biggest(&arms, &permitted, &qualities), 2);
+    }
+
+    #[test]
+    fn the_first_rule_of_the_domain_matches_and_no_domain_matches_none() {
+        let rule = |name: &str| Guardrail {
+            name: name.to_owned(),
+            domains: vec!["medical".to_owned()],
+            then: GuardrailAction::UseBiggest,
+        };
+        let rules = [rule("first"), rule("second")];
+        assert_eq!(guardrail(&rules, Some("medical")).map(|r| r.name.as_str()), Some("first"));
+        assert!(guardrail(&rules, Some("law")).is_none());
+        assert!(guardrail(&rules, None).is_none());
+    }
+}

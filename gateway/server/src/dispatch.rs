@@ -1,0 +1,253 @@
+//! Step 7: send a prompt to a pool and read its answer, whole or up to the hold.
+//!
+//! Which replica of the pool answers, and retries among them, are weir-engine's. Next step: `verdict.rs`.
+
+use crate::ask::Ask;
+use crate::prompt::Prompt;
+use crate::speed::Sample;
+use crate::tally::Tally;
+use futures_util::StreamExt;
+use serde_json::{Map, Value, json};
+use std::time::Instant;
+use weir_engine::{ChatEvent, ChatRequest, ChatStream, EngineError, Engines};
+use weir_memory::context::Context;
+use weir_plan::{EngineKind, Pool};
+
+/// Tokens of a stream that are held until the verdict.
+pub const HOLD_TOKENS: u32 = 24;
+/// Longest answer when the client names no limit.
+pub const COMPLETION_TOKENS_MAX: u32 = 512;
+
+/// How much of an answer is read before it is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// All of it.
+    Whole,
+    /// The first tokens; a shorter answer is whole.
+    Tokens(u32),
+}
+
+/// How an answer is sampled: what the client set, else the router's class.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sampling {
+    pub(crate) class: String,
+    pub(crate) temperature: f32,
+    pub(crate) top_p: f32,
+    pub(crate) seed: Option<u64>,
+}
+
+/// One attempt at an answer: what was sent, and what has arrived.
+#[derive(Debug)]
+pub(crate) struct Try {
+    /// The arm that was executed.
+    pub(crate) arm: usize,
+    pub(crate) rank: usize,
+    pub(crate) sampling: Sampling,
+    pub(crate) context: Context,
+    pub(crate) prompt_tokens: u32,
+    pub(crate) turns_cut: usize,
+    /// Milliseconds spent on context and prompt.
+    pub(crate) prompt_ms: f64,
+    pub(crate) taken: Taken,
+}
+
+/// What has been read of an answer.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) tally: Tally,
+    /// The tally at the hold, when the answer went on after it.
+    pub(crate) prefix: Option<Tally>,
+    /// Every event so far, in order.
+    pub(crate) events: Vec<ChatEvent>,
+    /// What is still to come; `None` when the answer is whole.
+    pub(crate) rest: Option<ChatStream>,
+    pub(crate) started: Instant,
+    /// Seconds until the first event.
+    pub(crate) first_s: f64,
+}
+
+impl Try {
+    /// Whether the answer has ended.
+    pub(crate) fn whole(&self) -> bool {
+        self.taken.rest.is_none()
+    }
+}
+
+/// What the estimate of the pool's speed learns from a whole answer.
+pub(crate) fn sample(tally: &Tally, prompt_tokens: u32, first_s: f64, total_s: f64) -> Sample {
+    let used = tally.used(prompt_tokens);
+    let ended = tally.finish_reason.as_deref() == Some("stop");
+    match tally.timings {
+        Some(timings) => Sample {
+            prompt_tokens: timings.prompt_tokens,
+            prefill_s: timings.prompt_ms / 1e3,
+            completion_tokens: used.completion_tokens,
+            decode_s: timings.completion_ms / 1e3,
+            ended,
+        },
+        None => Sample {
+            prompt_tokens: used.prompt_tokens.saturating_sub(used.cached_tokens),
+            prefill_s: first_s,
+            completion_tokens: used.completion_tokens,
+            decode_s: total_s - first_s,
+            ended,
+        },
+    }
+}
+
+/// Asks a pool and reads as much as `hold` says.
+pub(crate) async fn dispatch(
+    engines: &Engines,
+    pool: &Pool,
+    request: ChatRequest,
+    hold: Hold,
+) -> Result<Taken, EngineError> {
+    let started = Instant::now();
+    let stream = engines.chat(pool, request).await?;
+    let first_s = started.elapsed().as_secs_f64();
+    let mut taken = Taken {
+        tally: Tally::default(),
+        prefix: None,
+        events: Vec::new(),
+        rest: Some(stream),
+        started,
+        first_s,
+    };
+    taken.read(hold).await?;
+    Ok(taken)
+}
+
+impl Taken {
+    async fn read(&mut self, hold: Hold) -> Result<(), EngineError> {
+        let limit = match hold {
+            Hold::Whole => HOLD_TOKENS,
+            Hold::Tokens(limit) => limit,
+        };
+        while let Some(stream) = &mut self.rest {
+            let Some(event) = stream.next().await else {
+                self.rest = None;
+                break;
+            };
+            self.push(event?, limit);
+            if self.prefix.is_some() && hold != Hold::Whole {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds an event. The prefix is what stood there at `limit` tokens, unless the answer ended with them.
+    fn push(&mut self, event: ChatEvent, limit: u32) {
+        self.tally.add(&event);
+        self.events.push(event);
+        let reached = self.prefix.is_none() && self.tally.tokens >= limit;
+        if reached && self.tally.finish_reason.is_none() {
+            self.prefix = Some(self.tally.clone());
+        }
+    }
+}
+
+/// The body for a pool: the prompt, the sampling, and everything else the client sent.
+pub(crate) fn body(
+    ask: &Ask,
+    pool: &Pool,
+    prompt: &Prompt,
+    sampling: &Sampling,
+) -> Map<String, Value> {
+    let mut body = ask.client.passed.clone();
+    let messages = prompt.messages.iter().map(|message| Value::Object(message.object.clone()));
+    let room = pool.context_tokens.saturating_sub(prompt.tokens).max(1);
+    let most = ask.client.max_tokens.unwrap_or(COMPLETION_TOKENS_MAX).min(room);
+    body.insert("messages".to_owned(), messages.collect());
+    body.insert("max_tokens".to_owned(), json!(most));
+    body.insert("temperature".to_owned(), json!(sampling.temperature));
+    body.insert("top_p".to_owned(), json!(sampling.top_p));
+    if let Some(seed) = sampling.seed {
+        body.insert("seed".to_owned(), json!(seed));
+    }
+    // llama.cpp refuses log-probabilities in a stream with tools; such answers are not judged.
+    if ask.client.tools {
+        body.remove("top_logprobs");
+    } else {
+        body.insert("logprobs".to_owned(), json!(true));
+    }
+    if !ask.client.logprobs {
+        body.remove("top_logprobs");
+    }
+    if pool.engine == EngineKind::LlamaCpp {
+        let card = [
+            ("min_p", pool.sampling.min_p),
+            ("repeat_penalty", pool.sampling.repetition_penalty),
+        ];
+        for (field, value) in card {
+            if let Some(value) = value {
+                body.entry(field).or_insert(json!(value));
+            }
+        }
+    }
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ask::Caller;
+    use crate::message::{Message, Role};
+
+    fn token(text: &str) -> ChatEvent {
+        ChatEvent {
+            delta: Some(text.to_owned()),
+            logprobs: vec![-0.5],
+            ..ChatEvent::default()
+        }
+    }
+
+    fn taken() -> Taken {
+        Taken {
+            tally: Tally::default(),
+            prefix: None,
+            events: Vec::new(),
+            rest: None,
+            started: Instant::now(),
+            first_s: 0.0,
+        }
+    }
+
+    #[test]
+    fn the_prefix_is_taken_once_and_at_the_hold() {
+        let mut taken = taken();
+        for _ in 0..5 {
+            taken.push(token("x"), 3);
+        }
+        assert_eq!(taken.prefix.map(|tally| tally.tokens), Some(3));
+        assert_eq!((taken.tally.tokens, taken.events.len()), (5, 5));
+    }
+
+    #[test]
+    fn an_answer_shorter_than_the_hold_has_no_prefix() {
+        let mut taken = taken();
+        taken.push(token("x"), 2);
+        let last = ChatEvent { finish_reason: Some("stop".to_owned()), ..token("y") };
+        taken.push(last, 2);
+        assert!(taken.prefix.is_none());
+    }
+
+    #[test]
+    fn the_body_holds_the_clients_fields_and_never_more_tokens_than_fit() {
+        let mut ask = Ask::question("hi", Caller::default());
+        ask.client.passed.insert("stop".to_owned(), json!(["x"]));
+        ask.client.passed.insert("top_logprobs".to_owned(), json!(4));
+        let prompt = Prompt {
+            messages: vec![Message::new(Role::User, "hi")],
+            tokens: 400,
+            turns_cut: 0,
+        };
+        let sampling =
+            Sampling { class: "precise".to_owned(), temperature: 0.0, top_p: 1.0, seed: Some(7) };
+        let body = body(&ask, &crate::fixture::pool("small"), &prompt, &sampling);
+        assert_eq!(body["max_tokens"], 112, "512 tokens of context less the prompt");
+        assert_eq!(body["stop"], json!(["x"]));
+        assert_eq!((&body["seed"], &body["logprobs"]), (&json!(7), &json!(true)));
+        assert!(!body.contains_key("top_logprobs"));
+    }
+}

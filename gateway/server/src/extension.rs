@@ -1,0 +1,151 @@
+//! Weir's own per-request settings: the `weir` object of a body, or `x-weir-*` headers.
+//!
+//! Owns their names and values. Must not decide what they lead to: privacy and budget are masks (`masks.rs`), memory is
+//! `recall.rs`, citations are `prompt.rs`.
+
+use crate::ask::AskError;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use weir_plan::Privacy;
+
+/// Weir's own settings of one request. Absent means: as the gateway's plan says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Extension {
+    /// Milliseconds the whole answer may take; slower arms are masked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget_ms: Option<u64>,
+    /// How far the request's data may travel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<Privacy>,
+    /// The kind of device that asks, a feature of the router.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_class: Option<String>,
+    /// The subject the question belongs to: a feature of the router and what guardrails match.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// Names a conversation, for logs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// What of the memory may be recalled.
+    pub memory: MemoryUse,
+    /// Whether the model is asked to cite context blocks by number.
+    pub citations: bool,
+    /// Whether the response says how it was decided.
+    pub explain: bool,
+}
+
+/// What of the memory may be recalled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum MemoryUse {
+    /// Everything the tenant may see.
+    #[default]
+    On,
+    /// Nothing.
+    Off,
+    /// Nodes that pass the filter.
+    #[serde(untagged)]
+    Filtered(MemoryFilter),
+}
+
+/// Narrows what may be recalled; an empty list does not narrow.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MemoryFilter {
+    /// Name of the memory store, refused when the gateway has another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+    /// Only nodes of these domains.
+    pub domains: Vec<String>,
+    /// Only nodes of these types, for example `doc`.
+    pub types: Vec<String>,
+}
+
+impl Extension {
+    /// Reads `x-weir-budget-ms`, `-privacy`, `-device-class`, `-domain`, `-session`, `-memory`, `-citations` and
+    /// `-explain` from header pairs with lower-case names; others are not ours and are skipped.
+    pub fn from_headers<'a>(
+        headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, AskError> {
+        let mut fields = Map::new();
+        for (name, value) in headers {
+            let Some(field) = name.strip_prefix("x-weir-") else { continue };
+            let field = field.replace('-', "_");
+            let value = match field.as_str() {
+                "budget_ms" | "citations" | "explain" => {
+                    serde_json::from_str(value).unwrap_or_else(|_| Value::from(value))
+                }
+                "privacy" | "device_class" | "domain" | "session" | "memory" => Value::from(value),
+                _ => continue,
+            };
+            Self::default().overlaid(Value::Object(Map::from_iter([(
+                field.clone(),
+                value.clone(),
+            )])))
+            .map_err(|error| AskError { param: name.to_owned(), ..error })?;
+            fields.insert(field, value);
+        }
+        Self::default().overlaid(Value::Object(fields))
+    }
+
+    /// These settings with the fields of `object` put over them.
+    pub(crate) fn overlaid(self, object: Value) -> Result<Self, AskError> {
+        let Value::Object(fields) = object else {
+            return Err(crate::ask::wrong("weir", &object, "an object"));
+        };
+        let refused = |error: serde_json::Error| {
+            AskError::new("weir", format!("weir cannot be read: {error}"))
+        };
+        let mut merged = match serde_json::to_value(self).map_err(refused)? {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        };
+        merged.extend(fields.into_iter().filter(|(_, value)| !value.is_null()));
+        let merged: Self = serde_json::from_value(Value::Object(merged)).map_err(refused)?;
+        match merged.budget_ms {
+            Some(0) => Err(AskError::new("weir.budget_ms", "budget_ms is 0: send at least 1")),
+            _ => Ok(merged),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_body_wins_over_headers_field_by_field() {
+        let headers = Extension::from_headers([
+            ("x-weir-privacy", "onPrem"),
+            ("x-weir-budget-ms", "900"),
+            ("x-weir-explain", "true"),
+            ("x-request-id", "7"),
+            ("x-weir-decision", "not a setting"),
+        ])
+        .expect("valid headers");
+        assert_eq!(headers.budget_ms, Some(900));
+        let merged = headers.overlaid(json!({"privacy": "local"})).expect("valid");
+        assert_eq!(merged.privacy, Some(Privacy::Local));
+        assert_eq!(merged.budget_ms, Some(900));
+        assert!(merged.explain);
+    }
+
+    #[test]
+    fn memory_is_on_off_or_filtered() {
+        let read = |value: Value| Extension::default().overlaid(json!({"memory": value}));
+        assert_eq!(read(json!("off")).expect("valid").memory, MemoryUse::Off);
+        let filter = MemoryFilter { domains: vec!["python".into()], ..MemoryFilter::default() };
+        let filtered = read(json!({"domains": ["python"]})).expect("valid").memory;
+        assert_eq!(filtered, MemoryUse::Filtered(filter));
+        assert!(read(json!("sometimes")).is_err());
+        assert!(read(json!({"colour": "red"})).is_err());
+    }
+
+    #[test]
+    fn a_bad_header_is_named() {
+        let error = Extension::from_headers([("x-weir-privacy", "mars")]).expect_err("refused");
+        assert_eq!(error.param, "x-weir-privacy");
+    }
+}

@@ -1,0 +1,130 @@
+//! Step 9, as it goes: each step writes its part of the log row when it has happened.
+//!
+//! Only copies; nothing is decided here. The row itself is `record.rs`.
+
+use crate::answer::{Decided, Prepared};
+use crate::choose::Chosen;
+use crate::decisions::Draft;
+use crate::dispatch::Try;
+use crate::gateway::{client_set, cost_of};
+use crate::record::{ChoiceRow, ExecutedRow, FailedPool, Source, VerdictRow};
+use crate::verdict::Judged;
+use weir_engine::Usage;
+use weir_plan::{Pool, Privacy};
+use weir_router::RecallMode;
+
+impl Draft {
+    /// Normalise, embed, search and attend have happened.
+    pub(crate) fn prepared(&mut self, prepared: &Prepared) {
+        self.row.query = prepared.serving.query_row(&prepared.question.text);
+        self.row.features.clone_from(&prepared.features);
+        self.row.retrieval.clone_from(&prepared.remembered.row);
+        self.row.latency_ms = prepared.spent;
+    }
+
+    /// The first decision has been taken.
+    pub(crate) fn chosen(&mut self, chosen: &Chosen, router_ms: f64) {
+        self.row.latency_ms.router += router_ms;
+        self.row.propensity = Some(chosen.choice.propensity);
+        self.row.explored = chosen.choice.explored;
+        self.row.guardrail.clone_from(&chosen.guardrail);
+        self.row.choice = Some(ChoiceRow {
+            inputs: chosen.inputs.clone(),
+            outcome: chosen.choice.clone(),
+            mask: chosen.mask.clone(),
+        });
+    }
+
+    /// A pool was asked in vain.
+    pub(crate) fn failed_over(&mut self, pool: &Pool, error: &'static str) {
+        self.row.failover.push(FailedPool { pool: pool.name.clone(), error: error.to_owned() });
+    }
+
+    /// An attempt gave something.
+    pub(crate) fn tried(&mut self, prepared: &Prepared, attempt: &Try) {
+        let serving = &prepared.serving;
+        let pool = &serving.plan.pools[attempt.rank];
+        let arm = serving.router.arms().arms[attempt.arm];
+        if self.row.latency_ms.ttft == 0.0 {
+            let since = attempt.taken.started.elapsed().as_secs_f64() - attempt.taken.first_s;
+            self.row.latency_ms.ttft = self.elapsed_ms() - since.max(0.0) * 1e3;
+        }
+        self.row.latency_ms.prompt += attempt.prompt_ms;
+        self.row.sources = sources(attempt);
+        self.row.executed = Some(ExecutedRow {
+            arm: Some(attempt.arm),
+            recall: arm.recall,
+            model: pool.model.clone(),
+            pool: pool.name.clone(),
+            context_tokens: arm.context_tokens,
+            sampling: Some(attempt.sampling.class.clone()),
+            temperature: Some(attempt.sampling.temperature),
+            top_p: Some(attempt.sampling.top_p),
+            client_set: client_set(&prepared.ask),
+            fallback_to_cloud: pool.privacy == Privacy::Cloud,
+            turns_cut: attempt.turns_cut,
+        });
+    }
+
+    /// The second decision has been taken.
+    pub(crate) fn judged(&mut self, judged: &Judged, router_ms: f64) {
+        self.row.latency_ms.router += router_ms;
+        self.row.explored |= judged.verdict.explored;
+        self.row.propensity =
+            self.row.propensity.map(|choice| choice * judged.verdict.propensity);
+        self.row.verdict = Some(VerdictRow {
+            features: judged.features.clone(),
+            inputs: judged.inputs.clone(),
+            outcome: judged.verdict.clone(),
+            asked: None,
+            error: None,
+        });
+    }
+
+    /// A bigger model was asked, and failed with `error` or answered.
+    pub(crate) fn asked_again(&mut self, pool: &Pool, error: Option<&'static str>) {
+        if let Some(verdict) = &mut self.row.verdict {
+            verdict.asked = Some(pool.model.clone());
+            verdict.error = error.map(str::to_owned);
+        }
+    }
+
+    /// Tokens, cost and seconds of an attempt, kept or not.
+    pub(crate) fn spent(&mut self, pool: &Pool, usage: Usage, seconds: f64) {
+        self.row.tokens.prompt += usage.prompt_tokens;
+        self.row.tokens.cached += usage.cached_tokens;
+        self.row.tokens.completion += usage.completion_tokens;
+        self.row.cost += cost_of(pool, usage);
+        self.row.latency_ms.llm += seconds * 1e3;
+    }
+
+    /// What the response says about the decision.
+    pub(crate) fn decided(&self, explain: bool) -> Decided {
+        let row = &self.row;
+        let executed = row.executed.as_ref();
+        let again = row.verdict.as_ref().and_then(|verdict| verdict.asked.as_ref());
+        let failed = row.verdict.as_ref().is_some_and(|verdict| verdict.error.is_some());
+        Decided {
+            id: row.decision_id.clone(),
+            model: executed.map(|executed| executed.model.clone()).unwrap_or_default(),
+            recall: executed.map_or(RecallMode::None, |executed| executed.recall),
+            escalated: again.is_some() && !failed,
+            sources: row.sources.clone(),
+            explain: if explain { serde_json::to_value(row).ok() } else { None },
+        }
+    }
+}
+
+/// The context blocks of an attempt.
+pub(crate) fn sources(attempt: &Try) -> Vec<Source> {
+    let blocks = attempt.context.blocks.iter();
+    blocks
+        .map(|block| Source {
+            number: block.number,
+            id: block.id.to_string(),
+            title: block.title.clone(),
+            uri: block.uri.clone(),
+            score: block.score,
+        })
+        .collect()
+}

@@ -1,0 +1,364 @@
+//! `Gateway`: what is served now, and the one place where it is swapped.
+//!
+//! [`Gateway::apply`] checks a plan and its assets, then swaps both at once; requests in flight finish on what they
+//! began with. Decides nothing about a request: that is `answer.rs`.
+
+use crate::ask::{Ask, ModelChoice};
+use crate::decisions::{Decisions, Draft, LogError};
+use crate::record::{ExecutedRow, Feedback, QueryRow, Record, RouterRow, TokensRow};
+use crate::speed::Speeds;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use weir_embed::{EmbedQueue, TokenCounter};
+use weir_engine::{Engines, Usage};
+use weir_memory::Memory;
+use weir_plan::{FORMAT, GatewayPlan, Pool, Privacy, QueryText};
+use weir_router::{FeatureSchema, RecallMode, Router};
+
+/// A gateway. Cheap to clone; all clones are the same gateway.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    serving: RwLock<Arc<Serving>>,
+    engines: Engines,
+    speeds: Speeds,
+    decisions: Decisions,
+}
+
+/// What goes with a plan and is not data: open files and loaded models.
+#[derive(Clone, Debug)]
+pub struct Assets {
+    /// The memory that the plan names, open.
+    pub memory: Option<Memory>,
+    /// The embedder, when it runs in process.
+    pub embed: Option<EmbedQueue>,
+    /// The router, as loaded: it is bound to the plan's pools here.
+    pub router: Router,
+    /// Token counters by pool name; a pool without one is estimated.
+    pub counters: HashMap<String, TokenCounter>,
+    /// Where the decision log is written.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// A plan with its assets, as requests see it.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    /// The plan.
+    pub plan: GatewayPlan,
+    /// The engines of its pools.
+    pub engines: Engines,
+    /// The memory.
+    pub memory: Option<Memory>,
+    /// The embedder in process.
+    pub embed: Option<EmbedQueue>,
+    /// The router, bound to the plan's pools.
+    pub router: Router,
+    /// When the plan was applied.
+    pub since: Instant,
+    counters: HashMap<String, TokenCounter>,
+}
+
+/// Why a plan cannot be served. The one before it stays.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// Written by another generation of Weir.
+    #[error(
+        "plan has format {found_major}.{found_minor}, this gateway serves {}.{} and one minor beside it",
+        FORMAT.major, FORMAT.minor
+    )]
+    Format {
+        /// Major version found.
+        found_major: u32,
+        /// Minor version found.
+        found_minor: u32,
+    },
+    /// Two pools cannot be told apart.
+    #[error("plan names {0:?} twice; names and models of pools are unique")]
+    Duplicate(String),
+    /// The plan names a memory that was not handed in, or the other way round.
+    #[error("plan names memory {planned:?}, but {} memory was opened", if *opened { "a" } else { "no" })]
+    Memory {
+        /// Name in the plan.
+        planned: Option<String>,
+        /// Whether one was handed in.
+        opened: bool,
+    },
+    /// The store holds other vectors than the plan says.
+    #[error("memory holds vectors of {found} dimensions, the plan says {planned}")]
+    Dimensions {
+        /// In the plan.
+        planned: usize,
+        /// In the store.
+        found: usize,
+    },
+    /// The embedder makes other vectors than the store holds.
+    #[error("the embedder makes vectors of {found} dimensions, the memory holds {planned}")]
+    Embedder {
+        /// In the plan.
+        planned: usize,
+        /// Of the embedder.
+        found: usize,
+    },
+    /// The decision log cannot be written.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// How a pinned pass-through ended.
+#[derive(Debug)]
+pub struct PinnedAnswer<'a> {
+    /// The decision's id, from [`Gateway::new_decision_id`].
+    pub id: String,
+    /// What was asked.
+    pub ask: &'a Ask,
+    /// Rank of the pool that was asked.
+    pub pool: usize,
+    /// Tokens used.
+    pub usage: Option<Usage>,
+    /// The engine's reason.
+    pub finish_reason: Option<String>,
+    /// Kind of the failure.
+    pub error: Option<&'static str>,
+    /// From arrival to the first token.
+    pub ttft: Duration,
+    /// From arrival to the end.
+    pub total: Duration,
+}
+
+impl Gateway {
+    /// A gateway that serves `plan`.
+    pub fn new(plan: GatewayPlan, assets: Assets) -> Result<Self, PlanError> {
+        check(&plan, &assets)?;
+        let (engines, decisions) = (Engines::new(), Decisions::default());
+        decisions.log_to(plan.logs.sink, assets.state_dir.as_deref())?;
+        engines.set_pools(&plan.pools);
+        let serving = RwLock::new(Arc::new(Serving::new(plan, assets, engines.clone())));
+        let inner = Inner { serving, engines, speeds: Speeds::default(), decisions };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Serves another plan from now on. When it is refused the present one stays.
+    pub fn apply(&self, plan: GatewayPlan, assets: Assets) -> Result<(), PlanError> {
+        check(&plan, &assets)?;
+        self.inner.decisions.log_to(plan.logs.sink, assets.state_dir.as_deref())?;
+        self.inner.engines.set_pools(&plan.pools);
+        let serving = Arc::new(Serving::new(plan, assets, self.inner.engines.clone()));
+        *self.inner.serving.write().unwrap_or_else(PoisonError::into_inner) = serving;
+        Ok(())
+    }
+
+    /// What is served now.
+    pub fn serving(&self) -> Arc<Serving> {
+        Arc::clone(&self.inner.serving.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The HTTP surfaces of this gateway.
+    pub fn http(&self) -> axum::Router {
+        crate::http::router(self.clone())
+    }
+
+    /// The engines.
+    pub fn engines(&self) -> &Engines {
+        &self.inner.engines
+    }
+
+    /// A new name for a decision; later ones sort later.
+    pub fn new_decision_id(&self) -> String {
+        uuid::Uuid::now_v7().to_string()
+    }
+
+    /// What was recorded about a decision, if it is still kept.
+    pub fn decision(&self, id: &str) -> Option<Record> {
+        self.inner.decisions.get(id)
+    }
+
+    /// Adds a score to a decision. False when it is not kept any more.
+    pub fn feedback(&self, id: &str, feedback: &Feedback) -> bool {
+        self.inner.decisions.feedback(id, feedback)
+    }
+
+    /// Records a pass-through to a pinned model.
+    pub fn pinned(&self, answer: PinnedAnswer<'_>) {
+        let serving = self.serving();
+        let mut draft = self.draft(&serving, answer.ask, answer.id);
+        let row = &mut draft.row;
+        if let Some(pool) = serving.plan.pools.get(answer.pool) {
+            let usage = answer.usage.unwrap_or_default();
+            row.cost = cost_of(pool, usage);
+            row.tokens = TokensRow::from(usage);
+            row.executed = Some(ExecutedRow::pinned(pool, answer.ask));
+        }
+        row.latency_ms.ttft = answer.ttft.as_secs_f64() * 1e3;
+        row.latency_ms.llm = answer.total.as_secs_f64() * 1e3;
+        draft.finish(answer.finish_reason, answer.error);
+    }
+
+    pub(crate) fn speeds(&self) -> &Speeds {
+        &self.inner.speeds
+    }
+
+    /// The beginning of a request's row.
+    pub(crate) fn draft(&self, serving: &Serving, ask: &Ask, decision_id: String) -> Draft {
+        let asked = jiff::Timestamp::now()
+            .saturating_sub(jiff::SignedDuration::try_from(ask.received.elapsed()).unwrap_or_default())
+            .unwrap_or_else(|_| jiff::Timestamp::now());
+        let user = ask.client.user.as_deref();
+        let row = Record {
+            decision_id,
+            request_id: ask.caller.request_id.clone(),
+            timestamp: asked.to_string(),
+            gateway: serving.plan.gateway.clone(),
+            tenant: ask.caller.tenant.clone(),
+            user: user.map(|user| sha256(&format!("{}:{user}", ask.caller.tenant))),
+            session: ask.weir.session.clone(),
+            domain: ask.weir.domain.clone(),
+            plan: serving.plan.revision,
+            router: serving.router_row(),
+            ..Record::default()
+        };
+        Draft::new(row, ask.received, self.inner.decisions.clone())
+    }
+}
+
+impl Serving {
+    fn new(plan: GatewayPlan, assets: Assets, engines: Engines) -> Self {
+        let router = assets.router.bind(plan.pools.len());
+        Self {
+            plan,
+            engines,
+            memory: assets.memory,
+            embed: assets.embed,
+            router,
+            since: Instant::now(),
+            counters: assets.counters,
+        }
+    }
+
+    /// The counter of a pool's model.
+    pub fn counter(&self, pool: &Pool) -> TokenCounter {
+        self.counters.get(&pool.name).cloned().unwrap_or_else(TokenCounter::estimate)
+    }
+
+    /// How far a request may travel: the lesser of what it says and what the gateway allows.
+    pub fn privacy(&self, ask: &Ask) -> Privacy {
+        let limits = self.plan.privacy;
+        ask.weir.privacy.unwrap_or(limits.default).min(limits.max)
+    }
+
+    /// When a request must be answered.
+    pub(crate) fn deadline(&self, ask: &Ask) -> Instant {
+        ask.received + Duration::from_millis(self.plan.limits.request_timeout_ms)
+    }
+
+    /// The question as the plan allows it in a row.
+    pub(crate) fn query_row(&self, question: &str) -> QueryRow {
+        match self.plan.logs.query_text {
+            QueryText::Full => QueryRow { text: Some(question.to_owned()), sha256: None },
+            QueryText::Hashed => QueryRow { text: None, sha256: Some(sha256(question)) },
+            QueryText::None => QueryRow::default(),
+        }
+    }
+
+    fn router_row(&self) -> RouterRow {
+        let version = self.plan.router.as_ref().map_or("builtin", |router| &router.version);
+        RouterRow {
+            version: version.to_owned(),
+            artifact_sha256: self.router.artifact().sha256().to_owned(),
+            schema_hash: FeatureSchema::current().hash().to_owned(),
+            models: self.plan.pools.len(),
+            cold_start: self.router.cold_start(),
+        }
+    }
+}
+
+impl ExecutedRow {
+    fn pinned(pool: &Pool, ask: &Ask) -> Self {
+        Self {
+            arm: None,
+            recall: RecallMode::None,
+            model: pool.model.clone(),
+            pool: pool.name.clone(),
+            context_tokens: 0,
+            sampling: None,
+            temperature: ask.client.temperature,
+            top_p: ask.client.top_p,
+            client_set: client_set(ask),
+            fallback_to_cloud: pool.privacy == Privacy::Cloud,
+            turns_cut: 0,
+        }
+    }
+}
+
+impl From<Usage> for TokensRow {
+    fn from(usage: Usage) -> Self {
+        Self {
+            prompt: usage.prompt_tokens,
+            cached: usage.cached_tokens,
+            completion: usage.completion_tokens,
+        }
+    }
+}
+
+/// What the client decided itself.
+pub(crate) fn client_set(ask: &Ask) -> Vec<String> {
+    let pinned = matches!(ask.model, ModelChoice::Pinned(_));
+    [
+        (pinned, "model"),
+        (ask.client.temperature.is_some(), "temperature"),
+        (ask.client.top_p.is_some(), "top_p"),
+        (ask.has_system(), "system"),
+    ]
+    .into_iter()
+    .filter(|(set, _)| *set)
+    .map(|(_, name)| name.to_owned())
+    .collect()
+}
+
+/// Price of an answer, in cost units.
+pub(crate) fn cost_of(pool: &Pool, usage: Usage) -> f64 {
+    (f64::from(usage.prompt_tokens) * pool.cost.prompt_per_million
+        + f64::from(usage.completion_tokens) * pool.cost.completion_per_million)
+        / 1e6
+}
+
+fn sha256(text: &str) -> String {
+    hex::encode(Sha256::digest(text.as_bytes()))
+}
+
+fn check(plan: &GatewayPlan, assets: &Assets) -> Result<(), PlanError> {
+    if !plan.format.is_served() {
+        let (found_major, found_minor) = (plan.format.major, plan.format.minor);
+        return Err(PlanError::Format { found_major, found_minor });
+    }
+    for (rank, pool) in plan.pools.iter().enumerate() {
+        let twin = plan.pools[..rank].iter().find(|p| p.name == pool.name || p.model == pool.model);
+        if let Some(twin) = twin {
+            let name = if twin.name == pool.name { &pool.name } else { &pool.model };
+            return Err(PlanError::Duplicate(name.clone()));
+        }
+    }
+    match (&plan.memory, &assets.memory) {
+        (None, None) => Ok(()),
+        (Some(memory), Some(store)) => {
+            let (planned, found) = (memory.dimensions, store.config().dimensions);
+            if planned != found {
+                return Err(PlanError::Dimensions { planned, found });
+            }
+            match assets.embed.as_ref().map(EmbedQueue::dimensions) {
+                Some(found) if found != planned => Err(PlanError::Embedder { planned, found }),
+                _ => Ok(()),
+            }
+        }
+        (planned, opened) => Err(PlanError::Memory {
+            planned: planned.as_ref().map(|memory| memory.name.clone()),
+            opened: opened.is_some(),
+        }),
+    }
+}

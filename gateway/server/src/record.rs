@@ -1,0 +1,334 @@
+//! `Record`: the log row of one decision, complete enough to repeat the decision bit for bit.
+//!
+//! Data, and [`replay`]. Never a key, never the text of an answer. Where rows are kept is `decisions.rs`.
+
+use crate::masks::Masked;
+use serde::{Deserialize, Serialize};
+use weir_plan::Revision;
+use weir_router::{
+    Choice, ChoiceInputs, ChooseError, JudgeError, RecallMode, Router, State, StepFeatures, Verdict,
+    VerdictInputs,
+};
+
+/// One decision: what was known, what was decided with which probability, what came out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Names the decision; the response carries it as `x-weir-decision`.
+    pub decision_id: String,
+    /// Id of the HTTP request.
+    pub request_id: String,
+    /// When the request arrived, RFC 3339.
+    pub timestamp: String,
+    /// Name of the gateway.
+    pub gateway: String,
+    /// Who asked.
+    pub tenant: String,
+    /// SHA-256 of the client's `user` field.
+    pub user: Option<String>,
+    /// The client's name of the conversation.
+    pub session: Option<String>,
+    /// The subject the client named.
+    pub domain: Option<String>,
+    /// The question, as the gateway's `logs.queryText` allows.
+    pub query: QueryRow,
+    /// The plan that was served.
+    pub plan: Revision,
+    /// The router that decided.
+    pub router: RouterRow,
+    /// What the router saw before the choice, step by step; a skipped step is absent.
+    pub features: Vec<StepFeatures>,
+    /// The first decision; absent when the client pinned a model.
+    pub choice: Option<ChoiceRow>,
+    /// What was done in the end.
+    pub executed: Option<ExecutedRow>,
+    /// Name of the guardrail that overrode the choice.
+    pub guardrail: Option<String>,
+    /// Pools that were asked and failed before one answered.
+    pub failover: Vec<FailedPool>,
+    /// The second decision; absent when no bigger model was permitted.
+    pub verdict: Option<VerdictRow>,
+    /// Probability of the trajectory: choice times verdict.
+    pub propensity: Option<f64>,
+    /// Whether either decision was not the greedy one.
+    pub explored: bool,
+    /// What the memory gave.
+    pub retrieval: Option<RetrievalRow>,
+    /// The context blocks of the prompt.
+    pub sources: Vec<Source>,
+    /// Where the time went.
+    pub latency_ms: LatencyRow,
+    /// Tokens of all attempts.
+    pub tokens: TokensRow,
+    /// Cost of all attempts.
+    pub cost: f64,
+    /// How it ended.
+    pub outcome: OutcomeRow,
+    /// What somebody thought of the answer.
+    pub quality: Option<Feedback>,
+}
+
+/// The question in a log row.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryRow {
+    /// As asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// SHA-256 of the normalised question.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+}
+
+/// The router in a log row.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouterRow {
+    /// Name of the `RouterVersion`, `builtin` for the default.
+    pub version: String,
+    /// Digest of the artifact.
+    pub artifact_sha256: String,
+    /// Hash of the feature schema.
+    pub schema_hash: String,
+    /// Models of the ladder it was bound to.
+    pub models: usize,
+    /// Whether that ladder differs from the one it was trained on.
+    pub cold_start: bool,
+}
+
+/// The first decision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChoiceRow {
+    /// Everything besides the features that it depended on.
+    pub inputs: ChoiceInputs,
+    /// What came out.
+    pub outcome: Choice,
+    /// Why each arm was masked; `null` permits.
+    pub mask: Vec<Option<Masked>>,
+}
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExecutedRow {
+    /// The arm; absent when the client pinned a model.
+    pub arm: Option<usize>,
+    /// What entered the prompt.
+    pub recall: RecallMode,
+    /// The model that answered.
+    pub model: String,
+    /// Its pool.
+    pub pool: String,
+    /// Context tokens allowed.
+    pub context_tokens: u32,
+    /// The router's sampling class.
+    pub sampling: Option<String>,
+    /// Temperature sent.
+    pub temperature: Option<f32>,
+    /// Nucleus sent.
+    pub top_p: Option<f32>,
+    /// What the client set itself and thereby decided: `model`, `temperature`, `top_p`, `system`.
+    pub client_set: Vec<String>,
+    /// Whether the pool is beyond the organisation.
+    pub fallback_to_cloud: bool,
+    /// Oldest turns left out because the context was full.
+    pub turns_cut: usize,
+}
+
+/// A pool that was asked in vain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedPool {
+    /// Its name.
+    pub pool: String,
+    /// The kind of its failure.
+    pub error: String,
+}
+
+/// The second decision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VerdictRow {
+    /// What was known about the answer.
+    pub features: StepFeatures,
+    /// Everything else it depended on.
+    pub inputs: VerdictInputs,
+    /// What came out.
+    pub outcome: Verdict,
+    /// The model that was asked again.
+    pub asked: Option<String>,
+    /// Why the second attempt failed; the first answer was returned then.
+    pub error: Option<String>,
+}
+
+/// What the memory gave.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RetrievalRow {
+    /// Hits of the search.
+    pub k: usize,
+    /// Mean of `1 - cosine` over the hits that have one.
+    pub mean_distance: Option<f32>,
+    /// Its standard deviation.
+    pub std_distance: Option<f32>,
+    /// The nearest.
+    pub min_distance: Option<f32>,
+    /// The farthest.
+    pub max_distance: Option<f32>,
+    /// Entropy of the attention, 0 to 1.
+    pub entropy_attention: Option<f32>,
+    /// Hops reached.
+    pub depth_touched: Option<u8>,
+    /// Nodes of the subgraph.
+    pub nodes_used: Option<usize>,
+    /// The best nodes: by attention when there was any, else by strength.
+    pub node_ids: Vec<String>,
+    /// The memory's generation.
+    pub index_version: u64,
+}
+
+/// Where the time went, milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LatencyRow {
+    /// From the request's arrival to its end.
+    pub total: f64,
+    /// From arrival to the first step.
+    pub queue: f64,
+    /// Embedding the question.
+    pub embed: f64,
+    /// Searching.
+    pub retrieval: f64,
+    /// Attention.
+    pub attention: f64,
+    /// Both decisions.
+    pub router: f64,
+    /// Context and prompt.
+    pub prompt: f64,
+    /// Engines, all attempts.
+    pub llm: f64,
+    /// From arrival to the first token in the gateway's hands.
+    pub ttft: f64,
+}
+
+/// Tokens of all attempts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokensRow {
+    /// Prompt.
+    pub prompt: u32,
+    /// Of these, not computed again.
+    pub cached: u32,
+    /// Completion.
+    pub completion: u32,
+}
+
+/// How a request ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeRow {
+    /// The engine's reason.
+    pub finish_reason: Option<String>,
+    /// Kind of the failure; `client_gone` when nobody waited for the answer.
+    pub error: Option<String>,
+}
+
+/// What somebody thought of an answer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Feedback {
+    /// 1 to 5.
+    pub score: f64,
+    /// Free words.
+    pub label: Option<String>,
+}
+
+/// A context block that stood in the prompt.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// Its number in the prompt: what a citation `[1]` means.
+    pub number: usize,
+    /// The node.
+    pub id: String,
+    /// Its title.
+    pub title: Option<String>,
+    /// Where its text stands.
+    pub uri: Option<String>,
+    /// Its score among the candidates.
+    pub score: f32,
+}
+
+/// Why a row and a router do not repeat each other.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayMismatch {
+    /// The row was written by another artifact.
+    #[error("decision {id} was made by artifact {recorded}, this router is {present}")]
+    Artifact {
+        /// The decision.
+        id: String,
+        /// Digest in the row.
+        recorded: String,
+        /// Digest of the router at hand.
+        present: String,
+    },
+    /// The decision could not be made again.
+    #[error("decision {id} cannot choose again")]
+    Choose {
+        /// The decision.
+        id: String,
+        /// Why.
+        source: ChooseError,
+    },
+    /// The verdict could not be reached again.
+    #[error("decision {id} cannot judge again")]
+    Judge {
+        /// The decision.
+        id: String,
+        /// Why.
+        source: JudgeError,
+    },
+    /// A decision came out differently.
+    #[error("decision {id}: the {decision} came out as {present}, the row says {recorded}")]
+    Differs {
+        /// The decision.
+        id: String,
+        /// `choice` or `verdict`.
+        decision: &'static str,
+        /// What the row says.
+        recorded: String,
+        /// What came out now.
+        present: String,
+    },
+}
+
+/// Repeats both decisions of a row, bit for bit. Rows of pinned models hold no decision and always agree.
+///
+/// `router` is the artifact as loaded; it is bound to the row's ladder here.
+pub fn replay(record: &Record, router: &Router) -> Result<(), ReplayMismatch> {
+    let Some(choice) = &record.choice else { return Ok(()) };
+    let id = || record.decision_id.clone();
+    if router.artifact().sha256() != record.router.artifact_sha256 {
+        return Err(ReplayMismatch::Artifact {
+            id: id(),
+            recorded: record.router.artifact_sha256.clone(),
+            present: router.artifact().sha256().to_owned(),
+        });
+    }
+    let router = router.bind(record.router.models);
+    let mut state: State = router.start();
+    for features in &record.features {
+        router.observe(&mut state, features);
+    }
+    let again = router
+        .choose(&state, &choice.inputs)
+        .map_err(|source| ReplayMismatch::Choose { id: id(), source })?;
+    same(&id, "choice", &choice.outcome, &again)?;
+    let Some(verdict) = &record.verdict else { return Ok(()) };
+    router.observe(&mut state, &verdict.features);
+    let again = router
+        .judge(&state, &verdict.inputs)
+        .map_err(|source| ReplayMismatch::Judge { id: id(), source })?;
+    same(&id, "verdict", &verdict.outcome, &again)
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(
+    id: &dyn Fn() -> String,
+    decision: &'static str,
+    recorded: &T,
+    present: &T,
+) -> Result<(), ReplayMismatch> {
+    if recorded == present {
+        return Ok(());
+    }
+    let (recorded, present) = (format!("{recorded:?}"), format!("{present:?}"));
+    Err(ReplayMismatch::Differs { id: id(), decision, recorded, present })
+}

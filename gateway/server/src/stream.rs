@@ -1,0 +1,88 @@
+//! An answer as it arrives, after the verdict: the held events, then what the engine still sends.
+//!
+//! Nothing switches here any more; only the end is recorded. The flow before it is `answer.rs`.
+
+use crate::answer::Decided;
+use crate::decisions::Draft;
+use crate::dispatch::Try;
+use crate::error::AnswerError;
+use crate::gateway::{Gateway, Serving};
+use futures_util::{Stream, StreamExt, stream};
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use weir_engine::ChatEvent;
+
+/// A streamed answer. Dropping it frees the engine and records that the client went away.
+pub struct AnswerStream {
+    /// How it was decided; `explain` is the row when the first byte leaves.
+    pub decision: Decided,
+    /// Events as the engine wrote them; log-probabilities and usage are in them whether the client asked or not.
+    pub events: Pin<Box<dyn Stream<Item = Result<ChatEvent, AnswerError>> + Send>>,
+}
+
+impl std::fmt::Debug for AnswerStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AnswerStream").field("decision", &self.decision).finish_non_exhaustive()
+    }
+}
+
+struct Live {
+    gateway: Gateway,
+    draft: Draft,
+    serving: Arc<Serving>,
+    kept: Try,
+    held: VecDeque<ChatEvent>,
+    failed: bool,
+}
+
+impl AnswerStream {
+    pub(crate) fn new(
+        gateway: Gateway,
+        draft: Draft,
+        serving: Arc<Serving>,
+        mut kept: Try,
+        explain: bool,
+    ) -> Self {
+        let decision = draft.decided(explain);
+        let held = std::mem::take(&mut kept.taken.events).into();
+        let live = Live { gateway, draft, serving, kept, held, failed: false };
+        Self { decision, events: Box::pin(stream::unfold(live, Live::next)) }
+    }
+}
+
+impl Live {
+    async fn next(mut self) -> Option<(Result<ChatEvent, AnswerError>, Self)> {
+        if let Some(event) = self.held.pop_front() {
+            return Some((Ok(event), self));
+        }
+        if self.failed {
+            return None;
+        }
+        let next = match &mut self.kept.taken.rest {
+            Some(rest) => rest.next().await,
+            None => None,
+        };
+        match next {
+            Some(Ok(event)) => {
+                self.kept.taken.tally.add(&event);
+                Some((Ok(event), self))
+            }
+            Some(Err(error)) => {
+                self.failed = true;
+                self.end(Some(error.kind()));
+                Some((Err(error.into()), self))
+            }
+            None => {
+                self.end(None);
+                None
+            }
+        }
+    }
+
+    fn end(&mut self, error: Option<&str>) {
+        self.kept.taken.rest = None;
+        self.gateway.settle(&mut self.draft, &self.serving, &self.kept);
+        self.draft.finish(self.kept.taken.tally.finish_reason.clone(), error);
+    }
+}
