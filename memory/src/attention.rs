@@ -1,14 +1,16 @@
 //! Attention: how weight spreads from seeds along the edges of a small graph.
 //!
-//! Pure numbers over local node indexes. Each edge carries a logit within its head (a relation in one direction), each
-//! head a logit among the heads at a node, so trained weights can replace the constants without changing the shape. With the
-//! logarithm of the edge's weight as its logit and equal heads this is weighted personalised PageRank (Haveliwala,
-//! "Topic-Sensitive PageRank", 2002), which a test asserts. `recall.rs` builds the graph.
+//! Pure numbers over local node indexes. Each edge carries a logit within its head (a relation in
+//! one direction), each head a logit among the heads at a node, so trained weights can replace the
+//! constants without changing the shape. With the logarithm of the edge's weight as its logit and
+//! equal heads this is weighted personalised PageRank (Haveliwala, "Topic-Sensitive PageRank",
+//! 2002), which a test asserts. `recall.rs` builds the graph.
 
 /// Share of the weight that moves along edges in each step; the rest returns to the seeds.
 pub(crate) const MOVE: f64 = 0.5;
 
-/// Steps at most; with half of the weight returning, what is left to move after 32 steps is below `f32` precision.
+/// Steps at most; with half of the weight returning, what is left to move after 32 steps is below
+/// `f32` precision.
 const STEPS_MAX: usize = 32;
 
 /// A step that moves less than this in total is the last.
@@ -19,7 +21,8 @@ const CONVERGED: f64 = 1e-7;
 pub(crate) struct Group {
     /// Local index of the node they leave.
     pub(crate) from: usize,
-    /// Logit of the head (`a_r`): how much its relation counts next to the other relations at the node.
+    /// Logit of the head (`a_r`): how much its relation counts next to the other relations at the
+    /// node.
     pub(crate) head_logit: f64,
     /// Local index of each target with the logit of its edge.
     pub(crate) targets: Vec<(usize, f64)>,
@@ -27,8 +30,9 @@ pub(crate) struct Group {
 
 /// Spreads `seeds` (which sum to 1) over the groups, sorted by `from`. The result sums to 1.
 ///
-/// `p <- (1-g) p0 + g sum_r pi_r A^r p`, where `A^r` is the softmax of the edge logits in a group and `pi_r` the softmax
-/// over the groups at a node of `a_r + log W_r`; weight at nodes without edges goes back to the seeds.
+/// `p <- (1-g) p0 + g sum_r pi_r A^r p`, where `A^r` is the softmax of the edge logits in a group
+/// and `pi_r` the softmax over the groups at a node of `a_r + log W_r`; weight at nodes without
+/// edges goes back to the seeds.
 pub(crate) fn spread(seeds: &[f64], groups: &[Group]) -> Vec<f64> {
     let moves = transitions(seeds.len(), groups);
     let mut weights = seeds.to_vec();

@@ -1,13 +1,15 @@
 //! BM25: which nodes contain the words of a question.
 //!
-//! Owns posting lists in memory, rebuilt from the rows at open and kept exact through every update and removal. It
-//! stores nothing and fuses nothing: `search.rs` does the second, `store.rs` the first.
+//! Owns posting lists in memory, rebuilt from the rows at open and kept exact through every update
+//! and removal. It stores nothing and fuses nothing: `search.rs` does the second, `store.rs` the
+//! first.
 
 use std::collections::HashMap;
 
 use crate::words::{self, WordCounts};
 
-/// Saturation of repeated words (Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009).
+/// Saturation of repeated words (Robertson and Zaragoza, "The Probabilistic Relevance Framework",
+/// 2009).
 const K1: f32 = 1.2;
 
 /// How much longer texts are held back; same source.
@@ -64,7 +66,8 @@ impl Bm25 {
         }
     }
 
-    /// Scores of the allowed slots that contain a word of `text`, by slot; empty when no word is known.
+    /// Scores of the allowed slots that contain a word of `text`, by slot; empty when no word is
+    /// known.
     ///
     /// `allowed` has one entry a slot and is consulted inside the walk.
     pub(crate) fn scores(&self, text: &str, allowed: &[bool]) -> Vec<(u32, f32)> {

@@ -1,7 +1,8 @@
 //! Context: which of the recalled nodes enter a prompt, and how they are printed.
 //!
-//! Pure. Takes candidates from the best down, leaves out near duplicates, prints each as a numbered block whose text is
-//! quoted line by line (`> `), so that no text can pose as another block or as an instruction, and stops at the budget.
+//! Pure. Takes candidates from the best down, leaves out near duplicates, prints each as a numbered
+//! block whose text is quoted line by line (`> `), so that no text can pose as another block or as
+//! an instruction, and stops at the budget.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +12,8 @@ use crate::sentences;
 /// Words in a shingle (Broder, "On the resemblance and containment of documents", 1997).
 const SHINGLE_WORDS: usize = 3;
 
-/// Share of the smaller text's shingles that must stand in the other for the two to be near duplicates.
+/// Share of the smaller text's shingles that must stand in the other for the two to be near
+/// duplicates.
 const DUPLICATE_CONTAINMENT: f64 = 0.8;
 
 /// Words that turn a statement into another one, however alike the texts are.
@@ -64,9 +66,9 @@ pub struct Context {
 
 /// Fills `budget_tokens` with the best candidates, which come highest first.
 ///
-/// Near duplicates of a block are left out. The last block may be cut at the end of a sentence; a candidate of which
-/// not one sentence fits gives way to the next ones. `count` counts tokens; `Context::tokens` is its count of the whole
-/// text and never exceeds the budget.
+/// Near duplicates of a block are left out. The last block may be cut at the end of a sentence; a
+/// candidate of which not one sentence fits gives way to the next ones. `count` counts tokens;
+/// `Context::tokens` is its count of the whole text and never exceeds the budget.
 pub fn assemble(
     candidates: &[Candidate],
     budget_tokens: usize,
@@ -168,8 +170,8 @@ impl Page<'_> {
         }
     }
 
-    /// Scores are printed relative to the best candidate: attention is shared by hundreds of nodes and its absolute
-    /// values would all look like zero.
+    /// Scores are printed relative to the best candidate: attention is shared by hundreds of nodes
+    /// and its absolute values would all look like zero.
     fn print(&self, candidate: &Candidate, text: &str) -> String {
         let node = &candidate.node;
         let number = self.context.blocks.len() + 1;
@@ -208,7 +210,8 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What tells texts apart: runs of words, and separately the words that decide what a statement says.
+/// What tells texts apart: runs of words, and separately the words that decide what a statement
+/// says.
 struct Shingles {
     runs: HashSet<Vec<String>>,
     decisive: HashMap<String, usize>,

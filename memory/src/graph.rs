@@ -1,6 +1,7 @@
 //! The graph: who is next to whom, in memory.
 //!
-//! Adjacency by slot in both directions, rebuilt from the edge rows at open. It walks nothing itself: `recall.rs` does.
+//! Adjacency by slot in both directions, rebuilt from the edge rows at open. It walks nothing
+//! itself: `recall.rs` does.
 
 use std::collections::HashMap;
 

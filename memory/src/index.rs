@@ -1,7 +1,8 @@
 //! The index: everything that answers a search, in memory, rebuilt from the rows at open.
 //!
-//! Maps node ids to slots (dense numbers, reused after a removal) and keeps vectors, words, edges and filter labels by
-//! slot. It is changed only by [`Change`]s that the store has already made durable.
+//! Maps node ids to slots (dense numbers, reused after a removal) and keeps vectors, words, edges
+//! and filter labels by slot. It is changed only by [`Change`]s that the store has already made
+//! durable.
 
 use std::collections::HashMap;
 

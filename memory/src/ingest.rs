@@ -1,8 +1,9 @@
 //! Ingest: from files and folders to nodes and edges.
 //!
-//! Lists files, splits each into passages, writes them, then links them. Running it again writes only what changed; a
-//! file that cannot be read is reported at the end and stops nothing. Vectors are made later by whoever owns the embedder.
-//! Reading on: `ingest/files.rs`, `ingest/split_*.rs`, `ingest/document.rs`, `ingest/links.rs`, `ingest/write.rs`.
+//! Lists files, splits each into passages, writes them, then links them. Running it again writes
+//! only what changed; a file that cannot be read is reported at the end and stops nothing. Vectors
+//! are made later by whoever owns the embedder. Reading on: `ingest/files.rs`, `ingest/split_*.rs`,
+//! `ingest/document.rs`, `ingest/links.rs`, `ingest/write.rs`.
 
 mod document;
 mod files;
@@ -107,8 +108,9 @@ pub enum IngestError {
 
 /// Ingests `paths` (files or folders). Running it again over unchanged files writes nothing.
 ///
-/// A passage's uri is the file's path below the folder that was named, `#`, and the anchor of its section; its id follows from
-/// the tenant, the uri and its part. Passages that a file no longer has are removed.
+/// A passage's uri is the file's path below the folder that was named, `#`, and the anchor of its
+/// section; its id follows from the tenant, the uri and its part. Passages that a file no longer
+/// has are removed.
 pub fn ingest(
     memory: &Memory,
     paths: &[PathBuf],

@@ -1,10 +1,12 @@
 //! The memory of a gateway: nodes, edges, search, recall, context and ingest.
 //!
-//! This crate owns what Weir remembers and how it is found again. It is synchronous, calls no network and no language
-//! model, and never makes a vector itself: vectors are handed in ([`Memory::set_vectors`]) by whoever owns the embedder.
+//! This crate owns what Weir remembers and how it is found again. It is synchronous, calls no
+//! network and no language model, and never makes a vector itself: vectors are handed in
+//! ([`Memory::set_vectors`]) by whoever owns the embedder.
 //!
 //! Read in this order: `node.rs` (the data), `store.rs` (what is durable), `search.rs` (the fused
-//! search), `recall.rs` (the walk through the graph), `context.rs` (what enters a prompt), `ingest.rs` (from files to nodes).
+//! search), `recall.rs` (the walk through the graph), `context.rs` (what enters a prompt),
+//! `ingest.rs` (from files to nodes).
 
 pub mod context;
 pub mod ingest;

@@ -1,7 +1,7 @@
 //! Nodes and edges: what a memory holds, as plain data.
 //!
-//! Owns the shapes and the identities derived from content. No storage, no index: `store.rs` keeps these, and never
-//! hands out a shape that is not defined here.
+//! Owns the shapes and the identities derived from content. No storage, no index: `store.rs` keeps
+//! these, and never hands out a shape that is not defined here.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,10 +12,12 @@ use uuid::{Uuid, uuid};
 /// The tenant whose nodes every tenant sees.
 pub const SHARED_TENANT: &str = "shared";
 
-/// Namespace of every identity that is derived from a name, so that the same document gives the same ids everywhere.
+/// Namespace of every identity that is derived from a name, so that the same document gives the
+/// same ids everywhere.
 const NAMESPACE: Uuid = uuid!("6d0c5c1e-4b8e-5a0f-9d53-0b7f6f0e2a41");
 
-/// Separates the parts of a name that an identity is derived from; it occurs in no path and no tenant.
+/// Separates the parts of a name that an identity is derived from; it occurs in no path and no
+/// tenant.
 const SEPARATOR: char = '\u{1f}';
 
 /// Identity of a node.
@@ -29,7 +31,8 @@ impl NodeId {
         Self(Uuid::new_v4())
     }
 
-    /// The identity of the `part`-th passage at `uri` in `tenant`: the same arguments give the same id (UUID v5).
+    /// The identity of the `part`-th passage at `uri` in `tenant`: the same arguments give the same
+    /// id (UUID v5).
     pub fn derived(tenant: &str, uri: &str, part: usize) -> Self {
         let name = format!("{tenant}{SEPARATOR}{uri}{SEPARATOR}{part}");
         Self(Uuid::new_v5(&NAMESPACE, name.as_bytes()))
@@ -72,7 +75,8 @@ impl FromStr for NodeId {
     }
 }
 
-/// Identity of an edge. One pair of nodes has at most one edge of a relation, so the id follows from the three.
+/// Identity of an edge. One pair of nodes has at most one edge of a relation, so the id follows
+/// from the three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EdgeId(Uuid);
@@ -102,7 +106,8 @@ pub enum NodeType {
     Doc,
     /// Something a user or an agent asked to remember.
     Memory,
-    /// A question with its answer. Recalled only when a filter names this type: an answer is not a fact.
+    /// A question with its answer. Recalled only when a filter names this type: an answer is not a
+    /// fact.
     Trace,
     /// What a tool returned.
     ToolResult,
@@ -151,7 +156,8 @@ pub enum NodeSource {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Metadata {
-    /// Unix time in milliseconds. `None` in a new node means the time of writing; a stored node always has one.
+    /// Unix time in milliseconds. `None` in a new node means the time of writing; a stored node
+    /// always has one.
     pub timestamp: Option<u64>,
     /// Free labels, shown with the node in a prompt.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -194,8 +200,8 @@ pub struct Node {
     pub source: NodeSource,
     /// What else is known.
     pub metadata: Metadata,
-    /// Grows with every change of the content and of a knowledge edge at this node, and with nothing else: caches of
-    /// answers that used the node are keyed by it.
+    /// Grows with every change of the content and of a knowledge edge at this node, and with
+    /// nothing else: caches of answers that used the node are keyed by it.
     pub stamp: u64,
 }
 
@@ -221,8 +227,8 @@ pub struct NewNode {
     pub source: NodeSource,
     /// What else is known.
     pub metadata: Metadata,
-    /// The embedding of [`NewNode::indexed_text`], of the store's dimensions and any length; `None` leaves the node
-    /// pending until [`crate::Memory::set_vectors`].
+    /// The embedding of [`NewNode::indexed_text`], of the store's dimensions and any length; `None`
+    /// leaves the node pending until [`crate::Memory::set_vectors`].
     pub vector: Option<Vec<f32>>,
 }
 
@@ -276,7 +282,8 @@ pub struct Edge {
     pub src: NodeId,
     /// Where it ends.
     pub dst: NodeId,
-    /// Relation: an open vocabulary (`hyperlink`, `follows`, `mentions`, `cites`, `same_topic`, `agent_step`, ...).
+    /// Relation: an open vocabulary (`hyperlink`, `follows`, `mentions`, `cites`, `same_topic`,
+    /// `agent_step`, ...).
     pub rel: String,
     /// Strength, above zero.
     pub weight: f32,

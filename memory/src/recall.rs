@@ -1,8 +1,9 @@
 //! Recall: from the hits of a search to the nodes around them.
 //!
-//! Takes the strongest hits as seeds, walks outwards hop by hop into a bounded subgraph, and lets attention
-//! (`attention.rs`) decide how much each node matters. Only nodes that the query's filter lets through are walked, so no
-//! tenant reaches another's nodes through an edge. Reads no rows; the same index and query give the same result.
+//! Takes the strongest hits as seeds, walks outwards hop by hop into a bounded subgraph, and lets
+//! attention (`attention.rs`) decide how much each node matters. Only nodes that the query's filter
+//! lets through are walked, so no tenant reaches another's nodes through an edge. Reads no rows;
+//! the same index and query give the same result.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,7 +20,8 @@ const SEEDS_MAX: usize = 64;
 /// How sharply strength turns into seed weight (`beta`).
 const SHARPNESS: f64 = 1.0;
 
-/// Links followed from one node in one hop, heaviest first: one index page must not fill the subgraph.
+/// Links followed from one node in one hop, heaviest first: one index page must not fill the
+/// subgraph.
 const DEGREE_MAX: usize = 64;
 
 /// Share of the free places that a hop may take when another hop follows.
@@ -71,7 +73,8 @@ pub struct Recalled {
 pub struct Recall {
     /// By score, highest first; equal ones by id.
     pub nodes: Vec<Recalled>,
-    /// Entropy of the scores over the logarithm of their number, 0 (one node has all) to 1 (all equal).
+    /// Entropy of the scores over the logarithm of their number, 0 (one node has all) to 1 (all
+    /// equal).
     pub entropy: f32,
     /// Depth of the deepest node.
     pub depth: u8,
@@ -80,7 +83,8 @@ pub struct Recall {
 }
 
 impl Memory {
-    /// Spreads attention from the hits of `found` through the graph. Deterministic; empty when nothing was found.
+    /// Spreads attention from the hits of `found` through the graph. Deterministic; empty when
+    /// nothing was found.
     pub fn recall(&self, query: &Query, found: &SearchResult, limits: &RecallLimits) -> Recall {
         let index = self.index();
         let walk = Walk::new(&index, query);
@@ -222,12 +226,14 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// Weight of an edge with hubs damped: a page that everything links to says little about this question.
+    /// Weight of an edge with hubs damped: a page that everything links to says little about this
+    /// question.
     fn edge_weight(&self, link: &Link) -> f64 {
         f64::from(link.weight) / (self.index.graph.degree(link.to) as f64).sqrt()
     }
 
-    /// The edges among `members`, one group a node, relation and direction, in an order that does not depend on slots.
+    /// The edges among `members`, one group a node, relation and direction, in an order that does
+    /// not depend on slots.
     fn groups(&self, members: &[Member]) -> Vec<Group> {
         let local: HashMap<u32, usize> = members
             .iter()

@@ -1,7 +1,8 @@
 //! Search: which nodes a question is about, from vectors and words together.
 //!
-//! Scores every allowed node exactly by cosine and by BM25 and fuses the two. The filter is applied inside both scans, so
-//! a tenant with few nodes still gets its best ones. Nothing is read from disk here. Reading on: `recall.rs`.
+//! Scores every allowed node exactly by cosine and by BM25 and fuses the two. The filter is applied
+//! inside both scans, so a tenant with few nodes still gets its best ones. Nothing is read from
+//! disk here. Reading on: `recall.rs`.
 
 use crate::index::Index;
 use crate::node::{NodeId, NodeType};
@@ -11,7 +12,8 @@ use crate::vectors;
 /// How much a standard deviation of BM25 counts next to one of cosine.
 const WORDS_WEIGHT: f32 = 0.5;
 
-/// Fewest nodes taken from each of the two rankings to compare: their spread is what a z-score is relative to.
+/// Fewest nodes taken from each of the two rankings to compare: their spread is what a z-score is
+/// relative to.
 const POOL_MIN: usize = 256;
 
 /// Which nodes a query may see. Applied while scanning, never afterwards.
@@ -36,8 +38,8 @@ pub struct Query {
     pub filter: Filter,
     /// How many hits to return.
     pub k: usize,
-    /// Pairs of nodes between which recall sees no edge, whatever its direction and relation. Benchmarks hide gold
-    /// links with it.
+    /// Pairs of nodes between which recall sees no edge, whatever its direction and relation.
+    /// Benchmarks hide gold links with it.
     pub exclude_edges: Vec<(NodeId, NodeId)>,
 }
 
@@ -119,8 +121,8 @@ pub(crate) fn unit_query(
 
 /// Hits by strength from two lists of scores that are sorted by slot.
 ///
-/// Z-scores are taken over the best `pool` nodes of each list together. A node without a vector counts as average in
-/// cosine, one without the words as zero in BM25.
+/// Z-scores are taken over the best `pool` nodes of each list together. A node without a vector
+/// counts as average in cosine, one without the words as zero in BM25.
 fn fuse(index: &Index, cosines: &[(u32, f32)], words: &[(u32, f32)], pool: usize) -> Vec<Hit> {
     let mut slots = best(index, cosines, pool);
     slots.extend(best(index, words, pool));

@@ -1,14 +1,15 @@
 //! Sentences: where a text may be cut.
 //!
-//! Used to fit passages at ingest and blocks in a prompt. Language models are not involved: punctuation, paragraph ends and, in
-//! lists and code, line ends are enough.
+//! Used to fit passages at ingest and blocks in a prompt. Language models are not involved:
+//! punctuation, paragraph ends and, in lists and code, line ends are enough.
 
 /// Abbreviations that end with a period in the middle of a sentence.
 const ABBREVIATIONS: &[&str] = &[
     "e.g.", "i.e.", "cf.", "vs.", "etc.", "Dr.", "Mr.", "Mrs.", "No.",
 ];
 
-/// Byte offsets after which `text` may be cut, ascending; the last is the length of the trimmed text.
+/// Byte offsets after which `text` may be cut, ascending; the last is the length of the trimmed
+/// text.
 ///
 /// A cut keeps the punctuation and leaves the white space that follows to the next piece.
 pub(crate) fn boundaries(text: &str) -> Vec<usize> {
@@ -35,7 +36,8 @@ pub(crate) fn boundaries(text: &str) -> Vec<usize> {
     cuts
 }
 
-/// Whether the period before `after` ends a sentence: the next word does not start small and the last is no abbreviation.
+/// Whether the period before `after` ends a sentence: the next word does not start small and the
+/// last is no abbreviation.
 fn ends_sentence(text: &str, after: usize) -> bool {
     let begins = text[after..].trim_start().chars().next();
     let last = text[..after]

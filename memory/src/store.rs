@@ -1,13 +1,15 @@
 //! The store: what is durable, and the order in which it becomes so.
 //!
-//! redb holds the only truth: node rows, stamps, vectors, edges, which passages a document has, and the number of the last
-//! write. The index in memory (`index.rs`) follows each committed transaction and is rebuilt from the rows at open, so a
-//! crash can lose nothing that was acknowledged. One process owns a store. Reading on: `store/open.rs`,
-//! `store/write.rs`, `store/read.rs`; `store/row.rs` has the tables.
+//! redb holds the only truth: node rows, stamps, vectors, edges, which passages a document has, and
+//! the number of the last write. The index in memory (`index.rs`) follows each committed
+//! transaction and is rebuilt from the rows at open, so a crash can lose nothing that was
+//! acknowledged. One process owns a store. Reading on: `store/open.rs`, `store/write.rs`,
+//! `store/read.rs`; `store/row.rs` has the tables.
 
 mod open;
 mod read;
 mod row;
+mod transaction;
 mod write;
 
 use std::collections::HashMap;
@@ -30,10 +32,11 @@ struct Inner {
     database: redb::Database,
     config: MemoryConfig,
     index: RwLock<Index>,
-    /// Held from the start of a transaction until the index has followed it, so that both see writes in one order.
+    /// Held from the start of a transaction until the index has followed it, so that both see
+    /// writes in one order.
     writer: Mutex<()>,
-    /// The generation of the text that was handed out for embedding, so that a vector of an older text is not taken for
-    /// the present one.
+    /// The generation of the text that was handed out for embedding, so that a vector of an older
+    /// text is not taken for the present one.
     handed_out: Mutex<HashMap<NodeId, u64>>,
 }
 
@@ -117,7 +120,8 @@ pub enum OpenError {
     },
     /// Vectors of another model.
     #[error(
-        "the memory in {} holds vectors of the model {stored:?}, not {wanted:?}; vectors of two models cannot be compared",
+        "the memory in {} holds vectors of the model {stored:?}, not {wanted:?}; \
+         vectors of two models cannot be compared",
         path.display()
     )]
     EmbeddingModel {
@@ -129,7 +133,10 @@ pub enum OpenError {
         wanted: String,
     },
     /// Written by another version of this crate.
-    #[error("the memory in {} has format {stored}, this build reads format {supported}", path.display())]
+    #[error(
+        "the memory in {} has format {stored}, this build reads format {supported}",
+        path.display()
+    )]
     Format {
         /// The folder.
         path: PathBuf,
@@ -195,7 +202,8 @@ pub enum WriteError {
     },
     /// An edge that cannot be weighed or named.
     #[error(
-        "the edge {rel:?} from {src} to {dst} has weight {weight}; an edge needs a relation and a finite weight above 0"
+        "the edge {rel:?} from {src} to {dst} has weight {weight}; \
+         an edge needs a relation and a finite weight above 0"
     )]
     BadEdge {
         /// Where it starts.
@@ -266,7 +274,8 @@ impl Memory {
         }
     }
 
-    /// The index for reading. A poisoned lock is passed over: changes are applied whole or the process is gone.
+    /// The index for reading. A poisoned lock is passed over: changes are applied whole or the
+    /// process is gone.
     pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
         self.inner
             .index

@@ -1,7 +1,8 @@
 //! Vectors: one flat array, scanned exactly.
 //!
-//! Rows are normalised on the way in, so a dot product is a cosine. Exact up to the size where an approximate index pays
-//! (about 15,000 rows); no filter logic here beyond the mask it is handed, no storage.
+//! Rows are normalised on the way in, so a dot product is a cosine. Exact up to the size where an
+//! approximate index pays (about 15,000 rows); no filter logic here beyond the mask it is handed,
+//! no storage.
 
 use pulp::{Arch, Simd, WithSimd};
 

@@ -1,8 +1,9 @@
 //! Words: how a text becomes the terms that BM25 counts.
 //!
-//! Words are runs of letters and digits, lower-cased and stemmed in English; identifiers (`os.path.join`, `lru_cache`,
-//! `ThreadPoolExecutor`) are kept whole and in parts, so that both ways of asking find them. Scripts without spaces
-//! give pairs of characters. No scoring here: `bm25.rs` counts what this file yields.
+//! Words are runs of letters and digits, lower-cased and stemmed in English; identifiers
+//! (`os.path.join`, `lru_cache`, `ThreadPoolExecutor`) are kept whole and in parts, so that both
+//! ways of asking find them. Scripts without spaces give pairs of characters. No scoring here:
+//! `bm25.rs` counts what this file yields.
 
 use std::collections::HashMap;
 
@@ -93,7 +94,8 @@ fn is_word(c: char) -> bool {
 
 /// Han, kana and Thai are written without spaces between words.
 fn is_unspaced(c: char) -> bool {
-    matches!(c, '\u{0E00}'..='\u{0E7F}' | '\u{3040}'..='\u{30FF}' | '\u{3400}'..='\u{9FFF}' | '\u{F900}'..='\u{FAFF}')
+    matches!(c, '\u{0E00}'..='\u{0E7F}' | '\u{3040}'..='\u{30FF}')
+        || matches!(c, '\u{3400}'..='\u{9FFF}' | '\u{F900}'..='\u{FAFF}')
 }
 
 fn each_pair(run: &str, emit: &mut dyn FnMut(&str)) {
@@ -126,7 +128,8 @@ fn each_part(run: &str, emit: &mut dyn FnMut(&str)) {
     }
 }
 
-/// `lru_cache` gives `lru`, `cache`; `HTTPServer` gives `HTTP`, `Server`; a plain word gives itself.
+/// `lru_cache` gives `lru`, `cache`; `HTTPServer` gives `HTTP`, `Server`; a plain word gives
+/// itself.
 fn identifier_parts(segment: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     for piece in segment.split('_').filter(|piece| !piece.is_empty()) {

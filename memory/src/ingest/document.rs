@@ -1,7 +1,8 @@
 //! Documents: what every splitter yields, and how sections become passages.
 //!
-//! A splitter knows one format and produces sections of pieces (paragraphs, list items, code blocks). Packing them into
-//! passages of a size is the same for all and happens here. Nothing is written here: `write.rs` does that.
+//! A splitter knows one format and produces sections of pieces (paragraphs, list items, code
+//! blocks). Packing them into passages of a size is the same for all and happens here. Nothing is
+//! written here: `write.rs` does that.
 
 use crate::sentences;
 
@@ -115,7 +116,8 @@ impl Section {
 
 /// The passages of a document, of about `target` words each.
 ///
-/// Sections without text give their anchors to the next passage, so that links to them arrive somewhere.
+/// Sections without text give their anchors to the next passage, so that links to them arrive
+/// somewhere.
 pub(super) fn passages(document: &Document, target: usize) -> Vec<Passage> {
     let mut passages: Vec<Passage> = Vec::new();
     let mut homeless: Vec<String> = Vec::new();
@@ -167,7 +169,8 @@ fn title(document: &Document, section: &Section) -> String {
     }
 }
 
-/// Prose paragraphs and code are set apart by an empty line, items of a list stand on lines of their own.
+/// Prose paragraphs and code are set apart by an empty line, items of a list stand on lines of
+/// their own.
 fn text(pieces: &[Piece]) -> String {
     let mut text = String::new();
     let mut in_list = false;
@@ -222,7 +225,8 @@ fn join_short_tail(runs: &mut Vec<Vec<Piece>>, target: usize, longest: usize) {
     }
 }
 
-/// A piece of more than `longest` words in parts of about `target`, cut where a sentence or a line ends.
+/// A piece of more than `longest` words in parts of about `target`, cut where a sentence or a line
+/// ends.
 fn cut(piece: &Piece, target: usize, longest: usize) -> Vec<Piece> {
     if piece.words() <= longest {
         return vec![piece.clone()];

@@ -116,7 +116,8 @@ impl Listing<'_> {
         }
     }
 
-    /// Names that begin with a dot or an underscore are no content by custom (`.git`, Sphinx's `_sources`).
+    /// Names that begin with a dot or an underscore are no content by custom (`.git`, Sphinx's
+    /// `_sources`).
     fn entry(&mut self, path: &Path, root: &Path, depth: usize) {
         let name = path
             .file_name()

@@ -1,6 +1,7 @@
 //! Links: from what a text says to the passages it means.
 //!
-//! Resolves relative addresses to passages, and finds passages that name the title of another. Pure.
+//! Resolves relative addresses to passages, and finds passages that name the title of another.
+//! Pure.
 
 use std::collections::HashMap;
 
@@ -15,7 +16,8 @@ const MENTIONS_OF_PASSAGE_MAX: usize = 16;
 /// Words of a title that can be mentioned; fewer than two only for dotted names.
 const TITLE_WORDS: std::ops::RangeInclusive<usize> = 2..=8;
 
-/// The document and anchor that `address` means when it stands in the document `from`. `None` for other sites.
+/// The document and anchor that `address` means when it stands in the document `from`. `None` for
+/// other sites.
 pub(super) fn resolve(from: &str, address: &str) -> Option<(String, Option<String>)> {
     let (path, anchor) = match address.split_once('#') {
         Some((path, anchor)) => (

@@ -1,13 +1,14 @@
 //! HTML into sections: main content only, one section a heading, one a definition.
 //!
-//! Made for documentation (Sphinx, rustdoc-like pages, plain articles). Nothing in a page can make it recurse deeply or fail:
-//! what it does not know it reads as text.
+//! Made for documentation (Sphinx, rustdoc-like pages, plain articles). Nothing in a page can make
+//! it recurse deeply or fail: what it does not know it reads as text.
 
 use scraper::{ElementRef, Html, Node};
 
 use super::document::{Document, FOLD_WORDS, Piece, Section, words};
 
-/// Nesting that is followed; deeper content is read as plain text, which bounds the stack on hostile pages.
+/// Nesting that is followed; deeper content is read as plain text, which bounds the stack on
+/// hostile pages.
 const DEPTH_MAX: usize = 128;
 
 /// Elements whose content is no text of the page.
@@ -220,7 +221,8 @@ impl Outline {
         self.push(line.take());
     }
 
-    /// Terms with their descriptions. A name defined inside a definition stays there when it is short.
+    /// Terms with their descriptions. A name defined inside a definition stays there when it is
+    /// short.
     fn definitions(&mut self, list: ElementRef<'_>, depth: usize) {
         let mut terms: Vec<ElementRef<'_>> = Vec::new();
         for child in list.children().filter_map(ElementRef::wrap) {
@@ -325,7 +327,8 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Appends the text of `element` without skipped parts; calls `visit` with it and each element inside. No recursion.
+/// Appends the text of `element` without skipped parts; calls `visit` with it and each element
+/// inside. No recursion.
 fn gather(element: ElementRef<'_>, text: &mut String, visit: &mut dyn FnMut(ElementRef<'_>)) {
     let mut waiting = vec![*element];
     while let Some(node) = waiting.pop() {

@@ -133,7 +133,8 @@ impl Reader {
         }
     }
 
-    /// The anchor GitHub gives a heading: lower case, spaces to dashes, other signs dropped, repeated ones numbered.
+    /// The anchor GitHub gives a heading: lower case, spaces to dashes, other signs dropped,
+    /// repeated ones numbered.
     fn slug(&mut self) -> String {
         let kept = self.section.heading.to_lowercase();
         let kept = kept

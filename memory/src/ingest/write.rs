@@ -1,7 +1,8 @@
 //! Writing what was split: passages first, file by file, then the edges between them.
 //!
-//! A file's passages and the list of them are one transaction, so a crash leaves whole files; the next run finds them
-//! unchanged and goes on. Edges come last, because a link may lead to a file that was read later.
+//! A file's passages and the list of them are one transaction, so a crash leaves whole files; the
+//! next run finds them unchanged and goes on. Edges come last, because a link may lead to a file
+//! that was read later.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,7 +11,8 @@ use super::{IngestError, IngestOptions, IngestReport, links};
 use crate::node::{EdgeMetadata, Metadata, NewEdge, NewNode, NodeId, NodeSource, NodeType};
 use crate::store::{Edit, Memory};
 
-/// Passages in one transaction: enough that the disk's flush costs little, few enough that little is repeated.
+/// Passages in one transaction: enough that the disk's flush costs little, few enough that little
+/// is repeated.
 const BATCH_PASSAGES: usize = 512;
 
 /// Edges in one transaction.
@@ -253,7 +255,8 @@ impl<'a> Places<'a> {
         }
     }
 
-    /// The section an address means, else its document; both may be of an earlier run. Records name each other by id.
+    /// The section an address means, else its document; both may be of an earlier run. Records name
+    /// each other by id.
     fn find(&self, from: &Outline, address: &str) -> Option<NodeId> {
         if !from.ordered
             && let Some(record) = self.by_anchor.get(&(from.name.as_str(), address))

@@ -17,7 +17,8 @@ use crate::words;
 /// The one file of a store.
 const FILE: &str = "memory.redb";
 
-/// Pages that redb may keep in memory. The index answers searches, so rows are read a few at a time.
+/// Pages that redb may keep in memory. The index answers searches, so rows are read a few at a
+/// time.
 const CACHE_BYTES: usize = 16 << 20;
 
 impl Memory {

@@ -1,9 +1,10 @@
 //! Tables and rows: how nodes, edges and vectors look on disk.
 //!
-//! Rows are JSON because they are read far more often by people than by the hot path, which lives in the index.
-//! Changing anything here means raising [`FORMAT`].
+//! Rows are JSON because they are read far more often by people than by the hot path, which lives
+//! in the index. Changing anything here means raising [`FORMAT`].
 
 use std::borrow::Cow;
+use std::fmt::Display;
 
 use redb::TableDefinition;
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,8 @@ pub(super) const IDENTITY: TableDefinition<'_, &str, &str> = TableDefinition::ne
 pub(super) const SEQUENCE: TableDefinition<'_, &str, u64> = TableDefinition::new("sequence");
 /// Node rows by id.
 pub(super) const NODES: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("nodes");
-/// The generation that last changed a node or a knowledge edge at it. Apart from the rows, because edges touch it.
+/// The generation that last changed a node or a knowledge edge at it. Apart from the rows, because
+/// edges touch it.
 pub(super) const STAMPS: TableDefinition<'_, u128, u64> = TableDefinition::new("stamps");
 /// Unit vectors by node, little-endian `f32`.
 pub(super) const VECTORS: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("vectors");
@@ -60,7 +62,7 @@ pub(super) fn encode<T: Serialize>(row: &T) -> Vec<u8> {
 
 /// A node from its row.
 pub(super) fn decode_node(id: NodeId, bytes: &[u8], stamp: u64) -> Result<Node, ReadError> {
-    let row: NodeRow<'_> = serde_json::from_slice(bytes).map_err(|error| damaged(id, &error))?;
+    let row: NodeRow<'_> = serde_json::from_slice(bytes).map_err(|error| damaged(&id, &error))?;
     Ok(Node {
         id,
         tenant: row.tenant.into_owned(),
@@ -76,7 +78,7 @@ pub(super) fn decode_node(id: NodeId, bytes: &[u8], stamp: u64) -> Result<Node, 
 pub(super) fn decode_edge(key: (u128, u128, &str), bytes: &[u8]) -> Result<Edge, ReadError> {
     let (src, dst, rel) = (NodeId::from_u128(key.0), NodeId::from_u128(key.1), key.2);
     let id = EdgeId::derived(src, dst, rel);
-    let row: EdgeRow<'_> = serde_json::from_slice(bytes).map_err(|error| damaged(id, &error))?;
+    let row: EdgeRow<'_> = serde_json::from_slice(bytes).map_err(|error| damaged(&id, &error))?;
     let metadata = row.metadata.into_owned();
     Ok(Edge {
         id,
@@ -131,7 +133,7 @@ pub(super) fn decode_ids(bytes: &[u8]) -> Vec<NodeId> {
         .collect()
 }
 
-fn damaged(row: impl ToString, error: &serde_json::Error) -> ReadError {
+fn damaged(row: &dyn Display, error: &serde_json::Error) -> ReadError {
     ReadError::Damaged {
         row: row.to_string(),
         reason: error.to_string(),

@@ -1,7 +1,8 @@
 //! Killed at random points, a store keeps what it acknowledged and holds nothing twice.
 //!
-//! The test binary runs itself as the child (`a_child_that_writes_until_it_is_killed` with an environment variable),
-//! which prints the ids of each write after it returned; the parent kills it with SIGKILL and reopens the store.
+//! The test binary runs itself as the child (`a_child_that_writes_until_it_is_killed` with an
+//! environment variable), which prints the ids of each write after it returned; the parent kills it
+//! with SIGKILL and reopens the store.
 
 use std::collections::HashSet;
 use std::env;
@@ -67,7 +68,8 @@ fn write_batch(memory: &Memory, batch: usize) {
     memory.delete(doomed.id).unwrap();
 }
 
-/// Runs the child until it acknowledged `enough` batches, kills it, and returns all that it acknowledged.
+/// Runs the child until it acknowledged `enough` batches, kills it, and returns all that it
+/// acknowledged.
 fn run_and_kill(dir: &Path, start: usize, enough: usize) -> Vec<usize> {
     let mut child = Command::new(env::current_exe().unwrap())
         .args([
@@ -111,7 +113,8 @@ fn every_acknowledged_write_survives_sigkill_and_nothing_is_there_twice() {
             "round {round}: the child never came to write"
         );
         acknowledged.extend(&batches);
-        // The batch in hand when the child died may be there or not; it is written again under the same ids.
+        // The batch in hand when the child died may be there or not; it is written again under the
+        // same ids.
         next = acknowledged.last().unwrap() + 1;
         check(&open(dir.path()), &acknowledged, round);
     }
@@ -164,7 +167,8 @@ fn an_ingest_that_was_cut_short_goes_on_where_it_stopped() {
         fs::write(docs.path().join(format!("p{number}.md")), text).unwrap();
     }
     let (memory, options) = (open(dir.path()), IngestOptions::default());
-    // A first run that saw only some files stands for one that was killed before the rest and the edges.
+    // A first run that saw only some files stands for one that was killed before the rest and the
+    // edges.
     let some: Vec<_> = (0..7)
         .map(|number| docs.path().join(format!("p{number}.md")))
         .collect();

@@ -58,7 +58,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn any_text_is_split_and_found_again_unchanged(fragments in prop::collection::vec(fragment(), 0..60)) {
+    fn any_text_is_split_and_found_again_unchanged(
+        fragments in prop::collection::vec(fragment(), 0..60),
+    ) {
         let text = fragments.concat();
         let (dir, docs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         for name in ["a.md", "b.html", "c.txt", "d.jsonl"] {

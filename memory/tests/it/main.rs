@@ -1,5 +1,11 @@
 //! What a memory promises to those who use it.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod context;
 mod crash;
 mod filters;

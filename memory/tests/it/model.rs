@@ -1,4 +1,5 @@
-//! Random operations against plain maps: the index and the rows never disagree with what was asked for.
+//! Random operations against plain maps: the index and the rows never disagree with what was asked
+//! for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -155,13 +156,13 @@ fn search(
     memory: &Memory,
     model: &Model,
     words: &[usize],
-    asked: Vec<f32>,
+    asked: &[f32],
     filter: (usize, &[usize]),
 ) {
     let (tenant, types) = filter;
     let query = Query {
         text: text(words),
-        vector: Some(asked.clone()),
+        vector: Some(asked.to_vec()),
         filter: Filter {
             tenant: TENANTS[tenant].to_owned(),
             types: types.iter().map(|at| TYPES[*at]).collect(),
@@ -175,7 +176,7 @@ fn search(
     for (name, held) in &model.nodes {
         let known = held.words.iter().any(|word| words.contains(word));
         if model.sees(held, tenant, types) && (known || held.vector.is_some()) {
-            let cosine = held.vector.as_ref().map(|own| cosine(own, &asked));
+            let cosine = held.vector.as_ref().map(|own| cosine(own, asked));
             expected.insert(name_id(*name), (cosine, known));
         }
     }
@@ -256,7 +257,7 @@ proptest! {
                     memory = open(dir.path());
                 }
                 Operation::Search { words, vector: values, tenant, types } => {
-                    search(&memory, &model, &words, vector(values), (tenant, &types));
+                    search(&memory, &model, &words, &vector(values), (tenant, &types));
                 }
             }
             agree(&memory, &mut model);

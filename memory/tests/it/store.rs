@@ -193,7 +193,7 @@ fn a_bad_node_or_edge_refuses_the_whole_batch() {
         WriteError::NoText { .. }
     ));
     assert!(
-        matches!(refused(&lost), WriteError::UnknownNode { id: missing, .. } if missing == id("missing"))
+        matches!(refused(&lost), WriteError::UnknownNode { id: node, .. } if node == id("missing"))
     );
     assert!(matches!(refused(&weightless), WriteError::BadEdge { .. }));
     assert_eq!(memory.counts(), Counts::default());

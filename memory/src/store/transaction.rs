@@ -1,0 +1,337 @@
+//! One write transaction: what it changes in the tables, and what the index must follow.
+//!
+//! A node's row is written with its vector pending, the vector next, the pending flag cleared last.
+//! What would change nothing is not written. Checks of what comes from outside stand in `write.rs`.
+
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use redb::{ReadableTable, Table, WriteTransaction};
+
+use super::row::{self, EdgeRow, NodeRow};
+use super::write::Edit;
+use super::{WriteError, Written};
+use crate::index::{Change, Index, Labels, VectorChange};
+use crate::node::{EdgeMetadata, Metadata, NewEdge, NewNode, Node, NodeId, NodeType};
+use crate::{vectors, words};
+
+/// The tables of one write transaction, and what it has done so far.
+pub(super) struct Transaction<'t> {
+    index: &'t Index,
+    generation: u64,
+    now_ms: u64,
+    nodes: Table<'t, u128, &'static [u8]>,
+    stamps: Table<'t, u128, u64>,
+    vectors: Table<'t, u128, &'static [u8]>,
+    pending: Table<'t, u128, u64>,
+    edges: Table<'t, (u128, u128, &'static str), &'static [u8]>,
+    documents: Table<'t, (&'static str, &'static str), &'static [u8]>,
+    /// Types of the nodes in this transaction; those of others are in the index.
+    types: HashMap<NodeId, Option<NodeType>>,
+    stamped: BTreeSet<NodeId>,
+    changes: Vec<Change>,
+    dirty: bool,
+}
+
+impl<'t> Transaction<'t> {
+    pub(super) fn begin(redb: &'t WriteTransaction, index: &'t Index) -> Result<Self, WriteError> {
+        let elapsed = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Ok(Self {
+            index,
+            generation: index.generation + 1,
+            now_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            nodes: redb.open_table(row::NODES)?,
+            stamps: redb.open_table(row::STAMPS)?,
+            vectors: redb.open_table(row::VECTORS)?,
+            pending: redb.open_table(row::PENDING)?,
+            edges: redb.open_table(row::EDGES)?,
+            documents: redb.open_table(row::DOCUMENTS)?,
+            types: HashMap::new(),
+            stamped: BTreeSet::new(),
+            changes: Vec::new(),
+            dirty: false,
+        })
+    }
+
+    /// Writes stamps and the generation. Returns the present generation when nothing changed.
+    pub(super) fn finish(
+        mut self,
+        redb: &WriteTransaction,
+    ) -> Result<(Vec<Change>, u64), WriteError> {
+        if !self.dirty {
+            return Ok((Vec::new(), self.index.generation));
+        }
+        for id in std::mem::take(&mut self.stamped) {
+            self.stamps.insert(id.as_u128(), self.generation)?;
+        }
+        redb.open_table(row::SEQUENCE)?
+            .insert("generation", self.generation)?;
+        Ok((self.changes, self.generation))
+    }
+
+    pub(super) fn perform(&mut self, edit: &Edit<'_>) -> Result<Written, WriteError> {
+        let mut written = Written::default();
+        for id in edit.remove_nodes {
+            written.removed += usize::from(self.remove_node(*id)?);
+        }
+        for node in edit.nodes {
+            self.put_node(node, &mut written)?;
+        }
+        for (src, dst, rel) in edit.remove_edges {
+            self.remove_edge(*src, *dst, rel)?;
+        }
+        for edge in edit.edges {
+            written.edges += usize::from(self.put_edge(edge)?);
+        }
+        for (tenant, path, ids) in edit.documents {
+            self.put_document(tenant, path, ids)?;
+        }
+        Ok(written)
+    }
+
+    fn stored_node(&self, id: NodeId) -> Result<Option<Node>, WriteError> {
+        let Some(bytes) = self.nodes.get(id.as_u128())? else {
+            return Ok(None);
+        };
+        row::decode_node(id, bytes.value(), 0)
+            .map(Some)
+            .map_err(WriteError::Stored)
+    }
+
+    fn put_node(&mut self, new: &NewNode, written: &mut Written) -> Result<(), WriteError> {
+        let before = self.stored_node(new.id)?;
+        let same_text = before
+            .as_ref()
+            .is_some_and(|old| old.indexed_text() == new.indexed_text());
+        self.types.insert(new.id, Some(new.node_type));
+        match &before {
+            Some(old) if same_content(old, new) => {
+                written.unchanged += 1;
+                return self.refresh_vector(new);
+            }
+            Some(_) => written.updated += 1,
+            None => written.inserted += 1,
+        }
+        let mut metadata = new.metadata.clone();
+        metadata.timestamp = metadata.timestamp.or(Some(self.now_ms));
+        let row = row::encode(&NodeRow {
+            tenant: Cow::Borrowed(&new.tenant),
+            text: Cow::Borrowed(&new.text),
+            node_type: new.node_type,
+            source: new.source,
+            metadata: Cow::Borrowed(&metadata),
+        });
+        let key = new.id.as_u128();
+        self.nodes.insert(key, row.as_slice())?;
+        let vector = match new.vector.as_deref().and_then(vectors::normalised) {
+            Some(unit) => {
+                self.vectors
+                    .insert(key, row::encode_vector(&unit).as_slice())?;
+                self.pending.remove(key)?;
+                VectorChange::Set(unit)
+            }
+            None if same_text => VectorChange::Keep,
+            None => {
+                self.vectors.remove(key)?;
+                self.pending.insert(key, self.generation)?;
+                VectorChange::Clear
+            }
+        };
+        let words = (!same_text).then(|| {
+            let before = before.as_ref().map(|old| words::count(&old.indexed_text()));
+            (before, words::count(&new.indexed_text()))
+        });
+        let labels = Labels {
+            tenant: new.tenant.clone(),
+            domain: new.metadata.domain.clone(),
+            node_type: new.node_type,
+        };
+        self.changes.push(Change::Node {
+            id: new.id,
+            labels,
+            words,
+            vector,
+        });
+        self.stamped.insert(new.id);
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// A vector that came with unchanged content is still taken; it is no change of content.
+    fn refresh_vector(&mut self, new: &NewNode) -> Result<(), WriteError> {
+        if let Some(unit) = new.vector.as_deref().and_then(vectors::normalised) {
+            let bytes = row::encode_vector(&unit);
+            let same = self
+                .vectors
+                .get(new.id.as_u128())?
+                .is_some_and(|old| old.value() == bytes);
+            if !same {
+                self.put_vector(new.id, &unit, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the vector was stored. `embedded` is the generation of the text it was made from,
+    /// where that is known.
+    pub(super) fn put_vector(
+        &mut self,
+        id: NodeId,
+        unit: &[f32],
+        embedded: Option<u64>,
+    ) -> Result<bool, WriteError> {
+        let key = id.as_u128();
+        if self.nodes.get(key)?.is_none() {
+            return Ok(false);
+        }
+        let waiting = self.pending.get(key)?.map(|generation| generation.value());
+        if embedded.is_some() && embedded != waiting {
+            return Ok(false);
+        }
+        self.vectors
+            .insert(key, row::encode_vector(unit).as_slice())?;
+        self.pending.remove(key)?;
+        self.changes.push(Change::Vector {
+            id,
+            unit: unit.to_vec(),
+        });
+        self.dirty = true;
+        Ok(true)
+    }
+
+    fn remove_node(&mut self, id: NodeId) -> Result<bool, WriteError> {
+        let Some(node) = self.stored_node(id)? else {
+            return Ok(false);
+        };
+        if let Some(slot) = self.index.slot(id) {
+            for link in self.index.graph.outgoing(slot) {
+                let rel = self.index.graph.relation_name(link.rel);
+                self.remove_edge(id, self.index.id(link.to), rel)?;
+            }
+            for link in self.index.graph.incoming(slot) {
+                let rel = self.index.graph.relation_name(link.rel);
+                self.remove_edge(self.index.id(link.to), id, rel)?;
+            }
+        }
+        let key = id.as_u128();
+        self.nodes.remove(key)?;
+        self.stamps.remove(key)?;
+        self.vectors.remove(key)?;
+        self.pending.remove(key)?;
+        self.stamped.remove(&id);
+        self.types.insert(id, None);
+        let words = words::count(&node.indexed_text());
+        self.changes.push(Change::RemovedNode { id, words });
+        self.dirty = true;
+        Ok(true)
+    }
+
+    /// Whether the edge is new or changed.
+    fn put_edge(&mut self, new: &NewEdge) -> Result<bool, WriteError> {
+        for id in [new.src, new.dst] {
+            if self.node_type(id).is_none() {
+                return Err(WriteError::UnknownNode {
+                    id,
+                    rel: new.rel.clone(),
+                });
+            }
+        }
+        let key = (new.src.as_u128(), new.dst.as_u128(), new.rel.as_str());
+        if let Some(bytes) = self.edges.get(key)? {
+            let old = row::decode_edge(key, bytes.value()).map_err(WriteError::Stored)?;
+            let mut metadata = new.metadata.clone();
+            metadata.timestamp = metadata.timestamp.or(old.metadata.timestamp);
+            if old.weight == new.weight && old.metadata == metadata {
+                return Ok(false);
+            }
+        }
+        let timestamp = new.metadata.timestamp.or(Some(self.now_ms));
+        let metadata = EdgeMetadata {
+            timestamp,
+            ..new.metadata.clone()
+        };
+        let row = row::encode(&EdgeRow {
+            weight: new.weight,
+            metadata: Cow::Borrowed(&metadata),
+        });
+        self.edges.insert(key, row.as_slice())?;
+        self.stamp_ends(new.src, new.dst);
+        let (src, dst, rel, weight) = (new.src, new.dst, new.rel.clone(), new.weight);
+        self.changes.push(Change::Edge {
+            src,
+            dst,
+            rel,
+            weight,
+        });
+        self.dirty = true;
+        Ok(true)
+    }
+
+    fn remove_edge(&mut self, src: NodeId, dst: NodeId, rel: &str) -> Result<(), WriteError> {
+        if self
+            .edges
+            .remove((src.as_u128(), dst.as_u128(), rel))?
+            .is_some()
+        {
+            self.stamp_ends(src, dst);
+            self.changes.push(Change::RemovedEdge {
+                src,
+                dst,
+                rel: rel.to_owned(),
+            });
+            self.dirty = true;
+        }
+        Ok(())
+    }
+
+    /// A knowledge edge changed at both ends. Edges at traces are not knowledge: if they counted,
+    /// each answer would invalidate its own cache entry.
+    fn stamp_ends(&mut self, src: NodeId, dst: NodeId) {
+        let ends = [src, dst];
+        if ends
+            .iter()
+            .any(|id| self.node_type(*id) == Some(NodeType::Trace))
+        {
+            return;
+        }
+        let there = ends.into_iter().filter(|id| self.node_type(*id).is_some());
+        self.stamped.extend(there.collect::<Vec<_>>());
+    }
+
+    fn node_type(&self, id: NodeId) -> Option<NodeType> {
+        match self.types.get(&id) {
+            Some(known) => *known,
+            None => self.index.node_type(id),
+        }
+    }
+
+    fn put_document(&mut self, tenant: &str, path: &str, ids: &[NodeId]) -> Result<(), WriteError> {
+        let bytes = row::encode_ids(ids);
+        let same = self
+            .documents
+            .get((tenant, path))?
+            .is_some_and(|stored| stored.value() == bytes);
+        if !same {
+            self.documents.insert((tenant, path), bytes.as_slice())?;
+            self.dirty = true;
+        }
+        Ok(())
+    }
+}
+
+/// Equal in all but the time, unless the new node states one.
+fn same_content(old: &Node, new: &NewNode) -> bool {
+    let timestamp = new.metadata.timestamp.or(old.metadata.timestamp);
+    old.tenant == new.tenant
+        && old.text == new.text
+        && old.node_type == new.node_type
+        && old.source == new.source
+        && old.metadata
+            == Metadata {
+                timestamp,
+                ..new.metadata.clone()
+            }
+}
