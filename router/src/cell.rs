@@ -3,7 +3,8 @@
 //! Kusupati et al. 2018, eq. 6, with W and U shared by gate and candidate:
 //!
 //! ```text
-//! p = W x + U h ;  z = sigmoid(p + b_z) ;  c = tanh(p + b_h) ;  h' = (zeta (1 - z) + nu) * c + z * h
+//! p = W x + U h ;  z = sigmoid(p + b_z) ;  c = tanh(p + b_h)
+//! h' = (zeta (1 - z) + nu) * c + z * h
 //! ```
 //!
 //! A step allocates nothing. The same arithmetic in f64, with its gradient, is in

@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use crate::arms::ArmTable;
 use crate::artifact::{Artifact, Manifest, Training};
-pub use data::{DataError, Episode, Outcome, read_episodes, write_episodes};
+pub use data::{DataError, Episode, Outcome, permuted, read_episodes, write_episodes};
 pub use evaluate::{Estimate, Evaluation, RouteShare, System, evaluate};
 use optimise::fit;
 use sample::Dataset;
@@ -69,7 +69,7 @@ impl Default for TrainOptions {
             warm_up: 10,
             folds: 5,
             batch: 16,
-            learning_rate: 0.004,
+            learning_rate: 0.002,
             weight_decay: 0.5,
             tau: 0.2,
             utility_weight: 1.0,

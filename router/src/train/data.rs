@@ -2,6 +2,11 @@
 //!
 //! One JSON object a line, an [`Episode`] each. Readers name the line and field that do not fit.
 
+use std::collections::BTreeMap;
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -98,6 +103,29 @@ pub fn write_episodes(episodes: &[Episode]) -> String {
         .iter()
         .map(|episode| line(episode) + "\n")
         .collect()
+}
+
+/// The same log with each arm's qualities shuffled over its questions: nothing is left to learn but
+/// which arm is best on the whole. A router that still beats that arm is measured wrongly.
+///
+/// Answers stay where they are, so that their confidence says nothing about quality either.
+pub fn permuted(episodes: &[Episode], seed: u64) -> Vec<Episode> {
+    let mut permuted = episodes.to_vec();
+    let rng = &mut ChaCha8Rng::seed_from_u64(seed);
+    let outcomes = permuted
+        .iter_mut()
+        .flat_map(|episode| &mut episode.outcomes);
+    let mut by_arm: BTreeMap<usize, Vec<&mut Outcome>> = BTreeMap::new();
+    outcomes.for_each(|outcome| by_arm.entry(outcome.arm).or_default().push(outcome));
+    for of_arm in by_arm.values_mut() {
+        let mut qualities: Vec<f64> = of_arm.iter().map(|outcome| outcome.quality).collect();
+        qualities.shuffle(rng);
+        of_arm
+            .iter_mut()
+            .zip(qualities)
+            .for_each(|(outcome, quality)| outcome.quality = quality);
+    }
+    permuted
 }
 
 /// Refuses an episode that contradicts the arm table, the schema or itself.

@@ -74,7 +74,7 @@ fn reference_digits_are_classified_10_of_10_and_the_state_agrees_to_1e_5() {
             cell.step(normalised, &mut state);
         }
         if digit == 0 {
-            let expected = [-0.021_950_63, 0.234_165_49, -0.951_678_69, -0.570_084_17];
+            let expected = [-0.021_950_63, 0.234_165_49, -0.951_678_7, -0.570_084_17];
             for (found, expected) in state.iter().zip(expected) {
                 assert!(
                     (found - expected).abs() < 1e-5,

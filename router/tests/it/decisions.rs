@@ -50,7 +50,7 @@ fn read(router: &Router) -> State {
 fn constant(qualities: &[f32], answer: f32) -> Router {
     let models = qualities.len() / 5;
     let table = ArmTable::standard(models);
-    Router::new(Artifact::constant_with_answer(&table, qualities, answer)).unwrap()
+    Router::new(Artifact::constant_with_answer(&table, qualities, answer)).expect("it has arms")
 }
 
 #[test]

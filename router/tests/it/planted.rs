@@ -31,7 +31,7 @@ pub(crate) fn table() -> ArmTable {
 /// Trained once for all tests that need any trained artifact.
 pub(crate) fn trained() -> &'static (Artifact, TrainReport) {
     static TRAINED: OnceLock<(Artifact, TrainReport)> = OnceLock::new();
-    TRAINED.get_or_init(|| train(&episodes(120, 1), &table(), &options()).unwrap())
+    TRAINED.get_or_init(|| train(&episodes(120, 1), &table(), &options()).expect("a usable log"))
 }
 
 pub(crate) fn episodes(questions: usize, seed: u64) -> Vec<Episode> {
@@ -73,7 +73,7 @@ fn episode(index: usize, rng: &mut ChaCha8Rng) -> Episode {
         source: "planted".to_owned(),
         query: query.features(),
         search: Some(search.features()),
-        recall: (index % 4 != 0).then(|| recall.features()),
+        recall: (!index.is_multiple_of(4)).then(|| recall.features()),
         outcomes: outcomes.collect(),
     }
 }
@@ -111,27 +111,7 @@ fn outcome(arm: usize, hard: bool, table: &ArmTable, rng: &mut ChaCha8Rng) -> Ou
         completion_tokens: 20,
         cost: 0.0,
         answer: answer.features(),
-        prefix: (arm % 2 == 0).then(|| answer.features()),
+        prefix: arm.is_multiple_of(2).then(|| answer.features()),
         probability: 5.0 / table.arms.len() as f64,
     }
-}
-
-/// The same log with each arm's qualities shuffled over its questions: nothing is left to learn
-/// but which arm is best on the whole.
-pub(crate) fn permuted(episodes: &[Episode], seed: u64) -> Vec<Episode> {
-    let mut permuted = episodes.to_vec();
-    let rng = &mut ChaCha8Rng::seed_from_u64(seed);
-    for arm in 0..table().arms.len() {
-        let outcomes = permuted
-            .iter_mut()
-            .flat_map(|episode| &mut episode.outcomes);
-        let mut of_arm: Vec<&mut Outcome> = outcomes.filter(|o| o.arm == arm).collect();
-        let mut qualities: Vec<f64> = of_arm.iter().map(|outcome| outcome.quality).collect();
-        qualities.shuffle(rng);
-        of_arm
-            .iter_mut()
-            .zip(qualities)
-            .for_each(|(outcome, quality)| outcome.quality = quality);
-    }
-    permuted
 }

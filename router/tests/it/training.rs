@@ -1,10 +1,12 @@
 //! Training learns what is there, nothing that is not, and says which.
 
 use weir_router::train::{
-    DataError, QUESTIONS_MIN, TrainError, evaluate, read_episodes, train, write_episodes,
+    DataError, Episode, QUESTIONS_MIN, TrainError, evaluate, permuted, read_episodes, train,
+    write_episodes,
 };
+use weir_router::{AnswerFacts, RecallMode, Router, VerdictInputs};
 
-use crate::planted::{episodes, options, permuted, table, trained};
+use crate::planted::{episodes, options, table, trained};
 
 #[test]
 fn a_planted_structure_beats_the_best_single_arm_on_held_out_questions() {
@@ -56,6 +58,54 @@ fn the_same_log_and_seed_give_the_same_bytes() {
         ..options.clone()
     };
     assert_ne!(bytes(), train(&log, &table(), &seed).unwrap().0.to_bytes());
+}
+
+#[test]
+fn a_trained_router_asks_again_after_a_doubtful_answer_and_accepts_a_confident_one() {
+    let router = Router::new(trained().0.clone()).unwrap();
+    let table = table();
+    let arm = table.find(RecallMode::Vector, 0, 400).unwrap();
+    let inputs = VerdictInputs {
+        rank: 0,
+        permitted: vec![true; 3],
+        latency_s: vec![2.0, 6.0, 20.0],
+        cost: vec![0.0; 3],
+        per_second: 0.05,
+        per_cost_unit: 0.0,
+        floor: 0.0,
+        draw: 0.0,
+        arm,
+    };
+    let asked = |episode: &Episode, logprob: f32| {
+        let mut state = router.start();
+        let steps = [
+            Some(&episode.query),
+            episode.search.as_ref(),
+            episode.recall.as_ref(),
+        ];
+        steps
+            .into_iter()
+            .flatten()
+            .for_each(|step| router.observe(&mut state, step));
+        let answer = AnswerFacts {
+            mean_logprob: Some(logprob),
+            min_logprob: Some(logprob * 3.0),
+            tokens: 20,
+            overlap: 0.5,
+            models: 3,
+            context_tokens: 400,
+            ..AnswerFacts::default()
+        };
+        router.observe(&mut state, &answer.features());
+        router.judge(&state, &inputs).unwrap().ask.is_some()
+    };
+    let log = episodes(40, 77);
+    let share = |logprob| log.iter().filter(|episode| asked(episode, logprob)).count();
+    let (confident, doubtful) = (share(-0.2), share(-1.7));
+    assert!(
+        confident <= 2 && doubtful >= 36,
+        "{confident} and {doubtful} of 40 asked again"
+    );
 }
 
 #[test]
