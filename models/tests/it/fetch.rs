@@ -1,0 +1,279 @@
+//! Downloads that break, resume, and turn out to be something else.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use sha2::{Digest, Sha256};
+use weir_models::{FetchError, Progress, Source, fetch, fetch_dir};
+
+use crate::server::{Behaviour, Server};
+
+fn content(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 31 % 251) as u8).collect()
+}
+
+fn sum(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+fn served(len: usize, breaks: &[usize]) -> Behaviour {
+    Behaviour {
+        file: content(len),
+        breaks: breaks.to_vec(),
+        etag: "\"v1\"",
+        status: None,
+    }
+}
+
+async fn get(server: &Server, cache: &Path, sha256: Option<&str>) -> Result<PathBuf, FetchError> {
+    fetch(&Source::Https(server.url.clone()), cache, sha256, &|_| {}).await
+}
+
+fn files_under(folder: &Path) -> Vec<String> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .map(Result::unwrap)
+        {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            } else {
+                files.push(entry.file_name().into_string().unwrap());
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn broken_connections_are_resumed_where_they_broke() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::start(served(100_000, &[30_000, 20_000])).await;
+    let steps = Mutex::new(Vec::new());
+    let told = |step: Progress| steps.lock().unwrap().push(step);
+    let source = Source::Https(server.url.clone());
+    let expected = sum(&content(100_000));
+    let path = fetch(&source, cache.path(), Some(&expected), &told)
+        .await
+        .unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), content(100_000));
+    assert_eq!(server.ranges(), [None, Some(30_000), Some(50_000)]);
+    let steps = steps.into_inner().unwrap();
+    assert!(
+        steps.is_sorted_by_key(|step| step.downloaded),
+        "progress never runs back"
+    );
+    let end = Progress {
+        downloaded: 100_000,
+        total: Some(100_000),
+    };
+    assert_eq!(steps.last(), Some(&end));
+
+    assert_eq!(
+        get(&server, cache.path(), Some(&expected)).await.unwrap(),
+        path
+    );
+    assert_eq!(
+        server.ranges().len(),
+        3,
+        "a whole file is not asked for again"
+    );
+}
+
+#[tokio::test]
+async fn download_is_taken_up_by_the_next_start() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::start(served(50_000, &[10_000, 1000, 1000, 1000])).await;
+    let error = get(&server, cache.path(), None).await.unwrap_err();
+    assert!(error.to_string().contains("try again to resume"), "{error}");
+    assert_eq!(files_under(cache.path()), ["a.gguf.etag", "a.gguf.part"]);
+    let path = get(&server, cache.path(), None).await.unwrap();
+    assert_eq!(std::fs::read(path).unwrap(), content(50_000));
+    assert_eq!(server.ranges().last(), Some(&Some(13_000)));
+    assert_eq!(files_under(cache.path()), ["a.gguf"]);
+}
+
+#[tokio::test]
+async fn file_that_changed_meanwhile_starts_over() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::start(served(50_000, &[10_000; 4])).await;
+    get(&server, cache.path(), None).await.unwrap_err();
+    let other: Vec<u8> = content(60_000).into_iter().rev().collect();
+    server.change(|behaviour| {
+        behaviour.file.clone_from(&other);
+        behaviour.etag = "\"v2\"";
+        behaviour.breaks.clear();
+    });
+    let path = get(&server, cache.path(), None).await.unwrap();
+    assert_eq!(std::fs::read(path).unwrap(), other);
+}
+
+#[tokio::test]
+async fn part_that_is_already_whole_is_accepted() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::start(served(5000, &[1000; 4])).await;
+    get(&server, cache.path(), None).await.unwrap_err();
+    let part = walk_to(cache.path(), "a.gguf.part");
+    std::fs::write(part, content(5000)).unwrap();
+    let path = get(&server, cache.path(), Some(&sum(&content(5000))))
+        .await
+        .unwrap();
+    assert_eq!(std::fs::read(path).unwrap(), content(5000));
+}
+
+fn walk_to(folder: &Path, name: &str) -> PathBuf {
+    let https = folder.join("https");
+    let inner = std::fs::read_dir(https)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    inner.join(name)
+}
+
+#[tokio::test]
+async fn wrong_checksum_names_both_sums_and_leaves_nothing_behind() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::start(served(1000, &[])).await;
+    let wrong = "0".repeat(64);
+    let error = get(&server, cache.path(), Some(&wrong))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains(&wrong) && error.contains(&sum(&content(1000))),
+        "{error}"
+    );
+    assert!(
+        error.contains("check that `sha256` belongs to this file"),
+        "{error}"
+    );
+    let left = files_under(cache.path());
+    assert!(
+        left.iter().all(|name| !name.starts_with("a.gguf")),
+        "{left:?}"
+    );
+
+    let path = get(&server, cache.path(), None).await.unwrap();
+    get(&server, cache.path(), Some(&wrong)).await.unwrap_err();
+    assert!(
+        !path.exists(),
+        "an older download that is wrong is not kept either"
+    );
+}
+
+#[tokio::test]
+async fn refusal_names_address_and_status_and_is_not_repeated() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::start(Behaviour {
+        status: Some("404 Not Found"),
+        ..served(1, &[])
+    })
+    .await;
+    let error = get(&server, cache.path(), None)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains(&server.url) && error.contains("404 Not Found"),
+        "{error}"
+    );
+    assert_eq!(server.ranges().len(), 1);
+}
+
+#[tokio::test]
+async fn local_file_is_verified_once_and_again_after_a_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, cache) = (folder.path().join("m.gguf"), folder.path().join("cache"));
+    std::fs::write(&file, content(3000)).unwrap();
+    let source = Source::File(file.clone());
+    let get = async |sum: &str| fetch(&source, &cache, Some(sum), &|_| {}).await;
+    let right = sum(&content(3000));
+    assert_eq!(get(&right.to_uppercase()).await.unwrap(), file);
+    assert_eq!(files_under(&cache).len(), 1, "the sum is remembered");
+
+    // A note that lies is believed, which shows that the file is not read again.
+    let note = cache.join("checksums").join(&files_under(&cache)[0]);
+    let text = std::fs::read_to_string(&note).unwrap();
+    let lie = "ab".repeat(32);
+    std::fs::write(&note, text.replace(&right, &lie)).unwrap();
+    get(&lie).await.unwrap();
+
+    std::fs::write(&file, content(3001)).unwrap();
+    let error = get(&lie).await.unwrap_err().to_string();
+    assert!(
+        error.contains(&sum(&content(3001))),
+        "a file that changed is read again: {error}"
+    );
+    assert!(file.exists(), "a file of the user's own is never removed");
+}
+
+#[tokio::test]
+async fn missing_file_folder_and_bad_sum_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| Source::File(folder.path().join(name));
+    let told = async |source: &Source, sum: Option<&str>| {
+        let error = fetch(source, folder.path(), sum, &|_| {})
+            .await
+            .unwrap_err();
+        error.to_string()
+    };
+    assert!(
+        told(&at("none.gguf"), None)
+            .await
+            .contains("none.gguf does not exist")
+    );
+    assert!(
+        told(&at("."), None)
+            .await
+            .contains("is a folder, a file is needed")
+    );
+    assert!(
+        told(&at("."), Some("abc"))
+            .await
+            .contains("`abc` is not 64 hexadecimal digits")
+    );
+    let source = Source::parse("hf://a/b", folder.path()).unwrap();
+    assert!(
+        told(&source, None)
+            .await
+            .contains("names no file: write hf://a/b/file.gguf")
+    );
+}
+
+#[tokio::test]
+async fn embedder_folder_is_complete_or_names_what_it_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Source::File(folder.path().into());
+    std::fs::write(folder.path().join("config.json"), "{}").unwrap();
+    let files = ["config.json", "tokenizer.json"];
+    let error = fetch_dir(&source, folder.path(), &files, &|_| {})
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("tokenizer.json does not exist"));
+    std::fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
+    assert_eq!(
+        fetch_dir(&source, folder.path(), &files, &|_| {})
+            .await
+            .unwrap(),
+        folder.path()
+    );
+}
+
+#[tokio::test]
+async fn embedder_over_https_lands_in_one_folder() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::start(served(100, &[])).await;
+    let base = server.url.trim_end_matches("/a.gguf");
+    let source = Source::Https(base.to_owned());
+    let files = ["config.json", "tokenizer.json"];
+    let folder = fetch_dir(&source, cache.path(), &files, &|_| {})
+        .await
+        .unwrap();
+    assert!(files.iter().all(|file| folder.join(file).is_file()));
+}
