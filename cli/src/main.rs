@@ -1,2 +1,60 @@
-//! The `weir` binary.
-fn main() {}
+//! The `weir` binary: words on the command line into calls of the crates, their answers into text.
+//!
+//! One file a command. Nothing is decided here: `weir up` is `weir-local`, decisions are `weir-router`, rules for stacks
+//! are `weir-crds` and `weir-reconcile`. Exit codes: 0 done, 1 it did not work, 2 the command line was wrong. Reading on:
+//! `args.rs` (every command with its help), then the command's file.
+
+mod args;
+mod ask;
+mod completions;
+mod down;
+mod fail;
+mod lab;
+mod logs;
+mod memory;
+mod output;
+mod progress;
+mod replay;
+mod route;
+mod router;
+mod schema;
+mod status;
+mod up;
+mod validate;
+
+use args::{Cli, Command};
+use clap::Parser;
+use fail::Failure;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Command::EngineShim(shim) = &cli.command {
+        return ExitCode::from(weir_local::run_shim(&shim.engine, shim.exec));
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::from(error).report(),
+    };
+    match runtime.block_on(run(cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Up(args) => up::run(args).await,
+        Command::Down(args) => down::run(&args).await,
+        Command::Status(args) => status::run(&args).await,
+        Command::Ask(args) => ask::run(args).await,
+        Command::Logs(args) => logs::run(&args).await,
+        Command::Validate(args) => validate::run(&args),
+        Command::Schema(args) => schema::run(&args),
+        Command::Memory(args) => memory::run(args.command).await,
+        Command::Router(args) => router::run(args.command).await,
+        Command::Lab(args) => lab::run(args.command).await,
+        Command::Completions(args) => completions::run(&args),
+        Command::EngineShim(_) => Ok(()),
+    }
+}

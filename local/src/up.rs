@@ -26,8 +26,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_engine::Engines;
-use weir_gateway::gateway::Assets;
-use weir_gateway::serve::serve;
+use weir_gateway::{Assets, serve};
 use weir_plan::GatewayPlan;
 
 /// How often the stack files are looked at.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use weir_gateway::gateway::{Assets, Gateway};
+use weir_gateway::{Assets, Gateway};
 use weir_plan::{GatewayPlan, Revision};
 use weir_reconcile::{ModelFacts, Observed, ObservedPool};
 use weir_router::Router;

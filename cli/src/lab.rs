@@ -1,0 +1,91 @@
+//! `weir lab`, and what `weir router collect` shares with it: a stack started for measuring, and a bar while it runs.
+
+use crate::args::{LabCommand, Output, QuestionsArgs, StackArgs, SystemsArgs};
+use crate::fail::Failure;
+use crate::output::columns;
+use crate::progress::Progress;
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use weir_lab::systems::{SystemsOptions, systems};
+use weir_local::{Home, Session, Up};
+
+pub(crate) async fn run(command: LabCommand) -> Result<(), Failure> {
+    match command {
+        LabCommand::Systems(args) => run_systems(args).await,
+        LabCommand::Questions(args) => questions(&args),
+    }
+}
+
+async fn run_systems(args: SystemsArgs) -> Result<(), Failure> {
+    let questions = weir_lab::questions::read(args.stack.questions.as_deref())?;
+    let mut options = SystemsOptions::new(questions, args.rows, args.results);
+    options.questions_max = args.sample;
+    options.command = std::env::args().collect::<Vec<_>>().join(" ");
+    options.seed = args.stack.seed;
+    options.max_tokens = args.stack.max_tokens;
+    options.time_max = minutes(args.stack.minutes);
+    let session = session(&args.stack).await?;
+    let (plan, assets) = session.plan()?;
+    let bar = bar("questions");
+    let results = systems(&options, plan, assets, &mut |at| {
+        bar.set_length(at.total as u64);
+        bar.set_position(at.questions as u64);
+        bar.set_message(format!("{} left", HumanDuration(at.left)));
+    })
+    .await;
+    bar.finish_and_clear();
+    session.close().await;
+    anstream::println!("{}", results?.markdown());
+    Ok(())
+}
+
+fn questions(args: &QuestionsArgs) -> Result<(), Failure> {
+    let questions = weir_lab::questions::read(args.questions.as_deref())?;
+    if args.output == Output::Json {
+        for question in &questions {
+            anstream::println!("{}", serde_json::to_string(question)?);
+        }
+        return Ok(());
+    }
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for question in &questions {
+        *counts.entry(format!("{:?}", question.split).to_lowercase()).or_default() += 1;
+    }
+    let rows = counts.into_iter().map(|(split, count)| vec![split, count.to_string()]);
+    anstream::println!("{}", columns(&["SPLIT", "QUESTIONS"], rows.collect()));
+    Ok(())
+}
+
+/// Starts a stack for measuring and waits until every passage has its vector.
+pub(crate) async fn session(args: &StackArgs) -> Result<Session, Failure> {
+    let session = Session::open(&Up {
+        files: args.files.clone(),
+        gateway: args.name.clone(),
+        llama_server: args.llama_server.clone(),
+        port: None,
+        start_timeout: Duration::from_secs(600),
+        shim: vec![std::env::current_exe()?.into_os_string(), "engine-shim".into()],
+        home: Home::from_env()?,
+        events: Progress::events(),
+    })
+    .await?;
+    let bar = bar("vectors");
+    while let Some(memory) = session.status().memory.filter(|memory| memory.vectors_pending > 0) {
+        bar.set_length(memory.vectors + memory.vectors_pending);
+        bar.set_position(memory.vectors);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    bar.finish_and_clear();
+    Ok(session)
+}
+
+pub(crate) fn minutes(minutes: Option<u64>) -> Option<Duration> {
+    minutes.map(|minutes| Duration::from_secs(minutes * 60))
+}
+
+pub(crate) fn bar(unit: &str) -> ProgressBar {
+    let template = format!("{{bar:30}} {{pos}}/{{len}} {unit}  {{msg}}");
+    let style = ProgressStyle::with_template(&template).expect("the template is valid");
+    ProgressBar::new(0).with_style(style)
+}

@@ -1,0 +1,165 @@
+//! `weir memory`: through the running gateway when there is one, else on the files themselves.
+
+use crate::args::{IngestArgs, MemoryCommand, MemoryWhere, Output, SearchArgs};
+use crate::fail::Failure;
+use crate::output::{columns, warning};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::PathBuf;
+use weir_local::{
+    ControlError, Found, Home, IngestLine, IngestOptions, IngestSummary, Instance, OfflineMemory,
+    Reply, Request, SearchOptions, open_offline,
+};
+
+/// Bad files that are named; the rest is counted.
+const BAD_SHOWN: usize = 10;
+
+pub(crate) async fn run(command: MemoryCommand) -> Result<(), Failure> {
+    match command {
+        MemoryCommand::Ingest(args) => ingest(args).await,
+        MemoryCommand::Search(args) => search(args).await,
+    }
+}
+
+/// Who has the memory open.
+enum Place {
+    Running(Instance),
+    Files(OfflineMemory),
+}
+
+/// The running gateway that serves this memory, else the memory itself.
+async fn place(place: &MemoryWhere) -> Result<Place, Failure> {
+    let home = Home::from_env()?;
+    if place.files.is_empty() {
+        return match Instance::find(&home, place.which.name.as_deref()).await {
+            Ok(instance) => Ok(Place::Running(instance)),
+            Err(error @ ControlError::Which(_)) => Err(error.into()),
+            Err(error) => Err(Failure::new(format!(
+                "{error}; or name the stack with -f FILE to use its memory directly"
+            ))),
+        };
+    }
+    let loaded = weir_local::load(&place.files, place.which.name.as_deref())?;
+    if let Some(instance) = Instance::at(&home.gateway(loaded.name())).await {
+        return Ok(Place::Running(instance));
+    }
+    Ok(Place::Files(open_offline(&home, &loaded)?))
+}
+
+async fn ingest(args: IngestArgs) -> Result<(), Failure> {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for path in &args.paths {
+        let found = std::fs::canonicalize(path);
+        paths.push(found.map_err(|error| {
+            Failure::new(format!("cannot ingest {}: {error}", path.display()))
+        })?);
+    }
+    let options = IngestOptions { paths, tenant: args.tenant, domain: args.domain };
+    let bar = ProgressBar::new(0).with_style(
+        ProgressStyle::with_template("{bar:30} {pos}/{len} files  {msg}")
+            .expect("the template is valid"),
+    );
+    let show = |at: IngestLine| {
+        bar.set_length(at.files as u64);
+        bar.set_position(at.files_done as u64);
+        bar.set_message(format!("{} passages  {}", at.passages, rate(at.passages, &bar)));
+    };
+    let summary = match place(&args.place).await? {
+        Place::Running(instance) => ingest_running(&instance, options, show).await,
+        Place::Files(open) => {
+            let work = tokio::task::block_in_place(|| {
+                weir_local::ingest(&open.memory, &options, &mut |at| show(at))
+            });
+            work.map_err(Failure::from)
+        }
+    };
+    let took = bar.elapsed();
+    bar.finish_and_clear();
+    report(&summary?, took.as_secs_f64());
+    Ok(())
+}
+
+fn rate(passages: usize, bar: &ProgressBar) -> String {
+    let seconds = bar.elapsed().as_secs_f64();
+    if seconds < 0.5 { String::new() } else { format!("{:.0}/s", passages as f64 / seconds) }
+}
+
+async fn ingest_running(
+    instance: &Instance,
+    options: IngestOptions,
+    show: impl Fn(IngestLine),
+) -> Result<IngestSummary, Failure> {
+    let mut replies = instance.ask(&Request::Ingest(options)).await?;
+    loop {
+        match replies.next().await? {
+            Some(Reply::Progress(at)) => show(at),
+            Some(Reply::Ingested(summary)) => return Ok(summary),
+            other => return Err(replies.unexpected(&other).into()),
+        }
+    }
+}
+
+fn report(summary: &IngestSummary, seconds: f64) {
+    let IngestSummary { files, passages, inserted, updated, unchanged, removed, edges, .. } = summary;
+    anstream::println!(
+        "{files} files, {passages} passages in {seconds:.1} s: {inserted} new, {updated} changed, {unchanged} as before, \
+         {removed} removed; {edges} edges"
+    );
+    if summary.vectors_pending > 0 {
+        anstream::println!(
+            "{} vectors are computed in the background while a gateway serves; until then words find the passages",
+            summary.vectors_pending
+        );
+    }
+    for (path, reason) in summary.bad.iter().take(BAD_SHOWN) {
+        anstream::eprintln!("{} {}: {reason}", warning("skipped:"), path.display());
+    }
+    if summary.bad.len() > BAD_SHOWN {
+        let more = summary.bad.len() - BAD_SHOWN;
+        anstream::eprintln!("{} {more} more files", warning("skipped:"));
+    }
+}
+
+async fn search(args: SearchArgs) -> Result<(), Failure> {
+    let options = SearchOptions {
+        text: args.text,
+        tenant: args.tenant,
+        domains: args.domains,
+        count: args.count,
+    };
+    let found = match place(&args.place).await? {
+        Place::Running(instance) => {
+            let mut replies = instance.ask(&Request::Search(options)).await?;
+            match replies.next().await? {
+                Some(Reply::Found(found)) => found,
+                other => return Err(replies.unexpected(&other).into()),
+            }
+        }
+        Place::Files(open) => {
+            weir_local::search(&open.memory, open.embed.as_ref(), &options).await?
+        }
+    };
+    match args.output {
+        Output::Json => anstream::println!("{}", serde_json::to_string_pretty(&found)?),
+        Output::Text if found.is_empty() => {
+            anstream::println!("nothing was found; `weir memory ingest PATH` reads documents in");
+        }
+        Output::Text => anstream::println!("{}", table(&found)),
+    }
+    Ok(())
+}
+
+fn table(found: &[Found]) -> String {
+    let rows = found.iter().enumerate().map(|(index, passage)| {
+        let text: Vec<&str> = passage.text.split_whitespace().collect();
+        let text: String = text.join(" ").chars().take(80).collect();
+        vec![
+            (index + 1).to_string(),
+            format!("{:.3}", passage.score),
+            passage.cosine.map_or_else(|| "-".into(), |cosine| format!("{cosine:.2}")),
+            passage.depth.to_string(),
+            passage.title.clone().or_else(|| passage.uri.clone()).unwrap_or_else(|| "-".into()),
+            text,
+        ]
+    });
+    columns(&["#", "SCORE", "COSINE", "HOPS", "TITLE", "TEXT"], rows.collect())
+}

@@ -1,0 +1,57 @@
+//! `weir up`: serves a stack until it is told to end.
+
+use crate::args::UpArgs;
+use crate::fail::Failure;
+use crate::progress::Progress;
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tracing_subscriber::EnvFilter;
+use weir_local::{Home, RotatingLog, Up};
+
+pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
+    let home = Home::from_env()?;
+    let loaded = weir_local::load(&args.files, args.name.as_deref())?;
+    let state = home.gateway(loaded.name());
+    state.create()?;
+    log_to(RotatingLog::open(&state.log("gateway"))?);
+    let shim = vec![std::env::current_exe()?.into_os_string(), "engine-shim".into()];
+    weir_local::up(Up {
+        files: args.files,
+        gateway: args.name,
+        llama_server: args.llama_server,
+        port: args.port,
+        start_timeout: Duration::from_secs(args.start_timeout.max(1)),
+        shim,
+        home,
+        events: Progress::events(),
+    })
+    .await?;
+    Ok(())
+}
+
+/// The gateway's own log goes to its file: the terminal belongs to progress and events.
+fn log_to(log: RotatingLog) {
+    let writer = SharedLog(Arc::new(Mutex::new(log)));
+    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    // Only a second call could fail, and there is none.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+#[derive(Clone)]
+struct SharedLog(Arc<Mutex<RotatingLog>>);
+
+impl Write for SharedLog {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).flush()
+    }
+}

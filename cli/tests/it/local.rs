@@ -1,0 +1,112 @@
+//! `weir up` with a real engine: questions, crashes, reloads, the end.
+
+use crate::support::{Stage, real_engine, until};
+use serde_json::{Value, json};
+use std::process::Command;
+
+fn chat(address: &Value, model: &str) -> (u16, Value) {
+    let url = format!("{}/v1/chat/completions", address.as_str().unwrap());
+    let body = json!({
+        "model": model,
+        "max_tokens": 8,
+        "messages": [{"role": "user", "content": "Say hello."}],
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let response = client.post(url).json(&body).send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap_or_default())
+    })
+}
+
+fn kill(pid: u64) {
+    let status = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn a_question_is_answered_and_a_killed_engine_comes_back() {
+    let Some(model) = real_engine() else { return };
+    let mut stage = Stage::new();
+    stage.write_stack(&["small"], &model, "");
+    let status = stage.up();
+    let (code, answer) = chat(&status["address"], "auto");
+    assert_eq!(code, 200, "{answer}");
+    assert!(!answer["choices"][0]["message"]["content"].as_str().unwrap().is_empty());
+
+    let asked = stage.weir(&["ask", "Say hello.", "--max-tokens", "8"]);
+    let route = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert!(asked.status.success(), "{route}");
+    assert!(!asked.stdout.is_empty());
+    assert!(route.contains(&format!("small-{}", stage.mark)), "{route}");
+
+    let log = stage.path("home/it/decisions.jsonl");
+    until("the decision is on disk", || log.exists().then_some(()));
+    let replayed = stage.weir(&["router", "replay", log.to_str().unwrap()]);
+    assert!(replayed.status.success(), "{}", String::from_utf8_lossy(&replayed.stdout));
+
+    kill(status["pools"][0]["pid"].as_u64().unwrap());
+    let again = stage.status_when("the engine is back", |status| {
+        status["ready"] == true && status["pools"][0]["restarts"] == 1
+    });
+    assert_ne!(again["pools"][0]["pid"], status["pools"][0]["pid"]);
+    assert_eq!(chat(&again["address"], "auto").0, 200);
+
+    let second = stage.up_fails(&[]);
+    assert_eq!(second.0, Some(1));
+    assert!(second.1.contains("already running"), "{}", second.1);
+    let address = status["address"].as_str().unwrap();
+    assert!(second.1.contains(address), "{}", second.1);
+
+    assert!(stage.weir(&["down"]).status.success());
+    assert_eq!(stage.ended(), Some(0));
+    stage.no_process_left();
+}
+
+#[test]
+fn no_engine_outlives_a_killed_weir() {
+    let Some(model) = real_engine() else { return };
+    let mut stage = Stage::new();
+    stage.write_stack(&["small"], &model, "");
+    stage.up();
+    assert!(!stage.processes().is_empty(), "the mark finds engines");
+    stage.kill_up();
+    stage.no_process_left();
+    // The folder is free again, leftovers and all.
+    stage.up();
+    assert!(stage.weir(&["down", "--now"]).status.success());
+    assert_eq!(stage.ended(), Some(0));
+}
+
+#[test]
+fn a_changed_file_is_served_and_a_broken_one_is_not() {
+    let Some(model) = real_engine() else { return };
+    let mut stage = Stage::new();
+    stage.write_stack(&["small"], &model, "");
+    let before = stage.up();
+    stage.write_stack(&["small", "second"], &model, "");
+    let status = stage.status_when("two pools serve", |status| {
+        let pools = status["pools"].as_array().map_or(&[][..], Vec::as_slice);
+        pools.len() == 2 && pools.iter().all(|pool| pool["ready"] == true)
+    });
+    let kept = |status: &Value| {
+        let pools = status["pools"].as_array().unwrap();
+        pools.iter().find(|pool| pool["name"] == "small").unwrap()["pid"].clone()
+    };
+    assert_eq!(kept(&status), kept(&before), "an unchanged engine keeps running");
+    let second = format!("second-{}", stage.mark);
+    assert_eq!(chat(&status["address"], &second).0, 200);
+
+    std::fs::write(stage.stack(), "kind: ModelPool\nnonsense: [").unwrap();
+    let refused =
+        stage.status_when("the change is refused", |status| status["reloadRefused"].is_string());
+    assert!(refused["reloadRefused"].as_str().unwrap().contains("stack.yaml"), "{refused:#}");
+    assert_eq!(chat(&refused["address"], &second).0, 200, "the last good stack is served");
+
+    stage.write_stack(&["small"], &model, "");
+    stage.status_when("one pool is left", |status| {
+        status["pools"].as_array().map(Vec::len) == Some(1) && status["reloadRefused"].is_null()
+    });
+    let (code, error) = chat(&before["address"], &second);
+    assert_eq!(code, 404, "{error}");
+}

@@ -1,0 +1,191 @@
+//! A stack in a temporary folder, and `weir` around it. Every process that a test starts ends with it.
+
+use serde_json::Value;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longest wait for anything on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Pause between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A folder with a stack, a home for state, and the `weir up` that serves it.
+pub(crate) struct Stage {
+    pub(crate) folder: tempfile::TempDir,
+    /// Stands in the command line of every engine of this test.
+    pub(crate) mark: String,
+    up: Option<Child>,
+}
+
+/// The small model and an engine, or `None` after saying what is missing.
+pub(crate) fn real_engine() -> Option<PathBuf> {
+    let home = PathBuf::from(std::env::var_os("HOME")?);
+    let model = home.join(".cache/weir/models/smollm2-135m-instruct-q4_1.gguf");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut engines: Vec<PathBuf> =
+        std::env::split_paths(&path).map(|folder| folder.join("llama-server")).collect();
+    engines.push(home.join(".cache/weir/bin/llama-server"));
+    let missing = match (model.exists(), engines.iter().any(|engine| engine.exists())) {
+        (true, true) => return Some(model),
+        (false, _) => format!("no model at {}", model.display()),
+        (true, false) => "no llama-server".to_owned(),
+    };
+    assert!(std::env::var_os("WEIR_TEST_REQUIRE_ENGINE").is_none(), "required: {missing}");
+    eprintln!("SKIPPED: {missing}; testenv/ puts it there");
+    None
+}
+
+impl Stage {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("weir-it-").tempdir().unwrap();
+        let name = folder.path().file_name().unwrap().to_string_lossy().to_lowercase();
+        let mark: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+        Self { folder, mark, up: None }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn stack(&self) -> PathBuf {
+        self.path("stack.yaml")
+    }
+
+    /// Writes a stack with one pool for each name; each serves `model`.
+    pub(crate) fn write_stack(&self, pools: &[&str], model: &Path, extra: &str) {
+        let mut text = String::new();
+        for pool in pools {
+            text.push_str(&format!(
+                "apiVersion: weir.dev/v1alpha1\nkind: ModelPool\nmetadata:\n  name: {pool}\n  labels: {{stack: it}}\n\
+                 spec:\n  model:\n    name: {pool}-{}\n    source: file://{}\n{extra}  tier: device\n  privacy: local\n  \
+                 engine:\n    llamaCpp: {{contextTokens: 512, slots: 1}}\n---\n",
+                self.mark,
+                model.display(),
+            ));
+        }
+        text.push_str(
+            "apiVersion: weir.dev/v1alpha1\nkind: InferenceGateway\nmetadata:\n  name: it\nspec:\n  listen: {port: 0}\n  \
+             pools: {matchLabels: {stack: it}}\n  auth: {anonymous: {}}\n  logs: {sink: file}\n",
+        );
+        std::fs::write(self.stack(), text).unwrap();
+    }
+
+    pub(crate) fn weir(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.args(args).env("WEIR_HOME", self.path("home")).env("NO_COLOR", "1");
+        command
+    }
+
+    /// Runs `weir up` that is expected to fail; its exit code and what it said.
+    pub(crate) fn up_fails(&self, args: &[&str]) -> (Option<i32>, String) {
+        let stack = self.stack();
+        let mut all = vec!["up", "-f", stack.to_str().unwrap()];
+        all.extend(args);
+        let output = self.weir(&all);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// Starts `weir up` and waits until it serves.
+    pub(crate) fn up(&mut self) -> Value {
+        let stack = self.stack();
+        let log = File::create(self.path("up.log")).unwrap();
+        let child = self
+            .command(&["up", "-f", stack.to_str().unwrap(), "--port", "0"])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.up = Some(child);
+        self.status_when("it serves", |status| status["ready"] == true)
+    }
+
+    pub(crate) fn said(&self) -> String {
+        std::fs::read_to_string(self.path("up.log")).unwrap_or_default()
+    }
+
+    pub(crate) fn status_when(&mut self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        let since = Instant::now();
+        while since.elapsed() < PATIENCE {
+            let output = self.weir(&["status", "--output", "json"]);
+            last = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            if holds(&last) {
+                return last;
+            }
+            if let Some(child) = &mut self.up {
+                let ended = child.try_wait().unwrap();
+                assert!(ended.is_none(), "weir up ended with {ended:?}: {}", self.said());
+            }
+            std::thread::sleep(PAUSE);
+        }
+        panic!("waited in vain until {what}: {last:#}\n{}", self.said());
+    }
+
+    pub(crate) fn kill_up(&mut self) {
+        let mut child = self.up.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Waits until `weir up` has ended by itself.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        let mut child = self.up.take().unwrap();
+        let status = until("weir up has ended", || child.try_wait().unwrap());
+        status.code()
+    }
+
+    /// Process ids of this test's engines and shims.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if String::from_utf8_lossy(&line).contains(&format!("-{}\0", self.mark)) {
+                found.push(pid);
+            }
+        }
+        found
+    }
+
+    pub(crate) fn no_process_left(&self) {
+        until("no engine is left", || self.processes().is_empty().then_some(()));
+    }
+
+    /// A script in the place of the engine.
+    pub(crate) fn script(&self, text: &str) -> String {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.path("engine.sh");
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.up.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Looks again and again until there is something.
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let since = Instant::now();
+    while since.elapsed() < PATIENCE {
+        if let Some(found) = look() {
+            return found;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    panic!("waited in vain until {what}");
+}

@@ -1,0 +1,85 @@
+//! `weir validate`: exit codes and both outputs; and the stacks and commands that the repository shows.
+
+use crate::support::Stage;
+use std::path::Path;
+
+#[test]
+fn a_good_stack_passes() {
+    let stage = Stage::new();
+    stage.write_stack(&["small"], &stage.path("none.gguf"), "");
+    let stack = stage.stack();
+    let output = stage.weir(&["validate", "-f", stack.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("valid: 2 objects"));
+}
+
+#[test]
+fn a_finding_has_file_line_and_field_and_fails() {
+    let stage = Stage::new();
+    stage.write_stack(&["small"], &stage.path("none.gguf"), "");
+    let text = std::fs::read_to_string(stage.stack()).unwrap();
+    std::fs::write(stage.stack(), text.replace("tier: device", "tier: desktop")).unwrap();
+    let stack = stage.stack();
+    let path = stack.to_str().unwrap();
+    let output = stage.weir(&["validate", "-f", path]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with(&format!("{path}:10: ")) && said.contains("tier"), "{said}");
+
+    let output = stage.weir(&["validate", "-f", path, "--output", "json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(findings[0]["line"], 10);
+    assert_eq!(findings[0]["field"], "spec.tier");
+}
+
+#[test]
+fn every_example_is_valid() {
+    let stage = Stage::new();
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/stacks");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(examples).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let output = stage.weir(&["validate", "-f", path.to_str().unwrap()]);
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+            seen += 1;
+        }
+    }
+    assert!(seen > 0);
+}
+
+#[test]
+fn the_commands_of_the_readme_exist() {
+    let stage = Stage::new();
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let text = std::fs::read_to_string(readme).unwrap();
+    let mut seen = 0;
+    for line in text.lines().map(str::trim).filter(|line| line.starts_with("weir ")) {
+        let words: Vec<&str> =
+            line.split_whitespace().skip(1).take_while(|word| is_subcommand(word)).collect();
+        let mut args = words.clone();
+        args.push("--help");
+        let output = stage.weir(&args);
+        assert!(output.status.success(), "{line:?}: {}", String::from_utf8_lossy(&output.stderr));
+        seen += 1;
+    }
+    assert!(seen > 0);
+}
+
+/// The first words of a command line; its arguments are paths, options or quoted.
+fn is_subcommand(word: &str) -> bool {
+    word.len() > 1 && word.chars().all(|letter| letter.is_ascii_lowercase())
+}
+
+#[test]
+fn schemas_are_json_and_an_unknown_kind_is_named() {
+    let stage = Stage::new();
+    for args in [&["schema"][..], &["schema", "modelpool"]] {
+        let output = stage.weir(args);
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap();
+    }
+    let output = stage.weir(&["schema", "Pod"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("ModelPool"));
+}
