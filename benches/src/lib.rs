@@ -1,1 +1,128 @@
-//! Benchmarks and their results.
+//! What the benchmarks share: where results go, synthetic passages, and the embedder when it is installed.
+//!
+//! Each benchmark is a plain program under `benches/benches`; `cargo bench -p weir-bench` runs them all. The result files
+//! are written by [`weir_lab::results`], as those of `weir lab systems` are. Nothing here measures.
+
+use anyhow::Context;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::path::{Path, PathBuf};
+use weir_embed::{EmbedQueue, Embedder};
+use weir_lab::results::Results;
+
+/// Name of the embedding model that [`embedder`] loads.
+pub const EMBEDDING_MODEL: &str = "all-minilm-l6-v2";
+
+/// Words of the synthetic passages; some are those of the question set, so that searches by words find something.
+const WORDS: [&str; 40] = [
+    "function",
+    "parameter",
+    "module",
+    "default",
+    "value",
+    "exception",
+    "version",
+    "python",
+    "returns",
+    "raises",
+    "object",
+    "string",
+    "list",
+    "dictionary",
+    "tuple",
+    "number",
+    "path",
+    "file",
+    "socket",
+    "thread",
+    "process",
+    "encoding",
+    "buffer",
+    "stream",
+    "event",
+    "loop",
+    "iterator",
+    "generator",
+    "class",
+    "method",
+    "attribute",
+    "package",
+    "import",
+    "signal",
+    "timeout",
+    "queue",
+    "lock",
+    "archive",
+    "parser",
+    "argument",
+];
+
+/// Writes the results beside the repository's others, prints them, and says where they are.
+pub fn publish(results: &Results) -> anyhow::Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
+    results
+        .write(&folder)
+        .with_context(|| format!("write results to {}", folder.display()))?;
+    println!("{}", results.markdown());
+    Ok(())
+}
+
+/// A passage of `words` words, the same for the same number.
+pub fn passage(number: u64, words: usize) -> String {
+    let mut rng = ChaCha8Rng::seed_from_u64(number);
+    let mut text = format!("Passage {number}.");
+    for word in 0..words {
+        text.push(' ');
+        text.push_str(WORDS[rng.random_range(0..WORDS.len())]);
+        if word % 12 == 11 {
+            text.push('.');
+        }
+    }
+    text
+}
+
+/// A direction at random, of length one.
+pub fn direction(number: u64, dimensions: usize) -> Vec<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(number);
+    let mut vector: Vec<f32> = (0..dimensions)
+        .map(|_| rng.random_range(-1.0..1.0))
+        .collect();
+    let length = vector
+        .iter()
+        .map(|x| x * x)
+        .sum::<f32>()
+        .sqrt()
+        .max(f32::MIN_POSITIVE);
+    vector.iter_mut().for_each(|x| *x /= length);
+    vector
+}
+
+/// The installed embedder; `None`, said loudly, when `make components` has not fetched it.
+pub fn embedder() -> anyhow::Result<Option<EmbedQueue>> {
+    let home = std::env::var_os("HOME")
+        .map(PathBuf::from)
+        .unwrap_or_default();
+    let folder = home.join(".cache/weir/models").join(EMBEDDING_MODEL);
+    if !folder.join("model.safetensors").is_file() {
+        eprintln!(
+            "SKIPPED vectors: {} is absent; run `make components`",
+            folder.display()
+        );
+        return Ok(None);
+    }
+    Ok(Some(EmbedQueue::new(Embedder::load(&folder)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passages_and_directions_are_the_same_every_time_and_differ_by_number() {
+        assert_eq!(passage(3, 40), passage(3, 40));
+        assert_ne!(passage(3, 40), passage(4, 40));
+        let vector = direction(5, 384);
+        assert_eq!(vector, direction(5, 384));
+        assert!((vector.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-5);
+    }
+}

@@ -4,7 +4,7 @@
 //! Start with [`questions`] (what is asked) and [`grade`] (how right an answer is), then [`collect`] (what the router
 //! learns from), [`train`] (what it learned) and [`systems`] (what the result is worth).
 
-//collect
+pub mod collect;
 pub mod corpus;
 mod design;
 pub mod echo;
@@ -13,6 +13,6 @@ pub mod outcomes;
 pub mod questions;
 pub mod results;
 pub mod stats;
-//systems
+pub mod systems;
 mod text;
 pub mod train;

@@ -1,3 +1,4 @@
 //! The lab against real input: the installed documentation.
 
+mod collect;
 mod questions;
