@@ -59,7 +59,7 @@ async fn whole(asked: Asked) -> Result<Response, Rescue> {
     metrics.answered(&answer.decision, answer.usage);
     let headers = headers(&answer.decision, &asked.serving);
     drop(asked.place);
-    Ok((headers, Json(completion(answer, wants_weir))).into_response())
+    Ok((headers, Json(completion(&answer, wants_weir))).into_response())
 }
 
 /// Whether the client asked for more than OpenAI's fields.
@@ -67,7 +67,7 @@ pub(crate) fn wants_weir(ask: &Ask) -> bool {
     ask.weir.explain || ask.weir.citations
 }
 
-fn completion(answer: Answer, wants_weir: bool) -> Value {
+fn completion(answer: &Answer, wants_weir: bool) -> Value {
     let decision = &answer.decision;
     let mut body = json!({
         "id": format!("chatcmpl-{}", decision.id),

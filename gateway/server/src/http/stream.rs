@@ -92,7 +92,7 @@ impl Events {
             let bytes = match self.answer.events.next().await {
                 Some(Ok(event)) => {
                     self.usage = event.usage.unwrap_or(self.usage);
-                    match self.asked.event(event) {
+                    match self.asked.event(&event) {
                         Some(bytes) => bytes,
                         None => continue,
                     }
@@ -133,13 +133,13 @@ fn weir_event(decision: &Decided) -> String {
 
 impl AskedFor {
     /// The event for the client, or nothing when all of it was only for Weir.
-    fn event(&self, event: ChatEvent) -> Option<Bytes> {
+    fn event(&self, event: &ChatEvent) -> Option<Bytes> {
         let mut cut: Vec<&[&str]> = Vec::new();
         if !self.logprobs {
             cut.push(&["choices", "*", "logprobs"]);
         }
         if !self.usage {
-            if event.usage.is_some() && is_usage_only(&event) {
+            if event.usage.is_some() && is_usage_only(event) {
                 return None;
             }
             cut.push(&["usage"]);
@@ -179,11 +179,11 @@ mod tests {
         };
         let raw =
             r#"{"choices":[{"delta":{"content":"é 1.0"},"logprobs":{"content":[]}}], "x":1.50}"#;
-        let sent = plain.event(event(raw, None)).unwrap();
+        let sent = plain.event(&event(raw, None)).unwrap();
         let expected = "data: {\"choices\":[{\"delta\":{\"content\":\"é 1.0\"}}], \"x\":1.50}\n\n";
         assert_eq!(sent, expected.as_bytes());
         let usage = r#"{"choices":[],"usage":{"prompt_tokens":1}}"#;
-        assert_eq!(plain.event(event(usage, Some(Usage::default()))), None);
+        assert_eq!(plain.event(&event(usage, Some(Usage::default()))), None);
     }
 
     #[test]
@@ -196,7 +196,7 @@ mod tests {
             model,
         };
         let raw = r#"{"model":"up","choices":[{"logprobs":{}}],"usage":{"prompt_tokens":1}}"#;
-        let sent = all.event(event(raw, Some(Usage::default()))).unwrap();
+        let sent = all.event(&event(raw, Some(Usage::default()))).unwrap();
         assert_eq!(
             sent,
             format!("data: {}\n\n", raw.replace("up", "smol")).as_bytes()

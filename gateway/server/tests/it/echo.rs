@@ -1,0 +1,220 @@
+//! An engine that answers with the question, one word an event. It can be told to fail, and counts who came.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::serve::ListenerExt;
+use axum::{Json, Router};
+use futures_util::{StreamExt, stream};
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// What the engine does with a chat.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Mode {
+    Echo,
+    /// Answers with this status.
+    Refuse(u16),
+    /// Sends one word, then breaks the connection.
+    BreakInTheMiddle,
+    /// Sends one word, then nothing more.
+    HangInTheMiddle,
+    /// Never answers.
+    Hang,
+    /// Refuses the prompt as llama.cpp does when it is too long.
+    Overflow,
+}
+
+#[derive(Clone)]
+pub(crate) struct Echo {
+    pub(crate) url: String,
+    state: Arc<Shared>,
+}
+
+struct Shared {
+    mode: Mutex<Mode>,
+    connections: AtomicUsize,
+    bodies: Mutex<Vec<Value>>,
+    /// Answers that have begun and not ended.
+    open: watch::Sender<usize>,
+    stop: tokio_util::sync::CancellationToken,
+}
+
+/// Counts an answer from its first to its last byte, or until the client goes away.
+struct Open(Arc<Shared>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.send_modify(|open| *open -= 1);
+    }
+}
+
+impl Echo {
+    pub(crate) async fn start(mode: Mode) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let state = Arc::new(Shared {
+            mode: Mutex::new(mode),
+            connections: AtomicUsize::new(0),
+            bodies: Mutex::new(Vec::new()),
+            open: watch::channel(0).0,
+            stop: tokio_util::sync::CancellationToken::new(),
+        });
+        let counted = Arc::clone(&state);
+        let listener = listener.tap_io(move |_| {
+            counted.connections.fetch_add(1, Ordering::SeqCst);
+        });
+        let routes = Router::new()
+            .route("/v1/chat/completions", post(chat))
+            .route("/v1/embeddings", post(embeddings))
+            .with_state(Arc::clone(&state));
+        let stop = state.stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = axum::serve(listener, routes) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        Self { url, state }
+    }
+
+    /// Connections that were ever opened to this engine.
+    pub(crate) fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+
+    /// Bodies of the chats, in order.
+    pub(crate) fn bodies(&self) -> Vec<Value> {
+        self.state.bodies.lock().unwrap().clone()
+    }
+
+    pub(crate) fn set(&self, mode: Mode) {
+        *self.state.mode.lock().unwrap() = mode;
+    }
+
+    /// Stops listening, as a killed engine does.
+    pub(crate) fn kill(&self) {
+        self.state.stop.cancel();
+    }
+
+    /// Waits until this many answers are open.
+    pub(crate) async fn until_open(&self, count: usize) {
+        let mut open = self.state.open.subscribe();
+        let reached = open.wait_for(|open| *open == count);
+        tokio::time::timeout(Duration::from_secs(5), reached)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+}
+
+async fn chat(State(state): State<Arc<Shared>>, Json(body): Json<Value>) -> Response {
+    state.bodies.lock().unwrap().push(body.clone());
+    state.open.send_modify(|open| *open += 1);
+    let open = Open(Arc::clone(&state));
+    let mode = *state.mode.lock().unwrap();
+    match mode {
+        Mode::Refuse(status) => {
+            let status = http::StatusCode::from_u16(status).unwrap();
+            (
+                status,
+                Json(json!({"error": {"message": "no", "type": "x"}})),
+            )
+                .into_response()
+        }
+        Mode::Overflow => {
+            let error = json!({"error": {
+                "code": 400, "message": "too long", "type": "exceed_context_size_error",
+                "n_prompt_tokens": 9001, "n_ctx": 2048,
+            }});
+            (http::StatusCode::BAD_REQUEST, Json(error)).into_response()
+        }
+        Mode::Hang => {
+            let _open = open;
+            std::future::pending().await
+        }
+        _ if body["stream"] == true => events(&body, mode, open),
+        _ => Json(whole(&body)).into_response(),
+    }
+}
+
+fn answer(body: &Value) -> String {
+    let messages = body["messages"].as_array().unwrap();
+    let last = messages
+        .iter()
+        .rev()
+        .find(|message| message["role"] == "user")
+        .unwrap();
+    format!("echo {}", last["content"].as_str().unwrap_or("parts"))
+}
+
+fn whole(body: &Value) -> Value {
+    json!({
+        "id": "chatcmpl-echo", "object": "chat.completion", "model": body["model"],
+        "choices": [{"index": 0, "finish_reason": "stop",
+                     "message": {"role": "assistant", "content": answer(body)}}],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9},
+    })
+}
+
+fn event(body: &Value, choices: &Value) -> String {
+    let event = json!({
+        "id": "chatcmpl-echo", "object": "chat.completion.chunk", "model": body["model"], "choices": choices,
+    });
+    format!("data: {event}\n\n")
+}
+
+fn events(body: &Value, mode: Mode, open: Open) -> Response {
+    let mut sent: Vec<Result<String, std::io::Error>> = Vec::new();
+    for word in answer(body).split_inclusive(' ') {
+        let mut choice = json!({"index": 0, "delta": {"content": word}, "finish_reason": null});
+        if body["logprobs"] == true {
+            choice["logprobs"] = json!({"content": [{"token": word, "logprob": -0.1}]});
+        }
+        sent.push(Ok(event(body, &json!([choice]))));
+        if mode != Mode::Echo {
+            break;
+        }
+    }
+    match mode {
+        Mode::BreakInTheMiddle | Mode::HangInTheMiddle => {}
+        _ => {
+            sent.push(Ok(event(
+                body,
+                &json!([{"index": 0, "delta": {}, "finish_reason": "stop"}]),
+            )));
+            if body["stream_options"]["include_usage"] == true {
+                let usage =
+                    json!({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}});
+                sent.push(Ok(format!("data: {usage}\n\n")));
+            }
+            sent.push(Ok("data: [DONE]\n\n".to_owned()));
+        }
+    }
+    let tail = stream::once(async move {
+        if mode == Mode::HangInTheMiddle {
+            std::future::pending::<()>().await;
+        }
+        // What was sent so far leaves while this waits; an error at once would take it along.
+        tokio::task::yield_now().await;
+        drop(open);
+        match mode {
+            Mode::BreakInTheMiddle => Err(std::io::Error::other("broken")),
+            _ => Ok(String::new()),
+        }
+    });
+    let body = axum::body::Body::from_stream(stream::iter(sent).chain(tail));
+    ([("content-type", "text/event-stream")], body).into_response()
+}
+
+async fn embeddings(Json(body): Json<Value>) -> Json<Value> {
+    let count = body["input"].as_array().map_or(1, Vec::len);
+    let data: Vec<Value> = (0..count)
+        .map(|index| json!({"index": index, "embedding": [1.0, 0.5]}))
+        .collect();
+    Json(json!({"data": data}))
+}

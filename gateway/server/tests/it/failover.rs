@@ -1,0 +1,64 @@
+//! Engines that die under load, second attempts, and plans that change under requests.
+
+use crate::echo::{Echo, Mode};
+use crate::world::{
+    World, asking, asking_with, events, never_content, plan, pool, prefers, text_of,
+};
+use futures_util::future::join_all;
+use http::StatusCode;
+use serde_json::json;
+
+#[tokio::test]
+async fn killing_an_engine_under_load_costs_no_request_that_another_could_serve() {
+    let (dying, good, other) = (
+        Echo::start(Mode::Echo).await,
+        Echo::start(Mode::Echo).await,
+        Echo::start(Mode::Echo).await,
+    );
+    let pools = vec![pool("small", &[&dying, &good]), pool("big", &[&other])];
+    let world = World::start(plan(pools), prefers(0, 2)).await;
+    for round in 0..12 {
+        if round == 4 {
+            dying.kill();
+        }
+        if round == 8 {
+            good.kill();
+        }
+        let asked = (0..16).map(|index| {
+            let stream = index % 2 == 0;
+            let world = &world;
+            async move {
+                let body = asking_with("auto", "hi", &json!({"stream": stream}));
+                let reply = world.chat(&body).await;
+                (reply.status, stream, reply.text().await)
+            }
+        });
+        for (status, stream, text) in join_all(asked).await {
+            assert_eq!(status, StatusCode::OK, "round {round}: {text}");
+            assert!(!text.contains("\"error\""), "round {round}: {text}");
+            assert!(!stream || text.contains("[DONE]"), "round {round}: {text}");
+        }
+    }
+    assert!(other.connections() > 0, "the other pool took over");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_good_enough_is_asked_again_of_a_bigger_model() {
+    let (small, big) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
+    let pools = vec![pool("small", &[&small]), pool("big", &[&big])];
+    let world = World::start(plan(pools), never_content(0, 2)).await;
+    let reply = world.chat(&asking("auto", "hi")).await;
+    assert_eq!(reply.header("x-weir-escalated"), "true");
+    assert_eq!(reply.header("x-weir-model"), "big-model");
+    let streamed = world
+        .chat(&asking_with("auto", "hi", &json!({"stream": true})))
+        .await;
+    assert_eq!(streamed.header("x-weir-escalated"), "true");
+    let (events, done) = events(&streamed.text().await);
+    assert_eq!(
+        (text_of(&events).as_str(), done),
+        ("echo hi", true),
+        "one answer, not two"
+    );
+    assert_eq!((small.bodies().len(), big.bodies().len()), (2, 2));
+}

@@ -1,0 +1,11 @@
+//! The gateway over real HTTP: behaviours against an in-process echo engine, and SmolLM2 where it is present.
+
+mod auth;
+mod echo;
+mod errors;
+mod failover;
+mod memory;
+mod privacy;
+mod real;
+mod streams;
+mod world;

@@ -1,0 +1,73 @@
+//! A cloud pool sees no connection from a request that stays local, whatever fails or falls short.
+
+use crate::echo::{Echo, Mode};
+use crate::world::{World, asking, asking_with, never_content, plan, pool, prefers};
+use serde_json::json;
+use weir_plan::{Pool, Privacy};
+
+fn local_and_cloud(local: &Echo, cloud: &Echo) -> Vec<Pool> {
+    let cloud = Pool {
+        privacy: Privacy::Cloud,
+        ..pool("cloud", &[cloud])
+    };
+    vec![pool("local", &[local]), cloud]
+}
+
+#[tokio::test]
+async fn a_local_request_never_reaches_the_cloud() {
+    for mode in [
+        Mode::Echo,
+        Mode::Refuse(500),
+        Mode::Refuse(429),
+        Mode::BreakInTheMiddle,
+    ] {
+        for router in [prefers(1, 2), never_content(0, 2), never_content(1, 2)] {
+            let (local, cloud) = (Echo::start(mode).await, Echo::start(Mode::Echo).await);
+            let world = World::start(plan(local_and_cloud(&local, &cloud)), router).await;
+            for stream in [false, true] {
+                let more = json!({"stream": stream, "weir": {"privacy": "local"}});
+                world
+                    .chat(&asking_with("auto", "hi", &more))
+                    .await
+                    .text()
+                    .await;
+            }
+            let headers = [("x-weir-privacy", "local")];
+            for body in [asking("auto", "hi"), asking("cloud-model", "hi")] {
+                let path = "/v1/chat/completions";
+                let reply = world
+                    .send(http::Method::POST, path, &headers, body.to_string())
+                    .await;
+                reply.text().await;
+            }
+            assert_eq!(cloud.connections(), 0, "{mode:?}");
+            assert!(local.connections() > 0, "{mode:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_cannot_widen_the_gateways_limit() {
+    let (local, cloud) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
+    let mut plan = plan(local_and_cloud(&local, &cloud));
+    plan.privacy.max = Privacy::OnPrem;
+    plan.privacy.default = Privacy::Local;
+    let world = World::start(plan, prefers(1, 2)).await;
+    let more = json!({"weir": {"privacy": "cloud"}});
+    let pinned = world.chat(&asking_with("cloud-model", "hi", &more)).await;
+    assert_eq!(pinned.status.as_u16(), 403);
+    let routed = world.chat(&asking_with("auto", "hi", &more)).await;
+    assert_eq!(routed.header("x-weir-model"), "local-model");
+    let asked = json!({"model_id": "cloud-model", "prompt": "hi"});
+    assert_eq!(world.post("/generate", &asked).await.status.as_u16(), 403);
+    assert_eq!(cloud.connections(), 0);
+}
+
+#[tokio::test]
+async fn without_a_limit_the_cloud_answers() {
+    let (local, cloud) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
+    let world = World::start(plan(local_and_cloud(&local, &cloud)), prefers(1, 2)).await;
+    let routed = world.chat(&asking("auto", "hi")).await;
+    assert_eq!(routed.header("x-weir-model"), "cloud-model");
+    assert_eq!(local.connections(), 0);
+}
