@@ -14,7 +14,7 @@ pub use crate::record::Source;
 use crate::ask::Ask;
 use crate::choose::{Chosen, choose};
 use crate::decisions::Draft;
-use crate::dispatch::{HOLD_TOKENS, Hold, Sampling, Try, body, dispatch, sample};
+use crate::dispatch::{HOLD_TOKENS, Hold, Order, Sampling, Try, body, dispatch, sample};
 use crate::fill::sources;
 use crate::gateway::{Gateway, Serving, cost_of};
 use crate::normalise::Question;
@@ -25,7 +25,7 @@ use crate::tally::{logprobs, message};
 use crate::verdict::{features, judge};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use weir_embed::TokenCounter;
 use weir_engine::{ChatRequest, Usage};
 use weir_memory::context::{Context, assemble};
@@ -224,8 +224,12 @@ impl Gateway {
         if !has_pool {
             return Err(AnswerError::NoSuchArm { arm, sampling });
         }
+        // One preparation serves many attempts, so the deadline counts from here.
+        let limit = Duration::from_millis(prepared.serving.plan.limits.request_timeout_ms);
+        let deadline = Instant::now() + limit;
         let sampling = prepared.sampling(sampling, seed);
-        let tried = self.try_arm(prepared, arm, sampling, Hold::Whole).await?;
+        let order = Order { arm, sampling, hold: Hold::Whole, deadline };
+        let tried = self.try_arm(prepared, order).await?;
         let latency_s = tried.taken.started.elapsed().as_secs_f64();
         let pool = &prepared.serving.plan.pools[tried.rank];
         let usage = tried.taken.tally.used(tried.prompt_tokens);
@@ -258,19 +262,20 @@ impl Gateway {
         draft: &mut Draft,
     ) -> Result<Try, AnswerError> {
         let arms = &prepared.serving.router.arms().arms;
+        let deadline = prepared.serving.deadline(&prepared.ask);
         let mut arm = chosen.arm;
         let mut failed = Vec::new();
         loop {
             let sampling = prepared.sampling(chosen.choice.sampling, None);
-            let error = match self.try_arm(prepared, arm, sampling, hold).await {
+            let order = Order { arm, sampling, hold, deadline };
+            let error = match self.try_arm(prepared, order).await {
                 Ok(tried) => return Ok(tried),
                 Err(AnswerError::Engine(error)) if error.retryable() => error,
                 Err(error) => return Err(error),
             };
             failed.push(arms[arm].rank);
             draft.failed_over(&prepared.serving.plan.pools[arms[arm].rank], error.kind());
-            let in_time = Instant::now() < prepared.serving.deadline(&prepared.ask);
-            match chosen.next_best(arms, &failed).filter(|_| in_time) {
+            match chosen.next_best(arms, &failed).filter(|_| Instant::now() < deadline) {
                 Some(next) => arm = next,
                 None => return Err(error.into()),
             }
@@ -289,7 +294,9 @@ impl Gateway {
         let table = prepared.serving.router.arms();
         let Some(arm) = table.with_rank(first.arm, rank) else { return first };
         let hold = if first.whole() { Hold::Whole } else { Hold::Tokens(1) };
-        match self.try_arm(prepared, arm, first.sampling.clone(), hold).await {
+        let deadline = prepared.serving.deadline(&prepared.ask);
+        let order = Order { arm, sampling: first.sampling.clone(), hold, deadline };
+        match self.try_arm(prepared, order).await {
             Ok(second) => {
                 draft.asked_again(&pools[rank], None);
                 let usage = first.taken.tally.used(first.prompt_tokens);
@@ -305,14 +312,9 @@ impl Gateway {
     }
 
     /// Context, prompt and dispatch for one arm.
-    async fn try_arm(
-        &self,
-        prepared: &Prepared,
-        arm: usize,
-        sampling: Sampling,
-        hold: Hold,
-    ) -> Result<Try, AnswerError> {
+    async fn try_arm(&self, prepared: &Prepared, order: Order) -> Result<Try, AnswerError> {
         let started = Instant::now();
+        let Order { arm, sampling, hold, deadline } = order;
         let serving = &prepared.serving;
         let chosen = serving.router.arms().arms[arm];
         let pool = &serving.plan.pools[chosen.rank];
@@ -334,7 +336,7 @@ impl Gateway {
         )?;
         let body = body(&prepared.ask, pool, &prompt, &sampling);
         let prompt_ms = started.elapsed().as_secs_f64() * 1e3;
-        let request = ChatRequest { body, deadline: serving.deadline(&prepared.ask) };
+        let request = ChatRequest { body, deadline };
         let taken = dispatch(&serving.engines, pool, request, hold).await?;
         Ok(Try {
             arm,

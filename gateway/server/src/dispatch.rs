@@ -36,6 +36,16 @@ pub(crate) struct Sampling {
     pub(crate) seed: Option<u64>,
 }
 
+/// What to try.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    pub(crate) arm: usize,
+    pub(crate) sampling: Sampling,
+    pub(crate) hold: Hold,
+    /// When the whole answer must be there.
+    pub(crate) deadline: Instant,
+}
+
 /// One attempt at an answer: what was sent, and what has arrived.
 #[derive(Debug)]
 pub(crate) struct Try {
