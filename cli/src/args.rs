@@ -162,8 +162,10 @@ fn privacy(word: &str) -> Result<Privacy, String> {
 }
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "Examples:\n  weir logs                 # the gateway\n  \
-    weir logs small -n 100    # the engine of pool small\n  weir logs decisions -f    # rows as they are written")]
+#[command(
+    after_long_help = "Examples:\n  weir logs                 # the gateway\n  \
+    weir logs small -n 100    # the engine of pool small\n  weir logs decisions -f    # rows as they are written"
+)]
 pub(crate) struct LogsArgs {
     /// A pool, `gateway` or `decisions`
     #[arg(default_value = "gateway", value_name = "POOL|gateway|decisions")]
@@ -223,9 +225,11 @@ pub(crate) struct MemoryWhere {
 }
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "Examples:\n  weir memory ingest docs/ --domain python\n  \
+#[command(
+    after_long_help = "Examples:\n  weir memory ingest docs/ --domain python\n  \
     weir memory ingest handbook.md faq.jsonl -f stack.yaml\n\n\
-    Reading the same files again changes nothing; a file that cannot be read is reported and the rest goes on.")]
+    Reading the same files again changes nothing; a file that cannot be read is reported and the rest goes on."
+)]
 pub(crate) struct IngestArgs {
     /// Files and folders
     #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
@@ -241,8 +245,10 @@ pub(crate) struct IngestArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "Examples:\n  weir memory search \"how do I cache a function\"\n  \
-    weir memory search \"refund\" --domain support -n 5 --output json")]
+#[command(
+    after_long_help = "Examples:\n  weir memory search \"how do I cache a function\"\n  \
+    weir memory search \"refund\" --domain support -n 5 --output json"
+)]
 pub(crate) struct SearchArgs {
     /// The question
     #[arg(value_name = "QUESTION")]
@@ -282,8 +288,10 @@ pub(crate) enum RouterCommand {
 }
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "Examples:\n  weir router inspect            # the default artifact of this build\n  \
-    weir router inspect router-v7.onnx --output json")]
+#[command(
+    after_long_help = "Examples:\n  weir router inspect            # the default artifact of this build\n  \
+    weir router inspect router-v7.onnx --output json"
+)]
 pub(crate) struct InspectArgs {
     /// An ONNX artifact [default: the one built in]
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -330,8 +338,10 @@ pub(crate) struct StackArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "Example:\n  weir router collect -f stack.yaml --out outcomes.jsonl --minutes 60\n\n\
-    A second run with the same log goes on where the first ended.")]
+#[command(
+    after_long_help = "Example:\n  weir router collect -f stack.yaml --out outcomes.jsonl --minutes 60\n\n\
+    A second run with the same log goes on where the first ended."
+)]
 pub(crate) struct CollectArgs {
     #[command(flatten)]
     pub(crate) stack: StackArgs,
@@ -347,7 +357,9 @@ pub(crate) struct CollectArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "Example:\n  weir router train --log outcomes.jsonl --out router.onnx --report report")]
+#[command(
+    after_long_help = "Example:\n  weir router train --log outcomes.jsonl --out router.onnx --report report"
+)]
 pub(crate) struct TrainArgs {
     /// The log of outcomes
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -378,7 +390,9 @@ pub(crate) enum LabCommand {
 }
 
 #[derive(Debug, Args)]
-#[command(after_long_help = "Example:\n  weir lab systems -f stack.yaml --rows rows.jsonl --results results/")]
+#[command(
+    after_long_help = "Example:\n  weir lab systems -f stack.yaml --rows rows.jsonl --results results/"
+)]
 pub(crate) struct SystemsArgs {
     #[command(flatten)]
     pub(crate) stack: StackArgs,

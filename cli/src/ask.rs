@@ -19,8 +19,15 @@ pub(crate) async fn run(args: AskArgs) -> Result<(), Failure> {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => running(&args).await?,
     };
-    let client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build()?;
-    let conversation = Conversation { client, base, api_key: args.api_key.clone() };
+    let client = reqwest::Client::builder()
+        .timeout(TIMEOUT)
+        .no_proxy()
+        .build()?;
+    let conversation = Conversation {
+        client,
+        base,
+        api_key: args.api_key.clone(),
+    };
     match args.output {
         Output::Json => conversation.whole(&args).await,
         Output::Text => conversation.streamed(&args).await,
@@ -31,7 +38,9 @@ async fn running(args: &AskArgs) -> Result<String, Failure> {
     let instance = Instance::find(&Home::from_env()?, args.which.name.as_deref()).await?;
     if instance.control.address.is_empty() {
         let gateway = &instance.control.gateway;
-        return Err(Failure::new(format!("gateway {gateway:?} is still starting: see `weir status`")));
+        return Err(Failure::new(format!(
+            "gateway {gateway:?} is still starting: see `weir status`"
+        )));
     }
     Ok(instance.control.address)
 }
@@ -54,9 +63,15 @@ impl Conversation {
             for event in events.take_in(&chunk?) {
                 if let Some(error) = event.get("error") {
                     writeln!(out)?;
-                    return Err(Failure::new(format!("the answer broke off: {}", message(error))));
+                    return Err(Failure::new(format!(
+                        "the answer broke off: {}",
+                        message(error)
+                    )));
                 }
-                if let Some(text) = event.pointer("/choices/0/delta/content").and_then(Value::as_str) {
+                if let Some(text) = event
+                    .pointer("/choices/0/delta/content")
+                    .and_then(Value::as_str)
+                {
                     write!(out, "{text}")?;
                     out.flush()?;
                 }
@@ -81,9 +96,15 @@ impl Conversation {
 
     async fn ask(&self, args: &AskArgs, stream: bool) -> Result<reqwest::Response, Failure> {
         let url = format!("{}/v1/chat/completions", self.base);
-        let request = self.authorised(self.client.post(&url)).json(&body(args, stream));
+        let request = self
+            .authorised(self.client.post(&url))
+            .json(&body(args, stream));
         let response = request.send().await.map_err(|error| {
-            Failure::new(format!("cannot ask {}: {}", self.base, weir_local::chain(&error)))
+            Failure::new(format!(
+                "cannot ask {}: {}",
+                self.base,
+                weir_local::chain(&error)
+            ))
         })?;
         if response.status().is_success() {
             return Ok(response);
@@ -92,7 +113,9 @@ impl Conversation {
         let text = response.text().await.unwrap_or_default();
         let parsed: Value = serde_json::from_str(&text).unwrap_or_default();
         let said = parsed.get("error").map_or(text, message);
-        Err(Failure::new(format!("the gateway answered {status}: {said}")))
+        Err(Failure::new(format!(
+            "the gateway answered {status}: {said}"
+        )))
     }
 
     /// Everything that was recorded about the answer; a pinned model's row has less.
@@ -138,11 +161,22 @@ fn body(args: &AskArgs, stream: bool) -> Value {
 }
 
 fn decision_id(response: &reqwest::Response) -> Option<String> {
-    Some(response.headers().get("x-weir-decision")?.to_str().ok()?.to_owned())
+    Some(
+        response
+            .headers()
+            .get("x-weir-decision")?
+            .to_str()
+            .ok()?
+            .to_owned(),
+    )
 }
 
 fn message(error: &Value) -> String {
-    error.get("message").and_then(Value::as_str).unwrap_or("no reason was given").to_owned()
+    error
+        .get("message")
+        .and_then(Value::as_str)
+        .unwrap_or("no reason was given")
+        .to_owned()
 }
 
 /// Server-sent events out of chunks that may end anywhere.
@@ -170,7 +204,8 @@ mod tests {
 
     #[test]
     fn events_are_read_whole_wherever_a_chunk_ends() {
-        let stream = b"data: {\"a\": \"\xc3\xa9\"}\r\n\r\n: comment\n\ndata: {\"b\": 2}\n\ndata: [DONE]\n\n";
+        let stream =
+            b"data: {\"a\": \"\xc3\xa9\"}\r\n\r\n: comment\n\ndata: {\"b\": 2}\n\ndata: [DONE]\n\n";
         for cut in 0..stream.len() {
             let mut events = Events::default();
             let mut seen = events.take_in(&stream[..cut]);

@@ -8,7 +8,9 @@ use weir_local::{Home, Instance};
 pub(crate) async fn run(args: &DownArgs) -> Result<(), Failure> {
     let home = Home::from_env()?;
     let instance = Instance::find(&home, args.which.name.as_deref()).await?;
-    instance.shut_down(&home, args.now, Duration::from_secs(args.timeout)).await?;
+    instance
+        .shut_down(&home, args.now, Duration::from_secs(args.timeout))
+        .await?;
     anstream::println!("gateway {} has ended", instance.control.gateway);
     Ok(())
 }

@@ -12,12 +12,16 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure with its own words.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into() }
+        Self {
+            message: message.into(),
+        }
     }
 
     /// A failure whose explanation is the command's output.
     pub(crate) fn said() -> Self {
-        Self { message: String::new() }
+        Self {
+            message: String::new(),
+        }
     }
 
     /// Prints the message and gives the exit code.

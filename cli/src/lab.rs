@@ -50,9 +50,13 @@ fn questions(args: &QuestionsArgs) -> Result<(), Failure> {
     }
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for question in &questions {
-        *counts.entry(format!("{:?}", question.split).to_lowercase()).or_default() += 1;
+        *counts
+            .entry(format!("{:?}", question.split).to_lowercase())
+            .or_default() += 1;
     }
-    let rows = counts.into_iter().map(|(split, count)| vec![split, count.to_string()]);
+    let rows = counts
+        .into_iter()
+        .map(|(split, count)| vec![split, count.to_string()]);
     anstream::println!("{}", columns(&["SPLIT", "QUESTIONS"], rows.collect()));
     Ok(())
 }
@@ -65,13 +69,20 @@ pub(crate) async fn session(args: &StackArgs) -> Result<Session, Failure> {
         llama_server: args.llama_server.clone(),
         port: None,
         start_timeout: Duration::from_secs(600),
-        shim: vec![std::env::current_exe()?.into_os_string(), "engine-shim".into()],
+        shim: vec![
+            std::env::current_exe()?.into_os_string(),
+            "engine-shim".into(),
+        ],
         home: Home::from_env()?,
         events: Progress::events(),
     })
     .await?;
     let bar = bar("vectors");
-    while let Some(memory) = session.status().memory.filter(|memory| memory.vectors_pending > 0) {
+    while let Some(memory) = session
+        .status()
+        .memory
+        .filter(|memory| memory.vectors_pending > 0)
+    {
         bar.set_length(memory.vectors + memory.vectors_pending);
         bar.set_position(memory.vectors);
         tokio::time::sleep(Duration::from_millis(200)).await;

@@ -16,14 +16,20 @@ pub(crate) async fn run(args: &LogsArgs) -> Result<(), Failure> {
     let home = Home::from_env()?;
     let state = state(&home, args.which.name.as_deref()).await?;
     let path = path(&state, &args.what)?;
-    let mut seen = if path.exists() { std::fs::metadata(&path)?.len() } else { 0 };
+    let mut seen = if path.exists() {
+        std::fs::metadata(&path)?.len()
+    } else {
+        0
+    };
     for line in last_lines(&path, args.lines)? {
         anstream::println!("{line}");
     }
     let mut inode = std::fs::metadata(&path).map_or(0, |found| found.ino());
     while args.follow {
         tokio::time::sleep(LOOK_EVERY).await;
-        let Ok(found) = std::fs::metadata(&path) else { continue };
+        let Ok(found) = std::fs::metadata(&path) else {
+            continue;
+        };
         if found.ino() != inode || found.len() < seen {
             // Rotated: a new file under the same name.
             (inode, seen) = (found.ino(), 0);
@@ -52,7 +58,9 @@ fn path(state: &StateDir, what: &str) -> Result<PathBuf, Failure> {
     if what == "decisions" {
         let path = state.decisions();
         return path.exists().then_some(path).ok_or_else(|| {
-            Failure::new("there are no decisions on disk: write spec.logs.sink: file, then ask something")
+            Failure::new(
+                "there are no decisions on disk: write spec.logs.sink: file, then ask something",
+            )
         });
     }
     let path = state.log(what);
@@ -63,12 +71,21 @@ fn path(state: &StateDir, what: &str) -> Result<PathBuf, Failure> {
         .into_iter()
         .flatten()
         .filter_map(Result::ok)
-        .filter_map(|entry| entry.file_name().to_string_lossy().strip_suffix(".log").map(str::to_owned))
+        .filter_map(|entry| {
+            entry
+                .file_name()
+                .to_string_lossy()
+                .strip_suffix(".log")
+                .map(str::to_owned)
+        })
         .collect();
     known.sort();
     known.push("decisions".into());
     let known = known.join(", ");
-    Err(Failure::new(format!("there is no log {what:?} in {}: choose one of {known}", state.path().display())))
+    Err(Failure::new(format!(
+        "there is no log {what:?} in {}: choose one of {known}",
+        state.path().display()
+    )))
 }
 
 fn copy_from(path: &Path, start: u64) -> Result<u64, Failure> {

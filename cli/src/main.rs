@@ -32,7 +32,10 @@ fn main() -> ExitCode {
     if let Command::EngineShim(shim) = &cli.command {
         return ExitCode::from(weir_local::run_shim(&shim.engine, shim.exec));
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return Failure::from(error).report(),
     };

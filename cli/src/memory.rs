@@ -49,11 +49,17 @@ async fn ingest(args: IngestArgs) -> Result<(), Failure> {
     let mut paths: Vec<PathBuf> = Vec::new();
     for path in &args.paths {
         let found = std::fs::canonicalize(path);
-        paths.push(found.map_err(|error| {
-            Failure::new(format!("cannot ingest {}: {error}", path.display()))
-        })?);
+        paths.push(
+            found.map_err(|error| {
+                Failure::new(format!("cannot ingest {}: {error}", path.display()))
+            })?,
+        );
     }
-    let options = IngestOptions { paths, tenant: args.tenant, domain: args.domain };
+    let options = IngestOptions {
+        paths,
+        tenant: args.tenant,
+        domain: args.domain,
+    };
     let bar = ProgressBar::new(0).with_style(
         ProgressStyle::with_template("{bar:30} {pos}/{len} files  {msg}")
             .expect("the template is valid"),
@@ -61,7 +67,11 @@ async fn ingest(args: IngestArgs) -> Result<(), Failure> {
     let show = |at: IngestLine| {
         bar.set_length(at.files as u64);
         bar.set_position(at.files_done as u64);
-        bar.set_message(format!("{} passages  {}", at.passages, rate(at.passages, &bar)));
+        bar.set_message(format!(
+            "{} passages  {}",
+            at.passages,
+            rate(at.passages, &bar)
+        ));
     };
     let summary = match place(&args.place).await? {
         Place::Running(instance) => ingest_running(&instance, options, show).await,
@@ -80,7 +90,11 @@ async fn ingest(args: IngestArgs) -> Result<(), Failure> {
 
 fn rate(passages: usize, bar: &ProgressBar) -> String {
     let seconds = bar.elapsed().as_secs_f64();
-    if seconds < 0.5 { String::new() } else { format!("{:.0}/s", passages as f64 / seconds) }
+    if seconds < 0.5 {
+        String::new()
+    } else {
+        format!("{:.0}/s", passages as f64 / seconds)
+    }
 }
 
 async fn ingest_running(
@@ -99,7 +113,16 @@ async fn ingest_running(
 }
 
 fn report(summary: &IngestSummary, seconds: f64) {
-    let IngestSummary { files, passages, inserted, updated, unchanged, removed, edges, .. } = summary;
+    let IngestSummary {
+        files,
+        passages,
+        inserted,
+        updated,
+        unchanged,
+        removed,
+        edges,
+        ..
+    } = summary;
     anstream::println!(
         "{files} files, {passages} passages in {seconds:.1} s: {inserted} new, {updated} changed, {unchanged} as before, \
          {removed} removed; {edges} edges"
@@ -155,11 +178,20 @@ fn table(found: &[Found]) -> String {
         vec![
             (index + 1).to_string(),
             format!("{:.3}", passage.score),
-            passage.cosine.map_or_else(|| "-".into(), |cosine| format!("{cosine:.2}")),
+            passage
+                .cosine
+                .map_or_else(|| "-".into(), |cosine| format!("{cosine:.2}")),
             passage.depth.to_string(),
-            passage.title.clone().or_else(|| passage.uri.clone()).unwrap_or_else(|| "-".into()),
+            passage
+                .title
+                .clone()
+                .or_else(|| passage.uri.clone())
+                .unwrap_or_else(|| "-".into()),
             text,
         ]
     });
-    columns(&["#", "SCORE", "COSINE", "HOPS", "TITLE", "TEXT"], rows.collect())
+    columns(
+        &["#", "SCORE", "COSINE", "HOPS", "TITLE", "TEXT"],
+        rows.collect(),
+    )
 }

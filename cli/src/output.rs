@@ -36,7 +36,9 @@ fn styled(style: Style, text: impl Display) -> String {
 /// Columns as `kubectl get` prints them: upper-case heads, no lines.
 pub(crate) fn columns(head: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(head.iter().copied());
+    table
+        .load_preset(presets::NOTHING)
+        .set_header(head.iter().copied());
     for row in rows {
         table.add_row(row);
     }
@@ -64,7 +66,9 @@ pub(crate) fn short_count(count: u64) -> String {
 
 /// Time since a moment, as `kubectl` writes ages: `42s`, `7m`, `3h`, `2d`.
 pub(crate) fn age(started: &str) -> String {
-    let Ok(started) = started.parse::<jiff::Timestamp>() else { return "-".into() };
+    let Ok(started) = started.parse::<jiff::Timestamp>() else {
+        return "-".into();
+    };
     let seconds = jiff::Timestamp::now().as_second() - started.as_second();
     match seconds.max(0) {
         seconds @ 0..120 => format!("{seconds}s"),
@@ -80,7 +84,12 @@ mod tests {
 
     #[test]
     fn weights_are_short() {
-        let cases = [(0, "-"), (950, "950"), (134_515_008, "135M"), (1_543_714_304, "1.5B")];
+        let cases = [
+            (0, "-"),
+            (950, "950"),
+            (134_515_008, "135M"),
+            (1_543_714_304, "1.5B"),
+        ];
         for (count, text) in cases {
             assert_eq!(short_count(count), text);
         }
@@ -88,7 +97,10 @@ mod tests {
 
     #[test]
     fn columns_look_like_kubectl() {
-        let text = columns(&["NAME", "READY"], vec![vec!["small".into(), "True".into()]]);
+        let text = columns(
+            &["NAME", "READY"],
+            vec![vec!["small".into(), "True".into()]],
+        );
         assert_eq!(text, "NAME    READY\nsmall   True");
     }
 }

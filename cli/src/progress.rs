@@ -29,7 +29,11 @@ impl Progress {
 
     fn show(&self, event: Event) {
         match event {
-            Event::Fetching { name, downloaded, total } => self.fetching(name, downloaded, total),
+            Event::Fetching {
+                name,
+                downloaded,
+                total,
+            } => self.fetching(name, downloaded, total),
             Event::Fetched { name } => self.end(&format!("fetch {name}"), None),
             Event::EngineLoading { pool } => self.spin(&pool, "loading the model"),
             Event::EngineMeasuring { pool } => self.spin(&pool, "measuring its speed"),
@@ -38,26 +42,36 @@ impl Progress {
                 self.end(&pool, Some(line));
             }
             Event::EngineMeasured { pool, performance } => {
-                let (read, write) =
-                    (performance.prefill_tokens_per_second, performance.decode_tokens_per_second);
+                let (read, write) = (
+                    performance.prefill_tokens_per_second,
+                    performance.decode_tokens_per_second,
+                );
                 let line = format!("{pool} reads {read:.0} and writes {write:.0} tokens/s");
                 self.end(&pool, Some(line));
             }
             Event::EngineLost { pool, reason } => {
-                self.say(format!("{} {reason}", warning(format!("{pool} is restarted:"))));
+                self.say(format!(
+                    "{} {reason}",
+                    warning(format!("{pool} is restarted:"))
+                ));
             }
             Event::EngineBack { pool } => self.say(format!("{} {pool} serves again", good("+"))),
             Event::Serving(status) => self.serving(&status),
             Event::Reloaded(status) => {
                 let pools = status.pools.len();
-                self.say(format!("{} the changed stack is served: {pools} pools", good("+")));
+                self.say(format!(
+                    "{} the changed stack is served: {pools} pools",
+                    good("+")
+                ));
             }
             Event::ReloadRefused { reason } => {
                 self.say(format!("{} {reason}", warning("the change is not served:")));
             }
             Event::Warning(what) => self.say(format!("{} {what}", warning("!"))),
             Event::Draining { why } => {
-                self.say(format!("{why}: requests in flight finish; once more ends them at once"));
+                self.say(format!(
+                    "{why}: requests in flight finish; once more ends them at once"
+                ));
             }
             _ => {}
         }
@@ -68,7 +82,9 @@ impl Progress {
             return;
         }
         let bar = self.bar(format!("fetch {name}"), |bar| {
-            bar.set_style(template("  {msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}"));
+            bar.set_style(template(
+                "  {msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+            ));
             bar.set_message(name);
         });
         bar.set_length(total.unwrap_or(downloaded));
@@ -97,8 +113,15 @@ impl Progress {
     }
 
     fn end(&self, key: &str, line: Option<String>) {
-        let bar = self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-        let fetched = bar.as_ref().filter(|_| key.starts_with("fetch ")).map(ProgressBar::position);
+        let bar = self
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(key);
+        let fetched = bar
+            .as_ref()
+            .filter(|_| key.starts_with("fetch "))
+            .map(ProgressBar::position);
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }
@@ -117,7 +140,10 @@ impl Progress {
 
     fn serving(&self, status: &Status) {
         let address = &status.address;
-        let first = status.pools.first().map_or("auto", |pool| pool.model.as_str());
+        let first = status
+            .pools
+            .first()
+            .map_or("auto", |pool| pool.model.as_str());
         self.bars.suspend(|| {
             anstream::println!();
             anstream::println!("{}  {address}", bold(format!("gateway {}", status.gateway)));

@@ -13,21 +13,36 @@ pub(crate) fn text(record: &Record) -> String {
     lines.extend(why(record));
     lines.push(recall(record));
     lines.extend(record.sources.iter().map(source));
-    let TokensRow { prompt, cached, completion } = record.tokens;
-    lines.push(format!("tokens   {prompt} prompt ({cached} cached), {completion} answer"));
+    let TokensRow {
+        prompt,
+        cached,
+        completion,
+    } = record.tokens;
+    lines.push(format!(
+        "tokens   {prompt} prompt ({cached} cached), {completion} answer"
+    ));
     lines.extend(times(&record.latency_ms));
     lines.push(dim(format!("decision {}", record.decision_id)));
     lines.join("\n")
 }
 
 fn model(record: &Record) -> String {
-    let Some(executed) = &record.executed else { return "model    none answered".into() };
+    let Some(executed) = &record.executed else {
+        return "model    none answered".into();
+    };
     let mut line = format!("model    {}", bold(&executed.model));
-    if record.verdict.as_ref().is_some_and(|verdict| verdict.asked.is_some()) {
+    if record
+        .verdict
+        .as_ref()
+        .is_some_and(|verdict| verdict.asked.is_some())
+    {
         line.push_str(&format!("  {}", warning("asked again of a bigger model")));
     }
     for failed in &record.failover {
-        line.push_str(&format!("  {}", warning(format!("{} failed ({})", failed.pool, failed.error))));
+        line.push_str(&format!(
+            "  {}",
+            warning(format!("{} failed ({})", failed.pool, failed.error))
+        ));
     }
     line
 }
@@ -38,13 +53,29 @@ fn why(record: &Record) -> Vec<String> {
         return vec!["why      the request pinned this model".into()];
     };
     if let Some(guardrail) = &record.guardrail {
-        lines.push(format!("why      guardrail {guardrail:?} overrides the router"));
+        lines.push(format!(
+            "why      guardrail {guardrail:?} overrides the router"
+        ));
     } else {
         let outcome = &choice.outcome;
         let quality = outcome.qualities.get(outcome.arm).copied().unwrap_or(0.0);
-        let seconds = choice.inputs.latency_s.get(outcome.arm).copied().unwrap_or(0.0);
-        let permitted = choice.inputs.permitted.iter().filter(|permitted| **permitted).count();
-        let how = if outcome.explored { "explored" } else { "best value" };
+        let seconds = choice
+            .inputs
+            .latency_s
+            .get(outcome.arm)
+            .copied()
+            .unwrap_or(0.0);
+        let permitted = choice
+            .inputs
+            .permitted
+            .iter()
+            .filter(|permitted| **permitted)
+            .count();
+        let how = if outcome.explored {
+            "explored"
+        } else {
+            "best value"
+        };
         lines.push(format!(
             "why      {how} of {permitted} permitted arms: quality {quality:.1} of 5 expected in {seconds:.1} s"
         ));
@@ -65,7 +96,10 @@ fn why(record: &Record) -> Vec<String> {
 }
 
 fn recall(record: &Record) -> String {
-    let looked_at = record.retrieval.as_ref().map_or(0, |found| found.nodes_used.unwrap_or(found.k));
+    let looked_at = record
+        .retrieval
+        .as_ref()
+        .map_or(0, |found| found.nodes_used.unwrap_or(found.k));
     match &record.executed {
         Some(executed) if executed.recall != RecallMode::None => format!(
             "recall   {}, at most {} tokens, {} blocks from {looked_at} passages",
@@ -78,8 +112,15 @@ fn recall(record: &Record) -> String {
 }
 
 fn source(source: &Source) -> String {
-    let title = source.title.as_deref().or(source.uri.as_deref()).unwrap_or(&source.id);
-    dim(format!("         [{}] {:.2}  {title}", source.number, source.score))
+    let title = source
+        .title
+        .as_deref()
+        .or(source.uri.as_deref())
+        .unwrap_or(&source.id);
+    dim(format!(
+        "         [{}] {:.2}  {title}",
+        source.number, source.score
+    ))
 }
 
 fn times(latency: &LatencyRow) -> Vec<String> {
@@ -97,14 +138,23 @@ fn times(latency: &LatencyRow) -> Vec<String> {
         .map(|(name, ms)| format!("{name:<8} {ms:>9.1} ms  {}", bar(ms, latency.total)))
         .collect();
     let (total, ttft) = (latency.total, latency.ttft);
-    lines.push(format!("{:<8} {total:>9.1} ms  first token after {ttft:.0} ms", "total"));
+    lines.push(format!(
+        "{:<8} {total:>9.1} ms  first token after {ttft:.0} ms",
+        "total"
+    ));
     lines
 }
 
 /// A step that took any time has a bar of at least one character.
 fn bar(ms: f64, total: f64) -> String {
-    let share = if total > 0.0 { (ms / total).clamp(0.0, 1.0) } else { 0.0 };
-    let filled = (1..=BAR).rev().find(|count| *count as f64 <= share * BAR as f64 + 0.5);
+    let share = if total > 0.0 {
+        (ms / total).clamp(0.0, 1.0)
+    } else {
+        0.0
+    };
+    let filled = (1..=BAR)
+        .rev()
+        .find(|count| *count as f64 <= share * BAR as f64 + 0.5);
     "█".repeat(filled.unwrap_or(1))
 }
 

@@ -24,7 +24,9 @@ pub(crate) async fn run(command: RouterCommand) -> Result<(), Failure> {
 
 /// The artifact in a file, or the one built in.
 pub(crate) fn artifact(file: Option<&Path>) -> Result<Artifact, Failure> {
-    let Some(path) = file else { return Ok(Router::builtin().artifact().clone()) };
+    let Some(path) = file else {
+        return Ok(Router::builtin().artifact().clone());
+    };
     let named = |error: String| Failure::new(format!("artifact {}: {error}", path.display()));
     let bytes = std::fs::read(path).map_err(|error| named(error.to_string()))?;
     Artifact::from_bytes(&bytes).map_err(|error| named(weir_local::chain(&error)))
@@ -41,12 +43,20 @@ fn inspect(args: &InspectArgs) -> Result<(), Failure> {
     }
     let trained = manifest.training.as_ref().map_or_else(
         || "never (constant heads)".to_owned(),
-        |t| format!("{} questions, {} outcomes, {} passes, seed {}", t.questions, t.outcomes, t.epochs, t.seed),
+        |t| {
+            format!(
+                "{} questions, {} outcomes, {} passes, seed {}",
+                t.questions, t.outcomes, t.epochs, t.seed
+            )
+        },
     );
     let rows = [
         ("sha256", artifact.sha256().to_owned()),
         ("bytes", artifact.to_bytes().len().to_string()),
-        ("features", format!("{} ({})", manifest.features.len(), manifest.schema_hash)),
+        (
+            "features",
+            format!("{} ({})", manifest.features.len(), manifest.schema_hash),
+        ),
         ("hidden", manifest.hidden.to_string()),
         ("models", manifest.arms.models.to_string()),
         ("arms", manifest.arms.arms.len().to_string()),
@@ -65,14 +75,27 @@ fn inspect(args: &InspectArgs) -> Result<(), Failure> {
 
 fn hold_out(evaluation: &Evaluation) -> String {
     let rows = [
-        ("quality regret against always biggest", &evaluation.quality_regret),
-        ("utility regret against the oracle", &evaluation.utility_regret),
-        ("gain over the best single arm", &evaluation.gain_over_best_single),
+        (
+            "quality regret against always biggest",
+            &evaluation.quality_regret,
+        ),
+        (
+            "utility regret against the oracle",
+            &evaluation.utility_regret,
+        ),
+        (
+            "gain over the best single arm",
+            &evaluation.gain_over_best_single,
+        ),
         ("gain over a random arm", &evaluation.gain_over_random),
         ("speed-up over the fixed middle model", &evaluation.speed_up),
     ];
     let row = |(name, at): (&str, &Estimate)| {
-        vec![name.to_owned(), format!("{:.3}", at.value), format!("{:.3} to {:.3}", at.low, at.high)]
+        vec![
+            name.to_owned(),
+            format!("{:.3}", at.value),
+            format!("{:.3} to {:.3}", at.low, at.high),
+        ]
     };
     let table = columns(&["", "VALUE", "95 %"], rows.into_iter().map(row).collect());
     format!("{table}\n\n{}", evaluation.finding)
@@ -92,7 +115,11 @@ async fn run_collect(args: CollectArgs) -> Result<(), Failure> {
     let collected = collect(&options, plan, assets, &mut |at| {
         bar.set_length(at.total as u64);
         bar.set_position(at.done as u64);
-        bar.set_message(format!("score {:.2}  {} left", at.mean_score, HumanDuration(at.left)));
+        bar.set_message(format!(
+            "score {:.2}  {} left",
+            at.mean_score,
+            HumanDuration(at.left)
+        ));
     })
     .await;
     bar.finish_and_clear();
@@ -112,9 +139,16 @@ async fn run_collect(args: CollectArgs) -> Result<(), Failure> {
 }
 
 fn run_train(args: TrainArgs) -> Result<(), Failure> {
-    let options = TrainOptions { seed: args.seed, ..TrainOptions::default() };
-    let command =
-        TrainCommand { log: args.log, artifact: args.out, report: args.report, options };
+    let options = TrainOptions {
+        seed: args.seed,
+        ..TrainOptions::default()
+    };
+    let command = TrainCommand {
+        log: args.log,
+        artifact: args.out,
+        report: args.report,
+        options,
+    };
     let summary = train(&command)?;
     anstream::println!("{}", summary.markdown());
     Ok(())

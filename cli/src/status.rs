@@ -20,7 +20,15 @@ pub(crate) async fn run(args: &StatusArgs) -> Result<(), Failure> {
 pub(crate) fn text(status: &Status) -> String {
     let mut parts = vec![gateway(status), pools(&status.pools)];
     if let Some(memory) = &status.memory {
-        let head = ["MEMORY", "KIND", "NODES", "EDGES", "VECTORS", "PENDING", "EMBEDDING"];
+        let head = [
+            "MEMORY",
+            "KIND",
+            "NODES",
+            "EDGES",
+            "VECTORS",
+            "PENDING",
+            "EMBEDDING",
+        ];
         let row = vec![
             memory.name.clone(),
             memory.kind.clone(),
@@ -32,11 +40,18 @@ pub(crate) fn text(status: &Status) -> String {
         ];
         parts.push(columns(&head, vec![row]));
     }
-    let sha256 = status.router.sha256.get(..12).unwrap_or_default().to_owned();
+    let sha256 = status
+        .router
+        .sha256
+        .get(..12)
+        .unwrap_or_default()
+        .to_owned();
     let router = vec![status.router.version.clone(), sha256];
     parts.push(columns(&["ROUTER", "SHA256"], vec![router]));
     if let Some(reason) = &status.reload_refused {
-        parts.push(warning(format!("the files changed and are not served: {reason}")));
+        parts.push(warning(format!(
+            "the files changed and are not served: {reason}"
+        )));
     }
     for pool in status.pools.iter().filter(|pool| !pool.ready) {
         if let Some(error) = &pool.last_error {
@@ -50,7 +65,11 @@ fn gateway(status: &Status) -> String {
     let head = ["GATEWAY", "URL", "READY", "PHASE", "PID", "AGE"];
     let row = vec![
         status.gateway.clone(),
-        if status.address.is_empty() { "-".into() } else { status.address.clone() },
+        if status.address.is_empty() {
+            "-".into()
+        } else {
+            status.address.clone()
+        },
         truth(status.ready),
         format!("{:?}", status.phase),
         status.pid.to_string(),
@@ -62,11 +81,13 @@ fn gateway(status: &Status) -> String {
 /// Pools, smallest model first.
 pub(crate) fn pools(pools: &[PoolStatus]) -> String {
     let head = [
-        "POOL", "MODEL", "TIER", "PRIVACY", "ENGINE", "READY", "REASON", "SIZE", "CONTEXT", "TOK/S",
-        "RESTARTS", "LICENSE",
+        "POOL", "MODEL", "TIER", "PRIVACY", "ENGINE", "READY", "REASON", "SIZE", "CONTEXT",
+        "TOK/S", "RESTARTS", "LICENSE",
     ];
     let rows = pools.iter().map(|pool| {
-        let speed = pool.performance.map(|p| format!("{:.0}", p.decode_tokens_per_second));
+        let speed = pool
+            .performance
+            .map(|p| format!("{:.0}", p.decode_tokens_per_second));
         vec![
             pool.name.clone(),
             pool.model.clone(),

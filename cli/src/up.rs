@@ -15,7 +15,10 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
     let state = home.gateway(loaded.name());
     state.create()?;
     log_to(RotatingLog::open(&state.log("gateway"))?);
-    let shim = vec![std::env::current_exe()?.into_os_string(), "engine-shim".into()];
+    let shim = vec![
+        std::env::current_exe()?.into_os_string(),
+        "engine-shim".into(),
+    ];
     weir_local::up(Up {
         files: args.files,
         gateway: args.name,
@@ -48,10 +51,16 @@ struct SharedLog(Arc<Mutex<RotatingLog>>);
 
 impl Write for SharedLog {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write(bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).flush()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .flush()
     }
 }

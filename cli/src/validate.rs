@@ -17,7 +17,11 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<(), Failure> {
     match args.output {
         Output::Json => anstream::println!("{}", serde_json::to_string_pretty(&findings)?),
         Output::Text if findings.is_empty() => {
-            anstream::println!("{} {objects} objects in {} files", good("valid:"), files.len());
+            anstream::println!(
+                "{} {objects} objects in {} files",
+                good("valid:"),
+                files.len()
+            );
         }
         Output::Text => {
             for finding in &findings {
@@ -25,5 +29,9 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<(), Failure> {
             }
         }
     }
-    if findings.is_empty() { Ok(()) } else { Err(Failure::said()) }
+    if findings.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::said())
+    }
 }

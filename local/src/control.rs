@@ -137,11 +137,15 @@ impl Instance {
             running.extend(Self::at(&home.gateway(&name)).await);
         }
         match (running.pop(), running.is_empty()) {
-            (None, _) => Err(ControlError::NothingRuns { home: home.root().to_path_buf() }),
+            (None, _) => Err(ControlError::NothingRuns {
+                home: home.root().to_path_buf(),
+            }),
             (Some(only), true) => Ok(only),
             (Some(last), false) => {
                 let all = running.iter().chain([&last]);
-                Err(ControlError::Which(all.map(|one| one.control.gateway.clone()).collect()))
+                Err(ControlError::Which(
+                    all.map(|one| one.control.gateway.clone()).collect(),
+                ))
             }
         }
     }
@@ -160,12 +164,20 @@ impl Instance {
     /// The instance is gone.
     pub async fn ask(&self, request: &Request) -> Result<Replies, ControlError> {
         let gateway = self.control.gateway.clone();
-        let io = |source| ControlError::Io { gateway: gateway.clone(), source };
-        let stream = UnixStream::connect(&self.control.socket).await.map_err(io)?;
+        let io = |source| ControlError::Io {
+            gateway: gateway.clone(),
+            source,
+        };
+        let stream = UnixStream::connect(&self.control.socket)
+            .await
+            .map_err(io)?;
         let (read, mut write) = stream.into_split();
         write.write_all(&line(request)).await.map_err(io)?;
         // The write half is dropped with the message behind it; the instance needs no more.
-        Ok(Replies { gateway, lines: BufReader::new(read).lines() })
+        Ok(Replies {
+            gateway,
+            lines: BufReader::new(read).lines(),
+        })
     }
 
     /// What it serves.
@@ -222,12 +234,18 @@ impl Replies {
             .lines
             .next_line()
             .await
-            .map_err(|source| ControlError::Io { gateway: gateway.clone(), source })?;
+            .map_err(|source| ControlError::Io {
+                gateway: gateway.clone(),
+                source,
+            })?;
         let Some(line) = line else { return Ok(None) };
         match serde_json::from_str(&line) {
             Ok(Reply::Failed(message)) => Err(ControlError::Failed(message)),
             Ok(reply) => Ok(Some(reply)),
-            Err(error) => Err(ControlError::Unexpected { gateway, what: error.to_string() }),
+            Err(error) => Err(ControlError::Unexpected {
+                gateway,
+                what: error.to_string(),
+            }),
         }
     }
 
@@ -237,7 +255,10 @@ impl Replies {
             Some(reply) => format!("{reply:?}").chars().take(60).collect(),
             None => "nothing".to_owned(),
         };
-        ControlError::Unexpected { gateway: self.gateway.clone(), what }
+        ControlError::Unexpected {
+            gateway: self.gateway.clone(),
+            what,
+        }
     }
 }
 

@@ -12,8 +12,12 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}.part", std::process::id()));
     let part = Path::new(&name);
-    let mut file =
-        std::fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(part)?;
+    let mut file = std::fs::File::options()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(part)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(part, path)

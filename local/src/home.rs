@@ -50,7 +50,9 @@ pub enum HomeError {
     #[error("cannot tell where to keep state: HOME is not set; set HOME or WEIR_HOME")]
     NoHome,
     /// The folder or a file in it could not be created, read or locked.
-    #[error("state folder: cannot use {path}: {source}; set WEIR_HOME to a folder that can be written")]
+    #[error(
+        "state folder: cannot use {path}: {source}; set WEIR_HOME to a folder that can be written"
+    )]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -76,22 +78,32 @@ impl Home {
             .map(PathBuf::from)
             .or_else(|| home.map(|v| v.join(".cache/weir")))
             .ok_or(HomeError::NoHome)?;
-        Ok(Self { root: absolute(&root), cache: absolute(&cache) })
+        Ok(Self {
+            root: absolute(&root),
+            cache: absolute(&cache),
+        })
     }
 
     /// A home at chosen places, for tests and embedding programs.
     pub fn at(root: impl Into<PathBuf>, cache: impl Into<PathBuf>) -> Self {
-        Self { root: absolute(&root.into()), cache: absolute(&cache.into()) }
+        Self {
+            root: absolute(&root.into()),
+            cache: absolute(&cache.into()),
+        }
     }
 
     /// The folder of one gateway. Nothing is created.
     pub fn gateway(&self, name: &str) -> StateDir {
-        StateDir { path: self.root.join(name) }
+        StateDir {
+            path: self.root.join(name),
+        }
     }
 
     /// Names of the gateways that have a folder, sorted.
     pub fn gateways(&self) -> Vec<String> {
-        let Ok(entries) = std::fs::read_dir(&self.root) else { return Vec::new() };
+        let Ok(entries) = std::fs::read_dir(&self.root) else {
+            return Vec::new();
+        };
         let mut names: Vec<String> = entries
             .filter_map(Result::ok)
             .filter(|entry| entry.path().is_dir())
@@ -144,7 +156,10 @@ impl StateDir {
     /// The lock file cannot be created.
     pub fn lock(&self) -> Result<Option<StateLock>, HomeError> {
         let path = self.path.join("lock");
-        let io = |source| HomeError::Io { path: path.clone(), source };
+        let io = |source| HomeError::Io {
+            path: path.clone(),
+            source,
+        };
         let file = File::options()
             .create(true)
             .truncate(false)
@@ -197,7 +212,6 @@ impl StateDir {
     pub fn decisions(&self) -> PathBuf {
         self.path.join("decisions.jsonl")
     }
-
 }
 
 fn absolute(path: &Path) -> PathBuf {
@@ -215,7 +229,10 @@ mod tests {
         state.create().unwrap();
         let held = state.lock().unwrap();
         assert!(held.is_some());
-        assert!(state.lock().unwrap().is_none(), "the second owner is refused");
+        assert!(
+            state.lock().unwrap().is_none(),
+            "the second owner is refused"
+        );
         drop(held);
         assert!(state.lock().unwrap().is_some(), "the folder is free again");
     }
@@ -235,8 +252,14 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let state = Home::at(temporary.path().join("home"), temporary.path()).gateway("support");
         state.create().unwrap();
-        let mode = std::fs::metadata(state.path()).unwrap().permissions().mode();
+        let mode = std::fs::metadata(state.path())
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o700);
-        assert_eq!(Home::at(temporary.path().join("home"), "/x").gateways(), ["support"]);
+        assert_eq!(
+            Home::at(temporary.path().join("home"), "/x").gateways(),
+            ["support"]
+        );
     }
 }

@@ -42,7 +42,10 @@ impl ControlSocket {
                 });
             }
         });
-        Ok(Self { path: path.to_path_buf(), task })
+        Ok(Self {
+            path: path.to_path_buf(),
+            task,
+        })
     }
 }
 
@@ -56,7 +59,9 @@ impl Drop for ControlSocket {
 async fn serve(stream: UnixStream, shared: &Shared) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut text = String::new();
-    BufReader::new(read.take(REQUEST_BYTES_MAX)).read_line(&mut text).await?;
+    BufReader::new(read.take(REQUEST_BYTES_MAX))
+        .read_line(&mut text)
+        .await?;
     if text.is_empty() {
         // Somebody looked whether anyone is here.
         return Ok(());
@@ -79,7 +84,9 @@ async fn serve(stream: UnixStream, shared: &Shared) -> io::Result<()> {
 
 async fn search(shared: &Shared, options: &SearchOptions) -> Reply {
     let open = shared.view().memory.clone();
-    let Some(open) = open else { return no_memory(shared) };
+    let Some(open) = open else {
+        return no_memory(shared);
+    };
     let embed = open.embed.as_ref().map(|(_, queue)| queue);
     match memory::search(&open.memory, embed, options).await {
         Ok(found) => Reply::Found(found),
@@ -93,7 +100,9 @@ async fn ingest(
     write: &mut OwnedWriteHalf,
 ) -> io::Result<Reply> {
     let open = shared.view().memory.clone();
-    let Some(open) = open else { return Ok(no_memory(shared)) };
+    let Some(open) = open else {
+        return Ok(no_memory(shared));
+    };
     let (progress, mut lines) = mpsc::unbounded_channel();
     let work = tokio::task::spawn_blocking(move || {
         memory::ingest(&open.memory, &options, &mut |at| {

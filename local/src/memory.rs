@@ -118,13 +118,25 @@ pub fn ingest(
     options: &IngestOptions,
     progress: &mut dyn FnMut(IngestLine),
 ) -> Result<IngestSummary, MemoryCommandError> {
-    let mut how = ingest::IngestOptions { domain: options.domain.clone(), ..Default::default() };
+    let mut how = ingest::IngestOptions {
+        domain: options.domain.clone(),
+        ..Default::default()
+    };
     if let Some(tenant) = &options.tenant {
         how.tenant.clone_from(tenant);
     }
     let mut tell = |at: &IngestProgress| {
-        let IngestProgress { files, files_done, passages, .. } = *at;
-        progress(IngestLine { files, files_done, passages });
+        let IngestProgress {
+            files,
+            files_done,
+            passages,
+            ..
+        } = *at;
+        progress(IngestLine {
+            files,
+            files_done,
+            passages,
+        });
     };
     let report = ingest::ingest(memory, &options.paths, &how, &mut tell)?;
     Ok(IngestSummary {
@@ -135,7 +147,11 @@ pub fn ingest(
         unchanged: report.unchanged,
         removed: report.removed,
         edges: report.edges,
-        bad: report.bad.into_iter().map(|bad| (bad.path, bad.reason)).collect(),
+        bad: report
+            .bad
+            .into_iter()
+            .map(|bad| (bad.path, bad.reason))
+            .collect(),
         vectors_pending: memory.counts().pending,
     })
 }
@@ -151,7 +167,11 @@ pub async fn search(
 ) -> Result<Vec<Found>, MemoryCommandError> {
     let vector = match embed {
         // Words alone still find something when the embedder fails.
-        Some(embed) => embed.embed(&options.text).await.ok().map(|vector| vector.to_vec()),
+        Some(embed) => embed
+            .embed(&options.text)
+            .await
+            .ok()
+            .map(|vector| vector.to_vec()),
         None => None,
     };
     let filter = Filter {
@@ -170,7 +190,9 @@ pub async fn search(
     let recall = memory.recall(&query, &hits, &RecallLimits::default());
     let mut found = Vec::new();
     for recalled in recall.nodes.iter().take(options.count) {
-        let Some(node) = memory.node(recalled.id)? else { continue };
+        let Some(node) = memory.node(recalled.id)? else {
+            continue;
+        };
         found.push(Found {
             id: recalled.id.to_string(),
             title: node.metadata.title,

@@ -30,10 +30,14 @@ pub enum OfflineError {
     #[error(transparent)]
     Home(#[from] HomeError),
     /// Another command holds the state folder.
-    #[error("the memory of gateway {0:?} is being used by another weir command: wait until it has ended")]
+    #[error(
+        "the memory of gateway {0:?} is being used by another weir command: wait until it has ended"
+    )]
     InUse(String),
     /// The gateway has no memory.
-    #[error("gateway {0:?} names no memory: write spec.memory: NAME and add a MemoryStore of that name")]
+    #[error(
+        "gateway {0:?} names no memory: write spec.memory: NAME and add a MemoryStore of that name"
+    )]
     NoMemory(String),
     /// The store cannot be opened.
     #[error("MemoryStore/{name}: {}", crate::chain(.source))]
@@ -54,7 +58,9 @@ pub fn open_offline(home: &Home, loaded: &Loaded) -> Result<OfflineMemory, Offli
     let name = loaded.gateway.spec.memory.clone();
     let name = name.ok_or_else(|| OfflineError::NoMemory(gateway.clone()))?;
     let stores = &loaded.stack.memories;
-    let store = stores.iter().find(|store| store.metadata.name.as_deref() == Some(&name));
+    let store = stores
+        .iter()
+        .find(|store| store.metadata.name.as_deref() == Some(&name));
     let store = store.ok_or_else(|| OfflineError::NoMemory(gateway.clone()))?;
     let state = home.gateway(&gateway);
     state.create()?;
@@ -64,16 +70,28 @@ pub fn open_offline(home: &Home, loaded: &Loaded) -> Result<OfflineMemory, Offli
         dimensions: embedding.dimensions as usize,
         embedding_model: embedding.model.clone(),
     };
-    let memory = Memory::open(&state.memory(&name), &config)
-        .map_err(|source| OfflineError::Open { name: name.clone(), source })?;
+    let memory =
+        Memory::open(&state.memory(&name), &config).map_err(|source| OfflineError::Open {
+            name: name.clone(),
+            source,
+        })?;
     let base = loaded.stack.base_dir("MemoryStore", &name);
-    let embed = embedding.source.as_deref().and_then(|source| embedder(source, base));
+    let embed = embedding
+        .source
+        .as_deref()
+        .and_then(|source| embedder(source, base));
     let embed = embed.filter(|queue| queue.dimensions() == config.dimensions);
-    Ok(OfflineMemory { memory, embed, _lock: lock })
+    Ok(OfflineMemory {
+        memory,
+        embed,
+        _lock: lock,
+    })
 }
 
 /// The embedder, when it is a folder of this machine. Downloading one is the business of `weir up`.
 fn embedder(source: &str, base: &Path) -> Option<EmbedQueue> {
-    let Ok(Source::File(folder)) = Source::parse(source, base) else { return None };
+    let Ok(Source::File(folder)) = Source::parse(source, base) else {
+        return None;
+    };
     Embedder::load(&folder).ok().map(EmbedQueue::new)
 }

@@ -57,13 +57,19 @@ impl Probe {
 
     /// The pool, with `url` as its only endpoint.
     pub(crate) fn pool_at(&self, url: &str) -> Pool {
-        Pool { endpoints: vec![endpoint(url)], ..self.pool.clone() }
+        Pool {
+            endpoints: vec![endpoint(url)],
+            ..self.pool.clone()
+        }
     }
 }
 
 /// The endpoint of an engine on this machine.
 pub(crate) fn endpoint(url: &str) -> Endpoint {
-    Endpoint { url: url.to_owned(), api_key: None }
+    Endpoint {
+        url: url.to_owned(),
+        api_key: None,
+    }
 }
 
 /// Returns once the engine at `url` has generated a token.
@@ -85,9 +91,16 @@ pub(crate) async fn requests_in_engine(url: &str) -> Option<u64> {
     let read = async {
         let mut stream = TcpStream::connect(address).await.ok()?;
         // HTTP/1.0, so that the engine closes the connection behind a body without chunks.
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.ok()?;
+        stream
+            .write_all(b"GET /metrics HTTP/1.0\r\n\r\n")
+            .await
+            .ok()?;
         let mut bytes = Vec::new();
-        stream.take(METRICS_BYTES_MAX).read_to_end(&mut bytes).await.ok()?;
+        stream
+            .take(METRICS_BYTES_MAX)
+            .read_to_end(&mut bytes)
+            .await
+            .ok()?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
     };
     in_flight(&tokio::time::timeout(METRICS_TIMEOUT, read).await.ok()??)

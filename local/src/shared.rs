@@ -99,7 +99,9 @@ impl Shared {
 impl PoolView {
     fn status(&self) -> PoolStatus {
         let mut status = self.fixed.clone();
-        let Some(engine) = &self.engine else { return status };
+        let Some(engine) = &self.engine else {
+            return status;
+        };
         let state = engine.borrow().clone();
         status.ready = state.phase == Phase::Ready;
         let reason = match state.phase {

@@ -97,11 +97,19 @@ pub(crate) fn fingerprint(files: &[PathBuf]) -> String {
 }
 
 fn lines(findings: &[Finding]) -> String {
-    findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    findings
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn list(files: &[PathBuf]) -> String {
-    files.iter().map(|path| Path::display(path).to_string()).collect::<Vec<_>>().join(", ")
+    files
+        .iter()
+        .map(|path| Path::display(path).to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 #[cfg(test)]
@@ -126,7 +134,9 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_there_is_named() {
-        let error = load(&[PathBuf::from("/no/such/stack.yaml")], None).unwrap_err().to_string();
+        let error = load(&[PathBuf::from("/no/such/stack.yaml")], None)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("/no/such/stack.yaml"), "{error}");
     }
 }

@@ -152,7 +152,14 @@ impl Stager {
         let mut models = self.load_models(&loaded, &kept).await?;
         let started = self.start_engines(&models, &kept).await?;
         self.measure(&mut models, &started).await;
-        Ok(Staged { loaded, models, started, memory, router, router_status })
+        Ok(Staged {
+            loaded,
+            models,
+            started,
+            memory,
+            router,
+            router_status,
+        })
     }
 
     async fn load_models(
@@ -170,8 +177,11 @@ impl Stager {
             return Ok(BTreeMap::new());
         }
         let path = std::env::var_os("PATH");
-        let program =
-            launch::locate(self.llama_server.as_deref(), path.as_ref(), &self.home.engine())?;
+        let program = launch::locate(
+            self.llama_server.as_deref(),
+            path.as_ref(),
+            &self.home.engine(),
+        )?;
         let one = |(name, pool, engine): (String, &ModelPool, &LlamaCpp)| {
             let (program, pool, engine) = (program.clone(), pool.clone(), engine.clone());
             async move {
@@ -190,7 +200,12 @@ impl Stager {
                     extra_args: engine.extra_args.clone(),
                 };
                 let facts = Arc::new(facts);
-                let model = LocalModel { spec, facts, counter, performance: None };
+                let model = LocalModel {
+                    spec,
+                    facts,
+                    counter,
+                    performance: None,
+                };
                 Ok::<_, StageError>((name, model))
             }
         };
@@ -213,7 +228,9 @@ impl Stager {
         let file = weir_models::fetch(&source, &self.home.models(), sha256, &progress)
             .await
             .map_err(|error| source_error(&object, error))?;
-        (self.events)(Event::Fetched { name: name.to_owned() });
+        (self.events)(Event::Fetched {
+            name: name.to_owned(),
+        });
         Ok(file)
     }
 
@@ -233,10 +250,17 @@ impl Stager {
         loaded: &Loaded,
         kept: &Kept,
     ) -> Result<Option<OpenMemory>, StageError> {
-        let Some(name) = loaded.gateway.spec.memory.clone() else { return Ok(None) };
+        let Some(name) = loaded.gateway.spec.memory.clone() else {
+            return Ok(None);
+        };
         let stores = &loaded.stack.memories;
-        let Some(store) = stores.iter().find(|s| s.metadata.name.as_deref() == Some(&name)) else {
-            return Err(StageError::Plan(format!("MemoryStore/{name} is not in the stack")));
+        let Some(store) = stores
+            .iter()
+            .find(|s| s.metadata.name.as_deref() == Some(&name))
+        else {
+            return Err(StageError::Plan(format!(
+                "MemoryStore/{name} is not in the stack"
+            )));
         };
         let config = MemoryConfig {
             dimensions: store.spec.embedding.dimensions as usize,
@@ -250,14 +274,23 @@ impl Stager {
             && queue.dimensions() != config.dimensions
         {
             let (wanted, found) = (config.dimensions, queue.dimensions());
-            return Err(StageError::EmbedderDimensions { name, wanted, found });
+            return Err(StageError::EmbedderDimensions {
+                name,
+                wanted,
+                found,
+            });
         }
         let memory = match &kept.memory {
             Some(open) if open.name == name && open.config == config => open.memory.clone(),
             Some(open) if open.name == name => return Err(StageError::EmbeddingChanged(name)),
             _ => open(self.state.memory(&name), config.clone(), &name).await?,
         };
-        Ok(Some(OpenMemory { name, config, memory, embed }))
+        Ok(Some(OpenMemory {
+            name,
+            config,
+            memory,
+            embed,
+        }))
     }
 
     async fn load_embedder(
@@ -275,8 +308,13 @@ impl Stager {
             weir_models::fetch_dir(&source, &self.home.models(), &EMBEDDER_FILES, &progress)
                 .await
                 .map_err(|error| source_error(&object, error))?;
-        (self.events)(Event::Fetched { name: store.to_owned() });
-        let kept = kept.memory.as_ref().and_then(|memory| memory.embed.as_ref());
+        (self.events)(Event::Fetched {
+            name: store.to_owned(),
+        });
+        let kept = kept
+            .memory
+            .as_ref()
+            .and_then(|memory| memory.embed.as_ref());
         if let Some((_, queue)) = kept.filter(|(path, _)| *path == folder) {
             return Ok((folder, queue.clone()));
         }
@@ -292,13 +330,17 @@ impl Stager {
         models: &BTreeMap<String, LocalModel>,
         kept: &Kept,
     ) -> Result<Vec<Engine>, StageError> {
-        let wanted = models.values().filter(|m| kept.specs.get(&m.spec.pool) != Some(&m.spec));
+        let wanted = models
+            .values()
+            .filter(|m| kept.specs.get(&m.spec.pool) != Some(&m.spec));
         let started: Vec<Engine> = wanted
             .map(|model| {
                 let spec = model.spec.clone();
                 let log = self.state.log(&spec.pool);
                 let probe = self.probe(&spec);
-                (self.events)(Event::EngineLoading { pool: spec.pool.clone() });
+                (self.events)(Event::EngineLoading {
+                    pool: spec.pool.clone(),
+                });
                 Engine::start(spec, self.launcher.clone(), log, probe)
             })
             .collect();
@@ -306,7 +348,10 @@ impl Stager {
         let ready = started.iter().map(|engine| async move {
             engine.first_start().await?;
             let pool = engine.spec().pool.clone();
-            (self.events)(Event::EngineReady { pool, took: since.elapsed() });
+            (self.events)(Event::EngineReady {
+                pool,
+                took: since.elapsed(),
+            });
             Ok::<_, StartError>(())
         });
         if let Err(error) = futures_util::future::try_join_all(ready).await {
@@ -322,17 +367,23 @@ impl Stager {
         let specs: Vec<EngineSpec> = models.values().map(|model| model.spec.clone()).collect();
         let keyed = blocking(move || {
             let mut known = Benchmarks::load(&path);
-            let keys: Vec<_> =
-                specs.iter().map(|spec| known.key(&spec.file, spec.threads).ok()).collect();
+            let keys: Vec<_> = specs
+                .iter()
+                .map(|spec| known.key(&spec.file, spec.threads).ok())
+                .collect();
             (known, keys)
         });
-        let Ok((mut known, keys)) = keyed.await else { return };
+        let Ok((mut known, keys)) = keyed.await else {
+            return;
+        };
         for (model, key) in models.values_mut().zip(keys) {
             let Some(key) = key else { continue };
             model.performance = known.get(&key);
             let engine = started.iter().find(|engine| *engine.spec() == model.spec);
             let url = engine.and_then(|engine| engine.state().url);
-            let (None, Some(url)) = (model.performance, url) else { continue };
+            let (None, Some(url)) = (model.performance, url) else {
+                continue;
+            };
             let pool = model.spec.pool.clone();
             (self.events)(Event::EngineMeasuring { pool: pool.clone() });
             let Some(performance) = bench::measure(&self.probe(&model.spec), &url).await else {
@@ -385,17 +436,34 @@ pub(crate) fn load_router(loaded: &Loaded) -> Result<(Router, RouterStatus), Sta
     let Some(version) = loaded.gateway.spec.router.version.clone() else {
         let router = Router::builtin();
         let sha256 = router.artifact().sha256().to_owned();
-        return Ok((router, RouterStatus { version: "builtin".into(), sha256 }));
+        return Ok((
+            router,
+            RouterStatus {
+                version: "builtin".into(),
+                sha256,
+            },
+        ));
     };
-    let fail = |message: String| StageError::Router { name: version.clone(), message };
+    let fail = |message: String| StageError::Router {
+        name: version.clone(),
+        message,
+    };
     let routers = &loaded.stack.routers;
-    let found = routers.iter().find(|r| r.metadata.name.as_deref() == Some(&version));
-    let spec = &found.ok_or_else(|| fail("is not in the stack".into()))?.spec;
+    let found = routers
+        .iter()
+        .find(|r| r.metadata.name.as_deref() == Some(&version));
+    let spec = &found
+        .ok_or_else(|| fail("is not in the stack".into()))?
+        .spec;
     let base = loaded.stack.base_dir("RouterVersion", &version);
     let url = &spec.artifact.url;
     let path = match Source::parse(url, base) {
         Ok(Source::File(path)) => path,
-        Ok(_) => return Err(fail(format!("artifact {url:?} is no file: write file://PATH"))),
+        Ok(_) => {
+            return Err(fail(format!(
+                "artifact {url:?} is no file: write file://PATH"
+            )));
+        }
         Err(error) => return Err(fail(crate::chain(&error))),
     };
     let bytes = std::fs::read(&path)
@@ -419,13 +487,18 @@ fn source_error(
     object: &str,
     source: impl std::error::Error + Send + Sync + 'static,
 ) -> StageError {
-    StageError::Source { object: object.to_owned(), source: Box::new(source) }
+    StageError::Source {
+        object: object.to_owned(),
+        source: Box::new(source),
+    }
 }
 
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, StageError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| StageError::Internal(error.to_string()))
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| StageError::Internal(error.to_string()))
 }
 
 pub(crate) fn name_of(pool: &ModelPool) -> String {

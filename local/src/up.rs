@@ -153,7 +153,10 @@ async fn run(up: Up, tasks: TaskTracker) -> Result<(), UpError> {
         address: loaded.gateway.spec.listen.address.clone(),
         source,
     })?;
-    tokio::spawn(follow_signals(Arc::clone(&owned.shared), Arc::clone(&up.events)));
+    tokio::spawn(follow_signals(
+        Arc::clone(&owned.shared),
+        Arc::clone(&up.events),
+    ));
     let stager = stager(&up, &owned, tasks);
     let staging = stager.stage(loaded, Kept::default());
     let Some(staged) = owned.shared.drain.run_until_cancelled(staging).await else {
@@ -164,7 +167,13 @@ async fn run(up: Up, tasks: TaskTracker) -> Result<(), UpError> {
     let path = owned.state.path().to_path_buf();
     let (shared, events) = (Arc::clone(&owned.shared), Arc::clone(&up.events));
     let world = World::new(shared, events, path, staged?, changed)?;
-    let running = Running { up, owned, stager, world, fingerprint };
+    let running = Running {
+        up,
+        owned,
+        stager,
+        world,
+        fingerprint,
+    };
     running.serve(listener, address, changes).await
 }
 
@@ -191,7 +200,11 @@ impl Session {
         let path = owned.state.path().to_path_buf();
         let (shared, events) = (Arc::clone(&owned.shared), Arc::clone(&up.events));
         let world = World::new(shared, events, path, staged, changed)?;
-        Ok(Self { owned, world, tasks })
+        Ok(Self {
+            owned,
+            world,
+            tasks,
+        })
     }
 
     /// The plan of this moment and what belongs to it.
@@ -221,7 +234,11 @@ fn stager(up: &Up, owned: &Owned, tasks: TaskTracker) -> Stager {
         home: up.home.clone(),
         state: owned.state.clone(),
         llama_server: up.llama_server.clone(),
-        launcher: Launcher { shim, start_timeout, tasks },
+        launcher: Launcher {
+            shim,
+            start_timeout,
+            tasks,
+        },
         engines: Engines::new(),
         events: Arc::clone(&up.events),
     }
@@ -234,7 +251,9 @@ async fn own(up: &Up, gateway: &str) -> Result<Owned, UpError> {
     let Some(lock) = state.lock()? else {
         return Err(match Instance::at(&state).await {
             Some(instance) => already_running(instance.control),
-            None => UpError::Busy { path: state.path().to_path_buf() },
+            None => UpError::Busy {
+                path: state.path().to_path_buf(),
+            },
         });
     };
     let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
@@ -243,15 +262,33 @@ async fn own(up: &Up, gateway: &str) -> Result<Owned, UpError> {
     let path = state.socket();
     let socket = ControlSocket::open(&path, Arc::clone(&shared))
         .map_err(|source| UpError::Control { path, source })?;
-    let owned = Owned { shared, state, _socket: socket, _lock: lock };
+    let owned = Owned {
+        shared,
+        state,
+        _socket: socket,
+        _lock: lock,
+    };
     owned.write_control_file()?;
     Ok(owned)
 }
 
 fn already_running(control: ControlFile) -> UpError {
-    let ControlFile { gateway, pid, address, .. } = control;
-    let address = if address.is_empty() { "still starting".to_owned() } else { address };
-    UpError::AlreadyRunning { gateway, pid, address }
+    let ControlFile {
+        gateway,
+        pid,
+        address,
+        ..
+    } = control;
+    let address = if address.is_empty() {
+        "still starting".to_owned()
+    } else {
+        address
+    };
+    UpError::AlreadyRunning {
+        gateway,
+        pid,
+        address,
+    }
 }
 
 impl Owned {
@@ -288,7 +325,10 @@ async fn bind(up: &Up, listen: &weir_crds::Listen) -> Result<TcpListener, UpErro
     };
     bound.map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => UpError::PortInUse { address, port },
-        _ => UpError::Listen { address: format!("{address} port {port}"), source },
+        _ => UpError::Listen {
+            address: format!("{address} port {port}"),
+            source,
+        },
     })
 }
 
@@ -308,7 +348,10 @@ impl Running {
         address: SocketAddr,
         mut changes: mpsc::UnboundedReceiver<String>,
     ) -> Result<(), UpError> {
-        let gateway = self.world.gateway().expect("a world that exists has applied a plan");
+        let gateway = self
+            .world
+            .gateway()
+            .expect("a world that exists has applied a plan");
         let stop = CancellationToken::new();
         let mut server = tokio::spawn(serve(gateway, listener, stop.clone()));
         {
@@ -429,10 +472,11 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 
 /// The first signal drains, the second ends at once.
 async fn follow_signals(shared: Arc<Shared>, events: Events) {
-    let signals = signal(SignalKind::interrupt()).and_then(|interrupt| {
-        Ok((interrupt, signal(SignalKind::terminate())?))
-    });
-    let Ok((mut interrupt, mut terminate)) = signals else { return };
+    let signals = signal(SignalKind::interrupt())
+        .and_then(|interrupt| Ok((interrupt, signal(SignalKind::terminate())?)));
+    let Ok((mut interrupt, mut terminate)) = signals else {
+        return;
+    };
     let next = async |interrupt: &mut Signal, terminate: &mut Signal| {
         tokio::select! {
             _ = interrupt.recv() => "Ctrl-C",

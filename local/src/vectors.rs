@@ -57,7 +57,10 @@ async fn fill_batch(memory: &Memory, embed: &EmbedQueue) -> Result<usize, String
     if ids.is_empty() {
         return Ok(0);
     }
-    let vectors = embed.embed_many(texts).await.map_err(|error| crate::chain(&error))?;
+    let vectors = embed
+        .embed_many(texts)
+        .await
+        .map_err(|error| crate::chain(&error))?;
     let rows: Vec<_> = ids.into_iter().zip(vectors).collect();
     let writer = memory.clone();
     tokio::task::spawn_blocking(move || writer.set_vectors(&rows))

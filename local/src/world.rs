@@ -88,11 +88,16 @@ impl World {
 
     /// What a new stack may keep of this one.
     pub(crate) fn kept(&self) -> Kept {
-        let specs = self.engines.iter().map(|(pool, engine)| (pool.clone(), engine.spec().clone()));
+        let specs = self
+            .engines
+            .iter()
+            .map(|(pool, engine)| (pool.clone(), engine.spec().clone()));
         let models = self.current.models.values();
         Kept {
             specs: specs.collect(),
-            counters: models.map(|m| (m.spec.file.clone(), m.counter.clone())).collect(),
+            counters: models
+                .map(|m| (m.spec.file.clone(), m.counter.clone()))
+                .collect(),
             memory: self.current.memory.clone(),
         }
     }
@@ -121,15 +126,25 @@ impl World {
 
     /// An engine came or went.
     pub(crate) fn engine_changed(&mut self, pool: &str) {
-        let Some(engine) = self.engines.get(pool) else { return };
+        let Some(engine) = self.engines.get(pool) else {
+            return;
+        };
         let state = engine.state();
         match state.phase {
             Phase::Ready if state.restarts > 0 => {
-                (self.events)(Event::EngineBack { pool: pool.to_owned() });
+                (self.events)(Event::EngineBack {
+                    pool: pool.to_owned(),
+                });
             }
             Phase::Waiting => {
-                let reason = state.last_error.map(|error| error.to_string()).unwrap_or_default();
-                (self.events)(Event::EngineLost { pool: pool.to_owned(), reason });
+                let reason = state
+                    .last_error
+                    .map(|error| error.to_string())
+                    .unwrap_or_default();
+                (self.events)(Event::EngineLost {
+                    pool: pool.to_owned(),
+                    reason,
+                });
             }
             _ => {}
         }
@@ -170,7 +185,8 @@ impl World {
     /// Ends engines that the current stack does not ask for: after their requests, or at once.
     async fn drop_unwanted(&mut self, drain: bool) {
         let models = &self.current.models;
-        let wanted = |pool: &str, spec: &EngineSpec| models.get(pool).is_some_and(|m| m.spec == *spec);
+        let wanted =
+            |pool: &str, spec: &EngineSpec| models.get(pool).is_some_and(|m| m.spec == *spec);
         let unwanted: Vec<String> = self
             .engines
             .iter()
@@ -178,7 +194,9 @@ impl World {
             .map(|(pool, _)| pool.clone())
             .collect();
         for pool in unwanted {
-            let Some(engine) = self.engines.remove(&pool) else { continue };
+            let Some(engine) = self.engines.remove(&pool) else {
+                continue;
+            };
             if drain {
                 self.retire(engine);
             } else {
@@ -188,14 +206,24 @@ impl World {
     }
 
     fn retire(&mut self, engine: Engine) {
-        let limit = self.current.loaded.gateway.spec.limits.request_timeout.milliseconds();
+        let limit = self
+            .current
+            .loaded
+            .gateway
+            .spec
+            .limits
+            .request_timeout
+            .milliseconds();
         let limit = LATE_ARRIVALS + Duration::from_millis(limit);
         self.retiring.retain(|task| !task.is_finished());
         self.retiring.push(tokio::spawn(async move {
             if let Some(url) = engine.state().url {
                 let idle = async {
                     tokio::time::sleep(LATE_ARRIVALS).await;
-                    while probe::requests_in_engine(&url).await.is_some_and(|count| count > 0) {
+                    while probe::requests_in_engine(&url)
+                        .await
+                        .is_some_and(|count| count > 0)
+                    {
                         tokio::time::sleep(IDLE_POLL).await;
                     }
                 };
@@ -213,7 +241,9 @@ impl World {
         let assets = self.assets();
         let refused = |error: &dyn std::error::Error| StageError::Plan(error.to_string());
         match &self.gateway {
-            Some(gateway) => gateway.apply(plan, assets).map_err(|error| refused(&error))?,
+            Some(gateway) => gateway
+                .apply(plan, assets)
+                .map_err(|error| refused(&error))?,
             None => {
                 let gateway = Gateway::new(plan, assets).map_err(|error| refused(&error))?;
                 self.gateway = Some(gateway);
@@ -225,7 +255,11 @@ impl World {
 
     pub(crate) fn plan(&self) -> Result<GatewayPlan, StageError> {
         let pools = self.current.models.iter().map(|(name, model)| {
-            let state = self.engines.get(name).map(Engine::state).unwrap_or_default();
+            let state = self
+                .engines
+                .get(name)
+                .map(Engine::state)
+                .unwrap_or_default();
             let url = state.url.filter(|_| state.phase == Phase::Ready);
             let observed = ObservedPool {
                 endpoints: url.as_deref().map(probe::endpoint).into_iter().collect(),
@@ -249,19 +283,24 @@ impl World {
         };
         let loaded = &self.current.loaded;
         weir_reconcile::plan(&loaded.stack, loaded.name(), &observed).map_err(|problems| {
-            let lines = problems.iter().map(|problem| loaded.stack.locate(problem).to_string());
+            let lines = problems
+                .iter()
+                .map(|problem| loaded.stack.locate(problem).to_string());
             StageError::Plan(lines.collect::<Vec<_>>().join("\n"))
         })
     }
 
     pub(crate) fn assets(&self) -> Assets {
         let models = self.current.models.iter();
-        let counters: HashMap<_, _> =
-            models.map(|(name, model)| (name.clone(), model.counter.clone())).collect();
+        let counters: HashMap<_, _> = models
+            .map(|(name, model)| (name.clone(), model.counter.clone()))
+            .collect();
         let memory = self.current.memory.as_ref();
         Assets {
             memory: memory.map(|open| open.memory.clone()),
-            embed: memory.and_then(|open| open.embed.as_ref()).map(|(_, queue)| queue.clone()),
+            embed: memory
+                .and_then(|open| open.embed.as_ref())
+                .map(|(_, queue)| queue.clone()),
             router: self.current.router.clone(),
             counters,
             state_dir: Some(self.state_dir.clone()),
@@ -272,8 +311,12 @@ impl World {
     fn fill_vectors(&mut self) {
         self.filling.cancel();
         self.filling = CancellationToken::new();
-        let Some(open) = &self.current.memory else { return };
-        let Some((_, queue)) = &open.embed else { return };
+        let Some(open) = &self.current.memory else {
+            return;
+        };
+        let Some((_, queue)) = &open.embed else {
+            return;
+        };
         tokio::spawn(vectors::fill(
             open.memory.clone(),
             queue.clone(),
@@ -283,19 +326,32 @@ impl World {
     }
 
     fn show(&self) {
-        let order: Vec<String> =
-            self.shared.view().pools.iter().map(|pool| pool.fixed.name.clone()).collect();
+        let order: Vec<String> = self
+            .shared
+            .view()
+            .pools
+            .iter()
+            .map(|pool| pool.fixed.name.clone())
+            .collect();
         self.show_in(&order);
     }
 
     /// Publishes what is served, pools in the order of their capability.
     fn show_in(&self, order: &[String]) {
         let mut pools = Vec::new();
-        for pool in self.current.loaded.stack.selected(&self.current.loaded.gateway) {
+        for pool in self
+            .current
+            .loaded
+            .stack
+            .selected(&self.current.loaded.gateway)
+        {
             let name = name_of(pool);
             let model = self.current.models.get(&name);
             let engine = self.engines.get(&name).map(Engine::watch);
-            pools.push(PoolView { fixed: fixed_status(pool, model), engine });
+            pools.push(PoolView {
+                fixed: fixed_status(pool, model),
+                engine,
+            });
         }
         let rank = |name: &str| order.iter().position(|known| known == name);
         pools.sort_by_key(|pool| rank(&pool.fixed.name));
@@ -309,8 +365,24 @@ impl World {
 
 impl Current {
     fn from_staged(staged: Staged) -> (Self, Vec<Engine>) {
-        let Staged { loaded, models, started, memory, router, router_status } = staged;
-        (Self { loaded, models, memory, router, router_status }, started)
+        let Staged {
+            loaded,
+            models,
+            started,
+            memory,
+            router,
+            router_status,
+        } = staged;
+        (
+            Self {
+                loaded,
+                models,
+                memory,
+                router,
+                router_status,
+            },
+            started,
+        )
     }
 }
 
@@ -339,7 +411,10 @@ fn fixed_status(pool: &weir_crds::ModelPool, model: Option<&LocalModel>) -> Pool
         last_error: None,
         restarts: 0,
         pid: None,
-        parameters: model.map(|m| m.facts.parameters).or(parameters).unwrap_or(0),
+        parameters: model
+            .map(|m| m.facts.parameters)
+            .or(parameters)
+            .unwrap_or(0),
         quantization: model.map(|m| m.facts.quantization.clone()),
         context_tokens,
         license: spec.model.license.clone(),

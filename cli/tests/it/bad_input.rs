@@ -9,7 +9,10 @@ fn a_missing_model_is_named() {
     let engine = stage.script("exit 0");
     let (code, said) = stage.up_fails(&["--llama-server", &engine]);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("ModelPool/small") && said.contains("none.gguf"), "{said}");
+    assert!(
+        said.contains("ModelPool/small") && said.contains("none.gguf"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -68,7 +71,10 @@ fn an_engine_that_exits_at_start_shows_its_last_words() {
     let engine = stage.script("echo loading; echo 'out of luck' >&2; exit 7");
     let (code, said) = stage.up_fails(&["--llama-server", &engine]);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("exit code 7") && said.contains("out of luck"), "{said}");
+    assert!(
+        said.contains("exit code 7") && said.contains("out of luck"),
+        "{said}"
+    );
     stage.no_process_left();
 }
 
@@ -80,14 +86,22 @@ fn an_engine_that_hangs_is_given_up() {
     let engine = stage.script("echo thinking; exec sleep 600");
     let (code, said) = stage.up_fails(&["--llama-server", &engine, "--start-timeout", "1"]);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("within 1 s") && said.contains("--start-timeout"), "{said}");
+    assert!(
+        said.contains("within 1 s") && said.contains("--start-timeout"),
+        "{said}"
+    );
     stage.no_process_left();
 }
 
 #[test]
 fn commands_say_that_nothing_runs() {
     let stage = Stage::new();
-    for command in [&["status"][..], &["down"], &["ask", "hello"], &["memory", "search", "x"]] {
+    for command in [
+        &["status"][..],
+        &["down"],
+        &["ask", "hello"],
+        &["memory", "search", "x"],
+    ] {
         let output = stage.weir(command);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");

@@ -11,16 +11,25 @@ fn chat(address: &Value, model: &str) -> (u16, Value) {
         "max_tokens": 8,
         "messages": [{"role": "user", "content": "Say hello."}],
     });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let response = client.post(url).json(&body).send().await.unwrap();
-        (response.status().as_u16(), response.json().await.unwrap_or_default())
+        (
+            response.status().as_u16(),
+            response.json().await.unwrap_or_default(),
+        )
     })
 }
 
 fn kill(pid: u64) {
-    let status = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    let status = Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status()
+        .unwrap();
     assert!(status.success());
 }
 
@@ -32,7 +41,12 @@ fn a_question_is_answered_and_a_killed_engine_comes_back() {
     let status = stage.up();
     let (code, answer) = chat(&status["address"], "auto");
     assert_eq!(code, 200, "{answer}");
-    assert!(!answer["choices"][0]["message"]["content"].as_str().unwrap().is_empty());
+    assert!(
+        !answer["choices"][0]["message"]["content"]
+            .as_str()
+            .unwrap()
+            .is_empty()
+    );
 
     let asked = stage.weir(&["ask", "Say hello.", "--max-tokens", "8"]);
     let route = String::from_utf8_lossy(&asked.stderr).into_owned();
@@ -43,7 +57,11 @@ fn a_question_is_answered_and_a_killed_engine_comes_back() {
     let log = stage.path("home/it/decisions.jsonl");
     until("the decision is on disk", || log.exists().then_some(()));
     let replayed = stage.weir(&["router", "replay", log.to_str().unwrap()]);
-    assert!(replayed.status.success(), "{}", String::from_utf8_lossy(&replayed.stdout));
+    assert!(
+        replayed.status.success(),
+        "{}",
+        String::from_utf8_lossy(&replayed.stdout)
+    );
 
     kill(status["pools"][0]["pid"].as_u64().unwrap());
     let again = stage.status_when("the engine is back", |status| {
@@ -93,15 +111,30 @@ fn a_changed_file_is_served_and_a_broken_one_is_not() {
         let pools = status["pools"].as_array().unwrap();
         pools.iter().find(|pool| pool["name"] == "small").unwrap()["pid"].clone()
     };
-    assert_eq!(kept(&status), kept(&before), "an unchanged engine keeps running");
+    assert_eq!(
+        kept(&status),
+        kept(&before),
+        "an unchanged engine keeps running"
+    );
     let second = format!("second-{}", stage.mark);
     assert_eq!(chat(&status["address"], &second).0, 200);
 
     std::fs::write(stage.stack(), "kind: ModelPool\nnonsense: [").unwrap();
-    let refused =
-        stage.status_when("the change is refused", |status| status["reloadRefused"].is_string());
-    assert!(refused["reloadRefused"].as_str().unwrap().contains("stack.yaml"), "{refused:#}");
-    assert_eq!(chat(&refused["address"], &second).0, 200, "the last good stack is served");
+    let refused = stage.status_when("the change is refused", |status| {
+        status["reloadRefused"].is_string()
+    });
+    assert!(
+        refused["reloadRefused"]
+            .as_str()
+            .unwrap()
+            .contains("stack.yaml"),
+        "{refused:#}"
+    );
+    assert_eq!(
+        chat(&refused["address"], &second).0,
+        200,
+        "the last good stack is served"
+    );
 
     stage.write_stack(&["small"], &model, "");
     stage.status_when("one pool is left", |status| {

@@ -25,25 +25,41 @@ pub(crate) fn real_engine() -> Option<PathBuf> {
     let home = PathBuf::from(std::env::var_os("HOME")?);
     let model = home.join(".cache/weir/models/smollm2-135m-instruct-q4_1.gguf");
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut engines: Vec<PathBuf> =
-        std::env::split_paths(&path).map(|folder| folder.join("llama-server")).collect();
+    let mut engines: Vec<PathBuf> = std::env::split_paths(&path)
+        .map(|folder| folder.join("llama-server"))
+        .collect();
     engines.push(home.join(".cache/weir/bin/llama-server"));
     let missing = match (model.exists(), engines.iter().any(|engine| engine.exists())) {
         (true, true) => return Some(model),
         (false, _) => format!("no model at {}", model.display()),
         (true, false) => "no llama-server".to_owned(),
     };
-    assert!(std::env::var_os("WEIR_TEST_REQUIRE_ENGINE").is_none(), "required: {missing}");
+    assert!(
+        std::env::var_os("WEIR_TEST_REQUIRE_ENGINE").is_none(),
+        "required: {missing}"
+    );
     eprintln!("SKIPPED: {missing}; testenv/ puts it there");
     None
 }
 
 impl Stage {
     pub(crate) fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("weir-it-").tempdir().unwrap();
-        let name = folder.path().file_name().unwrap().to_string_lossy().to_lowercase();
+        let folder = tempfile::Builder::new()
+            .prefix("weir-it-")
+            .tempdir()
+            .unwrap();
+        let name = folder
+            .path()
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .to_lowercase();
         let mark: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
-        Self { folder, mark, up: None }
+        Self {
+            folder,
+            mark,
+            up: None,
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -79,7 +95,10 @@ impl Stage {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-        command.args(args).env("WEIR_HOME", self.path("home")).env("NO_COLOR", "1");
+        command
+            .args(args)
+            .env("WEIR_HOME", self.path("home"))
+            .env("NO_COLOR", "1");
         command
     }
 
@@ -89,7 +108,10 @@ impl Stage {
         let mut all = vec!["up", "-f", stack.to_str().unwrap()];
         all.extend(args);
         let output = self.weir(&all);
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
     }
 
     /// Starts `weir up` and waits until it serves.
@@ -122,7 +144,11 @@ impl Stage {
             }
             if let Some(child) = &mut self.up {
                 let ended = child.try_wait().unwrap();
-                assert!(ended.is_none(), "weir up ended with {ended:?}: {}", self.said());
+                assert!(
+                    ended.is_none(),
+                    "weir up ended with {ended:?}: {}",
+                    self.said()
+                );
             }
             std::thread::sleep(PAUSE);
         }
@@ -146,7 +172,9 @@ impl Stage {
     pub(crate) fn processes(&self) -> Vec<u32> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-            let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else {
+                continue;
+            };
             let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
             if String::from_utf8_lossy(&line).contains(&format!("-{}\0", self.mark)) {
                 found.push(pid);
@@ -156,7 +184,9 @@ impl Stage {
     }
 
     pub(crate) fn no_process_left(&self) {
-        until("no engine is left", || self.processes().is_empty().then_some(()));
+        until("no engine is left", || {
+            self.processes().is_empty().then_some(())
+        });
     }
 
     /// A script in the place of the engine.

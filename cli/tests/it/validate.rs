@@ -24,7 +24,10 @@ fn a_finding_has_file_line_and_field_and_fails() {
     let output = stage.weir(&["validate", "-f", path]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.starts_with(&format!("{path}:10: ")) && said.contains("tier"), "{said}");
+    assert!(
+        said.starts_with(&format!("{path}:10: ")) && said.contains("tier"),
+        "{said}"
+    );
 
     let output = stage.weir(&["validate", "-f", path, "--output", "json"]);
     assert_eq!(output.status.code(), Some(1));
@@ -40,9 +43,16 @@ fn every_example_is_valid() {
     let mut seen = 0;
     for entry in std::fs::read_dir(examples).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "yaml") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "yaml")
+        {
             let output = stage.weir(&["validate", "-f", path.to_str().unwrap()]);
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+            assert!(
+                output.status.success(),
+                "{}",
+                String::from_utf8_lossy(&output.stdout)
+            );
             seen += 1;
         }
     }
@@ -55,13 +65,24 @@ fn the_commands_of_the_readme_exist() {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
     let text = std::fs::read_to_string(readme).unwrap();
     let mut seen = 0;
-    for line in text.lines().map(str::trim).filter(|line| line.starts_with("weir ")) {
-        let words: Vec<&str> =
-            line.split_whitespace().skip(1).take_while(|word| is_subcommand(word)).collect();
+    for line in text
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("weir "))
+    {
+        let words: Vec<&str> = line
+            .split_whitespace()
+            .skip(1)
+            .take_while(|word| is_subcommand(word))
+            .collect();
         let mut args = words.clone();
         args.push("--help");
         let output = stage.weir(&args);
-        assert!(output.status.success(), "{line:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{line:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         seen += 1;
     }
     assert!(seen > 0);

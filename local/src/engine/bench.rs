@@ -80,19 +80,37 @@ impl Benchmarks {
 fn identity(file: &Path) -> io::Result<String> {
     let file: PathBuf = std::fs::canonicalize(file)?;
     let found = std::fs::metadata(&file)?;
-    let changed = found.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(format!("{}:{}:{}", file.display(), found.len(), changed.as_nanos()))
+    let changed = found
+        .modified()?
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Ok(format!(
+        "{}:{}:{}",
+        file.display(),
+        found.len(),
+        changed.as_nanos()
+    ))
 }
 
 /// Asks the engine at `url` one question and reads its speed; `None` when it did not answer in time.
 pub(crate) async fn measure(probe: &Probe, url: &str) -> Option<Performance> {
     let mut body = Map::new();
-    body.insert("messages".into(), json!([{"role": "user", "content": TEXT}]));
+    body.insert(
+        "messages".into(),
+        json!([{"role": "user", "content": TEXT}]),
+    );
     body.insert("max_tokens".into(), json!(COMPLETION_TOKENS));
     body.insert("temperature".into(), json!(0));
     body.insert("cache_prompt".into(), json!(false));
-    let request = ChatRequest { body, deadline: Instant::now() + TIMEOUT };
-    let mut stream = probe.engines().chat(&probe.pool_at(url), request).await.ok()?;
+    let request = ChatRequest {
+        body,
+        deadline: Instant::now() + TIMEOUT,
+    };
+    let mut stream = probe
+        .engines()
+        .chat(&probe.pool_at(url), request)
+        .await
+        .ok()?;
     let mut timings = None;
     while let Some(event) = stream.next().await {
         timings = event.ok()?.timings.or(timings);
@@ -101,7 +119,8 @@ pub(crate) async fn measure(probe: &Probe, url: &str) -> Option<Performance> {
 }
 
 fn performance(timings: Timings) -> Option<Performance> {
-    let rate = |tokens: u32, ms: f64| (tokens > 0 && ms > 0.0).then(|| f64::from(tokens) * 1e3 / ms);
+    let rate =
+        |tokens: u32, ms: f64| (tokens > 0 && ms > 0.0).then(|| f64::from(tokens) * 1e3 / ms);
     Some(Performance {
         prefill_tokens_per_second: rate(timings.prompt_tokens, timings.prompt_ms)?,
         decode_tokens_per_second: rate(timings.completion_tokens, timings.completion_ms)?,
@@ -112,8 +131,10 @@ fn performance(timings: Timings) -> Option<Performance> {
 mod tests {
     use super::*;
 
-    const MEASURED: Performance =
-        Performance { prefill_tokens_per_second: 250.0, decode_tokens_per_second: 40.0 };
+    const MEASURED: Performance = Performance {
+        prefill_tokens_per_second: 250.0,
+        decode_tokens_per_second: 40.0,
+    };
 
     #[test]
     fn a_measurement_is_found_again_for_the_same_bytes_and_threads_only() {
@@ -148,8 +169,12 @@ mod tests {
 
     #[test]
     fn rates_come_from_the_engines_own_times() {
-        let timings =
-            Timings { prompt_tokens: 100, prompt_ms: 400.0, completion_tokens: 16, completion_ms: 400.0 };
+        let timings = Timings {
+            prompt_tokens: 100,
+            prompt_ms: 400.0,
+            completion_tokens: 16,
+            completion_ms: 400.0,
+        };
         assert_eq!(performance(timings), Some(MEASURED));
         assert_eq!(performance(Timings::default()), None);
     }

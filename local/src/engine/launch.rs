@@ -88,7 +88,9 @@ pub(crate) fn locate(
         .map(|folder| folder.join("llama-server"))
         .chain([cache.to_path_buf()])
         .find(|candidate| is_executable(candidate))
-        .ok_or_else(|| LocateError::Missing { cache: cache.to_path_buf() })
+        .ok_or_else(|| LocateError::Missing {
+            cache: cache.to_path_buf(),
+        })
 }
 
 fn is_executable(path: &Path) -> bool {
@@ -99,13 +101,17 @@ fn is_executable(path: &Path) -> bool {
 /// A port that was free a moment ago. Somebody may take it before the engine does; the engine then ends at once and
 /// its next start asks for another.
 pub(crate) fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
 }
 
 /// Threads of each engine: what the pool asks for, else all processors but one, which is left for the gateway.
 pub(crate) fn threads(asked: Option<u32>) -> u32 {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let shared = u32::try_from(processors.saturating_sub(1)).unwrap_or(u32::MAX).max(1);
+    let shared = u32::try_from(processors.saturating_sub(1))
+        .unwrap_or(u32::MAX)
+        .max(1);
     asked.filter(|threads| *threads > 0).unwrap_or(shared)
 }
 
@@ -128,8 +134,11 @@ mod tests {
 
     #[test]
     fn every_slot_gets_the_whole_context_and_extra_arguments_come_last() {
-        let args: Vec<String> =
-            spec().args(4123).iter().map(|a| a.to_string_lossy().into_owned()).collect();
+        let args: Vec<String> = spec()
+            .args(4123)
+            .iter()
+            .map(|a| a.to_string_lossy().into_owned())
+            .collect();
         let line = args.join(" ");
         assert_eq!(
             line,
@@ -152,7 +161,10 @@ mod tests {
         let plain = make("plain", 0o644);
         let variable = std::env::join_paths([plain.parent().unwrap(), in_path.parent().unwrap()]);
         let variable = variable.unwrap();
-        assert_eq!(locate(Some(&cache), Some(&variable), &plain).unwrap(), cache);
+        assert_eq!(
+            locate(Some(&cache), Some(&variable), &plain).unwrap(),
+            cache
+        );
         assert_eq!(locate(None, Some(&variable), &cache).unwrap(), in_path);
         assert_eq!(locate(None, None, &cache).unwrap(), cache);
         assert_eq!(

@@ -34,7 +34,12 @@ impl RotatingLog {
     fn with_limit(path: &Path, rotate_at: u64) -> io::Result<Self> {
         let file = File::options().create(true).append(true).open(path)?;
         let written = file.metadata()?.len();
-        Ok(Self { path: path.to_path_buf(), file, written, rotate_at })
+        Ok(Self {
+            path: path.to_path_buf(),
+            file,
+            written,
+            rotate_at,
+        })
     }
 
     fn rotate(&mut self) -> io::Result<()> {
@@ -114,12 +119,19 @@ mod tests {
         assert!(previous(&path).exists());
         assert!(std::fs::metadata(&path).unwrap().len() <= 40);
         let lines = last_lines(&path, 6).unwrap();
-        assert_eq!(lines, ["line 3", "line 4", "line 5", "line 6", "line 7", "line 8"]);
+        assert_eq!(
+            lines,
+            ["line 3", "line 4", "line 5", "line 6", "line 7", "line 8"]
+        );
     }
 
     #[test]
     fn a_log_that_was_never_written_has_no_lines() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(last_lines(&folder.path().join("none.log"), 10).unwrap().is_empty());
+        assert!(
+            last_lines(&folder.path().join("none.log"), 10)
+                .unwrap()
+                .is_empty()
+        );
     }
 }

@@ -36,7 +36,10 @@ pub fn run_shim(engine: &[OsString], exec: bool) -> u8 {
     let mut child = match engine_command(program, args).stdin(Stdio::null()).spawn() {
         Ok(child) => child,
         Err(error) => {
-            eprintln!("weir engine-shim: cannot start {}: {error}", program.display());
+            eprintln!(
+                "weir engine-shim: cannot start {}: {error}",
+                program.display()
+            );
             return CANNOT_START;
         }
     };
@@ -97,9 +100,16 @@ fn watch_owner() -> Receiver<()> {
 /// The engine by way of this program's second step, so that the kernel ends it when the shim is killed.
 #[cfg(target_os = "linux")]
 fn engine_command(program: &OsString, args: &[OsString]) -> Command {
-    let Ok(own) = std::env::current_exe() else { return plain_command(program, args) };
+    let Ok(own) = std::env::current_exe() else {
+        return plain_command(program, args);
+    };
     let mut command = Command::new(own);
-    command.arg("engine-shim").arg("--exec").arg("--").arg(program).args(args);
+    command
+        .arg("engine-shim")
+        .arg("--exec")
+        .arg("--")
+        .arg(program)
+        .args(args);
     command
 }
 
@@ -118,19 +128,27 @@ fn become_engine(program: &OsString, args: &[OsString]) -> u8 {
     #[cfg(target_os = "linux")]
     {
         let shim = nix::unistd::getppid();
-        if nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).is_err() || nix::unistd::getppid() != shim
+        if nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).is_err()
+            || nix::unistd::getppid() != shim
         {
             return CANNOT_START;
         }
     }
     let error = plain_command(program, args).exec();
-    eprintln!("weir engine-shim: cannot start {}: {error}", program.display());
+    eprintln!(
+        "weir engine-shim: cannot start {}: {error}",
+        program.display()
+    );
     CANNOT_START
 }
 
 /// The engine's own code, or 128 and the signal's number, as shells report it.
 fn exit_code(status: io::Result<ExitStatus>) -> u8 {
-    let Ok(status) = status else { return CANNOT_START };
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    let Ok(status) = status else {
+        return CANNOT_START;
+    };
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }

@@ -16,7 +16,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -107,7 +107,10 @@ pub enum StartError {
         reason: String,
     },
     /// The process ended.
-    #[error("engine of pool {pool} ended with {how}{}; whole log: {log}", quoted(tail))]
+    #[error(
+        "engine of pool {pool} ended with {how}{}; whole log: {log}",
+        quoted(tail)
+    )]
     Exited {
         /// The pool.
         pool: String,
@@ -142,9 +145,21 @@ impl Engine {
         let (publish, state) = watch::channel(EngineState::default());
         let stop = CancellationToken::new();
         let tasks = launcher.tasks.clone();
-        let life = Life { spec: spec.clone(), launcher, log, probe, publish, stop: stop.clone() };
+        let life = Life {
+            spec: spec.clone(),
+            launcher,
+            log,
+            probe,
+            publish,
+            stop: stop.clone(),
+        };
         let task = tasks.spawn(life.run());
-        Self { spec, state, stop, task }
+        Self {
+            spec,
+            state,
+            stop,
+            task,
+        }
     }
 
     /// What it was started with.
@@ -165,8 +180,9 @@ impl Engine {
     /// Waits for the outcome of the first start.
     pub(crate) async fn first_start(&self) -> Result<String, StartError> {
         let mut state = self.state.clone();
-        let decided =
-            state.wait_for(|s| s.phase == Phase::Ready || s.last_error.is_some()).await;
+        let decided = state
+            .wait_for(|s| s.phase == Phase::Ready || s.last_error.is_some())
+            .await;
         let Ok(decided) = decided else {
             return Err(self.spawn_error("it was told to end"));
         };
@@ -212,6 +228,8 @@ struct Life {
 /// A started process and where it listens.
 struct Process {
     child: Child,
+    /// The pipe that the shim watches, held apart from `child`: waiting for a child closes its standard input.
+    owner: Option<ChildStdin>,
     group: Option<Pid>,
     url: String,
     output: Vec<tokio::task::JoinHandle<()>>,
@@ -233,7 +251,10 @@ impl Life {
                 state.pid = None;
                 state.last_error = Some(error);
             });
-            let again = self.stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+            let again = self
+                .stop
+                .run_until_cancelled(tokio::time::sleep(pause))
+                .await;
             if again.is_none() {
                 break;
             }
@@ -291,7 +312,11 @@ impl Life {
 
     fn spawn(&self) -> io::Result<Process> {
         let port = free_port()?;
-        let (shim, words) = self.launcher.shim.split_first().ok_or(io::ErrorKind::NotFound)?;
+        let (shim, words) = self
+            .launcher
+            .shim
+            .split_first()
+            .ok_or(io::ErrorKind::NotFound)?;
         let mut command = Command::new(shim);
         command
             .args(words)
@@ -304,14 +329,31 @@ impl Life {
             .process_group(0)
             .kill_on_drop(true);
         let mut log = RotatingLog::open(&self.log)?;
-        writeln!(log, "{START_MARK}{} on port {port}", self.spec.program.display())?;
+        writeln!(
+            log,
+            "{START_MARK}{} on port {port}",
+            self.spec.program.display()
+        )?;
         let log = Arc::new(Mutex::new(log));
         let mut child = command.spawn()?;
-        let out = child.stdout.take().map(|out| tokio::spawn(copy_to_log(out, Arc::clone(&log))));
-        let err = child.stderr.take().map(|err| tokio::spawn(copy_to_log(err, log)));
+        let out = child
+            .stdout
+            .take()
+            .map(|out| tokio::spawn(copy_to_log(out, Arc::clone(&log))));
+        let err = child
+            .stderr
+            .take()
+            .map(|err| tokio::spawn(copy_to_log(err, log)));
         let output = out.into_iter().chain(err).collect();
         let group = child.id().map(|pid| Pid::from_raw(pid.cast_signed()));
-        Ok(Process { child, group, url: format!("http://127.0.0.1:{port}"), output })
+        let owner = child.stdin.take();
+        Ok(Process {
+            child,
+            owner,
+            group,
+            url: format!("http://127.0.0.1:{port}"),
+            output,
+        })
     }
 
     fn cannot_spawn(&self, error: &io::Error) -> StartError {
@@ -359,7 +401,7 @@ impl Process {
 
     /// Closes the shim's input, which ends the engine, and makes sure that nothing of the group is left.
     async fn end(mut self) {
-        drop(self.child.stdin.take());
+        drop(self.owner.take());
         let _ = tokio::time::timeout(STOP_TIMEOUT, self.child.wait()).await;
         if let Some(group) = self.group {
             // ESRCH is the usual answer: everything has ended already.
