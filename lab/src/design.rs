@@ -114,6 +114,8 @@ fn generator(seed: u64, question: &str) -> ChaCha8Rng {
 mod tests {
     use super::*;
 
+    const QUESTIONS: usize = 4000;
+
     #[test]
     fn inclusion_probabilities_sum_to_the_number_of_trials() {
         for models in 1..=4 {
@@ -138,7 +140,6 @@ mod tests {
         let table = ArmTable::standard(3);
         let probabilities = inclusion(&table, 5);
         let mut counts = vec![0.0; table.arms.len()];
-        const QUESTIONS: usize = 4000;
         for index in 0..QUESTIONS {
             let mut arms: Vec<usize> = trials(&table, 5, 3, &format!("q{index}"))
                 .iter()

@@ -89,8 +89,8 @@ pub fn train(command: &TrainCommand) -> Result<TrainSummary, TrainCommandError> 
     let permuted = evaluate(&shuffled, &design.arms, &command.options)?;
     let artifact = artifact.with_manifest(|manifest| manifest.hold_out = Some(evaluation.clone()));
     let bytes = artifact.to_bytes();
-    let summary = summary(shown, design, report, (evaluation, permuted), &bytes);
-    write(&command.artifact, &bytes)?;
+    let summary = summary(shown, design, report, (evaluation, permuted), bytes);
+    write(&command.artifact, bytes)?;
     write(
         &command.report.with_extension("md"),
         summary.markdown().as_bytes(),

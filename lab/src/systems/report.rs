@@ -2,6 +2,7 @@
 //!
 //! Only questions that all four systems were asked count. A failure is an answer of score 0 and infinite latency.
 
+use super::row::Answered;
 use super::{System, SystemRow};
 use crate::grade::quality;
 use crate::questions::Scenario;
@@ -115,115 +116,134 @@ fn headline<'a>(results: &mut Results, of: &dyn Fn(System) -> Vec<&'a SystemRow>
 
 fn one_system(results: &mut Results, system: System, rows: &[&SystemRow]) {
     let name = |metric: &str| format!("{}.{metric}", system.name());
+    speed(results, &name, rows);
+    correctness(results, &name, rows);
+    spending(results, &name, rows);
+    if system == System::Routed {
+        routes(results, &name, rows);
+    }
+}
+
+fn speed(results: &mut Results, name: &dyn Fn(&str) -> String, rows: &[&SystemRow]) {
     let latencies = latencies(rows);
-    let mut push = |row: Row| results.rows.push(row);
     for (label, share) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)] {
-        push(Row::new(name(label), "s", quantile(&latencies, share)));
+        results
+            .rows
+            .push(Row::new(name(label), "s", quantile(&latencies, share)));
     }
-    push(Row::interval(
-        name("mean_latency"),
-        "s",
-        mean_interval(&latencies, SEED),
-    ));
-    push(Row::interval(
-        name("quality"),
-        "of 5",
-        mean_interval(&qualities(rows), SEED),
-    ));
-    let of = |value: &dyn Fn(&SystemRow) -> f64| -> Vec<f64> {
-        rows.iter().map(|row| value(row)).collect()
-    };
-    let success = of(&|row| f64::from(u8::from(row.score >= SUCCESS)));
-    push(Row::interval(
-        name("success"),
-        "share",
-        mean_interval(&success, SEED),
-    ));
-    push(Row::interval(
-        name("exact_match"),
-        "share",
-        mean_interval(&of(&|r| r.exact), SEED),
-    ));
-    push(Row::interval(
-        name("f1"),
-        "share",
-        mean_interval(&of(&|r| r.f1), SEED),
-    ));
-    let failed = of(&|row| f64::from(u8::from(row.error.is_some())));
-    push(Row::new(name("failed"), "answers", failed.iter().sum()));
-    for (label, recall) in [
-        (
-            "recall_at_5",
-            rows.iter()
-                .filter_map(|r| r.recall_at_5)
-                .collect::<Vec<_>>(),
-        ),
-        (
-            "recall_at_10",
-            rows.iter().filter_map(|r| r.recall_at_10).collect(),
-        ),
-    ] {
-        push(Row::interval(
-            name(label),
-            "share",
-            mean_interval(&recall, SEED),
-        ));
-    }
-    let answers: Vec<_> = rows
-        .iter()
-        .filter_map(|row| row.answered.as_ref())
-        .collect();
+    let mean_latency = mean_interval(&latencies, SEED);
+    results
+        .rows
+        .push(Row::interval(name("mean_latency"), "s", mean_latency));
+    let answers = answers(rows);
     let total: f64 = answers.iter().map(|a| a.latency_s).sum();
     let llm: f64 = answers.iter().map(|a| a.llm_s).sum();
     let retrieval: f64 = answers.iter().map(|a| a.retrieval_s).sum();
-    push(Row::new(name("llm_share"), "of latency", llm / total));
-    push(Row::new(
+    results
+        .rows
+        .push(Row::new(name("llm_share"), "of latency", llm / total));
+    results.rows.push(Row::new(
         name("retrieval_share"),
         "of latency",
         retrieval / total,
     ));
-    let count = answers.len().max(1) as f64;
-    let prompt: u32 = answers.iter().map(|a| a.prompt_tokens).sum();
-    let completion: u32 = answers.iter().map(|a| a.completion_tokens).sum();
-    push(Row::new(
-        name("prompt_tokens"),
-        "mean",
-        f64::from(prompt) / count,
-    ));
-    push(Row::new(
-        name("completion_tokens"),
-        "mean",
-        f64::from(completion) / count,
-    ));
-    push(Row::new(
-        name("cost"),
-        "mean",
-        answers.iter().map(|a| a.cost).sum::<f64>() / count,
-    ));
-    if system == System::Routed {
-        let second = answers.iter().filter(|a| a.second_attempt).count();
-        push(Row::new(
-            name("second_attempts"),
+}
+
+fn correctness(results: &mut Results, name: &dyn Fn(&str) -> String, rows: &[&SystemRow]) {
+    let of = |value: &dyn Fn(&SystemRow) -> f64| -> Vec<f64> {
+        rows.iter().map(|row| value(row)).collect()
+    };
+    let shares = [
+        (
+            "success",
+            of(&|row| f64::from(u8::from(row.score >= SUCCESS))),
+        ),
+        ("exact_match", of(&|row| row.exact)),
+        ("f1", of(&|row| row.f1)),
+        (
+            "recall_at_5",
+            rows.iter().filter_map(|row| row.recall_at_5).collect(),
+        ),
+        (
+            "recall_at_10",
+            rows.iter().filter_map(|row| row.recall_at_10).collect(),
+        ),
+    ];
+    let quality = mean_interval(&qualities(rows), SEED);
+    results
+        .rows
+        .push(Row::interval(name("quality"), "of 5", quality));
+    for (label, values) in shares {
+        results.rows.push(Row::interval(
+            name(label),
             "share",
-            second as f64 / count,
+            mean_interval(&values, SEED),
         ));
-        let mut models: BTreeMap<&str, usize> = BTreeMap::new();
-        for answer in &answers {
-            *models.entry(&answer.model).or_default() += 1;
-        }
-        for (model, times) in models {
-            push(Row::new(
-                name(&format!("answered_by.{model}")),
-                "share",
-                times as f64 / count,
-            ));
-        }
     }
+    let failed = rows.iter().filter(|row| row.error.is_some()).count();
+    results
+        .rows
+        .push(Row::new(name("failed"), "answers", failed as f64));
+}
+
+fn spending(results: &mut Results, name: &dyn Fn(&str) -> String, rows: &[&SystemRow]) {
+    let answers = answers(rows);
+    let means = [
+        (
+            "prompt_tokens",
+            answers
+                .iter()
+                .map(|a| f64::from(a.prompt_tokens))
+                .collect::<Vec<_>>(),
+        ),
+        (
+            "completion_tokens",
+            answers
+                .iter()
+                .map(|a| f64::from(a.completion_tokens))
+                .collect(),
+        ),
+        ("cost", answers.iter().map(|a| a.cost).collect()),
+    ];
+    for (label, values) in means {
+        results
+            .rows
+            .push(Row::new(name(label), "mean", mean(&values)));
+    }
+}
+
+/// Where the routed system's answers came from.
+fn routes(results: &mut Results, name: &dyn Fn(&str) -> String, rows: &[&SystemRow]) {
+    let answers = answers(rows);
+    let count = answers.len().max(1) as f64;
+    let second = answers.iter().filter(|a| a.second_attempt).count();
+    results.rows.push(Row::new(
+        name("second_attempts"),
+        "share",
+        second as f64 / count,
+    ));
+    let mut models: BTreeMap<String, usize> = BTreeMap::new();
+    for answer in &answers {
+        *models
+            .entry(format!("{}+{}", answer.model, answer.recall))
+            .or_default() += 1;
+    }
+    for (model, times) in models {
+        let metric = name(&format!("answered_by.{model}"));
+        results
+            .rows
+            .push(Row::new(metric, "share", times as f64 / count));
+    }
+}
+
+fn answers<'a>(rows: &[&'a SystemRow]) -> Vec<&'a Answered> {
+    rows.iter()
+        .filter_map(|row| row.answered.as_ref())
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::row::Answered;
     use super::*;
     use weir_router::RecallMode;
 

@@ -21,7 +21,7 @@ fn assets() -> Assets {
 }
 
 fn few(split: Split, count: usize) -> Vec<Question> {
-    let mut questions = questions::read(None).unwrap();
+    let mut questions = questions::read(None).expect("the committed set is readable");
     questions.retain(|question| question.split == split);
     questions.truncate(count);
     questions
@@ -35,7 +35,7 @@ async fn run(engine: &EchoEngine, out: &Path, most: Option<usize>) -> CollectPro
     let plan = engine.plan(&MODELS, None);
     let progress = collect(&options, plan, assets(), &mut |_| reports += 1)
         .await
-        .unwrap();
+        .expect("the engine answers");
     assert_eq!(reports, progress.new);
     progress
 }
