@@ -128,10 +128,7 @@ impl Attempts<'_> {
     /// The last attempt's error, or why nobody was asked at all.
     pub(crate) fn next(&mut self) -> Result<Lease, EngineError> {
         let now = Instant::now();
-        loop {
-            let Some(best) = self.least_loaded() else {
-                break;
-            };
+        while let Some(best) = self.least_loaded() {
             let (endpoint, replica) = self.left.swap_remove(best);
             let mut breaker = lock(&replica.breaker);
             match breaker.admission(now) {

@@ -1,5 +1,10 @@
 //! weir-engine against small HTTP servers with one named fault each, and against a real engine.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a double that cannot start fails its test"
+)]
+
 mod doubles;
 mod faults;
 mod real;

@@ -130,7 +130,7 @@ async fn a_dead_replica_is_left_alone_and_tried_again_later() {
         loop {
             match ask(&engines, &pool_of_dead).await.unwrap_err() {
                 EngineError::BreakerOpen { retry_after, .. } => {
-                    tokio::time::sleep(retry_after).await
+                    tokio::time::sleep(retry_after).await;
                 }
                 error => return error,
             }

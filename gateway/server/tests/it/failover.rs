@@ -6,6 +6,7 @@ use crate::world::{
 };
 use futures_util::future::join_all;
 use http::StatusCode;
+use http_body_util::BodyExt;
 use serde_json::json;
 
 #[tokio::test]
@@ -61,4 +62,24 @@ async fn an_answer_that_is_not_good_enough_is_asked_again_of_a_bigger_model() {
         "one answer, not two"
     );
     assert_eq!((small.bodies().len(), big.bodies().len()), (2, 2));
+}
+
+#[tokio::test]
+async fn a_new_plan_serves_the_next_request_while_the_last_one_finishes() {
+    let (old, new) = (
+        Echo::start(Mode::HangInTheMiddle).await,
+        Echo::start(Mode::Echo).await,
+    );
+    let world = World::of(&old).await;
+    let body = asking_with("small-model", "one two", &json!({"stream": true}));
+    let mut running = world.chat(&body).await;
+    assert_eq!(running.status, StatusCode::OK);
+    assert!(running.body.frame().await.unwrap().is_ok());
+    world.apply(plan(vec![pool("other", &[&new])]), prefers(0, 1));
+    let routed = world.chat(&asking("auto", "hi")).await;
+    assert_eq!(routed.header("x-weir-model"), "other-model");
+    assert_eq!(world.chat(&body).await.status, StatusCode::NOT_FOUND);
+    old.until_open(1).await;
+    drop(running);
+    old.until_open(0).await;
 }

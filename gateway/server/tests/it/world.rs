@@ -22,8 +22,8 @@ use weir_router::{ArmTable, Artifact, Router};
 
 /// A running gateway and a client for it.
 pub(crate) struct World {
-    pub(crate) address: String,
-    pub(crate) gateway: Gateway,
+    address: String,
+    gateway: Gateway,
     client: Client<HttpConnector, Full<Bytes>>,
     _stop: DropGuard,
 }
@@ -123,7 +123,23 @@ fn qualities(table: &ArmTable, rank: usize) -> Vec<f32> {
         .collect()
 }
 
+/// What goes with a plan: no embedder, no counters, no log.
+fn assets(router: Router, memory: Option<Memory>) -> Assets {
+    Assets {
+        memory,
+        embed: None,
+        router,
+        counters: HashMap::new(),
+        state_dir: None,
+    }
+}
+
 impl World {
+    /// Serves another plan from the next request on.
+    pub(crate) fn apply(&self, plan: GatewayPlan, router: Router) {
+        self.gateway.apply(plan, assets(router, None)).unwrap();
+    }
+
     pub(crate) async fn start(plan: GatewayPlan, router: Router) -> Self {
         Self::with_memory(plan, router, None).await
     }
@@ -133,15 +149,7 @@ impl World {
         router: Router,
         memory: Option<Memory>,
     ) -> Self {
-        let counters = HashMap::new();
-        let assets = Assets {
-            memory,
-            embed: None,
-            router,
-            counters,
-            state_dir: None,
-        };
-        let gateway = Gateway::new(plan, assets).unwrap();
+        let gateway = Gateway::new(plan, assets(router, memory)).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
