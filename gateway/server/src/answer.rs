@@ -8,31 +8,28 @@
 //! answers take the same way and differ in [`Hold`] only. The lab forces arms through [`Gateway::attempt`], which is the
 //! same dispatch. `docs/request.md` walks this file.
 
+pub use crate::attempt::Attempt;
 pub use crate::error::AnswerError;
+pub use crate::prepare::Prepared;
 pub use crate::record::Source;
+pub use crate::stream::AnswerStream;
 
 use crate::ask::Ask;
 use crate::choose::{Chosen, choose};
 use crate::decisions::Draft;
-use crate::dispatch::{HOLD_TOKENS, Hold, Order, Sampling, Try, body, dispatch, sample};
-use crate::fill::sources;
-use crate::gateway::{Gateway, Serving, cost_of};
-use crate::normalise::Question;
-use crate::prompt::{Size, Target, TooLong, fit, size};
-use crate::recall::{Remembered, check_filter, embed, remember};
-use crate::record::LatencyRow;
+use crate::dispatch::{HOLD_TOKENS, Hold, Order, Try, body, dispatch, sample};
+use crate::gateway::{Gateway, Serving};
+use crate::prepare::tool_tokens;
+use crate::prompt::{Target, TooLong, fit};
 use crate::tally::{logprobs, message};
-use crate::verdict::{features, judge};
+use crate::verdict::judge;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use weir_embed::TokenCounter;
 use weir_engine::{ChatRequest, Usage};
 use weir_memory::context::{Context, assemble};
-use weir_plan::Privacy;
-use weir_router::{QueryFacts, RecallMode, State, StepFeatures};
-
-pub use crate::stream::AnswerStream;
+use weir_router::RecallMode;
 
 /// What a response says about how it was decided.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,53 +63,6 @@ pub struct Answer {
     pub usage: Usage,
 }
 
-/// A request up to the choice: what is known, and what the memory gave.
-#[derive(Clone, Debug)]
-pub struct Prepared {
-    /// Features of the steps that happened: query, search, recall.
-    pub features: Vec<StepFeatures>,
-    /// What the client asked.
-    pub ask: Ask,
-    /// The question in one spelling.
-    pub question: Question,
-    pub(crate) serving: Arc<Serving>,
-    /// The router's state after those steps.
-    pub(crate) state: State,
-    /// Tokens of the conversation, by rank.
-    pub(crate) sizes: Vec<Size>,
-    pub(crate) remembered: Remembered,
-    pub(crate) spent: LatencyRow,
-}
-
-/// One whole answer of a forced arm.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Attempt {
-    /// The answer.
-    pub text: String,
-    /// Mean log-probability of its tokens.
-    pub mean_logprob: Option<f32>,
-    /// That of its least likely token.
-    pub min_logprob: Option<f32>,
-    /// Why it ended.
-    pub finish_reason: String,
-    /// Seconds until its first token.
-    pub ttft_s: f64,
-    /// Seconds until its end.
-    pub latency_s: f64,
-    /// Tokens of the prompt.
-    pub prompt_tokens: u32,
-    /// Tokens of the answer.
-    pub completion_tokens: u32,
-    /// Price.
-    pub cost: f64,
-    /// What the verdict would read of it.
-    pub answer: StepFeatures,
-    /// What the verdict of a stream would read at the hold; `None` for a shorter answer.
-    pub prefix: Option<StepFeatures>,
-    /// The context blocks of its prompt.
-    pub sources: Vec<Source>,
-}
-
 impl Gateway {
     /// Answers a request with `model: "auto"`, whole. Dropping the future frees the engine.
     pub async fn answer(&self, ask: Ask) -> Result<Answer, AnswerError> {
@@ -120,7 +70,11 @@ impl Gateway {
         let (mut draft, prepared, kept) = self.decide(ask, Hold::Whole).await?;
         let usage = self.settle(&mut draft, &prepared.serving, &kept);
         let taken = &kept.taken;
-        let reason = taken.tally.finish_reason.clone().unwrap_or_else(|| "stop".to_owned());
+        let reason = taken
+            .tally
+            .finish_reason
+            .clone()
+            .unwrap_or_else(|| "stop".to_owned());
         draft.finish(Some(reason.clone()), None);
         Ok(Answer {
             decision: draft.decided(explain),
@@ -136,7 +90,13 @@ impl Gateway {
     pub async fn answer_stream(&self, ask: Ask) -> Result<AnswerStream, AnswerError> {
         let explain = ask.weir.explain;
         let (draft, prepared, kept) = self.decide(ask, Hold::Tokens(HOLD_TOKENS)).await?;
-        Ok(AnswerStream::new(self.clone(), draft, prepared.serving, kept, explain))
+        Ok(AnswerStream::new(
+            self.clone(),
+            draft,
+            prepared.serving,
+            kept,
+            explain,
+        ))
     }
 
     /// Decides what would answer, and generates nothing.
@@ -175,7 +135,9 @@ impl Gateway {
         let first = self.first_answer(&prepared, &chosen, hold, draft).await?;
         draft.tried(&prepared, &first);
         let (judged, ms) = timed(|| judge(self, &prepared, &first));
-        let Some(judged) = judged? else { return Ok((prepared, first)) };
+        let Some(judged) = judged? else {
+            return Ok((prepared, first));
+        };
         draft.judged(&judged, ms);
         let kept = match judged.verdict.ask {
             Some(rank) => self.ask_bigger(&prepared, first, rank, draft).await,
@@ -183,74 +145,6 @@ impl Gateway {
         };
         draft.tried(&prepared, &kept);
         Ok((prepared, kept))
-    }
-
-    /// Everything before the choice: normalise, embed, search, attend.
-    pub async fn prepare(&self, ask: &Ask) -> Result<Prepared, AnswerError> {
-        self.prepare_on(self.serving(), ask).await
-    }
-
-    async fn prepare_on(&self, serving: Arc<Serving>, ask: &Ask) -> Result<Prepared, AnswerError> {
-        check_filter(&serving, ask)?;
-        let queue = ask.received.elapsed().as_secs_f64() * 1e3;
-        let mut spent = LatencyRow { queue, ..LatencyRow::default() };
-        let question = Question::of(&ask.messages);
-        let sizes = sizes(Arc::clone(&serving), ask.clone());
-        let text = &question.retrieval;
-        let (sizes, vector) = tokio::join!(sizes, embed(&serving, ask, text, &mut spent));
-        let query = query_features(&serving, ask, &question, vector.as_deref());
-        let remembered = remember(&serving, ask, text, vector, &mut spent).await;
-        let mut features = vec![query];
-        features.extend(remembered.features.iter().cloned());
-        let mut state = serving.router.start();
-        for step in &features {
-            serving.router.observe(&mut state, step);
-        }
-        let (ask, sizes) = (ask.clone(), sizes?);
-        Ok(Prepared { features, ask, question, serving, state, sizes, remembered, spent })
-    }
-
-    /// One whole answer of a forced arm and sampling class: the lab's way through production's code.
-    pub async fn attempt(
-        &self,
-        prepared: &Prepared,
-        arm: usize,
-        sampling: usize,
-        seed: Option<u64>,
-    ) -> Result<Attempt, AnswerError> {
-        let table = prepared.serving.router.arms();
-        let in_table = arm < table.arms.len() && sampling < table.sampling.len();
-        let has_pool = in_table && table.arms[arm].rank < prepared.serving.plan.pools.len();
-        if !has_pool {
-            return Err(AnswerError::NoSuchArm { arm, sampling });
-        }
-        // One preparation serves many attempts, so the deadline counts from here.
-        let limit = Duration::from_millis(prepared.serving.plan.limits.request_timeout_ms);
-        let deadline = Instant::now() + limit;
-        let sampling = prepared.sampling(sampling, seed);
-        let order = Order { arm, sampling, hold: Hold::Whole, deadline };
-        let tried = self.try_arm(prepared, order).await?;
-        let latency_s = tried.taken.started.elapsed().as_secs_f64();
-        let pool = &prepared.serving.plan.pools[tried.rank];
-        let usage = tried.taken.tally.used(tried.prompt_tokens);
-        let prefix = tried.taken.prefix.as_ref().map(|prefix| features(prefix, &tried, table));
-        let answer = features(&tried.taken.tally, &tried, table);
-        let sources = sources(&tried);
-        let tally = tried.taken.tally;
-        Ok(Attempt {
-            mean_logprob: tally.mean_logprob(),
-            min_logprob: tally.min_logprob,
-            finish_reason: tally.finish_reason.clone().unwrap_or_default(),
-            ttft_s: tried.taken.first_s,
-            latency_s,
-            prompt_tokens: usage.prompt_tokens,
-            completion_tokens: usage.completion_tokens,
-            cost: cost_of(pool, usage),
-            answer,
-            prefix,
-            sources,
-            text: tally.text,
-        })
     }
 
     /// The chosen arm; when its pool is away, the next best permitted arm on another.
@@ -267,7 +161,12 @@ impl Gateway {
         let mut failed = Vec::new();
         loop {
             let sampling = prepared.sampling(chosen.choice.sampling, None);
-            let order = Order { arm, sampling, hold, deadline };
+            let order = Order {
+                arm,
+                sampling,
+                hold,
+                deadline,
+            };
             let error = match self.try_arm(prepared, order).await {
                 Ok(tried) => return Ok(tried),
                 Err(AnswerError::Engine(error)) if error.retryable() => error,
@@ -275,7 +174,10 @@ impl Gateway {
             };
             failed.push(arms[arm].rank);
             draft.failed_over(&prepared.serving.plan.pools[arms[arm].rank], error.kind());
-            match chosen.next_best(arms, &failed).filter(|_| Instant::now() < deadline) {
+            match chosen
+                .next_best(arms, &failed)
+                .filter(|_| Instant::now() < deadline)
+            {
                 Some(next) => arm = next,
                 None => return Err(error.into()),
             }
@@ -292,10 +194,21 @@ impl Gateway {
     ) -> Try {
         let pools = &prepared.serving.plan.pools;
         let table = prepared.serving.router.arms();
-        let Some(arm) = table.with_rank(first.arm, rank) else { return first };
-        let hold = if first.whole() { Hold::Whole } else { Hold::Tokens(1) };
+        let Some(arm) = table.with_rank(first.arm, rank) else {
+            return first;
+        };
+        let hold = if first.whole() {
+            Hold::Whole
+        } else {
+            Hold::Tokens(1)
+        };
         let deadline = prepared.serving.deadline(&prepared.ask);
-        let order = Order { arm, sampling: first.sampling.clone(), hold, deadline };
+        let order = Order {
+            arm,
+            sampling: first.sampling.clone(),
+            hold,
+            deadline,
+        };
         match self.try_arm(prepared, order).await {
             Ok(second) => {
                 draft.asked_again(&pools[rank], None);
@@ -312,9 +225,18 @@ impl Gateway {
     }
 
     /// Context, prompt and dispatch for one arm.
-    async fn try_arm(&self, prepared: &Prepared, order: Order) -> Result<Try, AnswerError> {
+    pub(crate) async fn try_arm(
+        &self,
+        prepared: &Prepared,
+        order: Order,
+    ) -> Result<Try, AnswerError> {
         let started = Instant::now();
-        let Order { arm, sampling, hold, deadline } = order;
+        let Order {
+            arm,
+            sampling,
+            hold,
+            deadline,
+        } = order;
         let serving = &prepared.serving;
         let chosen = serving.router.arms().arms[arm];
         let pool = &serving.plan.pools[chosen.rank];
@@ -350,33 +272,18 @@ impl Gateway {
         })
     }
 
-    /// The kept attempt has ended: its tokens, cost and time are counted and its speed is learned.
+    /// The kept attempt has ended: its tokens, cost and time are counted, and its speed is learned when it is whole.
     pub(crate) fn settle(&self, draft: &mut Draft, serving: &Serving, kept: &Try) -> Usage {
         let pool = &serving.plan.pools[kept.rank];
         let total_s = kept.taken.started.elapsed().as_secs_f64();
         let usage = kept.taken.tally.used(kept.prompt_tokens);
-        let learned = sample(&kept.taken.tally, kept.prompt_tokens, kept.taken.first_s, total_s);
-        self.speeds().learn(pool, &learned);
+        if kept.taken.tally.finish_reason.is_some() {
+            let (tally, first_s) = (&kept.taken.tally, kept.taken.first_s);
+            self.speeds()
+                .learn(pool, &sample(tally, kept.prompt_tokens, first_s, total_s));
+        }
         draft.spent(pool, usage, total_s);
         usage
-    }
-}
-
-impl Prepared {
-    /// The client's own limit on the answer.
-    pub(crate) fn max_tokens(&self) -> Option<u32> {
-        self.ask.client.max_tokens
-    }
-
-    /// The router's sampling class with what the client set put over it.
-    fn sampling(&self, class: usize, seed: Option<u64>) -> Sampling {
-        let class = &self.serving.router.arms().sampling[class];
-        Sampling {
-            class: class.name.clone(),
-            temperature: self.ask.client.temperature.unwrap_or(class.temperature),
-            top_p: self.ask.client.top_p.unwrap_or(class.top_p),
-            seed,
-        }
     }
 }
 
@@ -384,57 +291,6 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
     let started = Instant::now();
     let done = work();
     (done, started.elapsed().as_secs_f64() * 1e3)
-}
-
-/// Tokens of the conversation for every pool's model, counted off the async threads.
-async fn sizes(serving: Arc<Serving>, ask: Ask) -> Result<Vec<Size>, AnswerError> {
-    let count = move || {
-        let pools = serving.plan.pools.iter();
-        pools
-            .map(|pool| {
-                let counter = serving.counter(pool);
-                size(&ask.messages, &counter, tool_tokens(&ask, &counter))
-            })
-            .collect()
-    };
-    let counted = tokio::task::spawn_blocking(count).await;
-    counted.map_err(|_| AnswerError::Lost { step: "counting tokens" })
-}
-
-/// Tokens of the tool descriptions, which the chat template prints too.
-fn tool_tokens(ask: &Ask, counter: &TokenCounter) -> u32 {
-    let tools = ask.client.passed.get("tools").filter(|_| ask.client.tools);
-    tools.map_or(0, |tools| {
-        u32::try_from(counter.count(&tools.to_string())).unwrap_or(u32::MAX)
-    })
-}
-
-fn query_features(
-    serving: &Serving,
-    ask: &Ask,
-    question: &Question,
-    embedding: Option<&[f32]>,
-) -> StepFeatures {
-    let estimate = TokenCounter::estimate();
-    let tokens: usize = ask.messages.iter().map(|message| estimate.count(&message.text)).sum();
-    QueryFacts {
-        text: &question.text,
-        domain: ask.weir.domain.as_deref(),
-        turns: question.turns,
-        conversation_tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
-        max_tokens: ask.client.max_tokens,
-        tools: ask.client.tools,
-        json: ask.client.json,
-        budget_ms: ask.weir.budget_ms,
-        device_class: ask.weir.device_class.as_deref(),
-        privacy: match serving.privacy(ask) {
-            Privacy::Local => 0,
-            Privacy::OnPrem => 1,
-            Privacy::Cloud => 2,
-        },
-        embedding,
-    }
-    .features()
 }
 
 /// The blocks of the recall that an arm asks for, within its tokens as its model counts them.
@@ -449,7 +305,9 @@ fn context(
         RecallMode::Vector => &prepared.remembered.vector,
         RecallMode::Graph => &prepared.remembered.graph,
     };
-    assemble(candidates, budget_tokens as usize, &|text| counter.count(text))
+    assemble(candidates, budget_tokens as usize, &|text| {
+        counter.count(text)
+    })
 }
 
 /// What `POST /v1/route` answers.

@@ -118,7 +118,14 @@ impl Ask {
         };
         let messages = Message::parse_all(body.get("messages"))?;
         let client = ClientSettings::parse(body)?;
-        Ok(Self { caller, messages, model, client, weir, received })
+        Ok(Self {
+            caller,
+            messages,
+            model,
+            client,
+            weir,
+            received,
+        })
     }
 
     /// A question of one user turn with everything else left to the router: what the lab and `weir ask` send.
@@ -165,13 +172,16 @@ impl ClientSettings {
             None => false,
         };
         let json = match present(&body, "response_format") {
-            Some(Value::Object(format)) => {
-                format.get("type").and_then(Value::as_str).is_some_and(|kind| kind != "text")
-            }
+            Some(Value::Object(format)) => format
+                .get("type")
+                .and_then(Value::as_str)
+                .is_some_and(|kind| kind != "text"),
             Some(other) => return Err(wrong("response_format", other, "an object with a type")),
             None => false,
         };
-        let user = present(&body, "user").and_then(Value::as_str).map(str::to_owned);
+        let user = present(&body, "user")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
         for field in OWN_FIELDS {
             body.remove(field);
         }
@@ -193,7 +203,10 @@ impl ClientSettings {
 impl AskError {
     /// A refusal of the field at `param`.
     pub fn new(param: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { param: param.into(), message: message.into() }
+        Self {
+            param: param.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -219,16 +232,27 @@ fn number(
     least: f64,
     most: f64,
 ) -> Result<Option<f32>, AskError> {
-    let Some(value) = present(body, field) else { return Ok(None) };
+    let Some(value) = present(body, field) else {
+        return Ok(None);
+    };
     match value.as_f64() {
-        #[expect(clippy::cast_possible_truncation, reason = "checked to lie between 0 and 2")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "checked to lie between 0 and 2"
+        )]
         Some(number) if (least..=most).contains(&number) => Ok(Some(number as f32)),
-        _ => Err(wrong(field, value, &format!("a number from {least} to {most}"))),
+        _ => Err(wrong(
+            field,
+            value,
+            &format!("a number from {least} to {most}"),
+        )),
     }
 }
 
 fn tokens(body: &Map<String, Value>, field: &str) -> Result<Option<u32>, AskError> {
-    let Some(value) = present(body, field) else { return Ok(None) };
+    let Some(value) = present(body, field) else {
+        return Ok(None);
+    };
     match value.as_u64().and_then(|count| u32::try_from(count).ok()) {
         Some(count) if count > 0 => Ok(Some(count)),
         _ => Err(wrong(field, value, "a whole number of tokens, at least 1")),
@@ -249,7 +273,9 @@ mod tests {
     use serde_json::json;
 
     fn parse(body: Value) -> Result<Ask, AskError> {
-        let Value::Object(body) = body else { panic!("the test's body is an object") };
+        let Value::Object(body) = body else {
+            panic!("the test's body is an object")
+        };
         Ask::parse(body, Extension::default(), Caller::default())
     }
 
@@ -279,12 +305,36 @@ mod tests {
             (json!({"messages": user}), "model", "missing"),
             (json!({"model": 3, "messages": user}), "model", "model is 3"),
             (json!({"model": "auto"}), "messages", "missing"),
-            (json!({"model": "auto", "messages": []}), "messages", "empty"),
-            (json!({"model": "auto", "messages": user, "n": 2}), "n", "n is 2"),
-            (json!({"model": "auto", "messages": user, "temperature": 3}), "temperature", "0 to 2"),
-            (json!({"model": "auto", "messages": user, "top_p": "x"}), "top_p", "0 to 1"),
-            (json!({"model": "auto", "messages": user, "max_tokens": 0}), "max_tokens", "at least 1"),
-            (json!({"model": "auto", "messages": user, "stream": 1}), "stream", "true or false"),
+            (
+                json!({"model": "auto", "messages": []}),
+                "messages",
+                "empty",
+            ),
+            (
+                json!({"model": "auto", "messages": user, "n": 2}),
+                "n",
+                "n is 2",
+            ),
+            (
+                json!({"model": "auto", "messages": user, "temperature": 3}),
+                "temperature",
+                "0 to 2",
+            ),
+            (
+                json!({"model": "auto", "messages": user, "top_p": "x"}),
+                "top_p",
+                "0 to 1",
+            ),
+            (
+                json!({"model": "auto", "messages": user, "max_tokens": 0}),
+                "max_tokens",
+                "at least 1",
+            ),
+            (
+                json!({"model": "auto", "messages": user, "stream": 1}),
+                "stream",
+                "true or false",
+            ),
             (
                 json!({"model": "auto", "messages": [{"role": "wizard", "content": "hi"}]}),
                 "messages[0].role",

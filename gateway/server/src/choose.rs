@@ -3,11 +3,11 @@
 //! The router's choice is a pure function of [`ChoiceInputs`] and the features; both are recorded. Guardrails override
 //! after it and are recorded apart: they are not the router's decisions. Next step: `prompt.rs`.
 
-use crate::answer::Prepared;
 use crate::error::AnswerError;
 use crate::forecast::{Expected, PoolForecast, forecast};
 use crate::gateway::Gateway;
 use crate::masks::{Masked, Needs, PoolState, masks};
+use crate::prepare::Prepared;
 use std::time::Duration;
 use weir_plan::{Guardrail, GuardrailAction};
 use weir_router::{Arm, Choice, ChoiceInputs};
@@ -49,7 +49,11 @@ pub(crate) fn choose(gateway: &Gateway, prepared: &Prepared) -> Result<Chosen, A
     let plan = &prepared.serving.plan;
     let router = &prepared.serving.router;
     let arms = &router.arms().arms;
-    let expected = forecast(arms, &pool_forecasts(gateway, prepared), prepared.max_tokens());
+    let expected = forecast(
+        arms,
+        &pool_forecasts(gateway, prepared),
+        prepared.max_tokens(),
+    );
     let latency_s: Vec<f64> = expected.iter().map(|arm| arm.latency_s).collect();
     let states = pool_states(prepared);
     let mask = masks(arms, &states, &needs(prepared), &latency_s);
@@ -73,7 +77,13 @@ pub(crate) fn choose(gateway: &Gateway, prepared: &Prepared) -> Result<Chosen, A
         None => choice.arm,
     };
     let guardrail = rule.map(|rule| rule.name.clone());
-    Ok(Chosen { inputs, choice, mask, arm, guardrail })
+    Ok(Chosen {
+        inputs,
+        choice,
+        mask,
+        arm,
+        guardrail,
+    })
 }
 
 /// The pools as the forecast sees them now.
@@ -117,7 +127,9 @@ fn needs(prepared: &Prepared) -> Needs {
 /// The first rule that matches.
 fn guardrail<'a>(rules: &'a [Guardrail], domain: Option<&str>) -> Option<&'a Guardrail> {
     let domain = domain?;
-    rules.iter().find(|rule| rule.domains.iter().any(|one| one == domain))
+    rules
+        .iter()
+        .find(|rule| rule.domains.iter().any(|one| one == domain))
 }
 
 /// The permitted arm of the biggest model; among those the one of highest expected quality.
@@ -125,7 +137,10 @@ fn biggest(arms: &[Arm], permitted: &[bool], qualities: &[f64]) -> usize {
     (0..arms.len())
         .filter(|&arm| permitted[arm])
         .max_by(|&a, &b| {
-            arms[a].rank.cmp(&arms[b].rank).then(qualities[a].total_cmp(&qualities[b]))
+            arms[a]
+                .rank
+                .cmp(&arms[b].rank)
+                .then(qualities[a].total_cmp(&qualities[b]))
         })
         .expect("the caller checked that an arm is permitted")
 }
@@ -153,7 +168,9 @@ fn nothing_permitted(
     if !mask.is_empty() && mask.iter().all(|masked| *masked == Some(Masked::Privacy)) {
         return AnswerError::Privacy { privacy };
     }
-    AnswerError::Unavailable { retry_after: RETRY_AFTER }
+    AnswerError::Unavailable {
+        retry_after: RETRY_AFTER,
+    }
 }
 
 #[cfg(test)]
@@ -181,7 +198,10 @@ mod tests {
             then: GuardrailAction::UseBiggest,
         };
         let rules = [rule("first"), rule("second")];
-        assert_eq!(guardrail(&rules, Some("medical")).map(|r| r.name.as_str()), Some("first"));
+        assert_eq!(
+            guardrail(&rules, Some("medical")).map(|r| r.name.as_str()),
+            Some("first")
+        );
         assert!(guardrail(&rules, Some("law")).is_none());
         assert!(guardrail(&rules, None).is_none());
     }

@@ -79,9 +79,9 @@ impl Decisions {
         let target = match sink {
             LogSink::None => None,
             LogSink::Stdout => Some(Target::Stdout),
-            LogSink::File => {
-                Some(Target::File(state_dir.ok_or(LogError::NoStateDir)?.join(FILE_NAME)))
-            }
+            LogSink::File => Some(Target::File(
+                state_dir.ok_or(LogError::NoStateDir)?.join(FILE_NAME),
+            )),
         };
         let mut inner = self.lock();
         if inner.sink.as_ref().map(|sink| &sink.target) != target.as_ref() {
@@ -98,10 +98,16 @@ impl Decisions {
     /// Adds a score to a decision. False when it is not kept any more.
     pub fn feedback(&self, id: &str, feedback: &Feedback) -> bool {
         let mut inner = self.lock();
-        let Some(record) = inner.records.get_mut(id) else { return false };
+        let Some(record) = inner.records.get_mut(id) else {
+            return false;
+        };
         record.quality = Some(feedback.clone());
         let label = feedback.label.as_deref();
-        inner.write(&FeedbackRow { feedback_for: id, score: feedback.score, label });
+        inner.write(&FeedbackRow {
+            feedback_for: id,
+            score: feedback.score,
+            label,
+        });
         true
     }
 
@@ -114,7 +120,9 @@ impl Decisions {
             inner.records.remove(&oldest);
         }
         inner.order.push_back(record.decision_id.clone());
-        inner.records.insert(record.decision_id.clone(), record.clone());
+        inner
+            .records
+            .insert(record.decision_id.clone(), record.clone());
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -141,7 +149,10 @@ impl Sink {
                     .create(true)
                     .append(true)
                     .open(path)
-                    .map_err(|source| LogError::Open { path: path.clone(), source })?,
+                    .map_err(|source| LogError::Open {
+                        path: path.clone(),
+                        source,
+                    })?,
             ),
         };
         let (lines, rows) = sync_channel(WAITING);
@@ -178,7 +189,12 @@ pub(crate) struct Draft {
 
 impl Draft {
     pub(crate) fn new(row: Record, received: std::time::Instant, decisions: Decisions) -> Self {
-        Self { row, received, decisions, finished: false }
+        Self {
+            row,
+            received,
+            decisions,
+            finished: false,
+        }
     }
 
     /// Milliseconds since the request arrived.
@@ -210,7 +226,10 @@ mod tests {
     use std::time::Instant;
 
     fn record(id: &str) -> Record {
-        Record { decision_id: id.to_owned(), ..Record::default() }
+        Record {
+            decision_id: id.to_owned(),
+            ..Record::default()
+        }
     }
 
     #[test]
@@ -236,9 +255,15 @@ mod tests {
     fn feedback_reaches_the_record_and_an_unknown_id_is_refused() {
         let decisions = Decisions::default();
         decisions.keep(&record("a"));
-        let feedback = Feedback { score: 4.0, label: None };
+        let feedback = Feedback {
+            score: 4.0,
+            label: None,
+        };
         assert!(decisions.feedback("a", &feedback));
         assert!(!decisions.feedback("b", &feedback));
-        assert_eq!(decisions.get("a").and_then(|row| row.quality), Some(feedback));
+        assert_eq!(
+            decisions.get("a").and_then(|row| row.quality),
+            Some(feedback)
+        );
     }
 }

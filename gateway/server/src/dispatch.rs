@@ -165,9 +165,16 @@ pub(crate) fn body(
     sampling: &Sampling,
 ) -> Map<String, Value> {
     let mut body = ask.client.passed.clone();
-    let messages = prompt.messages.iter().map(|message| Value::Object(message.object.clone()));
+    let messages = prompt
+        .messages
+        .iter()
+        .map(|message| Value::Object(message.object.clone()));
     let room = pool.context_tokens.saturating_sub(prompt.tokens).max(1);
-    let most = ask.client.max_tokens.unwrap_or(COMPLETION_TOKENS_MAX).min(room);
+    let most = ask
+        .client
+        .max_tokens
+        .unwrap_or(COMPLETION_TOKENS_MAX)
+        .min(room);
     body.insert("messages".to_owned(), messages.collect());
     body.insert("max_tokens".to_owned(), json!(most));
     body.insert("temperature".to_owned(), json!(sampling.temperature));
@@ -237,7 +244,10 @@ mod tests {
     fn an_answer_shorter_than_the_hold_has_no_prefix() {
         let mut taken = taken();
         taken.push(token("x"), 2);
-        let last = ChatEvent { finish_reason: Some("stop".to_owned()), ..token("y") };
+        let last = ChatEvent {
+            finish_reason: Some("stop".to_owned()),
+            ..token("y")
+        };
         taken.push(last, 2);
         assert!(taken.prefix.is_none());
     }
@@ -246,18 +256,30 @@ mod tests {
     fn the_body_holds_the_clients_fields_and_never_more_tokens_than_fit() {
         let mut ask = Ask::question("hi", Caller::default());
         ask.client.passed.insert("stop".to_owned(), json!(["x"]));
-        ask.client.passed.insert("top_logprobs".to_owned(), json!(4));
+        ask.client
+            .passed
+            .insert("top_logprobs".to_owned(), json!(4));
         let prompt = Prompt {
             messages: vec![Message::new(Role::User, "hi")],
             tokens: 400,
             turns_cut: 0,
         };
-        let sampling =
-            Sampling { class: "precise".to_owned(), temperature: 0.0, top_p: 1.0, seed: Some(7) };
+        let sampling = Sampling {
+            class: "precise".to_owned(),
+            temperature: 0.0,
+            top_p: 1.0,
+            seed: Some(7),
+        };
         let body = body(&ask, &crate::fixture::pool("small"), &prompt, &sampling);
-        assert_eq!(body["max_tokens"], 112, "512 tokens of context less the prompt");
+        assert_eq!(
+            body["max_tokens"], 112,
+            "512 tokens of context less the prompt"
+        );
         assert_eq!(body["stop"], json!(["x"]));
-        assert_eq!((&body["seed"], &body["logprobs"]), (&json!(7), &json!(true)));
+        assert_eq!(
+            (&body["seed"], &body["logprobs"]),
+            (&json!(7), &json!(true))
+        );
         assert!(!body.contains_key("top_logprobs"));
     }
 }

@@ -23,7 +23,9 @@ pub enum AnswerError {
         known: Vec<String>,
     },
     /// The request may not leave where the client keeps it, and no pool is within: 403.
-    #[error("no model within privacy {privacy:?} serves this request; allow a wider privacy or pin none")]
+    #[error(
+        "no model within privacy {privacy:?} serves this request; allow a wider privacy or pin none"
+    )]
     Privacy {
         /// How far the request may go.
         privacy: Privacy,

@@ -70,7 +70,9 @@ impl Extension {
     ) -> Result<Self, AskError> {
         let mut fields = Map::new();
         for (name, value) in headers {
-            let Some(field) = name.strip_prefix("x-weir-") else { continue };
+            let Some(field) = name.strip_prefix("x-weir-") else {
+                continue;
+            };
             let field = field.replace('-', "_");
             let value = match field.as_str() {
                 "budget_ms" | "citations" | "explain" => {
@@ -79,11 +81,15 @@ impl Extension {
                 "privacy" | "device_class" | "domain" | "session" | "memory" => Value::from(value),
                 _ => continue,
             };
-            Self::default().overlaid(Value::Object(Map::from_iter([(
-                field.clone(),
-                value.clone(),
-            )])))
-            .map_err(|error| AskError { param: name.to_owned(), ..error })?;
+            Self::default()
+                .overlaid(Value::Object(Map::from_iter([(
+                    field.clone(),
+                    value.clone(),
+                )])))
+                .map_err(|error| AskError {
+                    param: name.to_owned(),
+                    ..error
+                })?;
             fields.insert(field, value);
         }
         Self::default().overlaid(Value::Object(fields))
@@ -104,7 +110,10 @@ impl Extension {
         merged.extend(fields.into_iter().filter(|(_, value)| !value.is_null()));
         let merged: Self = serde_json::from_value(Value::Object(merged)).map_err(refused)?;
         match merged.budget_ms {
-            Some(0) => Err(AskError::new("weir.budget_ms", "budget_ms is 0: send at least 1")),
+            Some(0) => Err(AskError::new(
+                "weir.budget_ms",
+                "budget_ms is 0: send at least 1",
+            )),
             _ => Ok(merged),
         }
     }
@@ -126,7 +135,9 @@ mod tests {
         ])
         .expect("valid headers");
         assert_eq!(headers.budget_ms, Some(900));
-        let merged = headers.overlaid(json!({"privacy": "local"})).expect("valid");
+        let merged = headers
+            .overlaid(json!({"privacy": "local"}))
+            .expect("valid");
         assert_eq!(merged.privacy, Some(Privacy::Local));
         assert_eq!(merged.budget_ms, Some(900));
         assert!(merged.explain);
@@ -136,7 +147,10 @@ mod tests {
     fn memory_is_on_off_or_filtered() {
         let read = |value: Value| Extension::default().overlaid(json!({"memory": value}));
         assert_eq!(read(json!("off")).expect("valid").memory, MemoryUse::Off);
-        let filter = MemoryFilter { domains: vec!["python".into()], ..MemoryFilter::default() };
+        let filter = MemoryFilter {
+            domains: vec!["python".into()],
+            ..MemoryFilter::default()
+        };
         let filtered = read(json!({"domains": ["python"]})).expect("valid").memory;
         assert_eq!(filtered, MemoryUse::Filtered(filter));
         assert!(read(json!("sometimes")).is_err());

@@ -2,11 +2,12 @@
 //!
 //! Only copies; nothing is decided here. The row itself is `record.rs`.
 
-use crate::answer::{Decided, Prepared};
+use crate::answer::Decided;
 use crate::choose::Chosen;
 use crate::decisions::Draft;
 use crate::dispatch::Try;
 use crate::gateway::{client_set, cost_of};
+use crate::prepare::Prepared;
 use crate::record::{ChoiceRow, ExecutedRow, FailedPool, Source, VerdictRow};
 use crate::verdict::Judged;
 use weir_engine::Usage;
@@ -37,7 +38,10 @@ impl Draft {
 
     /// A pool was asked in vain.
     pub(crate) fn failed_over(&mut self, pool: &Pool, error: &'static str) {
-        self.row.failover.push(FailedPool { pool: pool.name.clone(), error: error.to_owned() });
+        self.row.failover.push(FailedPool {
+            pool: pool.name.clone(),
+            error: error.to_owned(),
+        });
     }
 
     /// An attempt gave something.
@@ -70,8 +74,10 @@ impl Draft {
     pub(crate) fn judged(&mut self, judged: &Judged, router_ms: f64) {
         self.row.latency_ms.router += router_ms;
         self.row.explored |= judged.verdict.explored;
-        self.row.propensity =
-            self.row.propensity.map(|choice| choice * judged.verdict.propensity);
+        self.row.propensity = self
+            .row
+            .propensity
+            .map(|choice| choice * judged.verdict.propensity);
         self.row.verdict = Some(VerdictRow {
             features: judged.features.clone(),
             inputs: judged.inputs.clone(),
@@ -102,15 +108,27 @@ impl Draft {
     pub(crate) fn decided(&self, explain: bool) -> Decided {
         let row = &self.row;
         let executed = row.executed.as_ref();
-        let again = row.verdict.as_ref().and_then(|verdict| verdict.asked.as_ref());
-        let failed = row.verdict.as_ref().is_some_and(|verdict| verdict.error.is_some());
+        let again = row
+            .verdict
+            .as_ref()
+            .and_then(|verdict| verdict.asked.as_ref());
+        let failed = row
+            .verdict
+            .as_ref()
+            .is_some_and(|verdict| verdict.error.is_some());
         Decided {
             id: row.decision_id.clone(),
-            model: executed.map(|executed| executed.model.clone()).unwrap_or_default(),
+            model: executed
+                .map(|executed| executed.model.clone())
+                .unwrap_or_default(),
             recall: executed.map_or(RecallMode::None, |executed| executed.recall),
             escalated: again.is_some() && !failed,
             sources: row.sources.clone(),
-            explain: if explain { serde_json::to_value(row).ok() } else { None },
+            explain: if explain {
+                serde_json::to_value(row).ok()
+            } else {
+                None
+            },
         }
     }
 }

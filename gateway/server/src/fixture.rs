@@ -1,8 +1,6 @@
 //! A pool for unit tests.
 
-use weir_plan::{
-    Cost, EngineKind, Performance, Pool, Privacy, SamplingDefaults, Tier,
-};
+use weir_plan::{Cost, EngineKind, Performance, Pool, Privacy, SamplingDefaults, Tier};
 
 /// A local pool with 512 tokens of context and no replica.
 pub(crate) fn pool(name: &str) -> Pool {

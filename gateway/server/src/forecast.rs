@@ -40,22 +40,38 @@ impl PoolForecast {
         #[expect(clippy::cast_precision_loss, reason = "counts of requests are small")]
         let (replicas, load) = (replicas as f64, load as f64);
         let places = replicas * f64::from(pool.slots.max(1));
-        Self { speed, cost: pool.cost, places, load, prompt_tokens }
+        Self {
+            speed,
+            cost: pool.cost,
+            places,
+            load,
+            prompt_tokens,
+        }
     }
 
     /// Seconds and cost of an answer with `context_tokens` of context and at most `max_tokens` of completion.
     ///
     /// `wait + prompt / prefill + completion / decode`; requests beyond the places wait for their share of one answer.
     pub fn expect(&self, context_tokens: u32, max_tokens: Option<u32>) -> Expected {
-        let overhead = if context_tokens == 0 { 0 } else { CONTEXT_OVERHEAD };
+        let overhead = if context_tokens == 0 {
+            0
+        } else {
+            CONTEXT_OVERHEAD
+        };
         let prompt = f64::from(self.prompt_tokens) + f64::from(context_tokens + overhead);
-        let completion = self.speed.completion_tokens.min(max_tokens.map_or(f64::MAX, f64::from));
+        let completion = self
+            .speed
+            .completion_tokens
+            .min(max_tokens.map_or(f64::MAX, f64::from));
         let answer_s = prompt / self.speed.prefill + completion / self.speed.decode;
         let ahead = (self.load + 1.0 - self.places).max(0.0);
         let cost = (prompt * self.cost.prompt_per_million
             + completion * self.cost.completion_per_million)
             / 1e6;
-        Expected { latency_s: answer_s * (1.0 + ahead / self.places), cost }
+        Expected {
+            latency_s: answer_s * (1.0 + ahead / self.places),
+            cost,
+        }
     }
 }
 
@@ -64,10 +80,17 @@ pub fn forecast(arms: &[Arm], pools: &[PoolForecast], max_tokens: Option<u32>) -
     arms.iter()
         .map(|arm| match pools.get(arm.rank) {
             Some(pool) => {
-                let context = if arm.recall == RecallMode::None { 0 } else { arm.context_tokens };
+                let context = if arm.recall == RecallMode::None {
+                    0
+                } else {
+                    arm.context_tokens
+                };
                 pool.expect(context, max_tokens)
             }
-            None => Expected { latency_s: 0.0, cost: 0.0 },
+            None => Expected {
+                latency_s: 0.0,
+                cost: 0.0,
+            },
         })
         .collect()
 }
@@ -78,8 +101,15 @@ mod tests {
 
     fn pool(load: f64) -> PoolForecast {
         PoolForecast {
-            speed: Speed { prefill: 100.0, decode: 10.0, completion_tokens: 50.0 },
-            cost: Cost { prompt_per_million: 1e6, completion_per_million: 2e6 },
+            speed: Speed {
+                prefill: 100.0,
+                decode: 10.0,
+                completion_tokens: 50.0,
+            },
+            cost: Cost {
+                prompt_per_million: 1e6,
+                completion_per_million: 2e6,
+            },
             places: 2.0,
             load,
             prompt_tokens: 100,
@@ -89,7 +119,13 @@ mod tests {
     #[test]
     fn an_answer_takes_its_prompt_and_its_tokens() {
         let expected = pool(0.0).expect(0, None);
-        assert_eq!(expected, Expected { latency_s: 1.0 + 5.0, cost: 100.0 + 100.0 });
+        assert_eq!(
+            expected,
+            Expected {
+                latency_s: 1.0 + 5.0,
+                cost: 100.0 + 100.0
+            }
+        );
         assert_eq!(pool(0.0).expect(0, Some(10)).latency_s, 2.0);
     }
 

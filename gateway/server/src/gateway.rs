@@ -140,23 +140,42 @@ impl Gateway {
         decisions.log_to(plan.logs.sink, assets.state_dir.as_deref())?;
         engines.set_pools(&plan.pools);
         let serving = RwLock::new(Arc::new(Serving::new(plan, assets, engines.clone())));
-        let inner = Inner { serving, engines, speeds: Speeds::default(), decisions };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner {
+            serving,
+            engines,
+            speeds: Speeds::default(),
+            decisions,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Serves another plan from now on. When it is refused the present one stays.
     pub fn apply(&self, plan: GatewayPlan, assets: Assets) -> Result<(), PlanError> {
         check(&plan, &assets)?;
-        self.inner.decisions.log_to(plan.logs.sink, assets.state_dir.as_deref())?;
+        self.inner
+            .decisions
+            .log_to(plan.logs.sink, assets.state_dir.as_deref())?;
         self.inner.engines.set_pools(&plan.pools);
         let serving = Arc::new(Serving::new(plan, assets, self.inner.engines.clone()));
-        *self.inner.serving.write().unwrap_or_else(PoisonError::into_inner) = serving;
+        *self
+            .inner
+            .serving
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = serving;
         Ok(())
     }
 
     /// What is served now.
     pub fn serving(&self) -> Arc<Serving> {
-        Arc::clone(&self.inner.serving.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(
+            &self
+                .inner
+                .serving
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     /// The HTTP surfaces of this gateway.
@@ -207,7 +226,9 @@ impl Gateway {
     /// The beginning of a request's row.
     pub(crate) fn draft(&self, serving: &Serving, ask: &Ask, decision_id: String) -> Draft {
         let asked = jiff::Timestamp::now()
-            .saturating_sub(jiff::SignedDuration::try_from(ask.received.elapsed()).unwrap_or_default())
+            .saturating_sub(
+                jiff::SignedDuration::try_from(ask.received.elapsed()).unwrap_or_default(),
+            )
             .unwrap_or_else(|_| jiff::Timestamp::now());
         let user = ask.client.user.as_deref();
         let row = Record {
@@ -243,7 +264,10 @@ impl Serving {
 
     /// The counter of a pool's model.
     pub fn counter(&self, pool: &Pool) -> TokenCounter {
-        self.counters.get(&pool.name).cloned().unwrap_or_else(TokenCounter::estimate)
+        self.counters
+            .get(&pool.name)
+            .cloned()
+            .unwrap_or_else(TokenCounter::estimate)
     }
 
     /// How far a request may travel: the lesser of what it says and what the gateway allows.
@@ -260,14 +284,24 @@ impl Serving {
     /// The question as the plan allows it in a row.
     pub(crate) fn query_row(&self, question: &str) -> QueryRow {
         match self.plan.logs.query_text {
-            QueryText::Full => QueryRow { text: Some(question.to_owned()), sha256: None },
-            QueryText::Hashed => QueryRow { text: None, sha256: Some(sha256(question)) },
+            QueryText::Full => QueryRow {
+                text: Some(question.to_owned()),
+                sha256: None,
+            },
+            QueryText::Hashed => QueryRow {
+                text: None,
+                sha256: Some(sha256(question)),
+            },
             QueryText::None => QueryRow::default(),
         }
     }
 
     fn router_row(&self) -> RouterRow {
-        let version = self.plan.router.as_ref().map_or("builtin", |router| &router.version);
+        let version = self
+            .plan
+            .router
+            .as_ref()
+            .map_or("builtin", |router| &router.version);
         RouterRow {
             version: version.to_owned(),
             artifact_sha256: self.router.artifact().sha256().to_owned(),
@@ -335,12 +369,21 @@ fn sha256(text: &str) -> String {
 fn check(plan: &GatewayPlan, assets: &Assets) -> Result<(), PlanError> {
     if !plan.format.is_served() {
         let (found_major, found_minor) = (plan.format.major, plan.format.minor);
-        return Err(PlanError::Format { found_major, found_minor });
+        return Err(PlanError::Format {
+            found_major,
+            found_minor,
+        });
     }
     for (rank, pool) in plan.pools.iter().enumerate() {
-        let twin = plan.pools[..rank].iter().find(|p| p.name == pool.name || p.model == pool.model);
+        let twin = plan.pools[..rank]
+            .iter()
+            .find(|p| p.name == pool.name || p.model == pool.model);
         if let Some(twin) = twin {
-            let name = if twin.name == pool.name { &pool.name } else { &pool.model };
+            let name = if twin.name == pool.name {
+                &pool.name
+            } else {
+                &pool.model
+            };
             return Err(PlanError::Duplicate(name.clone()));
         }
     }

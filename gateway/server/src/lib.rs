@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod ask;
+mod attempt;
 mod auth;
 mod choose;
 pub mod decisions;
@@ -22,9 +23,11 @@ pub mod masks;
 pub mod message;
 mod metrics;
 pub mod normalise;
+mod prepare;
 mod prompt;
 mod recall;
 pub mod record;
+mod replay;
 mod rescue;
 mod serve;
 pub mod speed;

@@ -76,7 +76,9 @@ pub fn masks(
     latency_s: &[f64],
 ) -> Vec<Option<Masked>> {
     let fitted = |cut: bool| -> Vec<Option<Masked>> {
-        arms.iter().map(|arm| mask(arm, pools.get(arm.rank), needs, cut)).collect()
+        arms.iter()
+            .map(|arm| mask(arm, pools.get(arm.rank), needs, cut))
+            .collect()
     };
     let mut masked = fitted(false);
     if masked.iter().all(Option::is_some) && masked.contains(&Some(Masked::Context)) {
@@ -89,7 +91,9 @@ pub fn masks(
 }
 
 fn mask(arm: &Arm, pool: Option<&PoolState>, needs: &Needs, cut: bool) -> Option<Masked> {
-    let Some(pool) = pool else { return Some(Masked::Unavailable) };
+    let Some(pool) = pool else {
+        return Some(Masked::Unavailable);
+    };
     if pool.privacy > needs.privacy {
         return Some(Masked::Privacy);
     }
@@ -102,13 +106,23 @@ fn mask(arm: &Arm, pool: Option<&PoolState>, needs: &Needs, cut: bool) -> Option
         RecallMode::Graph if needs.graph => arm.context_tokens + CONTEXT_OVERHEAD,
         RecallMode::Vector | RecallMode::Graph => return Some(Masked::Recall),
     };
-    let prompt = if cut { pool.least_tokens } else { pool.whole_tokens };
+    let prompt = if cut {
+        pool.least_tokens
+    } else {
+        pool.whole_tokens
+    };
     let fits = pool.fits(prompt.saturating_add(context), needs.max_tokens);
     (!fits).then_some(Masked::Context)
 }
 
 fn keep_budget(masked: &mut [Option<Masked>], latency_s: &[f64], budget_s: f64) {
-    let permitted = || masked.iter().zip(latency_s).enumerate().filter(|(_, (m, _))| m.is_none());
+    let permitted = || {
+        masked
+            .iter()
+            .zip(latency_s)
+            .enumerate()
+            .filter(|(_, (m, _))| m.is_none())
+    };
     let Some((fastest, _)) = permitted().min_by(|(_, (_, a)), (_, (_, b))| a.total_cmp(b)) else {
         return;
     };
@@ -124,10 +138,26 @@ mod tests {
     use super::*;
 
     const ARMS: [Arm; 4] = [
-        Arm { recall: RecallMode::None, rank: 0, context_tokens: 0 },
-        Arm { recall: RecallMode::Vector, rank: 0, context_tokens: 200 },
-        Arm { recall: RecallMode::None, rank: 1, context_tokens: 0 },
-        Arm { recall: RecallMode::Graph, rank: 1, context_tokens: 400 },
+        Arm {
+            recall: RecallMode::None,
+            rank: 0,
+            context_tokens: 0,
+        },
+        Arm {
+            recall: RecallMode::Vector,
+            rank: 0,
+            context_tokens: 200,
+        },
+        Arm {
+            recall: RecallMode::None,
+            rank: 1,
+            context_tokens: 0,
+        },
+        Arm {
+            recall: RecallMode::Graph,
+            rank: 1,
+            context_tokens: 400,
+        },
     ];
     const SMALL: PoolState = PoolState {
         privacy: Privacy::Local,
@@ -136,9 +166,18 @@ mod tests {
         whole_tokens: 100,
         least_tokens: 50,
     };
-    const BIG: PoolState = PoolState { privacy: Privacy::Cloud, context_tokens: 4096, ..SMALL };
-    const NEEDS: Needs =
-        Needs { privacy: Privacy::Cloud, vector: true, graph: true, max_tokens: None, budget_s: None };
+    const BIG: PoolState = PoolState {
+        privacy: Privacy::Cloud,
+        context_tokens: 4096,
+        ..SMALL
+    };
+    const NEEDS: Needs = Needs {
+        privacy: Privacy::Cloud,
+        vector: true,
+        graph: true,
+        max_tokens: None,
+        budget_s: None,
+    };
     const SECONDS: [f64; 4] = [1.0, 2.0, 3.0, 4.0];
 
     #[test]
@@ -148,39 +187,77 @@ mod tests {
 
     #[test]
     fn a_local_request_never_reaches_a_cloud_pool() {
-        let needs = Needs { privacy: Privacy::Local, ..NEEDS };
+        let needs = Needs {
+            privacy: Privacy::Local,
+            ..NEEDS
+        };
         let masked = masks(&ARMS, &[SMALL, BIG], &needs, &SECONDS);
-        assert_eq!(masked, [None, None, Some(Masked::Privacy), Some(Masked::Privacy)]);
+        assert_eq!(
+            masked,
+            [None, None, Some(Masked::Privacy), Some(Masked::Privacy)]
+        );
     }
 
     #[test]
     fn pools_without_replicas_and_ranks_without_pools_are_unavailable() {
-        let away = PoolState { available: false, ..SMALL };
-        assert_eq!(masks(&ARMS, &[away], &NEEDS, &SECONDS), [Some(Masked::Unavailable); 4]);
+        let away = PoolState {
+            available: false,
+            ..SMALL
+        };
+        assert_eq!(
+            masks(&ARMS, &[away], &NEEDS, &SECONDS),
+            [Some(Masked::Unavailable); 4]
+        );
     }
 
     #[test]
     fn nothing_recalled_leaves_the_arms_without_recall() {
-        let needs = Needs { vector: false, graph: false, ..NEEDS };
+        let needs = Needs {
+            vector: false,
+            graph: false,
+            ..NEEDS
+        };
         let masked = masks(&ARMS, &[SMALL, BIG], &needs, &SECONDS);
-        assert_eq!(masked, [None, Some(Masked::Recall), None, Some(Masked::Recall)]);
+        assert_eq!(
+            masked,
+            [None, Some(Masked::Recall), None, Some(Masked::Recall)]
+        );
     }
 
     #[test]
     fn a_long_conversation_goes_to_the_pool_that_holds_it_whole() {
-        let long = |pool| PoolState { whole_tokens: 480, ..pool };
+        let long = |pool| PoolState {
+            whole_tokens: 480,
+            ..pool
+        };
         let masked = masks(&ARMS, &[long(SMALL), long(BIG)], &NEEDS, &SECONDS);
-        assert_eq!(masked, [Some(Masked::Context), Some(Masked::Context), None, None]);
+        assert_eq!(
+            masked,
+            [Some(Masked::Context), Some(Masked::Context), None, None]
+        );
         let masked = masks(&ARMS[..2], &[long(SMALL)], &NEEDS, &SECONDS[..2]);
-        assert_eq!(masked, [None, None], "with no bigger pool its history is cut");
+        assert_eq!(
+            masked,
+            [None, None],
+            "with no bigger pool its history is cut"
+        );
     }
 
     #[test]
     fn the_budget_masks_slow_arms_but_always_leaves_the_fastest() {
-        let needs = Needs { budget_s: Some(2.5), ..NEEDS };
+        let needs = Needs {
+            budget_s: Some(2.5),
+            ..NEEDS
+        };
         let masked = masks(&ARMS, &[SMALL, BIG], &needs, &SECONDS);
-        assert_eq!(masked, [None, None, Some(Masked::Budget), Some(Masked::Budget)]);
-        let needs = Needs { budget_s: Some(0.1), ..NEEDS };
+        assert_eq!(
+            masked,
+            [None, None, Some(Masked::Budget), Some(Masked::Budget)]
+        );
+        let needs = Needs {
+            budget_s: Some(0.1),
+            ..NEEDS
+        };
         let masked = masks(&ARMS, &[SMALL, BIG], &needs, &SECONDS);
         assert_eq!(masked.iter().filter(|mask| mask.is_none()).count(), 1);
         assert_eq!(masked[0], None);

@@ -58,7 +58,11 @@ impl Message {
             ("role".to_owned(), json!(role.as_str())),
             ("content".to_owned(), json!(text)),
         ]);
-        Self { role, text: text.to_owned(), object }
+        Self {
+            role,
+            text: text.to_owned(),
+            object,
+        }
     }
 
     /// Whether this is an instruction to the model.
@@ -71,10 +75,18 @@ impl Message {
         let items = match messages {
             Some(Value::Array(items)) => items,
             Some(other) => return Err(wrong("messages", other, "a list of messages")),
-            None => return Err(AskError::new("messages", "messages is missing: send a list")),
+            None => {
+                return Err(AskError::new(
+                    "messages",
+                    "messages is missing: send a list",
+                ));
+            }
         };
         if items.is_empty() {
-            return Err(AskError::new("messages", "messages is empty: send at least one"));
+            return Err(AskError::new(
+                "messages",
+                "messages is empty: send at least one",
+            ));
         }
         let parsed: Vec<Self> = items
             .iter()
@@ -99,8 +111,9 @@ impl Message {
         let role_at = format!("{at}.role");
         let expected = "\"system\", \"developer\", \"user\", \"assistant\" or \"tool\"";
         let role = match object.get("role") {
-            Some(Value::String(word)) => Role::parse(word)
-                .ok_or_else(|| wrong(&role_at, &object["role"], expected))?,
+            Some(Value::String(word)) => {
+                Role::parse(word).ok_or_else(|| wrong(&role_at, &object["role"], expected))?
+            }
             Some(other) => return Err(wrong(&role_at, other, expected)),
             None => {
                 let message = format!("{role_at} is missing: send {expected}");
@@ -165,9 +178,15 @@ mod tests {
     #[test]
     fn pictures_and_missing_content_are_refused_by_path() {
         for (messages, param) in [
-            (json!([{"role": "user", "content": [{"type": "image_url"}]}]), "messages[0].content[0]"),
+            (
+                json!([{"role": "user", "content": [{"type": "image_url"}]}]),
+                "messages[0].content[0]",
+            ),
             (json!([{"role": "user"}]), "messages[0].content"),
-            (json!([{"role": "user", "content": 3}]), "messages[0].content"),
+            (
+                json!([{"role": "user", "content": 3}]),
+                "messages[0].content",
+            ),
             (json!(["hi"]), "messages[0]"),
             (json!([{"role": "assistant", "content": "hi"}]), "messages"),
             (json!([{"role": "user", "content": "  "}]), "messages"),

@@ -29,9 +29,14 @@ impl Question {
     /// conversation is about. Answers are never embedded: they are not facts.
     pub fn of(messages: &[Message]) -> Self {
         let mut turns = messages.iter().filter(|m| m.role == Role::User).rev();
-        let text: String = turns.next().map(|m| m.text.trim().nfc().collect()).unwrap_or_default();
+        let text: String = turns
+            .next()
+            .map(|m| m.text.trim().nfc().collect())
+            .unwrap_or_default();
         let last = folded(&text);
-        let earlier = turns.next().map(|m| folded(&m.text.nfc().collect::<String>()));
+        let earlier = turns
+            .next()
+            .map(|m| folded(&m.text.nfc().collect::<String>()));
         let retrieval = match earlier {
             Some(earlier) if last.split(' ').count() < FOLLOW_UP_WORDS => {
                 let start: String = earlier.chars().take(EARLIER_CHARS).collect();
@@ -40,7 +45,11 @@ impl Question {
             _ => last,
         };
         let count = messages.iter().filter(|m| m.role == Role::User).count();
-        Self { text, retrieval, turns: u32::try_from(count).unwrap_or(u32::MAX) }
+        Self {
+            text,
+            retrieval,
+            turns: u32::try_from(count).unwrap_or(u32::MAX),
+        }
     }
 }
 
@@ -72,12 +81,18 @@ mod tests {
             Message::new(Role::Assistant, "Use shutil."),
             user("and a folder?"),
         ];
-        assert_eq!(Question::of(&conversation).retrieval, "How do I copy a file? and a folder?");
+        assert_eq!(
+            Question::of(&conversation).retrieval,
+            "How do I copy a file? and a folder?"
+        );
     }
 
     #[test]
     fn a_long_last_turn_stands_alone() {
         let long = "one two three four five six seven eight nine ten eleven twelve";
-        assert_eq!(Question::of(&[user("something else"), user(long)]).retrieval, long);
+        assert_eq!(
+            Question::of(&[user("something else"), user(long)]).retrieval,
+            long
+        );
     }
 }

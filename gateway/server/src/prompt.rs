@@ -61,10 +61,16 @@ pub(crate) fn size(messages: &[Message], counter: &TokenCounter, extra_tokens: u
     let whole = count(messages, counter).saturating_add(extra_tokens);
     let starts = turn_starts(messages);
     if starts.len() < 2 {
-        return Size { whole, least: whole };
+        return Size {
+            whole,
+            least: whole,
+        };
     }
     let least = count(&without_turns(messages, &starts, starts.len() - 1), counter);
-    Size { whole, least: least.saturating_add(extra_tokens) }
+    Size {
+        whole,
+        least: least.saturating_add(extra_tokens),
+    }
 }
 
 /// Lays the messages out and cuts history, oldest whole turn first, until prompt and a short answer fit.
@@ -84,10 +90,16 @@ pub(crate) fn fit(
         let laid_out = layout(&kept, context, citations);
         let tokens = count(&laid_out, target.counter).saturating_add(target.extra_tokens);
         if tokens <= room {
-            return Ok(Prompt { messages: laid_out, tokens, turns_cut });
+            return Ok(Prompt {
+                messages: laid_out,
+                tokens,
+                turns_cut,
+            });
         }
         if turns_cut >= last {
-            return Err(TooLong { prompt_tokens: tokens });
+            return Err(TooLong {
+                prompt_tokens: tokens,
+            });
         }
         // Skip as many turns as the excess surely needs, so that a long history is not counted turn by turn.
         let excess = tokens - room;
@@ -106,7 +118,10 @@ fn layout(messages: &[Message], context: &Context, citations: bool) -> Vec<Messa
         messages.iter().cloned().partition(Message::is_system);
     let mut text: Vec<&str> = system.iter().map(|message| message.text.as_str()).collect();
     text.push(&ours);
-    let at = rest.iter().rposition(|message| message.role == Role::User).unwrap_or(0);
+    let at = rest
+        .iter()
+        .rposition(|message| message.role == Role::User)
+        .unwrap_or(0);
     rest.insert(at, Message::new(Role::User, &context.text));
     rest.insert(0, Message::new(Role::System, &text.join("\n\n")));
     rest
@@ -115,22 +130,33 @@ fn layout(messages: &[Message], context: &Context, citations: bool) -> Vec<Messa
 /// Where turns begin: each user message that does not follow another user message.
 fn turn_starts(messages: &[Message]) -> Vec<usize> {
     let user = |index: usize| messages[index].role == Role::User;
-    (0..messages.len()).filter(|&i| user(i) && (i == 0 || !user(i - 1))).collect()
+    (0..messages.len())
+        .filter(|&i| user(i) && (i == 0 || !user(i - 1)))
+        .collect()
 }
 
 /// The messages without the first `cut` turns; system messages stay.
 fn without_turns(messages: &[Message], starts: &[usize], cut: usize) -> Vec<Message> {
     let from = if cut == 0 { 0 } else { starts[cut] };
     let kept = |(index, message): &(usize, &Message)| *index >= from || message.is_system();
-    messages.iter().enumerate().filter(kept).map(|(_, message)| message.clone()).collect()
+    messages
+        .iter()
+        .enumerate()
+        .filter(kept)
+        .map(|(_, message)| message.clone())
+        .collect()
 }
 
 /// How many turns, from the first of `starts`, hold at least `excess` tokens; at least one.
 fn turns_for(messages: &[Message], starts: &[usize], counter: &TokenCounter, excess: u32) -> usize {
     let mut freed = 0;
     for (turn, bounds) in starts.windows(2).enumerate() {
-        let texts = messages[bounds[0]..bounds[1]].iter().filter(|message| !message.is_system());
-        freed += texts.map(|message| counter.count(&message.text)).sum::<usize>();
+        let texts = messages[bounds[0]..bounds[1]]
+            .iter()
+            .filter(|message| !message.is_system());
+        freed += texts
+            .map(|message| counter.count(&message.text))
+            .sum::<usize>();
         if freed >= excess as usize {
             return turn + 1;
         }
@@ -140,12 +166,18 @@ fn turns_for(messages: &[Message], starts: &[usize], counter: &TokenCounter, exc
 
 fn count(messages: &[Message], counter: &TokenCounter) -> u32 {
     let turn = |message: &Message| -> usize {
-        let calls = message.object.get("tool_calls").filter(|calls| !calls.is_null());
+        let calls = message
+            .object
+            .get("tool_calls")
+            .filter(|calls| !calls.is_null());
         calls.map_or(0, |calls| counter.count(&json!(calls).to_string()))
     };
     let turns: Vec<Turn<'_>> = messages
         .iter()
-        .map(|message| Turn { role: message.role.as_str(), content: &message.text })
+        .map(|message| Turn {
+            role: message.role.as_str(),
+            content: &message.text,
+        })
         .collect();
     let calls: usize = messages.iter().map(turn).sum();
     u32::try_from(counter.count_chat(&turns) + calls).unwrap_or(u32::MAX)
@@ -176,15 +208,28 @@ mod tests {
             text: "fact".to_owned(),
             tokens: 3,
         };
-        Context { blocks: vec![block], text: "[Context block 1]\nfact".to_owned(), tokens: 3 }
+        Context {
+            blocks: vec![block],
+            text: "[Context block 1]\nfact".to_owned(),
+            tokens: 3,
+        }
     }
 
     fn target(counter: &TokenCounter, context_tokens: u32) -> Target<'_> {
-        Target { counter, context_tokens, max_tokens: Some(8), extra_tokens: 0 }
+        Target {
+            counter,
+            context_tokens,
+            max_tokens: Some(8),
+            extra_tokens: 0,
+        }
     }
 
     fn shape(prompt: &Prompt) -> Vec<(Role, &str)> {
-        prompt.messages.iter().map(|message| (message.role, message.text.as_str())).collect()
+        prompt
+            .messages
+            .iter()
+            .map(|message| (message.role, message.text.as_str()))
+            .collect()
     }
 
     #[test]
@@ -192,7 +237,10 @@ mod tests {
         let counter = TokenCounter::estimate();
         let prompt = fit(&conversation(), &context(), true, &target(&counter, 4096)).expect("fits");
         let shape = shape(&prompt);
-        assert!(shape[0].1.starts_with("You are brief.\n\nAnswer from"), "{shape:?}");
+        assert!(
+            shape[0].1.starts_with("You are brief.\n\nAnswer from"),
+            "{shape:?}"
+        );
         assert!(shape[0].1.ends_with("like [1]."), "{shape:?}");
         assert_eq!(shape[3], (Role::User, "[Context block 1]\nfact"));
         assert_eq!(shape[4], (Role::User, "second question"));
@@ -216,7 +264,10 @@ mod tests {
         assert_eq!(prompt.turns_cut, 1);
         assert_eq!(
             shape(&prompt),
-            [(Role::System, "You are brief."), (Role::User, "second question")]
+            [
+                (Role::System, "You are brief."),
+                (Role::User, "second question")
+            ]
         );
         let size = size(&messages, &counter, 0);
         assert!(size.least < 60 && size.whole > 400, "{size:?}");
@@ -226,7 +277,12 @@ mod tests {
     fn a_last_turn_that_does_not_fit_is_refused_with_its_size() {
         let counter = TokenCounter::estimate();
         let messages = [Message::new(Role::User, &"word ".repeat(2000))];
-        let refused = fit(&messages, &Context::default(), false, &target(&counter, 512));
+        let refused = fit(
+            &messages,
+            &Context::default(),
+            false,
+            &target(&counter, 512),
+        );
         assert!(refused.expect_err("too long").prompt_tokens > 1000);
     }
 }

@@ -12,9 +12,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use weir_memory::context::Candidate;
-use weir_memory::{
-    Filter, Memory, NodeId, NodeType, Query, Recall, RecallLimits, SearchResult,
-};
+use weir_memory::{Filter, Memory, NodeId, NodeType, Query, Recall, RecallLimits, SearchResult};
 use weir_plan::{EmbedderPlan, MemoryPlan};
 use weir_router::{RecallFacts, SearchFacts, StepFeatures};
 
@@ -54,9 +52,14 @@ pub(crate) async fn embed(
     let vector = vector.unwrap_or_else(|_| Err(format!("no vector within {EMBED_BUDGET:?}")));
     let fitting = vector.and_then(|vector| match vector.len() {
         length if length == plan.dimensions => Ok(vector),
-        length => Err(format!("{length} dimensions, the memory holds {}", plan.dimensions)),
+        length => Err(format!(
+            "{length} dimensions, the memory holds {}",
+            plan.dimensions
+        )),
     });
-    fitting.inspect_err(|error| tracing::warn!(error, "the question was not embedded")).ok()
+    fitting
+        .inspect_err(|error| tracing::warn!(error, "the question was not embedded"))
+        .ok()
 }
 
 async fn vector_of(
@@ -71,15 +74,23 @@ async fn vector_of(
     let EmbedderPlan::Pool { pool } = &plan.embedder else {
         return Err("no embedder is loaded".to_owned());
     };
-    let (_, pool) = serving.plan.pool_named(pool).ok_or("the embedder's pool is not there")?;
+    let (_, pool) = serving
+        .plan
+        .pool_named(pool)
+        .ok_or("the embedder's pool is not there")?;
     if pool.privacy > serving.privacy(ask) {
         return Err("the embedder's pool is beyond the request's privacy".to_owned());
     }
     let deadline = Instant::now() + EMBED_BUDGET;
     let inputs = [text.to_owned()];
     let vectors = serving.engines.embeddings(pool, &inputs, deadline).await;
-    let first = vectors.map_err(|error| error.to_string())?.into_iter().next();
-    first.map(Arc::from).ok_or_else(|| "the embedder's pool sent no vector".to_owned())
+    let first = vectors
+        .map_err(|error| error.to_string())?
+        .into_iter()
+        .next();
+    first
+        .map(Arc::from)
+        .ok_or_else(|| "the embedder's pool sent no vector".to_owned())
 }
 
 /// Searches and attends. `None` where the memory is absent or switched off.
@@ -93,13 +104,17 @@ pub(crate) async fn remember(
     let (Some(memory), Some(plan)) = (&serving.memory, &serving.plan.memory) else {
         return Remembered::default();
     };
-    let Some(query) = query(ask, text, vector, plan.seeds) else { return Remembered::default() };
+    let Some(query) = query(ask, text, vector, plan.seeds) else {
+        return Remembered::default();
+    };
     let query = Arc::new(query);
     let started = Instant::now();
     let (store, asked) = (memory.clone(), Arc::clone(&query));
     let searched = in_time("search", move || search(&store, &asked)).await;
     spent.retrieval = started.elapsed().as_secs_f64() * 1e3;
-    let Some((found, vector)) = searched else { return Remembered::default() };
+    let Some((found, vector)) = searched else {
+        return Remembered::default();
+    };
     let started = Instant::now();
     let limits = RecallLimits {
         hops: u8::try_from(plan.hops).unwrap_or(u8::MAX),
@@ -114,7 +129,12 @@ pub(crate) async fn remember(
         features.push(recall_features(&found, &recall));
         graph
     });
-    Remembered { vector, graph, features, row: Some(row) }
+    Remembered {
+        vector,
+        graph,
+        features,
+        row: Some(row),
+    }
 }
 
 /// The question for the memory, or `None` where the client switched it off.
@@ -130,7 +150,13 @@ fn query(ask: &Ask, text: &str, vector: Option<Arc<[f32]>>, k: usize) -> Option<
         types: types(&narrowed.types),
     };
     let vector = vector.map(|vector| vector.to_vec());
-    Some(Query { text: text.to_owned(), vector, filter, k, ..Query::default() })
+    Some(Query {
+        text: text.to_owned(),
+        vector,
+        filter,
+        k,
+        ..Query::default()
+    })
 }
 
 fn types(names: &[String]) -> Vec<NodeType> {
@@ -140,15 +166,25 @@ fn types(names: &[String]) -> Vec<NodeType> {
 
 /// Checks the parts of a memory filter that the parser cannot: the store's name and the node types.
 pub(crate) fn check_filter(serving: &Serving, ask: &Ask) -> Result<(), AskError> {
-    let MemoryUse::Filtered(filter) = &ask.weir.memory else { return Ok(()) };
-    let here = serving.plan.memory.as_ref().map_or("no memory", |memory| memory.name.as_str());
+    let MemoryUse::Filtered(filter) = &ask.weir.memory else {
+        return Ok(());
+    };
+    let here = serving
+        .plan
+        .memory
+        .as_ref()
+        .map_or("no memory", |memory| memory.name.as_str());
     if let Some(store) = &filter.store
         && store != here
     {
         let message = format!("memory store {store:?} is not served here: this gateway has {here}");
         return Err(AskError::new("weir.memory.store", message));
     }
-    let known = |name: &&String| NodeType::ALL.iter().all(|kind| kind.as_str() != name.as_str());
+    let known = |name: &&String| {
+        NodeType::ALL
+            .iter()
+            .all(|kind| kind.as_str() != name.as_str())
+    };
     match filter.types.iter().find(known) {
         Some(name) => {
             let all = NodeType::ALL.map(NodeType::as_str).join(", ");
@@ -169,7 +205,8 @@ async fn in_time<T: Send + 'static>(
         Ok(Err(_)) => Err("its thread died".to_owned()),
         Err(_) => Err(format!("nothing within {STORE_BUDGET:?}")),
     };
-    done.inspect_err(|error| tracing::warn!(step, error, "a memory step was skipped")).ok()
+    done.inspect_err(|error| tracing::warn!(step, error, "a memory step was skipped"))
+        .ok()
 }
 
 fn search(memory: &Memory, query: &Query) -> Result<(SearchResult, Vec<Candidate>), String> {
@@ -177,10 +214,14 @@ fn search(memory: &Memory, query: &Query) -> Result<(SearchResult, Vec<Candidate
     let least = found.hits.last().map_or(0.0, |hit| hit.strength);
     let range = found.hits.first().map_or(0.0, |hit| hit.strength) - least;
     let scored = found.hits.iter().map(|hit| {
-        let relative = if range > 0.0 { (hit.strength - least) / range } else { 1.0 };
+        let relative = if range > 0.0 {
+            (hit.strength - least) / range
+        } else {
+            1.0
+        };
         (hit.id, hit.cosine.unwrap_or(relative))
     });
-    let candidates = candidates(memory, scored.take(CANDIDATES).collect())?;
+    let candidates = candidates(memory, &scored.take(CANDIDATES).collect::<Vec<_>>())?;
     Ok((found, candidates))
 }
 
@@ -193,15 +234,26 @@ fn attend(
     let recall = memory.recall(query, found, limits);
     let most = recall.nodes.first().map_or(1.0, |node| node.score);
     let scored = recall.nodes.iter().map(|node| (node.id, node.score / most));
-    let candidates = candidates(memory, scored.take(CANDIDATES).collect())?;
+    let candidates = candidates(memory, &scored.take(CANDIDATES).collect::<Vec<_>>())?;
     Ok((recall, candidates))
 }
 
-fn candidates(memory: &Memory, scored: Vec<(NodeId, f32)>) -> Result<Vec<Candidate>, String> {
+fn candidates(memory: &Memory, scored: &[(NodeId, f32)]) -> Result<Vec<Candidate>, String> {
     let ids: Vec<NodeId> = scored.iter().map(|(id, _)| *id).collect();
     let nodes = memory.nodes(&ids).map_err(|error| error.to_string())?;
-    let score = |id: NodeId| scored.iter().find(|(of, _)| *of == id).map_or(0.0, |(_, s)| *s);
-    Ok(nodes.into_iter().map(|node| Candidate { score: score(node.id), node }).collect())
+    let score = |id: NodeId| {
+        scored
+            .iter()
+            .find(|(of, _)| *of == id)
+            .map_or(0.0, |(_, s)| *s)
+    };
+    Ok(nodes
+        .into_iter()
+        .map(|node| Candidate {
+            score: score(node.id),
+            node,
+        })
+        .collect())
 }
 
 fn search_features(found: &SearchResult) -> StepFeatures {
@@ -211,7 +263,12 @@ fn search_features(found: &SearchResult) -> StepFeatures {
     };
     let cosines = descending(found.hits.iter().filter_map(|hit| hit.cosine).collect());
     let bm25 = descending(found.hits.iter().filter_map(|hit| hit.bm25).collect());
-    SearchFacts { cosines: &cosines, bm25: &bm25, filter_share: found.filter_share }.features()
+    SearchFacts {
+        cosines: &cosines,
+        bm25: &bm25,
+        filter_share: found.filter_share,
+    }
+    .features()
 }
 
 fn recall_features(found: &SearchResult, recall: &Recall) -> StepFeatures {
@@ -232,14 +289,26 @@ fn recall_features(found: &SearchResult, recall: &Recall) -> StepFeatures {
 }
 
 fn retrieval_row(found: &SearchResult, recall: Option<&Recall>, memory: &Memory) -> RetrievalRow {
-    let distances: Vec<f32> =
-        found.hits.iter().filter_map(|hit| hit.cosine).map(|cosine| 1.0 - cosine).collect();
-    #[expect(clippy::cast_precision_loss, reason = "a search has at most thousands of hits")]
+    let distances: Vec<f32> = found
+        .hits
+        .iter()
+        .filter_map(|hit| hit.cosine)
+        .map(|cosine| 1.0 - cosine)
+        .collect();
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a search has at most thousands of hits"
+    )]
     let mean = |values: &[f32]| {
         (!values.is_empty()).then(|| values.iter().sum::<f32>() / values.len() as f32)
     };
     let middle = mean(&distances);
-    let squares = |middle: f32| distances.iter().map(|d| (d - middle).powi(2)).collect::<Vec<_>>();
+    let squares = |middle: f32| {
+        distances
+            .iter()
+            .map(|d| (d - middle).powi(2))
+            .collect::<Vec<_>>()
+    };
     let ids: Vec<NodeId> = match recall {
         Some(recall) => recall.nodes.iter().map(|node| node.id).collect(),
         None => found.hits.iter().map(|hit| hit.id).collect(),
@@ -247,13 +316,19 @@ fn retrieval_row(found: &SearchResult, recall: Option<&Recall>, memory: &Memory)
     RetrievalRow {
         k: found.hits.len(),
         mean_distance: middle,
-        std_distance: middle.and_then(|middle| mean(&squares(middle))).map(f32::sqrt),
+        std_distance: middle
+            .and_then(|middle| mean(&squares(middle)))
+            .map(f32::sqrt),
         min_distance: distances.iter().copied().min_by(f32::total_cmp),
         max_distance: distances.iter().copied().max_by(f32::total_cmp),
         entropy_attention: recall.map(|recall| recall.entropy),
         depth_touched: recall.map(|recall| recall.depth),
         nodes_used: recall.map(|recall| recall.nodes_used),
-        node_ids: ids.iter().take(LOGGED_NODES).map(ToString::to_string).collect(),
+        node_ids: ids
+            .iter()
+            .take(LOGGED_NODES)
+            .map(ToString::to_string)
+            .collect(),
         index_version: memory.generation(),
     }
 }

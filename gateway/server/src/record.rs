@@ -1,14 +1,14 @@
 //! `Record`: the log row of one decision, complete enough to repeat the decision bit for bit.
 //!
-//! Data, and [`replay`]. Never a key, never the text of an answer. Where rows are kept is `decisions.rs`.
+//! Data only. Never a key, never the text of an answer. Rows are filled in `fill.rs`, kept in `decisions.rs` and
+//! repeated in `replay.rs`.
+
+pub use crate::replay::{ReplayMismatch, replay};
 
 use crate::masks::Masked;
 use serde::{Deserialize, Serialize};
 use weir_plan::Revision;
-use weir_router::{
-    Choice, ChoiceInputs, ChooseError, JudgeError, RecallMode, Router, State, StepFeatures, Verdict,
-    VerdictInputs,
-};
+use weir_router::{Choice, ChoiceInputs, RecallMode, StepFeatures, Verdict, VerdictInputs};
 
 /// One decision: what was known, what was decided with which probability, what came out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -245,90 +245,4 @@ pub struct Source {
     pub uri: Option<String>,
     /// Its score among the candidates.
     pub score: f32,
-}
-
-/// Why a row and a router do not repeat each other.
-#[derive(Debug, thiserror::Error)]
-pub enum ReplayMismatch {
-    /// The row was written by another artifact.
-    #[error("decision {id} was made by artifact {recorded}, this router is {present}")]
-    Artifact {
-        /// The decision.
-        id: String,
-        /// Digest in the row.
-        recorded: String,
-        /// Digest of the router at hand.
-        present: String,
-    },
-    /// The decision could not be made again.
-    #[error("decision {id} cannot choose again")]
-    Choose {
-        /// The decision.
-        id: String,
-        /// Why.
-        source: ChooseError,
-    },
-    /// The verdict could not be reached again.
-    #[error("decision {id} cannot judge again")]
-    Judge {
-        /// The decision.
-        id: String,
-        /// Why.
-        source: JudgeError,
-    },
-    /// A decision came out differently.
-    #[error("decision {id}: the {decision} came out as {present}, the row says {recorded}")]
-    Differs {
-        /// The decision.
-        id: String,
-        /// `choice` or `verdict`.
-        decision: &'static str,
-        /// What the row says.
-        recorded: String,
-        /// What came out now.
-        present: String,
-    },
-}
-
-/// Repeats both decisions of a row, bit for bit. Rows of pinned models hold no decision and always agree.
-///
-/// `router` is the artifact as loaded; it is bound to the row's ladder here.
-pub fn replay(record: &Record, router: &Router) -> Result<(), ReplayMismatch> {
-    let Some(choice) = &record.choice else { return Ok(()) };
-    let id = || record.decision_id.clone();
-    if router.artifact().sha256() != record.router.artifact_sha256 {
-        return Err(ReplayMismatch::Artifact {
-            id: id(),
-            recorded: record.router.artifact_sha256.clone(),
-            present: router.artifact().sha256().to_owned(),
-        });
-    }
-    let router = router.bind(record.router.models);
-    let mut state: State = router.start();
-    for features in &record.features {
-        router.observe(&mut state, features);
-    }
-    let again = router
-        .choose(&state, &choice.inputs)
-        .map_err(|source| ReplayMismatch::Choose { id: id(), source })?;
-    same(&id, "choice", &choice.outcome, &again)?;
-    let Some(verdict) = &record.verdict else { return Ok(()) };
-    router.observe(&mut state, &verdict.features);
-    let again = router
-        .judge(&state, &verdict.inputs)
-        .map_err(|source| ReplayMismatch::Judge { id: id(), source })?;
-    same(&id, "verdict", &verdict.outcome, &again)
-}
-
-fn same<T: PartialEq + std::fmt::Debug>(
-    id: &dyn Fn() -> String,
-    decision: &'static str,
-    recorded: &T,
-    present: &T,
-) -> Result<(), ReplayMismatch> {
-    if recorded == present {
-        return Ok(());
-    }
-    let (recorded, present) = (format!("{recorded:?}"), format!("{present:?}"));
-    Err(ReplayMismatch::Differs { id: id(), decision, recorded, present })
 }

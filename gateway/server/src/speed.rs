@@ -62,11 +62,19 @@ impl Speed {
         let toward = |old: f64, new: f64| old + ALPHA * (new - old);
         let rate = |old: f64, tokens: u32, seconds: f64| {
             let usable = tokens >= SAMPLE_TOKENS && seconds > 1e-6 && seconds.is_finite();
-            if usable { toward(old, f64::from(tokens) / seconds) } else { old }
+            if usable {
+                toward(old, f64::from(tokens) / seconds)
+            } else {
+                old
+            }
         };
         Self {
             prefill: rate(self.prefill, sample.prompt_tokens, sample.prefill_s),
-            decode: rate(self.decode, sample.completion_tokens.saturating_sub(1), sample.decode_s),
+            decode: rate(
+                self.decode,
+                sample.completion_tokens.saturating_sub(1),
+                sample.decode_s,
+            ),
             completion_tokens: if sample.ended {
                 toward(self.completion_tokens, f64::from(sample.completion_tokens))
             } else {

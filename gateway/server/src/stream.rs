@@ -23,7 +23,9 @@ pub struct AnswerStream {
 
 impl std::fmt::Debug for AnswerStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AnswerStream").field("decision", &self.decision).finish_non_exhaustive()
+        f.debug_struct("AnswerStream")
+            .field("decision", &self.decision)
+            .finish_non_exhaustive()
     }
 }
 
@@ -33,7 +35,7 @@ struct Live {
     serving: Arc<Serving>,
     kept: Try,
     held: VecDeque<ChatEvent>,
-    failed: bool,
+    ended: bool,
 }
 
 impl AnswerStream {
@@ -46,8 +48,18 @@ impl AnswerStream {
     ) -> Self {
         let decision = draft.decided(explain);
         let held = std::mem::take(&mut kept.taken.events).into();
-        let live = Live { gateway, draft, serving, kept, held, failed: false };
-        Self { decision, events: Box::pin(stream::unfold(live, Live::next)) }
+        let live = Live {
+            gateway,
+            draft,
+            serving,
+            kept,
+            held,
+            ended: false,
+        };
+        Self {
+            decision,
+            events: Box::pin(stream::unfold(live, Live::next)),
+        }
     }
 }
 
@@ -56,7 +68,7 @@ impl Live {
         if let Some(event) = self.held.pop_front() {
             return Some((Ok(event), self));
         }
-        if self.failed {
+        if self.ended {
             return None;
         }
         let next = match &mut self.kept.taken.rest {
@@ -69,7 +81,6 @@ impl Live {
                 Some((Ok(event), self))
             }
             Some(Err(error)) => {
-                self.failed = true;
                 self.end(Some(error.kind()));
                 Some((Err(error.into()), self))
             }
@@ -81,8 +92,19 @@ impl Live {
     }
 
     fn end(&mut self, error: Option<&str>) {
+        self.ended = true;
         self.kept.taken.rest = None;
-        self.gateway.settle(&mut self.draft, &self.serving, &self.kept);
-        self.draft.finish(self.kept.taken.tally.finish_reason.clone(), error);
+        self.gateway
+            .settle(&mut self.draft, &self.serving, &self.kept);
+        self.draft
+            .finish(self.kept.taken.tally.finish_reason.clone(), error);
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end(Some("client_gone"));
+        }
     }
 }

@@ -49,7 +49,10 @@ impl Tally {
 
     /// Mean log-probability of the tokens that came with one.
     pub(crate) fn mean_logprob(&self) -> Option<f32> {
-        #[expect(clippy::cast_possible_truncation, reason = "a log-probability fits f32")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a log-probability fits f32"
+        )]
         (self.logprobs > 0).then(|| (self.logprob_sum / f64::from(self.logprobs)) as f32)
     }
 
@@ -66,15 +69,26 @@ impl Tally {
 /// `choices[0].message` of a whole answer: text, and the tool calls put together from their pieces.
 pub(crate) fn message(events: &[ChatEvent], text: &str) -> Map<String, Value> {
     let mut calls: Vec<Value> = Vec::new();
-    for delta in events.iter().filter_map(|event| choice(event)?.get("delta").cloned()) {
-        let pieces = delta.get("tool_calls").and_then(Value::as_array).cloned().unwrap_or_default();
+    for delta in events
+        .iter()
+        .filter_map(|event| choice(event)?.get("delta").cloned())
+    {
+        let pieces = delta
+            .get("tool_calls")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
         for piece in pieces {
             add_call(&mut calls, &piece);
         }
     }
     let mut message = Map::new();
     message.insert("role".to_owned(), json!("assistant"));
-    let content = if text.is_empty() && !calls.is_empty() { Value::Null } else { json!(text) };
+    let content = if text.is_empty() && !calls.is_empty() {
+        Value::Null
+    } else {
+        json!(text)
+    };
     message.insert("content".to_owned(), content);
     if !calls.is_empty() {
         message.insert("tool_calls".to_owned(), Value::Array(calls));
@@ -86,7 +100,12 @@ pub(crate) fn message(events: &[ChatEvent], text: &str) -> Map<String, Value> {
 pub(crate) fn logprobs(events: &[ChatEvent]) -> Value {
     let content: Vec<Value> = events
         .iter()
-        .filter_map(|event| choice(event)?.pointer("/logprobs/content")?.as_array().cloned())
+        .filter_map(|event| {
+            choice(event)?
+                .pointer("/logprobs/content")?
+                .as_array()
+                .cloned()
+        })
         .flatten()
         .collect();
     json!({"content": content, "refusal": null})
@@ -100,8 +119,13 @@ fn choice(event: &ChatEvent) -> Option<Value> {
 /// Adds a piece of a tool call: the first of an index names it, later ones append to its arguments.
 fn add_call(calls: &mut Vec<Value>, piece: &Value) {
     let index = piece.get("index").and_then(Value::as_u64).unwrap_or(0);
-    let Ok(index) = usize::try_from(index) else { return };
-    let more = piece.pointer("/function/arguments").and_then(Value::as_str).unwrap_or_default();
+    let Ok(index) = usize::try_from(index) else {
+        return;
+    };
+    let more = piece
+        .pointer("/function/arguments")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     if let Some(call) = calls.get_mut(index) {
         let arguments = call.pointer_mut("/function/arguments");
         if let Some(Value::String(arguments)) = arguments {
@@ -136,21 +160,29 @@ mod tests {
             tally.add(&event);
         }
         assert_eq!((tally.text.as_str(), tally.tokens), ("ab", 2));
-        assert_eq!((tally.mean_logprob(), tally.min_logprob), (Some(-2.0), Some(-3.0)));
+        assert_eq!(
+            (tally.mean_logprob(), tally.min_logprob),
+            (Some(-2.0), Some(-3.0))
+        );
         assert_eq!(tally.used(7).prompt_tokens, 7);
     }
 
     #[test]
     fn an_answer_without_log_probabilities_has_no_confidence() {
         let mut tally = Tally::default();
-        tally.add(&ChatEvent { delta: Some("a".to_owned()), ..ChatEvent::default() });
+        tally.add(&ChatEvent {
+            delta: Some("a".to_owned()),
+            ..ChatEvent::default()
+        });
         assert_eq!((tally.tokens, tally.mean_logprob()), (1, None));
     }
 
     #[test]
     fn tool_calls_are_put_together_from_their_pieces() {
         let event = |delta: Value| ChatEvent {
-            raw: json!({"choices": [{"index": 0, "delta": delta}]}).to_string().into(),
+            raw: json!({"choices": [{"index": 0, "delta": delta}]})
+                .to_string()
+                .into(),
             ..ChatEvent::default()
         };
         let first = json!({"tool_calls": [{"index": 0, "id": "c1", "type": "function",
@@ -158,7 +190,10 @@ mod tests {
         let second = json!({"tool_calls": [{"index": 0, "function": {"arguments": "1}"}}]});
         let message = message(&[event(first), event(second)], "");
         assert_eq!(message["content"], Value::Null);
-        assert_eq!(message["tool_calls"][0]["function"]["arguments"], "{\"a\":1}");
+        assert_eq!(
+            message["tool_calls"][0]["function"]["arguments"],
+            "{\"a\":1}"
+        );
         assert_eq!(message["tool_calls"][0]["id"], "c1");
     }
 }

@@ -4,12 +4,12 @@
 //! within the request's privacy whose context fits are ever permitted; where there is none the answer is accepted
 //! without a verdict.
 
-use crate::answer::Prepared;
 use crate::choose::{pool_forecasts, pool_states};
 use crate::dispatch::Try;
 use crate::error::AnswerError;
 use crate::forecast::CONTEXT_OVERHEAD;
 use crate::gateway::Gateway;
+use crate::prepare::Prepared;
 use crate::tally::Tally;
 use std::collections::HashSet;
 use std::time::Duration;
@@ -45,7 +45,11 @@ pub(crate) fn judge(
     let mut state = prepared.state.clone();
     serving.router.observe(&mut state, &features);
     let verdict = serving.router.judge(&state, &inputs)?;
-    Ok(Some(Judged { features, inputs, verdict }))
+    Ok(Some(Judged {
+        features,
+        inputs,
+        verdict,
+    }))
 }
 
 /// What the router reads of an answer, or of its prefix.
@@ -80,16 +84,19 @@ fn inputs(
         .iter()
         .map(|pool| pool.expect(context, prepared.max_tokens()))
         .collect();
-    let permitted = pool_states(prepared).into_iter().enumerate().map(|(rank, state)| {
-        let in_time = left.is_none_or(|left| expected[rank].latency_s <= left.as_secs_f64());
-        let prompt = state.least_tokens.saturating_add(context + overhead);
-        rank > attempt.rank
-            && state.privacy <= privacy
-            && state.available
-            && in_time
-            && state.fits(prompt, prepared.max_tokens())
-            && table.with_rank(attempt.arm, rank).is_some()
-    });
+    let permitted = pool_states(prepared)
+        .into_iter()
+        .enumerate()
+        .map(|(rank, state)| {
+            let in_time = left.is_none_or(|left| expected[rank].latency_s <= left.as_secs_f64());
+            let prompt = state.least_tokens.saturating_add(context + overhead);
+            rank > attempt.rank
+                && state.privacy <= privacy
+                && state.available
+                && in_time
+                && state.fits(prompt, prepared.max_tokens())
+                && table.with_rank(attempt.arm, rank).is_some()
+        });
     VerdictInputs {
         rank: attempt.rank,
         permitted: permitted.collect(),
@@ -142,7 +149,10 @@ mod tests {
 
     #[test]
     fn overlap_counts_content_words_and_numbers_once() {
-        assert_eq!(overlap("The shutil module, module 3", "use shutil in Python 3"), 2.0 / 3.0);
+        assert_eq!(
+            overlap("The shutil module, module 3", "use shutil in Python 3"),
+            2.0 / 3.0
+        );
         assert_eq!(overlap("no", "anything"), 0.0);
         assert_eq!(overlap("words here", ""), 0.0);
     }

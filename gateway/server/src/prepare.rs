@@ -1,0 +1,153 @@
+//! Steps 1 to 3 in order: everything that is known before the choice.
+//!
+//! Independent steps run at the same time; one that fails is skipped and its features are missing. Decides nothing: the
+//! choice is `choose.rs`, the order of the whole request is `answer.rs`.
+
+use crate::ask::Ask;
+use crate::dispatch::Sampling;
+use crate::error::AnswerError;
+use crate::gateway::{Gateway, Serving};
+use crate::normalise::Question;
+use crate::prompt::{Size, size};
+use crate::recall::{Remembered, check_filter, embed, remember};
+use crate::record::LatencyRow;
+use std::sync::Arc;
+use weir_embed::TokenCounter;
+use weir_plan::Privacy;
+use weir_router::{QueryFacts, State, StepFeatures};
+
+/// A request up to the choice: what is known, and what the memory gave.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// Features of the steps that happened: query, search, recall.
+    pub features: Vec<StepFeatures>,
+    /// What the client asked.
+    pub ask: Ask,
+    /// The question in one spelling.
+    pub question: Question,
+    pub(crate) serving: Arc<Serving>,
+    /// The router's state after those steps.
+    pub(crate) state: State,
+    /// Tokens of the conversation, by rank.
+    pub(crate) sizes: Vec<Size>,
+    pub(crate) remembered: Remembered,
+    pub(crate) spent: LatencyRow,
+}
+
+impl Gateway {
+    /// Everything before the choice: normalise, embed, search, attend.
+    pub async fn prepare(&self, ask: &Ask) -> Result<Prepared, AnswerError> {
+        self.prepare_on(self.serving(), ask).await
+    }
+
+    pub(crate) async fn prepare_on(
+        &self,
+        serving: Arc<Serving>,
+        ask: &Ask,
+    ) -> Result<Prepared, AnswerError> {
+        check_filter(&serving, ask)?;
+        let queue = ask.received.elapsed().as_secs_f64() * 1e3;
+        let mut spent = LatencyRow {
+            queue,
+            ..LatencyRow::default()
+        };
+        let question = Question::of(&ask.messages);
+        let sizes = sizes(Arc::clone(&serving), ask.clone());
+        let text = &question.retrieval;
+        let (sizes, vector) = tokio::join!(sizes, embed(&serving, ask, text, &mut spent));
+        let query = query_features(&serving, ask, &question, vector.as_deref());
+        let remembered = remember(&serving, ask, text, vector, &mut spent).await;
+        let mut features = vec![query];
+        features.extend(remembered.features.iter().cloned());
+        let mut state = serving.router.start();
+        for step in &features {
+            serving.router.observe(&mut state, step);
+        }
+        let (ask, sizes) = (ask.clone(), sizes?);
+        Ok(Prepared {
+            features,
+            ask,
+            question,
+            serving,
+            state,
+            sizes,
+            remembered,
+            spent,
+        })
+    }
+}
+
+impl Prepared {
+    /// The client's own limit on the answer.
+    pub(crate) fn max_tokens(&self) -> Option<u32> {
+        self.ask.client.max_tokens
+    }
+
+    /// The router's sampling class with what the client set put over it.
+    pub(crate) fn sampling(&self, class: usize, seed: Option<u64>) -> Sampling {
+        let class = &self.serving.router.arms().sampling[class];
+        Sampling {
+            class: class.name.clone(),
+            temperature: self.ask.client.temperature.unwrap_or(class.temperature),
+            top_p: self.ask.client.top_p.unwrap_or(class.top_p),
+            seed,
+        }
+    }
+}
+
+/// Tokens of the conversation for every pool's model, counted off the async threads.
+async fn sizes(serving: Arc<Serving>, ask: Ask) -> Result<Vec<Size>, AnswerError> {
+    let count = move || {
+        let pools = serving.plan.pools.iter();
+        pools
+            .map(|pool| {
+                let counter = serving.counter(pool);
+                size(&ask.messages, &counter, tool_tokens(&ask, &counter))
+            })
+            .collect()
+    };
+    let counted = tokio::task::spawn_blocking(count).await;
+    counted.map_err(|_| AnswerError::Lost {
+        step: "counting tokens",
+    })
+}
+
+/// Tokens of the tool descriptions, which the chat template prints too.
+pub(crate) fn tool_tokens(ask: &Ask, counter: &TokenCounter) -> u32 {
+    let tools = ask.client.passed.get("tools").filter(|_| ask.client.tools);
+    tools.map_or(0, |tools| {
+        u32::try_from(counter.count(&tools.to_string())).unwrap_or(u32::MAX)
+    })
+}
+
+fn query_features(
+    serving: &Serving,
+    ask: &Ask,
+    question: &Question,
+    embedding: Option<&[f32]>,
+) -> StepFeatures {
+    let estimate = TokenCounter::estimate();
+    let tokens: usize = ask
+        .messages
+        .iter()
+        .map(|message| estimate.count(&message.text))
+        .sum();
+    QueryFacts {
+        text: &question.text,
+        domain: ask.weir.domain.as_deref(),
+        turns: question.turns,
+        conversation_tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
+        max_tokens: ask.client.max_tokens,
+        tools: ask.client.tools,
+        json: ask.client.json,
+        budget_ms: ask.weir.budget_ms,
+        device_class: ask.weir.device_class.as_deref(),
+        privacy: match serving.privacy(ask) {
+            Privacy::Local => 0,
+            Privacy::OnPrem => 1,
+            Privacy::Cloud => 2,
+        },
+        embedding,
+    }
+    .features()
+}
