@@ -79,10 +79,6 @@ impl ChatTemplate {
 }
 
 /// A template refuses a conversation, such as two user turns in a row.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "minijinja passes arguments by value"
-)]
 fn raise_exception(message: String) -> Result<String, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message))
 }

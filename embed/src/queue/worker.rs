@@ -147,7 +147,7 @@ impl Shared {
                     lanes = self
                         .wake
                         .wait(lanes)
-                        .unwrap_or_else(PoisonError::into_inner)
+                        .unwrap_or_else(PoisonError::into_inner);
                 }
             }
         }

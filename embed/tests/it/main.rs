@@ -3,6 +3,12 @@
 //! The files come from `testenv`; a test that lacks them says so and passes, unless
 //! `WEIR_TEST_REQUIRE_ENGINE=1` is set, as in CI.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's helpers fail the test"
+)]
+
 mod counter;
 mod embedder;
 mod engine;

@@ -218,7 +218,7 @@ fn real_models_of_the_ladder_are_read() {
         (
             "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
             "qwen2",
-            494_032_768,
+            630_167_424,
             32_768,
             "Q4_K_M",
             151_936,

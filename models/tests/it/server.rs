@@ -65,7 +65,7 @@ impl Server {
                 "range" => {
                     range = value
                         .strip_prefix("bytes=")
-                        .and_then(|v| v.strip_suffix('-')?.parse().ok())
+                        .and_then(|v| v.strip_suffix('-')?.parse().ok());
                 }
                 "if-range" => if_range = Some(value.to_owned()),
                 _ => {}
