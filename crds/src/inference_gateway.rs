@@ -4,6 +4,7 @@
     unreachable_pub,
     reason = "KubeSchema repeats each type inside a function"
 )]
+#![expect(clippy::duplicated_attributes, reason = "printer columns share a type")]
 
 use crate::common::{NameRef, Privacy};
 use crate::schema::exactly_one;

@@ -4,6 +4,7 @@
     unreachable_pub,
     reason = "KubeSchema repeats each type inside a function"
 )]
+#![expect(clippy::duplicated_attributes, reason = "printer columns share a type")]
 
 use crate::common::{Privacy, SecretKeyRef, Tier};
 use crate::schema::exactly_one;

@@ -4,6 +4,7 @@
     unreachable_pub,
     reason = "KubeSchema repeats each type inside a function"
 )]
+#![expect(clippy::duplicated_attributes, reason = "printer columns share a type")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};

@@ -110,9 +110,7 @@ fn rules(schema: &Value, field: &str) -> Vec<(String, String)> {
         .into_iter()
         .flatten()
     {
-        let message = rule["message"]
-            .as_str()
-            .unwrap_or_else(|| panic!("{field}: {rule}"));
+        let message = rule["message"].as_str().expect("a rule has a message");
         assert!(
             message.contains(": "),
             "{field}: {message:?} does not say what to write"

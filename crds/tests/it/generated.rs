@@ -47,9 +47,7 @@ fn crds_are_structural_and_carry_names_and_columns() {
 /// Rules of Kubernetes' structural schemas that a wrong derive would break: every node has one type, fields and free
 /// entries exclude each other, no alternatives, no references.
 fn assert_structural(schema: &Value, place: &str) {
-    let fields = schema
-        .as_object()
-        .unwrap_or_else(|| panic!("{place}: {schema}"));
+    let fields = schema.as_object().expect(place);
     let open = fields.contains_key("x-kubernetes-preserve-unknown-fields");
     assert!(
         open || schema["type"].is_string(),

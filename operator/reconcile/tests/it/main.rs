@@ -12,13 +12,8 @@ fn in_crate(path: &str) -> PathBuf {
 
 fn stack(path: &Path) -> Stack {
     let file = SourceFile::read(path).expect("a case has a stack");
-    let documents = weir_crds::stack::parse(&[file]).unwrap_or_else(|findings| {
-        panic!(
-            "{}: each document must be valid: {}",
-            path.display(),
-            findings[0]
-        )
-    });
+    let documents = weir_crds::stack::parse(&[file]).map_err(|found| found[0].to_string());
+    let documents = documents.expect("each document of a case is valid");
     Stack::from_documents(documents)
 }
 
