@@ -43,7 +43,7 @@ layers: ## Check who depends on whom
 
 .PHONY: generate
 generate: ## Write the generated files again (CRD YAML, golden messages)
-	UPDATE=1 $(CARGO) test --locked -p weir-crds --quiet
+	UPDATE=1 $(CARGO) test --locked -p weir-crds -p weir-reconcile --quiet
 
 .PHONY: deny
 deny: ## Licences, bans and sources of every dependency

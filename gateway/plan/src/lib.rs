@@ -121,12 +121,18 @@ pub struct RouterPlan {
 impl GatewayPlan {
     /// The pool that serves `model`, with its rank.
     pub fn pool_for_model(&self, model: &str) -> Option<(usize, &Pool)> {
-        self.pools.iter().enumerate().find(|(_, pool)| pool.model == model)
+        self.pools
+            .iter()
+            .enumerate()
+            .find(|(_, pool)| pool.model == model)
     }
 
     /// The pool called `name`, with its rank.
     pub fn pool_named(&self, name: &str) -> Option<(usize, &Pool)> {
-        self.pools.iter().enumerate().find(|(_, pool)| pool.name == name)
+        self.pools
+            .iter()
+            .enumerate()
+            .find(|(_, pool)| pool.name == name)
     }
 }
 
@@ -144,9 +150,27 @@ mod tests {
     #[test]
     fn formats_one_minor_apart_are_served_and_others_refused() {
         assert!(FORMAT.is_served());
-        assert!(PlanFormat { major: FORMAT.major, minor: FORMAT.minor + 1 }.is_served());
-        assert!(!PlanFormat { major: FORMAT.major, minor: FORMAT.minor + 2 }.is_served());
-        assert!(!PlanFormat { major: FORMAT.major + 1, minor: FORMAT.minor }.is_served());
+        assert!(
+            PlanFormat {
+                major: FORMAT.major,
+                minor: FORMAT.minor + 1
+            }
+            .is_served()
+        );
+        assert!(
+            !PlanFormat {
+                major: FORMAT.major,
+                minor: FORMAT.minor + 2
+            }
+            .is_served()
+        );
+        assert!(
+            !PlanFormat {
+                major: FORMAT.major + 1,
+                minor: FORMAT.minor
+            }
+            .is_served()
+        );
     }
 
     #[test]

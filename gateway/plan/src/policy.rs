@@ -139,13 +139,19 @@ pub enum QueryText {
 
 impl Default for Objective {
     fn default() -> Self {
-        Self { per_second: 0.05, per_cost_unit: 0.1 }
+        Self {
+            per_second: 0.05,
+            per_cost_unit: 0.1,
+        }
     }
 }
 
 impl Default for Exploration {
     fn default() -> Self {
-        Self { floor: 0.01, near_tie_margin: 0.02 }
+        Self {
+            floor: 0.01,
+            near_tie_margin: 0.02,
+        }
     }
 }
 
@@ -162,6 +168,9 @@ impl Default for Limits {
 
 impl Default for Logs {
     fn default() -> Self {
-        Self { sink: LogSink::Stdout, query_text: QueryText::Hashed }
+        Self {
+            sink: LogSink::Stdout,
+            query_text: QueryText::Hashed,
+        }
     }
 }

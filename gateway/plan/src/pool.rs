@@ -138,6 +138,9 @@ impl std::fmt::Debug for Secret {
 impl Default for Performance {
     /// A cautious guess for a pool that has not been measured yet.
     fn default() -> Self {
-        Self { prefill_tokens_per_second: 100.0, decode_tokens_per_second: 10.0 }
+        Self {
+            prefill_tokens_per_second: 100.0,
+            decode_tokens_per_second: 10.0,
+        }
     }
 }
