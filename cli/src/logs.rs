@@ -25,7 +25,10 @@ pub(crate) async fn run(args: &LogsArgs) -> Result<(), Failure> {
         anstream::println!("{line}");
     }
     let mut inode = std::fs::metadata(&path).map_or(0, |found| found.ino());
-    while args.follow {
+    if !args.follow {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let Ok(found) = std::fs::metadata(&path) else {
             continue;
@@ -36,7 +39,6 @@ pub(crate) async fn run(args: &LogsArgs) -> Result<(), Failure> {
         }
         seen += copy_from(&path, seen)?;
     }
-    Ok(())
 }
 
 /// The state folder of the running gateway, or of the only one that ever ran.

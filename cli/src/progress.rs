@@ -4,6 +4,7 @@ use crate::output::{bold, dim, good, warning};
 use crate::status;
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -134,7 +135,7 @@ impl Progress {
         }
     }
 
-    fn say(&self, line: String) {
+    fn say(&self, line: impl Display) {
         self.bars.suspend(|| anstream::eprintln!("{line}"));
     }
 

@@ -94,6 +94,25 @@ fn an_engine_that_hangs_is_given_up() {
 }
 
 #[test]
+fn a_router_artifact_that_is_another_one_is_refused() {
+    let stage = Stage::new();
+    stage.write_stack(&["small"], &stage.path("none.gguf"), "");
+    std::fs::write(stage.path("router.onnx"), "another").unwrap();
+    let version = format!(
+        "apiVersion: weir.dev/v1alpha1\nkind: RouterVersion\nmetadata: {{name: v7}}\nspec:\n  \
+         artifact: {{url: 'file://./router.onnx'}}\n  sha256: '{}'\n",
+        "0".repeat(64)
+    );
+    stage.extend_stack("  router: {version: v7}\n", &version);
+    let (code, said) = stage.up_fails(&[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("RouterVersion/v7") && said.contains("SHA-256"),
+        "{said}"
+    );
+}
+
+#[test]
 fn commands_say_that_nothing_runs() {
     let stage = Stage::new();
     for command in [

@@ -2,7 +2,14 @@
 //!
 //! What needs the engine or the model skips loudly when they are not on this machine (`support.rs`).
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod bad_input;
 mod local;
+mod memory;
 mod support;
 mod validate;

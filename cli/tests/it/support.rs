@@ -161,6 +161,26 @@ impl Stage {
         child.wait().unwrap();
     }
 
+    pub(crate) fn terminate_up(&self) {
+        let pid = self.up.as_ref().unwrap().id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Adds documents to the stack, and fields to its gateway.
+    pub(crate) fn extend_stack(&self, gateway_fields: &str, documents: &str) {
+        let mut text = std::fs::read_to_string(self.stack()).unwrap();
+        text.push_str(gateway_fields);
+        text.push_str("---\n");
+        text.push_str(documents);
+        std::fs::write(self.stack(), text).unwrap();
+    }
+
     /// Waits until `weir up` has ended by itself.
     pub(crate) fn ended(&mut self) -> Option<i32> {
         let mut child = self.up.take().unwrap();

@@ -96,7 +96,7 @@ fn is_subcommand(word: &str) -> bool {
 #[test]
 fn schemas_are_json_and_an_unknown_kind_is_named() {
     let stage = Stage::new();
-    for args in [&["schema"][..], &["schema", "modelpool"]] {
+    for args in [&["schema"][..], &["schema", "ModelPool"]] {
         let output = stage.weir(args);
         serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap();
     }

@@ -20,6 +20,8 @@ pub struct RotatingLog {
     file: File,
     written: u64,
     rotate_at: u64,
+    /// Whether the last byte ended a line: only there is the file cut, unless a line is as long as a whole file.
+    line_ended: bool,
 }
 
 impl RotatingLog {
@@ -39,6 +41,7 @@ impl RotatingLog {
             file,
             written,
             rotate_at,
+            line_ended: true,
         })
     }
 
@@ -51,11 +54,14 @@ impl RotatingLog {
 
 impl Write for RotatingLog {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.written > 0 && self.written + bytes.len() as u64 > self.rotate_at {
+        let after = self.written + bytes.len() as u64;
+        let full = after > self.rotate_at && self.line_ended || after > 2 * self.rotate_at;
+        if self.written > 0 && full {
             self.rotate()?;
         }
         let count = self.file.write(bytes)?;
         self.written += count as u64;
+        self.line_ended = bytes[..count].last() == Some(&b'\n');
         Ok(count)
     }
 

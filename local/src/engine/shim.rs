@@ -61,7 +61,7 @@ fn supervise(
     let poll = Duration::from_millis(50);
     loop {
         match ended.recv_timeout(poll) {
-            Ok(status) => return exit_code(status),
+            Ok(status) => return exit_code(&status),
             Err(RecvTimeoutError::Disconnected) => return CANNOT_START,
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -70,7 +70,9 @@ fn supervise(
         }
     }
     let _ = kill(engine, Signal::SIGTERM);
-    let code = ended.recv_timeout(GRACE).map_or(CANNOT_START, exit_code);
+    let code = ended
+        .recv_timeout(GRACE)
+        .map_or(CANNOT_START, |status| exit_code(&status));
     if getpgrp() == getpid() {
         // Children of the engine, and this process with them.
         let _ = killpg(getpgrp(), Signal::SIGKILL);
@@ -143,7 +145,7 @@ fn become_engine(program: &OsString, args: &[OsString]) -> u8 {
 }
 
 /// The engine's own code, or 128 and the signal's number, as shells report it.
-fn exit_code(status: io::Result<ExitStatus>) -> u8 {
+fn exit_code(status: &io::Result<ExitStatus>) -> u8 {
     let Ok(status) = status else {
         return CANNOT_START;
     };
