@@ -8,7 +8,7 @@
 //! Devlin et al., BERT, <https://arxiv.org/abs/1810.04805>; Reimers and Gurevych, Sentence-BERT,
 //! <https://arxiv.org/abs/1908.10084>.
 
-mod gelu;
+mod rows;
 mod weights;
 
 use std::path::Path;
@@ -18,7 +18,7 @@ use candle_nn::ops::{layer_norm, softmax_last_dim};
 use serde::Deserialize;
 
 use crate::LoadError;
-use gelu::BiasGelu;
+use rows::{AddBias, AddRows, BiasGelu};
 use weights::Weights;
 
 /// What `config.json` says about the network.
@@ -72,8 +72,10 @@ impl BertConfig {
 pub(crate) struct Bert {
     /// `[vocabulary, hidden]`
     words: Tensor,
-    /// `[positions, hidden]`, with the type of a first sentence added.
+    /// `[positions, hidden]`
     positions: Tensor,
+    /// `[hidden]`, the type of a first sentence.
+    sentence: Vec<f32>,
     norm: Norm,
     layers: Vec<Layer>,
     heads: usize,
@@ -86,9 +88,7 @@ struct Layer {
     qkv: Linear,
     output: Linear,
     output_norm: Norm,
-    /// `[hidden, intermediate]`; its bias is added together with the activation.
-    widen: Tensor,
-    gelu: BiasGelu,
+    widen: Linear,
     narrow: Linear,
     narrow_norm: Norm,
 }
@@ -96,19 +96,13 @@ struct Layer {
 /// Weight `[in, out]` and bias `[out]`.
 struct Linear {
     weight: Tensor,
-    bias: Tensor,
+    bias: Vec<f32>,
 }
 
 struct Norm {
     weight: Tensor,
     bias: Tensor,
     eps: f32,
-}
-
-impl Linear {
-    fn forward(&self, rows: &Tensor) -> candle_core::Result<Tensor> {
-        rows.matmul(&self.weight)?.broadcast_add(&self.bias)
-    }
 }
 
 impl Norm {
@@ -130,13 +124,13 @@ impl Bert {
 
     fn assemble(weights: &mut Weights, config: &BertConfig) -> candle_core::Result<Self> {
         let types = weights.take("embeddings.token_type_embeddings.weight")?;
-        let positions = weights.take("embeddings.position_embeddings.weight")?;
         let layers = (0..config.num_hidden_layers)
             .map(|layer| weights.layer(layer))
             .collect::<candle_core::Result<Vec<_>>>()?;
         Ok(Self {
             words: weights.take("embeddings.word_embeddings.weight")?,
-            positions: positions.broadcast_add(&types.get(0)?)?,
+            positions: weights.take("embeddings.position_embeddings.weight")?,
+            sentence: types.get(0)?.to_vec1()?,
             norm: weights.norm("embeddings.LayerNorm")?,
             layers,
             heads: config.num_attention_heads,
@@ -160,9 +154,9 @@ impl Bert {
         let ids = Tensor::from_vec(ids, rows, &Device::Cpu)?;
         let places = Tensor::from_vec(places, rows, &Device::Cpu)?;
         let words = self.words.index_select(&ids, 0)?;
-        let mut hidden = self
-            .norm
-            .forward(&(words + self.positions.index_select(&places, 0)?)?)?;
+        let positions = self.positions.index_select(&places, 0)?;
+        words.inplace_op2(&positions, &AddRows(&self.sentence))?;
+        let mut hidden = self.norm.forward(&words)?;
         for layer in &self.layers {
             hidden = layer.forward(&hidden, &lengths, self.heads)?;
         }
@@ -184,7 +178,8 @@ impl Layer {
         lengths: &[usize],
         heads: usize,
     ) -> candle_core::Result<Tensor> {
-        let qkv = self.qkv.forward(rows)?;
+        let qkv = rows.matmul(&self.qkv.weight)?;
+        qkv.inplace_op1(&AddBias(&self.qkv.bias))?;
         let mut attended = Vec::with_capacity(lengths.len());
         let mut start = 0;
         for len in lengths {
@@ -192,13 +187,14 @@ impl Layer {
             start += len;
         }
         let attended = Tensor::cat(&attended, 0)?;
-        let rows = self
-            .output_norm
-            .forward(&(self.output.forward(&attended)? + rows)?)?;
-        let wide = rows.matmul(&self.widen)?;
-        wide.inplace_op1(&self.gelu)?;
-        self.narrow_norm
-            .forward(&(self.narrow.forward(&wide)? + &rows)?)
+        let mixed = attended.matmul(&self.output.weight)?;
+        mixed.inplace_op2(rows, &AddRows(&self.output.bias))?;
+        let rows = self.output_norm.forward(&mixed)?;
+        let wide = rows.matmul(&self.widen.weight)?;
+        wide.inplace_op1(&BiasGelu(&self.widen.bias))?;
+        let narrow = wide.matmul(&self.narrow.weight)?;
+        narrow.inplace_op2(&rows, &AddRows(&self.narrow.bias))?;
+        self.narrow_norm.forward(&narrow)
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::{BertConfig, BiasGelu, Layer, Linear, Norm};
+use super::{BertConfig, Layer, Linear, Norm};
 use crate::LoadError;
 
 /// The longest header of a safetensors file, as its own reader bounds it.
@@ -88,7 +88,7 @@ impl Weights {
         let weight = self.take(&format!("{name}.weight"))?.t()?.contiguous()?;
         Ok(Linear {
             weight,
-            bias: self.take(&format!("{name}.bias"))?,
+            bias: self.take(&format!("{name}.bias"))?.to_vec1()?,
         })
     }
 
@@ -97,20 +97,19 @@ impl Weights {
         let query = self.linear(&format!("{layer}.attention.self.query"))?;
         let key = self.linear(&format!("{layer}.attention.self.key"))?;
         let value = self.linear(&format!("{layer}.attention.self.value"))?;
-        let head = query.bias.elem_count() / self.heads;
-        let scale = 1.0 / (head as f64).sqrt();
-        let (scaled, bias) = ((query.weight * scale)?, (query.bias * scale)?);
+        let scale = ((query.bias.len() / self.heads) as f32).sqrt().recip();
+        let scaled = |numbers: Vec<f32>| numbers.into_iter().map(|x| x * scale).collect::<Vec<_>>();
+        let weight = scaled(query.weight.flatten_all()?.to_vec1()?);
+        let weight = Tensor::from_vec(weight, query.weight.shape(), &Device::Cpu)?;
         let qkv = Linear {
-            weight: Tensor::cat(&[&scaled, &key.weight, &value.weight], 1)?,
-            bias: Tensor::cat(&[&bias, &key.bias, &value.bias], 0)?,
+            weight: Tensor::cat(&[&weight, &key.weight, &value.weight], 1)?,
+            bias: [scaled(query.bias), key.bias, value.bias].concat(),
         };
-        let widen = self.linear(&format!("{layer}.intermediate.dense"))?;
         Ok(Layer {
             qkv,
             output: self.linear(&format!("{layer}.attention.output.dense"))?,
             output_norm: self.norm(&format!("{layer}.attention.output.LayerNorm"))?,
-            widen: widen.weight,
-            gelu: BiasGelu::new(widen.bias.to_vec1()?),
+            widen: self.linear(&format!("{layer}.intermediate.dense"))?,
             narrow: self.linear(&format!("{layer}.output.dense"))?,
             narrow_norm: self.norm(&format!("{layer}.output.LayerNorm"))?,
         })

@@ -75,6 +75,21 @@ fn vector_does_not_depend_on_its_neighbours_in_the_batch() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn candle_starts_no_threads_of_its_own() {
+    let Some(embedder) = load() else { return };
+    embedder.embed(&[&"river ".repeat(300)]).unwrap();
+    for thread in std::fs::read_dir("/proc/self/task").unwrap() {
+        // A thread may end while the list is read.
+        let name = std::fs::read_to_string(thread.unwrap().path().join("comm")).unwrap_or_default();
+        assert!(
+            !name.starts_with("candle"),
+            "thread {name} takes a core from the engines"
+        );
+    }
+}
+
 #[test]
 fn text_beyond_the_limit_is_cut_and_not_refused() {
     let Some(embedder) = load() else { return };
