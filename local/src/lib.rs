@@ -7,6 +7,8 @@
 //! Reading on: `up.rs` (from start to end), `stage.rs` (a stack made ready), `world.rs` (what is served and how it
 //! changes), `engine/` (processes), `control.rs` (how commands reach a running instance), `home.rs` (files).
 
+mod artifact;
+mod claim;
 mod control;
 mod digest;
 mod engine;
@@ -17,9 +19,11 @@ mod listen;
 mod memory;
 mod offline;
 mod probe;
+mod session;
 mod shared;
 mod stack;
 mod stage;
+mod stage_error;
 mod status;
 mod up;
 mod vectors;
@@ -34,10 +38,11 @@ pub use memory::{
     search,
 };
 pub use offline::{OfflineError, OfflineMemory, open_offline};
+pub use session::Session;
 pub use stack::{Loaded, StackError, load};
-pub use stage::StageError;
+pub use stage_error::StageError;
 pub use status::{GatewayPhase, MemoryStatus, PoolStatus, RouterStatus, Status};
-pub use up::{Session, Up, UpError, up};
+pub use up::{Up, UpError, up};
 
 /// An error and what caused it on one line, each said once.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {

@@ -3,14 +3,16 @@
 //!
 //! Starting for the first time and reloading are the same step. What comes out is applied in `world.rs`.
 
+use crate::artifact::load_router;
 use crate::engine::bench::{self, Benchmarks};
 use crate::engine::launch;
 use crate::engine::supervisor::Launcher;
-use crate::engine::{Engine, EngineSpec, LocateError, StartError};
+use crate::engine::{Engine, EngineSpec, StartError};
 use crate::event::{Event, Events};
 use crate::home::{Home, StateDir};
 use crate::probe::Probe;
-use crate::stack::{Loaded, StackError};
+use crate::stack::Loaded;
+use crate::stage_error::StageError;
 use crate::status::RouterStatus;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -79,69 +81,6 @@ pub(crate) struct OpenMemory {
     pub(crate) memory: Memory,
     /// Folder and queue of the embedder in process; `None` when a pool embeds.
     pub(crate) embed: Option<(PathBuf, EmbedQueue)>,
-}
-
-/// Why a stack cannot be served.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StageError {
-    /// The files are wrong.
-    #[error(transparent)]
-    Stack(#[from] StackError),
-    /// There is no engine program.
-    #[error(transparent)]
-    Locate(#[from] LocateError),
-    /// A model or embedder could not be brought here.
-    #[error("{object}: {}", crate::chain(.source.as_ref()))]
-    Source {
-        /// `ModelPool/small` or `MemoryStore/kb`.
-        object: String,
-        /// The cause.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// An engine does not start.
-    #[error(transparent)]
-    Engine(#[from] StartError),
-    /// The memory cannot be opened.
-    #[error("MemoryStore/{name}: {}", crate::chain(.source))]
-    Memory {
-        /// The store.
-        name: String,
-        /// The cause.
-        source: weir_memory::OpenError,
-    },
-    /// The stack changes the embedding of a memory that is open.
-    #[error(
-        "MemoryStore/{0}: embedding cannot change while its memory is served: give the store another name and ingest \
-         again"
-    )]
-    EmbeddingChanged(String),
-    /// The embedder's vectors do not fit the memory.
-    #[error(
-        "MemoryStore/{name}: spec.embedding.dimensions is {wanted}, the embedder gives {found}: write dimensions: {found}"
-    )]
-    EmbedderDimensions {
-        /// The store.
-        name: String,
-        /// What the stack says.
-        wanted: usize,
-        /// What the embedder gives.
-        found: usize,
-    },
-    /// The router artifact does not match.
-    #[error("RouterVersion/{name}: {message}")]
-    Router {
-        /// The version.
-        name: String,
-        /// What is wrong and what to do.
-        message: String,
-    },
-    /// The plan cannot be made or is refused by the gateway.
-    #[error("{0}")]
-    Plan(String),
-    /// A task of this process failed.
-    #[error("internal: {0}")]
-    Internal(String),
 }
 
 impl Stager {
@@ -429,58 +368,6 @@ async fn open(path: PathBuf, config: MemoryConfig, name: &str) -> Result<Memory,
     blocking(move || Memory::open(&path, &config))
         .await?
         .map_err(|source| StageError::Memory { name, source })
-}
-
-/// The router of a stack, its bytes checked against the digest that the stack states.
-pub(crate) fn load_router(loaded: &Loaded) -> Result<(Router, RouterStatus), StageError> {
-    let Some(version) = loaded.gateway.spec.router.version.clone() else {
-        let router = Router::builtin();
-        let sha256 = router.artifact().sha256().to_owned();
-        return Ok((
-            router,
-            RouterStatus {
-                version: "builtin".into(),
-                sha256,
-            },
-        ));
-    };
-    let fail = |message: String| StageError::Router {
-        name: version.clone(),
-        message,
-    };
-    let routers = &loaded.stack.routers;
-    let found = routers
-        .iter()
-        .find(|r| r.metadata.name.as_deref() == Some(&version));
-    let spec = &found
-        .ok_or_else(|| fail("is not in the stack".into()))?
-        .spec;
-    let base = loaded.stack.base_dir("RouterVersion", &version);
-    let url = &spec.artifact.url;
-    let path = match Source::parse(url, base) {
-        Ok(Source::File(path)) => path,
-        Ok(_) => {
-            return Err(fail(format!(
-                "artifact {url:?} is no file: write file://PATH"
-            )));
-        }
-        Err(error) => return Err(fail(crate::chain(&error))),
-    };
-    let bytes = std::fs::read(&path)
-        .map_err(|error| fail(format!("cannot read artifact {}: {error}", path.display())))?;
-    let sha256 = crate::digest::of_bytes(&bytes);
-    if sha256 != spec.sha256 {
-        return Err(fail(format!(
-            "artifact {} has SHA-256 {sha256}, the stack says {}: get the artifact that was meant, or write the digest of \
-             this one",
-            path.display(),
-            spec.sha256
-        )));
-    }
-    let artifact =
-        weir_router::Artifact::from_bytes(&bytes).map_err(|error| fail(crate::chain(&error)))?;
-    let router = Router::new(artifact).map_err(|error| fail(crate::chain(&error)))?;
-    Ok((router, RouterStatus { version, sha256 }))
 }
 
 fn source_error(

@@ -3,15 +3,15 @@
 //! The order matters: what can be refused cheaply (files, another instance, the port) is refused before anything is
 //! downloaded or started. What follows is in `stage.rs` and `world.rs`.
 
-use crate::control::{ControlFile, Instance, line};
+use crate::claim::{Owned, bind, own, reachable};
 use crate::engine::supervisor::Launcher;
 use crate::event::{Event, Events};
-use crate::home::{Home, HomeError, StateDir, StateLock};
-use crate::listen::ControlSocket;
+use crate::home::{Home, HomeError};
 use crate::shared::Shared;
 use crate::stack::{self, StackError};
-use crate::stage::{Kept, StageError, Staged, Stager};
-use crate::status::{GatewayPhase, Status};
+use crate::stage::{Kept, Staged, Stager};
+use crate::stage_error::StageError;
+use crate::status::GatewayPhase;
 use crate::world::World;
 use std::ffi::OsString;
 use std::io;
@@ -26,8 +26,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_engine::Engines;
-use weir_gateway::{Assets, serve};
-use weir_plan::GatewayPlan;
+use weir_gateway::serve;
 
 /// How often the stack files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -120,14 +119,6 @@ pub enum UpError {
     Served(String),
 }
 
-/// What this process holds until it ends.
-struct Owned {
-    shared: Arc<Shared>,
-    state: StateDir,
-    _socket: ControlSocket,
-    _lock: StateLock,
-}
-
 /// The next stack, on its way.
 type Staging = JoinHandle<Result<Staged, StageError>>;
 
@@ -177,58 +168,8 @@ async fn run(up: Up, tasks: TaskTracker) -> Result<(), UpError> {
     running.serve(listener, address, changes).await
 }
 
-/// A stack whose engines run and whose memory is open, with nobody listening: what the lab measures.
-pub struct Session {
-    owned: Owned,
-    world: World,
-    tasks: TaskTracker,
-}
-
-impl Session {
-    /// Starts a stack as `weir up` does, up to the listener. Engines end with [`Session::close`]. A restarted engine has
-    /// another address, which a plan taken before does not know.
-    ///
-    /// # Errors
-    /// As [`up()`].
-    pub async fn open(up: &Up) -> Result<Self, UpError> {
-        let tasks = TaskTracker::new();
-        let loaded = stack::load(&up.files, up.gateway.as_deref())?;
-        let owned = own(up, loaded.name()).await?;
-        let stager = stager(up, &owned, tasks.clone());
-        let staged = stager.stage(loaded, Kept::default()).await?;
-        let (changed, _) = mpsc::unbounded_channel();
-        let path = owned.state.path().to_path_buf();
-        let (shared, events) = (Arc::clone(&owned.shared), Arc::clone(&up.events));
-        let world = World::new(shared, events, path, staged, changed)?;
-        Ok(Self {
-            owned,
-            world,
-            tasks,
-        })
-    }
-
-    /// The plan of this moment and what belongs to it.
-    ///
-    /// # Errors
-    /// The stack cannot be planned.
-    pub fn plan(&self) -> Result<(GatewayPlan, Assets), UpError> {
-        Ok((self.world.plan()?, self.world.assets()))
-    }
-
-    /// What is there.
-    pub fn status(&self) -> Status {
-        self.owned.shared.status()
-    }
-
-    /// Ends every engine.
-    pub async fn close(self) {
-        self.world.stop().await;
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
-}
-
-fn stager(up: &Up, owned: &Owned, tasks: TaskTracker) -> Stager {
+/// Staging as this `weir up` does it.
+pub(crate) fn stager(up: &Up, owned: &Owned, tasks: TaskTracker) -> Stager {
     let (shim, start_timeout) = (up.shim.clone(), up.start_timeout);
     Stager {
         home: up.home.clone(),
@@ -242,94 +183,6 @@ fn stager(up: &Up, owned: &Owned, tasks: TaskTracker) -> Stager {
         engines: Engines::new(),
         events: Arc::clone(&up.events),
     }
-}
-
-/// Takes the state folder and opens the control socket.
-async fn own(up: &Up, gateway: &str) -> Result<Owned, UpError> {
-    let state = up.home.gateway(gateway);
-    state.create()?;
-    let Some(lock) = state.lock()? else {
-        return Err(match Instance::at(&state).await {
-            Some(instance) => already_running(instance.control),
-            None => UpError::Busy {
-                path: state.path().to_path_buf(),
-            },
-        });
-    };
-    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-    let files = up.files.iter().map(absolute).collect();
-    let shared = Arc::new(Shared::new(gateway.to_owned(), files));
-    let path = state.socket();
-    let socket = ControlSocket::open(&path, Arc::clone(&shared))
-        .map_err(|source| UpError::Control { path, source })?;
-    let owned = Owned {
-        shared,
-        state,
-        _socket: socket,
-        _lock: lock,
-    };
-    owned.write_control_file()?;
-    Ok(owned)
-}
-
-fn already_running(control: ControlFile) -> UpError {
-    let ControlFile {
-        gateway,
-        pid,
-        address,
-        ..
-    } = control;
-    let address = if address.is_empty() {
-        "still starting".to_owned()
-    } else {
-        address
-    };
-    UpError::AlreadyRunning {
-        gateway,
-        pid,
-        address,
-    }
-}
-
-impl Owned {
-    fn write_control_file(&self) -> Result<(), UpError> {
-        let status = self.shared.status();
-        let file = ControlFile {
-            gateway: status.gateway,
-            pid: status.pid,
-            address: status.address,
-            engines: status.pools.iter().filter_map(|pool| pool.pid).collect(),
-            socket: self.state.socket(),
-            files: status.files,
-            started: status.started,
-        };
-        let path = self.state.control_file();
-        crate::files::replace(&path, &line(&file))
-            .map_err(|source| UpError::Control { path, source })
-    }
-}
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(self.state.control_file());
-    }
-}
-
-async fn bind(up: &Up, listen: &weir_crds::Listen) -> Result<TcpListener, UpError> {
-    let port = up.port.unwrap_or(listen.port);
-    let address = listen.address.clone();
-    let parsed = address.parse().map_err(io::Error::other);
-    let bound = match parsed {
-        Ok(ip) => TcpListener::bind(SocketAddr::new(ip, port)).await,
-        Err(error) => Err(error),
-    };
-    bound.map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => UpError::PortInUse { address, port },
-        _ => UpError::Listen {
-            address: format!("{address} port {port}"),
-            source,
-        },
-    })
 }
 
 /// Everything of a gateway that serves.
@@ -457,17 +310,6 @@ async fn staged(staging: &mut Option<Staging>) -> Result<Staged, StageError> {
         },
         None => std::future::pending().await,
     }
-}
-
-/// An address that a client on this machine can use.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    address
 }
 
 /// The first signal drains, the second ends at once.

@@ -1,0 +1,67 @@
+//! Why a stack cannot be served: every way in which `stage.rs` and `world.rs` give up, with what to write instead.
+
+use crate::engine::{LocateError, StartError};
+use crate::stack::StackError;
+
+/// Why a stack cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StageError {
+    /// The files are wrong.
+    #[error(transparent)]
+    Stack(#[from] StackError),
+    /// There is no engine program.
+    #[error(transparent)]
+    Locate(#[from] LocateError),
+    /// A model or embedder could not be brought here.
+    #[error("{object}: {}", crate::chain(.source.as_ref()))]
+    Source {
+        /// `ModelPool/small` or `MemoryStore/kb`.
+        object: String,
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An engine does not start.
+    #[error(transparent)]
+    Engine(#[from] StartError),
+    /// The memory cannot be opened.
+    #[error("MemoryStore/{name}: {}", crate::chain(.source))]
+    Memory {
+        /// The store.
+        name: String,
+        /// The cause.
+        source: weir_memory::OpenError,
+    },
+    /// The stack changes the embedding of a memory that is open.
+    #[error(
+        "MemoryStore/{0}: embedding cannot change while its memory is served: give the store another name and ingest \
+         again"
+    )]
+    EmbeddingChanged(String),
+    /// The embedder's vectors do not fit the memory.
+    #[error(
+        "MemoryStore/{name}: spec.embedding.dimensions is {wanted}, the embedder gives {found}: write dimensions: {found}"
+    )]
+    EmbedderDimensions {
+        /// The store.
+        name: String,
+        /// What the stack says.
+        wanted: usize,
+        /// What the embedder gives.
+        found: usize,
+    },
+    /// The router artifact does not match.
+    #[error("RouterVersion/{name}: {message}")]
+    Router {
+        /// The version.
+        name: String,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// The plan cannot be made or is refused by the gateway.
+    #[error("{0}")]
+    Plan(String),
+    /// A task of this process failed.
+    #[error("internal: {0}")]
+    Internal(String),
+}
