@@ -34,7 +34,7 @@ fn model(record: &Record) -> String {
     if record
         .verdict
         .as_ref()
-        .is_some_and(|verdict| verdict.asked.is_some())
+        .is_some_and(|verdict| verdict.asked.is_some() && verdict.error.is_none())
     {
         line.push_str(&format!("  {}", warning("asked again of a bigger model")));
     }

@@ -67,6 +67,7 @@ fn a_question_is_answered_and_a_killed_engine_comes_back() {
     let again = stage.status_when("the engine is back", |status| {
         status["ready"] == true && status["pools"][0]["restarts"] == 1
     });
+    assert!(stage.said().contains("signal 9"), "{}", stage.said());
     assert_ne!(again["pools"][0]["pid"], status["pools"][0]["pid"]);
     assert_eq!(chat(&again["address"], "auto").0, 200);
 

@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -284,7 +285,7 @@ impl Life {
         let loaded = tokio::select! {
             biased;
             () = self.stop.cancelled() => Ok(false),
-            status = process.ended() => Err(self.exited(status)),
+            status = process.ended() => Err(self.exited(&status)),
             () = probe::until_generating(&self.probe, &url) => Ok(true),
             () = tokio::time::sleep_until(deadline) => Err(self.timed_out()),
         };
@@ -300,7 +301,7 @@ impl Life {
                 let error = tokio::select! {
                     biased;
                     () = self.stop.cancelled() => None,
-                    status = process.ended() => Some(self.exited(status)),
+                    status = process.ended() => Some(self.exited(&status)),
                 };
                 process.end().await;
                 return (error, since.elapsed());
@@ -364,7 +365,7 @@ impl Life {
         }
     }
 
-    fn exited(&self, status: io::Result<ExitStatus>) -> StartError {
+    fn exited(&self, status: &io::Result<ExitStatus>) -> StartError {
         StartError::Exited {
             pool: self.spec.pool.clone(),
             how: describe(status),
@@ -424,11 +425,16 @@ async fn copy_to_log(mut output: impl AsyncRead + Unpin, log: Arc<Mutex<Rotating
     }
 }
 
-fn describe(status: io::Result<ExitStatus>) -> String {
-    match status.map(|status| status.code()) {
-        Ok(Some(code)) if code > 128 => format!("signal {}", code - 128),
-        Ok(Some(code)) => format!("exit code {code}"),
-        _ => "a signal".into(),
+fn describe(status: &io::Result<ExitStatus>) -> String {
+    let Ok(status) = status else {
+        return "an unknown status".into();
+    };
+    match (status.code(), status.signal()) {
+        // The shim reports its engine's signal as shells do.
+        (Some(code), _) if code > 128 => format!("signal {}", code - 128),
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "an unknown status".into(),
     }
 }
 
