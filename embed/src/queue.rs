@@ -2,7 +2,7 @@
 //!
 //! Single queries go before bulk work. A query that is already known is answered from the cache, one
 //! that is already under way is waited for instead of computed twice, and those that wait together
-//! are evaluated together. Bulk work advances in pieces of about [`BULK_BYTES`], which bounds how
+//! are evaluated together. Bulk work advances in pieces of about `BULK_BYTES`, which bounds how
 //! long a query waits behind it. `queue/worker.rs` has the thread and what it shares.
 
 mod recent;

@@ -24,7 +24,7 @@ impl Session {
     /// another address, which a plan taken before does not know.
     ///
     /// # Errors
-    /// As [`up()`].
+    /// As `up`.
     pub async fn open(up: &Up) -> Result<Self, UpError> {
         let tasks = TaskTracker::new();
         let loaded = stack::load(&up.files, up.gateway.as_deref())?;

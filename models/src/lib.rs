@@ -2,7 +2,7 @@
 //!
 //! Parsing needs nothing but the file; downloading stands behind the feature `fetch`. This crate
 //! never loads weights and never starts an engine. Read on in [`source`] (what a stack may name),
-//! [`fetch`] (how it gets onto the disk) and [`gguf`] (what is in it).
+//! `fetch` (how it gets onto the disk) and [`gguf`] (what is in it).
 
 #[cfg(feature = "fetch")]
 pub mod fetch;

@@ -2,7 +2,7 @@
 //!
 //! [`data`] owns the log, [`sample`] turns it into numbers, [`parameters`] holds the weights as
 //! one vector, [`forward`] and [`backward`] are the network in f64 and its gradient,
-//! [`objective`] is what is maximised, [`optimise`] the loop, [`evaluate`] the honest numbers
+//! [`objective`] is what is maximised, [`optimise`] the loop, `evaluate` the honest numbers
 //! afterwards. No clock and no ambient randomness: the same log and seed give the same bytes.
 
 mod backward;
