@@ -186,7 +186,11 @@ def fetch_corpus():
             raise FetchError(f"{tool} is needed to fetch the demo corpus (Debian's {DOCS_PACKAGE}): without it, set "
                              "WEIR_CORPUS to a folder of HTML or Markdown files")
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        result = subprocess.run(["apt-get", "download", "-q", DOCS_PACKAGE], cwd=folder, capture_output=True, text=True)
+        download = ["apt-get", "download", "-q", DOCS_PACKAGE]
+        result = subprocess.run(download, cwd=folder, capture_output=True, text=True)
+        if result.returncode != 0 and os.geteuid() == 0:
+            subprocess.run(["apt-get", "update", "-qq"], capture_output=True)
+            result = subprocess.run(download, cwd=folder, capture_output=True, text=True)
         found = list(pathlib.Path(folder).glob("*.deb"))
         if result.returncode != 0 or not found:
             raise FetchError(f"apt-get download {DOCS_PACKAGE} failed (run apt-get update first, or set WEIR_CORPUS "
