@@ -9,7 +9,7 @@ use weir_memory::{Memory, MemoryConfig};
 const FILES: u64 = 200;
 const SECTIONS: u64 = 20;
 const WORDS: usize = 120;
-/// Passages a second to reach for now.
+/// Passages a second to reach.
 const RATE_MIN: f64 = 500.0;
 
 fn main() -> anyhow::Result<()> {

@@ -5,14 +5,11 @@
 //! that learned nothing from its log would not notice the difference.
 
 use crate::outcomes::{self, Design, OutcomesError, Row};
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use weir_router::train::{
-    Episode, Estimate, Evaluation, TrainError, TrainOptions, TrainReport, evaluate,
+    Estimate, Evaluation, TrainError, TrainOptions, TrainReport, evaluate, permuted,
     train as train_router,
 };
 
@@ -71,7 +68,7 @@ pub struct TrainSummary {
     pub frozen: Vec<String>,
     /// Hold-out numbers.
     pub evaluation: Evaluation,
-    /// Hold-out numbers after the labels were permuted over questions.
+    /// Hold-out numbers after the labels were permuted within each arm.
     pub permuted: Evaluation,
 }
 
@@ -86,10 +83,10 @@ pub fn train(command: &TrainCommand) -> Result<TrainSummary, TrainCommandError> 
     let (artifact, report) = train_router(&episodes, &design.arms, &command.options)?;
     let evaluation = evaluate(&episodes, &design.arms, &command.options)?;
     let shuffled = permuted(&episodes, command.options.seed);
-    let permuted = evaluate(&shuffled, &design.arms, &command.options)?;
+    let permuted_labels = evaluate(&shuffled, &design.arms, &command.options)?;
     let artifact = artifact.with_manifest(|manifest| manifest.hold_out = Some(evaluation.clone()));
     let bytes = artifact.to_bytes();
-    let summary = summary(shown, design, report, (evaluation, permuted), bytes);
+    let summary = summary(shown, design, report, (evaluation, permuted_labels), bytes);
     write(&command.artifact, bytes)?;
     write(
         &command.report.with_extension("md"),
@@ -118,20 +115,6 @@ fn summary(
         evaluation,
         permuted,
     }
-}
-
-/// The same episodes with the outcomes of one question given to another, so that features say nothing about quality.
-fn permuted(episodes: &[Episode], seed: u64) -> Vec<Episode> {
-    let mut order: Vec<usize> = (0..episodes.len()).collect();
-    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-    episodes
-        .iter()
-        .zip(order)
-        .map(|(episode, from)| Episode {
-            outcomes: episodes[from].outcomes.clone(),
-            ..episode.clone()
-        })
-        .collect()
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainCommandError> {

@@ -1,4 +1,4 @@
-//! `weir lab questions`: draws a balanced set from the documentation, the same one every time.
+//! Draws a balanced set from the documentation, the same one every time.
 //!
 //! Pages are assigned to a split first and questions are drawn within a split, so no page serves both. Quotas per
 //! template, per page and per answer keep one easy fact (`None`, `3.3`) from filling the set.

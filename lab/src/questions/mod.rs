@@ -18,7 +18,7 @@ use crate::grade::Grader;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// The committed set, made by `weir lab questions` from python3.11-doc.
+/// The committed set, made by `generate` from python3.11-doc.
 const COMMITTED: &str = include_str!("../../questions/python-docs.jsonl");
 
 /// One question with everything needed to ask and to grade it.
@@ -90,7 +90,7 @@ pub enum QuestionsError {
     },
     /// A line is not a question.
     #[error(
-        "{path}:{line}: not a question: {source}; regenerate the file with `weir lab questions`"
+        "{path}:{line}: not a question: {source}; regenerate the committed set with `UPDATE=1 cargo test -p weir-lab questions`"
     )]
     Parse {
         /// What was read.

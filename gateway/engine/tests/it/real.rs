@@ -32,7 +32,7 @@ fn start() -> Option<Server> {
         let required = std::env::var_os("WEIR_TEST_REQUIRE_ENGINE").is_some();
         assert!(
             !required,
-            "the engine or SmolLM2 is missing: run testenv/setup"
+            "the engine or SmolLM2 is missing: run testenv/fetch.py"
         );
         eprintln!("SKIPPED: llama-server or SmolLM2 is not in ~/.cache/weir");
         return None;
