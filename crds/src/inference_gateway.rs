@@ -155,7 +155,7 @@ pub struct Objective {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Exploration {
-    /// Share of requests spread over every permitted arm.
+    /// Share of decisions spread evenly over everything permitted, so that other routers can be judged from the log.
     #[serde(default = "Exploration::default_floor")]
     #[schemars(range(min = 0.0, max = 0.5))]
     pub floor: f64,

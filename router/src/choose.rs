@@ -27,7 +27,7 @@ pub struct ChoiceInputs {
     pub per_second: f64,
     /// Quality points one cost unit is worth.
     pub per_cost_unit: f64,
-    /// Least probability of every permitted arm; 0 turns exploration off.
+    /// Share of requests spread evenly over the permitted arms; 0 turns exploration off.
     pub floor: f64,
     /// Arms whose utility is this close to the best share its probability.
     pub near_tie_margin: f64,
@@ -87,9 +87,8 @@ pub enum ChooseError {
 impl Router {
     /// Chooses an arm: utilities U = quality - `per_second` latency - `per_cost_unit` cost.
     ///
-    /// Every permitted arm has probability `floor` (at most its even share); the rest goes to the
-    /// arm of highest utility and, in proportion to exp(U / tau), to those within
-    /// `near_tie_margin` of it. With `floor` 0 the best arm is certain. `draw` selects by inverse
+    /// The share `floor` is spread evenly over the permitted arms; the rest goes to the arm of
+    /// highest utility and, in proportion to exp(U / tau), to those within `near_tie_margin` of it. With `floor` 0 the best arm is certain. `draw` selects by inverse
     /// distribution function in table order, so the same arguments give the same choice.
     pub fn choose(&self, state: &State, inputs: &ChoiceInputs) -> Result<Choice, ChooseError> {
         let arms = self.arms().arms.len();
@@ -178,7 +177,7 @@ impl Exploration {
         };
         let highest = utilities[greedy].unwrap_or_default();
         let permitted = utilities.iter().flatten().count();
-        let floor = self.floor.min(1.0 / permitted as f64);
+        let floor = self.floor / permitted as f64;
         let margin = if floor > 0.0 {
             self.near_tie_margin
         } else {
@@ -193,7 +192,7 @@ impl Exploration {
         };
         let weights: Vec<f64> = utilities.iter().enumerate().map(weight).collect();
         let total: f64 = weights.iter().sum();
-        let left = (1.0 - floor * permitted as f64).max(0.0);
+        let left = 1.0 - self.floor;
         let share = |(weight, utility): (&f64, &Option<f64>)| match utility {
             Some(_) => floor + left * weight / total,
             None => 0.0,

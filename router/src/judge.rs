@@ -28,7 +28,7 @@ pub struct VerdictInputs {
     pub per_second: f64,
     /// Quality points one cost unit is worth.
     pub per_cost_unit: f64,
-    /// Least probability of every permitted action; 0 turns exploration off.
+    /// Share of verdicts spread evenly over the permitted actions; 0 turns exploration off.
     pub floor: f64,
     /// A uniform number in [0, 1).
     pub draw: f64,

@@ -17,7 +17,7 @@ pub struct Objective {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Exploration {
-    /// Smallest probability of every permitted arm, as a share spread over all of them.
+    /// Share of decisions spread evenly over everything permitted.
     pub floor: f64,
     /// Arms whose utility is this close to the best share its probability.
     pub near_tie_margin: f64,
