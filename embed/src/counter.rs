@@ -93,8 +93,18 @@ struct Exact {
     splitter: Splitter,
     bpe: Bpe,
     template: ChatTemplate,
+    roles: Roles,
     /// Whether the engine puts a token before every prompt.
     add_bos: bool,
+}
+
+/// What a chat template takes; some families refuse what most allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roles {
+    /// System messages.
+    pub system: bool,
+    /// Two user messages in a row.
+    pub user_twice: bool,
 }
 
 impl TokenCounter {
@@ -127,6 +137,12 @@ impl TokenCounter {
         self.exact.is_some()
     }
 
+    /// What the model's chat template takes; everything where the template is not at hand.
+    #[must_use]
+    pub fn roles(&self) -> Roles {
+        self.exact.as_ref().map_or(Roles::ALL, |exact| exact.roles)
+    }
+
     /// Tokens of `text` alone, as it stands inside a prompt.
     #[must_use]
     pub fn count(&self, text: &str) -> usize {
@@ -153,6 +169,21 @@ impl TokenCounter {
 
 /// What a template adds around one message, at most.
 const TURN_TOKENS: usize = 8;
+
+impl Roles {
+    /// What most templates take.
+    pub const ALL: Self = Self {
+        system: true,
+        user_twice: true,
+    };
+
+    fn of(template: &ChatTemplate) -> Self {
+        Self {
+            system: template.takes(&["system", "user"]),
+            user_twice: template.takes(&["user", "user"]),
+        }
+    }
+}
 
 impl Exact {
     fn new(
@@ -183,6 +214,7 @@ impl Exact {
             special: SpecialTokens::new(tokenizer),
             splitter,
             bpe,
+            roles: Roles::of(&template),
             template,
             add_bos: tokenizer.add_bos && tokenizer.bos.is_some(),
         })

@@ -10,6 +10,6 @@ mod counter;
 mod embedder;
 mod queue;
 
-pub use counter::{TokenCounter, TokenizerError, Turn};
+pub use counter::{Roles, TokenCounter, TokenizerError, Turn};
 pub use embedder::{EmbedError, Embedder, LoadError, TOKENS_MAX};
 pub use queue::EmbedQueue;

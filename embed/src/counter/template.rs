@@ -61,6 +61,16 @@ impl ChatTemplate {
         self.bos.as_deref()
     }
 
+    /// Whether the template takes these roles in this order.
+    pub(super) fn takes(&self, roles: &[&'static str]) -> bool {
+        let turn = |role: &&'static str| Turn {
+            role,
+            content: "text",
+        };
+        self.render(&roles.iter().map(turn).collect::<Vec<_>>())
+            .is_ok()
+    }
+
     /// The prompt of a conversation, ready for an answer.
     pub(super) fn render<'a>(&self, turns: &[Turn<'a>]) -> Result<String, Error> {
         let message = |turn: &Turn<'a>| Message {
@@ -100,4 +110,40 @@ fn strftime_now(format: &str) -> String {
     parts
         .iter()
         .fold(format.to_owned(), |text, (from, to)| text.replace(from, to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Roles;
+    use super::*;
+
+    fn template(text: &str) -> ChatTemplate {
+        let tokenizer = GgufTokenizer {
+            model: "gpt2".to_owned(),
+            pre: "default".to_owned(),
+            tokens: Vec::new(),
+            token_types: Vec::new(),
+            merges: Vec::new(),
+            bos: None,
+            eos: None,
+            add_bos: false,
+        };
+        ChatTemplate::new(&tokenizer, Some(text.to_owned())).unwrap()
+    }
+
+    #[test]
+    fn a_template_that_refuses_system_messages_and_repeated_roles_is_known_by_it() {
+        let strict = template(
+            "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}\
+             {% for message in messages %}\
+             {% if (message.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('alternate') }}{% endif %}\
+             {{ message.content }}{% endfor %}",
+        );
+        let expected = Roles {
+            system: false,
+            user_twice: false,
+        };
+        assert_eq!(Roles::of(&strict), expected);
+        assert_eq!(Roles::of(&template(CHATML)), Roles::ALL);
+    }
 }

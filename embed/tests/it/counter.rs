@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use weir_embed::{TokenCounter, TokenizerError, Turn};
+use weir_embed::{Roles, TokenCounter, TokenizerError, Turn};
 
 use crate::component;
 use crate::engine::Engine;
@@ -77,6 +77,17 @@ fn counts_of_smollm2_equal_the_engines_own() {
 #[test]
 fn counts_of_qwen25_equal_the_engines_own() {
     counts_equal_the_engine(QWEN);
+}
+
+#[test]
+fn templates_of_the_ladder_take_system_messages_and_two_user_turns() {
+    for model in [SMOL, QWEN] {
+        let Some(model) = component(model) else {
+            return;
+        };
+        let counter = TokenCounter::from_gguf(&model).unwrap();
+        assert_eq!(counter.roles(), Roles::ALL);
+    }
 }
 
 #[test]

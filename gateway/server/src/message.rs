@@ -65,6 +65,25 @@ impl Message {
         }
     }
 
+    /// This message with `text` as a paragraph in front; parts that are not text stay.
+    #[must_use]
+    pub fn after(&self, text: &str) -> Self {
+        let mut object = self.object.clone();
+        let content = match object.remove("content") {
+            Some(Value::Array(parts)) => {
+                let ours = json!({"type": "text", "text": text});
+                Value::Array([ours].into_iter().chain(parts).collect())
+            }
+            _ => json!(format!("{text}\n\n{}", self.text)),
+        };
+        object.insert("content".to_owned(), content);
+        Self {
+            role: self.role,
+            text: format!("{text}\n\n{}", self.text),
+            object,
+        }
+    }
+
     /// Whether this is an instruction to the model.
     pub fn is_system(&self) -> bool {
         self.role == Role::System

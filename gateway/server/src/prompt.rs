@@ -7,7 +7,7 @@
 use crate::masks::COMPLETION_RESERVE;
 use crate::message::{Message, Role};
 use serde_json::json;
-use weir_embed::{TokenCounter, Turn};
+use weir_embed::{Roles, TokenCounter, Turn};
 use weir_memory::context::Context;
 
 /// Our own instruction, used with context only. Short: small models follow little.
@@ -87,7 +87,7 @@ pub(crate) fn fit(
     let mut turns_cut = 0;
     loop {
         let kept = without_turns(messages, &starts, turns_cut);
-        let laid_out = layout(&kept, context, citations);
+        let laid_out = layout(&kept, context, citations, target.counter.roles());
         let tokens = count(&laid_out, target.counter).saturating_add(target.extra_tokens);
         if tokens <= room {
             return Ok(Prompt {
@@ -109,7 +109,10 @@ pub(crate) fn fit(
 }
 
 /// The messages with our instruction and the context blocks put in; unchanged without context.
-fn layout(messages: &[Message], context: &Context, citations: bool) -> Vec<Message> {
+///
+/// Some chat templates refuse system messages or two user messages in a row. There the instruction, the blocks, or both
+/// stand at the front of the question instead; what the client sent in a role of its own is left to the engine.
+fn layout(messages: &[Message], context: &Context, citations: bool, roles: Roles) -> Vec<Message> {
     if context.blocks.is_empty() {
         return messages.to_vec();
     }
@@ -117,13 +120,24 @@ fn layout(messages: &[Message], context: &Context, citations: bool) -> Vec<Messa
     let (system, mut rest): (Vec<Message>, Vec<Message>) =
         messages.iter().cloned().partition(Message::is_system);
     let mut text: Vec<&str> = system.iter().map(|message| message.text.as_str()).collect();
-    text.push(&ours);
+    let mut blocks = context.text.clone();
+    if roles.system || !system.is_empty() {
+        text.push(&ours);
+    } else {
+        blocks = format!("{ours}\n\n{blocks}");
+    }
     let at = rest
         .iter()
         .rposition(|message| message.role == Role::User)
         .unwrap_or(0);
-    rest.insert(at, Message::new(Role::User, &context.text));
-    rest.insert(0, Message::new(Role::System, &text.join("\n\n")));
+    if roles.user_twice {
+        rest.insert(at, Message::new(Role::User, &blocks));
+    } else {
+        rest[at] = rest[at].after(&blocks);
+    }
+    if !text.is_empty() {
+        rest.insert(0, Message::new(Role::System, &text.join("\n\n")));
+    }
     rest
 }
 
@@ -244,6 +258,38 @@ mod tests {
         assert!(shape[0].1.ends_with("like [1]."), "{shape:?}");
         assert_eq!(shape[3], (Role::User, "[Context block 1]\nfact"));
         assert_eq!(shape[4], (Role::User, "second question"));
+    }
+
+    #[test]
+    fn a_template_that_wants_alternating_roles_gets_the_blocks_inside_the_question() {
+        let roles = Roles {
+            user_twice: false,
+            ..Roles::ALL
+        };
+        let messages = layout(&conversation(), &context(), false, roles);
+        let roles: Vec<Role> = messages.iter().map(|message| message.role).collect();
+        assert_eq!(
+            roles,
+            [Role::System, Role::User, Role::Assistant, Role::User]
+        );
+        assert_eq!(
+            messages[3].text,
+            "[Context block 1]\nfact\n\nsecond question"
+        );
+    }
+
+    #[test]
+    fn a_template_without_system_messages_gets_the_instruction_in_front_of_the_blocks() {
+        let roles = Roles {
+            system: false,
+            user_twice: false,
+        };
+        let question = [Message::new(Role::User, "question")];
+        let messages = layout(&question, &context(), false, roles);
+        assert_eq!(messages.len(), 1);
+        let text = &messages[0].text;
+        assert!(text.starts_with(WITH_CONTEXT), "{text}");
+        assert!(text.ends_with("[Context block 1]\nfact\n\nquestion"), "{text}");
     }
 
     #[test]
