@@ -6,8 +6,9 @@ use crate::output::columns;
 use crate::progress::Progress;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::time::Duration;
-use weir_lab::systems::{SystemsOptions, systems};
+use weir_lab::systems::{SystemsOptions, SystemsProgress, systems};
 use weir_local::{Home, Session, Up};
 
 pub(crate) async fn run(command: LabCommand) -> Result<(), Failure> {
@@ -27,16 +28,21 @@ async fn run_systems(args: SystemsArgs) -> Result<(), Failure> {
     options.time_max = minutes(args.stack.minutes);
     let session = session(&args.stack).await?;
     let (plan, assets) = session.plan()?;
+    options.stop = session.stop();
     let bar = bar("questions");
-    let results = systems(&options, plan, assets, &mut |at| {
+    let mut progress = |at: &SystemsProgress| {
         bar.set_length(at.total as u64);
         bar.set_position(at.questions as u64);
         bar.set_message(format!("{} left", HumanDuration(at.left)));
-    })
+    };
+    let results = unless_ended(
+        &session,
+        systems(&options, plan, assets, &mut progress),
+    )
     .await;
     bar.finish_and_clear();
     session.close().await;
-    anstream::println!("{}", results?.markdown());
+    anstream::println!("{}", results??.markdown());
     Ok(())
 }
 
@@ -61,7 +67,8 @@ fn questions(args: &QuestionsArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Starts a stack for measuring and waits until every passage has its vector.
+/// Starts a stack for measuring and waits until every passage has its vector. Vectors stay, so that a second run has fewer
+/// to wait for.
 pub(crate) async fn session(args: &StackArgs) -> Result<Session, Failure> {
     let session = Session::open(&Up {
         files: args.files.clone(),
@@ -77,7 +84,7 @@ pub(crate) async fn session(args: &StackArgs) -> Result<Session, Failure> {
         events: Progress::events(),
     })
     .await?;
-    let bar = bar("vectors");
+    let (bar, stop) = (bar("vectors"), session.stop());
     while let Some(memory) = session
         .status()
         .memory
@@ -85,10 +92,29 @@ pub(crate) async fn session(args: &StackArgs) -> Result<Session, Failure> {
     {
         bar.set_length(memory.vectors + memory.vectors_pending);
         bar.set_position(memory.vectors);
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            () = stop.cancelled() => {
+                bar.finish_and_clear();
+                session.close().await;
+                return Err(Failure::new("stopped while vectors were computed; those that are there stay"));
+            }
+        }
     }
     bar.finish_and_clear();
     Ok(session)
+}
+
+/// What a measurement gives, unless a second Ctrl-C ends it at once.
+pub(crate) async fn unless_ended<T>(
+    session: &Session,
+    measurement: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    let now = session.now();
+    tokio::select! {
+        done = measurement => Ok(done),
+        () = now.cancelled() => Err(Failure::new("ended at once; what was answered before is in its file")),
+    }
 }
 
 pub(crate) fn minutes(minutes: Option<u64>) -> Option<Duration> {

@@ -8,7 +8,7 @@ use crate::replay;
 use indicatif::HumanDuration;
 use serde_json::json;
 use std::path::Path;
-use weir_lab::collect::{CollectOptions, collect};
+use weir_lab::collect::{CollectOptions, CollectProgress, collect};
 use weir_lab::train::{TrainCommand, train};
 use weir_router::train::{Estimate, Evaluation, TrainOptions};
 use weir_router::{Artifact, Router};
@@ -111,8 +111,9 @@ async fn run_collect(args: CollectArgs) -> Result<(), Failure> {
     options.time_max = lab::minutes(args.stack.minutes);
     let session = lab::session(&args.stack).await?;
     let (plan, assets) = session.plan()?;
+    options.stop = session.stop();
     let bar = lab::bar("outcomes");
-    let collected = collect(&options, plan, assets, &mut |at| {
+    let mut progress = |at: &CollectProgress| {
         bar.set_length(at.total as u64);
         bar.set_position(at.done as u64);
         bar.set_message(format!(
@@ -120,11 +121,12 @@ async fn run_collect(args: CollectArgs) -> Result<(), Failure> {
             at.mean_score,
             HumanDuration(at.left)
         ));
-    })
-    .await;
+    };
+    let collected =
+        lab::unless_ended(&session, collect(&options, plan, assets, &mut progress)).await;
     bar.finish_and_clear();
     session.close().await;
-    let at = collected?;
+    let at = collected??;
     anstream::println!(
         "{} outcomes of {} are in {}: {} new, {} failed, mean score {:.2}, {:.1} s each",
         at.done,

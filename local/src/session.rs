@@ -4,10 +4,11 @@ use crate::claim::{Owned, own};
 use crate::stack;
 use crate::stage::Kept;
 use crate::status::Status;
-use crate::up::{Up, UpError, stager};
+use crate::up::{Up, UpError, follow_signals, stager};
 use crate::world::World;
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_gateway::Assets;
 use weir_plan::GatewayPlan;
@@ -21,7 +22,8 @@ pub struct Session {
 
 impl Session {
     /// Starts a stack as `weir up` does, up to the listener. Engines end with [`Session::close`]. A restarted engine has
-    /// another address, which a plan taken before does not know.
+    /// another address, which a plan taken before does not know. From then on Ctrl-C and `weir down` cancel
+    /// [`Session::stop`], and a second Ctrl-C [`Session::now`].
     ///
     /// # Errors
     /// As `up`.
@@ -34,7 +36,9 @@ impl Session {
         let (changed, _) = mpsc::unbounded_channel();
         let path = owned.state.path().to_path_buf();
         let (shared, events) = (Arc::clone(&owned.shared), Arc::clone(&up.events));
+        let signals = follow_signals(Arc::clone(&shared), Arc::clone(&events));
         let world = World::new(shared, events, path, staged, changed)?;
+        tokio::spawn(signals);
         Ok(Self {
             owned,
             world,
@@ -53,6 +57,16 @@ impl Session {
     /// What is there.
     pub fn status(&self) -> Status {
         self.owned.shared.status()
+    }
+
+    /// Cancelled when the measurement should end after what it is at.
+    pub fn stop(&self) -> CancellationToken {
+        self.owned.shared.drain.clone()
+    }
+
+    /// Cancelled when it should end at once.
+    pub fn now(&self) -> CancellationToken {
+        self.owned.shared.now.clone()
     }
 
     /// Ends every engine.

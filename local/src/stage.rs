@@ -331,7 +331,9 @@ impl Stager {
                 continue;
             };
             model.performance = Some(performance);
-            known.put(key, performance);
+            if bench::quiet() {
+                known.put(key, performance);
+            }
             (self.events)(Event::EngineMeasured { pool, performance });
         }
         if let Err(error) = known.save(&self.home.benchmarks()) {

@@ -313,7 +313,7 @@ async fn staged(staging: &mut Option<Staging>) -> Result<Staged, StageError> {
 }
 
 /// The first signal drains, the second ends at once.
-async fn follow_signals(shared: Arc<Shared>, events: Events) {
+pub(crate) async fn follow_signals(shared: Arc<Shared>, events: Events) {
     let signals = signal(SignalKind::interrupt())
         .and_then(|interrupt| Ok((interrupt, signal(SignalKind::terminate())?)));
     let Ok((mut interrupt, mut terminate)) = signals else {

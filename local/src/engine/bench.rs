@@ -1,7 +1,8 @@
 //! How fast an engine reads and writes, measured once after loading and remembered by the model's digest.
 //!
 //! The router weighs expected latency, so a guess would route badly. One short request is enough: llama.cpp reports its own
-//! times. Results lie in `benchmarks.json` in the cache folder; a damaged file is measured again, never an error.
+//! times. Results lie in `benchmarks.json` in the cache folder; a damaged file is measured again, never an error. What was
+//! measured on a busy machine serves until the next start and is not remembered.
 
 use crate::digest;
 use crate::probe::Probe;
@@ -75,6 +76,20 @@ impl Benchmarks {
     pub(crate) fn put(&mut self, key: String, performance: Performance) {
         self.performance.insert(key, performance);
     }
+}
+
+/// Whether the machine had a processor to spare over the last minute, so that a measurement is worth keeping. Where the
+/// system does not say, it had.
+pub(crate) fn quiet() -> bool {
+    let load = std::fs::read_to_string("/proc/loadavg").ok();
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    load.and_then(|text| busy(&text, processors)) != Some(true)
+}
+
+/// Whether the mean of runnable processes in the last minute leaves none of the processors free.
+fn busy(loadavg: &str, processors: usize) -> Option<bool> {
+    let minute: f64 = loadavg.split_whitespace().next()?.parse().ok()?;
+    Some(minute >= processors as f64)
 }
 
 fn identity(file: &Path) -> io::Result<String> {
@@ -157,6 +172,13 @@ mod tests {
         std::fs::write(&model, "other weights").unwrap();
         let changed = again.key(&model, 1).unwrap();
         assert_eq!(again.get(&changed), None);
+    }
+
+    #[test]
+    fn a_machine_is_busy_when_no_processor_was_free_for_a_minute() {
+        assert_eq!(busy("1.99 0.20 0.10 1/300 17", 2), Some(false));
+        assert_eq!(busy("2.00 0.20 0.10 4/300 17", 2), Some(true));
+        assert_eq!(busy("no number", 2), None);
     }
 
     #[test]
