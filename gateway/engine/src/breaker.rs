@@ -82,8 +82,20 @@ impl Breaker {
         }
     }
 
+    /// The probe has begun to answer: others need not wait for its end, but one failure more opens the breaker again.
+    pub(crate) fn answering(&mut self) {
+        if matches!(self.state, State::Probing) {
+            self.state = State::Closed;
+            self.failures = FAILURES_MAX - 1;
+        }
+    }
+
+    /// An answer ended well. One that began before the breaker opened, or before the replica asked to be left alone, says
+    /// nothing about what happened since.
     pub(crate) fn succeeded(&mut self) {
-        *self = Self::new();
+        if matches!(self.state, State::Closed | State::Probing) {
+            *self = Self::new();
+        }
     }
 
     pub(crate) fn failed(&mut self, failure: Failure, now: Instant) {
@@ -163,6 +175,29 @@ mod tests {
         breaker.take_probe();
         breaker.abandon_probe(now);
         assert_eq!(breaker.admission(now), Admission::Probe);
+    }
+
+    #[test]
+    fn a_probe_that_begins_to_answer_lets_others_in_and_one_failure_shuts_them_out() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new();
+        breaker.failed(Failure::Certain, now);
+        breaker.take_probe();
+        breaker.answering();
+        assert_eq!(breaker.admission(now), Admission::Open);
+        breaker.failed(Failure::Counted, now);
+        assert!(matches!(breaker.admission(now), Admission::Wait(_)));
+    }
+
+    #[test]
+    fn an_older_answer_that_ends_well_clears_neither_a_rest_nor_an_open_breaker() {
+        let now = Instant::now();
+        for failure in [Failure::Rest(Duration::from_secs(2)), Failure::Certain] {
+            let mut breaker = Breaker::new();
+            breaker.failed(failure, now);
+            breaker.succeeded();
+            assert!(matches!(breaker.admission(now), Admission::Wait(_)));
+        }
     }
 
     #[test]

@@ -292,7 +292,10 @@ async fn forward_body(
         deadline: Box::pin(tokio::time::sleep_until(deadline.into())),
     };
     match tokio::time::timeout_at(until.into(), forward.frame()).await {
-        Ok(Some(Ok(frame))) => forward.first = frame.into_data().ok(),
+        Ok(Some(Ok(frame))) => {
+            forward.lease.answering();
+            forward.first = frame.into_data().ok();
+        }
         Ok(Some(Err(error))) => return Err(error),
         Ok(None) => {}
         Err(_) => {

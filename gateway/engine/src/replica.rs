@@ -197,6 +197,11 @@ impl Lease {
         }
     }
 
+    /// Something of the answer has arrived.
+    pub(crate) fn answering(&self) {
+        lock(&self.replica.breaker).answering();
+    }
+
     /// The replica answered well enough to be asked again.
     pub(crate) fn succeeded(&mut self) {
         self.settled = true;

@@ -142,7 +142,10 @@ impl ChatStream {
         }
         match ChatEvent::parse(&self.target.pool, &self.target.hidden(), raw) {
             Ok(event) => {
-                self.answering |= !is_preamble(&event);
+                if !self.answering && !is_preamble(&event) {
+                    self.answering = true;
+                    self.lease.answering();
+                }
                 self.finished |= event.finish_reason.is_some();
                 Some(Ok(event))
             }
