@@ -6,7 +6,7 @@
 use anyhow::Context;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use weir_embed::{EmbedQueue, Embedder};
 use weir_lab::results::Results;
 
@@ -99,18 +99,10 @@ pub fn direction(number: u64, dimensions: usize) -> Vec<f32> {
 
 /// The installed embedder; `None`, said loudly, when `make components` has not fetched it.
 pub fn embedder() -> anyhow::Result<Option<EmbedQueue>> {
-    let home = std::env::var_os("HOME")
-        .map(PathBuf::from)
-        .unwrap_or_default();
-    let folder = home.join(".cache/weir/models").join(EMBEDDING_MODEL);
-    if !folder.join("model.safetensors").is_file() {
-        eprintln!(
-            "SKIPPED vectors: {} is absent; run `make components`",
-            folder.display()
-        );
-        return Ok(None);
+    match weir_testenv::component(weir_testenv::MINILM) {
+        Some(folder) => Ok(Some(EmbedQueue::new(Embedder::load(&folder)?))),
+        None => Ok(None),
     }
-    Ok(Some(EmbedQueue::new(Embedder::load(&folder)?)))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The layer check: crates that must stay pure never see an async runtime, an HTTP or gRPC stack or a Kubernetes client,
-# and the gateway and the operator never depend on each other (ARCHITECTURE.md, "Who may use whom").
+# the gateway and the operator never depend on each other, and no test component is shipped (ARCHITECTURE.md, "Who may
+# use whom").
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -26,6 +27,7 @@ done
 refuse weir-reconcile 'tract-.*' "reconciling reads manifests, it does not evaluate networks"
 refuse weir-engine 'weir-(memory|router|gateway|crds|reconcile|local|lab)' "the engine client knows the plan only"
 refuse weir-gateway 'weir-(crds|reconcile|local|lab)|kube|kube-core' "the gateway's world is the plan"
+refuse weir 'weir-testenv' "what tests run on is not shipped"
 refuse weir 'kube-client|kube-runtime|qdrant-client|neo4rs' "local mode builds without a cluster client or store clients"
 [ "$failed" = 0 ] && echo "layers: ok"
 exit "$failed"

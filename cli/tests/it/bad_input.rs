@@ -1,6 +1,7 @@
 //! What can be wrong before anything is served: one clear message, exit code 1, nothing left behind.
 
-use crate::support::{Stage, real_engine};
+use crate::support::Stage;
+use weir_testenv::servable_model;
 
 #[test]
 fn a_missing_model_is_named() {
@@ -17,7 +18,9 @@ fn a_missing_model_is_named() {
 
 #[test]
 fn a_truncated_model_is_refused_before_an_engine_sees_it() {
-    let Some(model) = real_engine() else { return };
+    let Some(model) = servable_model() else {
+        return;
+    };
     let stage = Stage::new();
     let cut = stage.path("cut.gguf");
     let bytes = std::fs::read(model).unwrap();
@@ -65,7 +68,9 @@ fn an_engine_that_is_not_there_says_what_to_install() {
 
 #[test]
 fn an_engine_that_exits_at_start_shows_its_last_words() {
-    let Some(model) = real_engine() else { return };
+    let Some(model) = servable_model() else {
+        return;
+    };
     let stage = Stage::new();
     stage.write_stack(&["small"], &model, "");
     let engine = stage.script("echo loading; echo 'out of luck' >&2; exit 7");
@@ -80,7 +85,9 @@ fn an_engine_that_exits_at_start_shows_its_last_words() {
 
 #[test]
 fn an_engine_that_hangs_is_given_up() {
-    let Some(model) = real_engine() else { return };
+    let Some(model) = servable_model() else {
+        return;
+    };
     let stage = Stage::new();
     stage.write_stack(&["small"], &model, "");
     let engine = stage.script("echo thinking; exec sleep 600");

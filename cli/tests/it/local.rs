@@ -1,8 +1,9 @@
 //! `weir up` with a real engine: questions, crashes, reloads, the end.
 
-use crate::support::{Stage, real_engine, until};
+use crate::support::{Stage, until};
 use serde_json::{Value, json};
 use std::process::Command;
+use weir_testenv::servable_model;
 
 fn chat(address: &Value, model: &str) -> (u16, Value) {
     let url = format!("{}/v1/chat/completions", address.as_str().unwrap());
@@ -35,7 +36,7 @@ fn kill(pid: u64) {
 
 #[test]
 fn a_question_is_answered_and_a_killed_engine_comes_back() {
-    let Some(model) = real_engine() else { return };
+    let Some(model) = servable_model() else { return };
     let mut stage = Stage::new();
     stage.write_stack(&["small"], &model, "");
     let status = stage.up();
@@ -84,7 +85,7 @@ fn a_question_is_answered_and_a_killed_engine_comes_back() {
 
 #[test]
 fn no_engine_outlives_a_killed_weir() {
-    let Some(model) = real_engine() else { return };
+    let Some(model) = servable_model() else { return };
     let mut stage = Stage::new();
     stage.write_stack(&["small"], &model, "");
     stage.up();
@@ -100,7 +101,7 @@ fn no_engine_outlives_a_killed_weir() {
 
 #[test]
 fn a_changed_file_is_served_and_a_broken_one_is_not() {
-    let Some(model) = real_engine() else { return };
+    let Some(model) = servable_model() else { return };
     let mut stage = Stage::new();
     stage.write_stack(&["small"], &model, "");
     let before = stage.up();

@@ -1,8 +1,9 @@
 //! `weir memory`, on files that nobody has open and through a running gateway.
 
-use crate::support::{Stage, real_engine};
+use crate::support::Stage;
 use serde_json::Value;
 use std::path::Path;
+use weir_testenv::{MINILM, component, servable_model};
 
 fn with_memory(stage: &Stage, embedder: &Path) {
     let store = format!(
@@ -63,13 +64,12 @@ fn documents_are_read_and_found_while_nothing_runs() {
 
 #[test]
 fn a_running_gateway_reads_documents_and_computes_their_vectors() {
-    let Some(model) = real_engine() else { return };
-    let embedder = model.with_file_name("all-minilm-l6-v2");
-    if !embedder.exists() {
-        assert!(std::env::var_os("WEIR_TEST_REQUIRE_ENGINE").is_none());
-        eprintln!("SKIPPED: no embedder at {}", embedder.display());
+    let Some(model) = servable_model() else {
         return;
-    }
+    };
+    let Some(embedder) = component(MINILM) else {
+        return;
+    };
     let mut stage = Stage::new();
     stage.write_stack(&["small"], &model, "");
     with_memory(&stage, &embedder);

@@ -20,28 +20,6 @@ pub(crate) struct Stage {
     up: Option<Child>,
 }
 
-/// The small model and an engine, or `None` after saying what is missing.
-pub(crate) fn real_engine() -> Option<PathBuf> {
-    let home = PathBuf::from(std::env::var_os("HOME")?);
-    let model = home.join(".cache/weir/models/smollm2-135m-instruct-q4_1.gguf");
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut engines: Vec<PathBuf> = std::env::split_paths(&path)
-        .map(|folder| folder.join("llama-server"))
-        .collect();
-    engines.push(home.join(".cache/weir/bin/llama-server"));
-    let missing = match (model.exists(), engines.iter().any(|engine| engine.exists())) {
-        (true, true) => return Some(model),
-        (false, _) => format!("no model at {}", model.display()),
-        (true, false) => "no llama-server".to_owned(),
-    };
-    assert!(
-        std::env::var_os("WEIR_TEST_REQUIRE_ENGINE").is_none(),
-        "required: {missing}"
-    );
-    eprintln!("SKIPPED: {missing}; testenv/ puts it there");
-    None
-}
-
 impl Stage {
     pub(crate) fn new() -> Self {
         let folder = tempfile::Builder::new()

@@ -3,12 +3,9 @@
 use std::path::Path;
 
 use weir_embed::{Roles, TokenCounter, TokenizerError, Turn};
+use weir_testenv::{QWEN, SMOLLM2, component};
 
-use crate::component;
 use crate::engine::Engine;
-
-const SMOL: &str = "models/smollm2-135m-instruct-q4_1.gguf";
-const QWEN: &str = "models/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf";
 
 const TEXTS: [&str; 14] = [
     "What does the zip() function return when its inputs have different lengths?",
@@ -71,7 +68,7 @@ fn counts_equal_the_engine(model: &str) {
 
 #[test]
 fn counts_of_smollm2_equal_the_engines_own() {
-    counts_equal_the_engine(SMOL);
+    counts_equal_the_engine(SMOLLM2);
 }
 
 #[test]
@@ -81,7 +78,7 @@ fn counts_of_qwen25_equal_the_engines_own() {
 
 #[test]
 fn templates_of_the_ladder_take_system_messages_and_two_user_turns() {
-    for model in [SMOL, QWEN] {
+    for model in [SMOLLM2, QWEN] {
         let Some(model) = component(model) else {
             return;
         };
@@ -94,7 +91,9 @@ fn templates_of_the_ladder_take_system_messages_and_two_user_turns() {
 fn estimate_is_near_the_real_count_and_says_that_it_is_none() {
     let estimate = TokenCounter::estimate();
     assert!(!estimate.exact());
-    let Some(model) = component(SMOL) else { return };
+    let Some(model) = component(SMOLLM2) else {
+        return;
+    };
     let real = TokenCounter::from_gguf(&model).unwrap();
     for text in [TEXTS[0], TEXTS[2], TEXTS[4], TEXTS[7]] {
         let (guess, count) = (estimate.count(text) as f64, real.count(text) as f64);

@@ -1,11 +1,10 @@
 //! The embedder next to its reference.
 
 use weir_embed::{EmbedQueue, Embedder, LoadError};
-
-use crate::component;
+use weir_testenv::{MINILM, component};
 
 fn load() -> Option<Embedder> {
-    component("models/all-minilm-l6-v2").map(|folder| Embedder::load(&folder).unwrap())
+    component(MINILM).map(|folder| Embedder::load(&folder).unwrap())
 }
 
 fn cosine(left: &[f32], right: &[f32]) -> f32 {
@@ -113,7 +112,7 @@ async fn queue_answers_queries_and_bulk_work_alike() {
 
 /// A copy of the real folder whose files can be spoilt.
 fn copy() -> Option<tempfile::TempDir> {
-    let from = component("models/all-minilm-l6-v2")?;
+    let from = component(MINILM)?;
     let folder = tempfile::tempdir().unwrap();
     for name in ["model.safetensors", "tokenizer.json", "config.json"] {
         std::fs::copy(from.join(name), folder.path().join(name)).unwrap();

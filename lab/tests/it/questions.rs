@@ -1,17 +1,13 @@
 //! The committed question set is what the generator makes of the installed documentation.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use weir_lab::questions::{GenerateOptions, generate};
-
-const DOCS: &str = "/usr/share/doc/python3.11/html";
 
 #[test]
 fn committed_questions_are_what_the_generator_makes() {
-    let docs = PathBuf::from(DOCS);
-    if !docs.join("library").is_dir() {
-        eprintln!("SKIPPED: {DOCS} is absent; install python3.11-doc to check the question set");
+    let Some(docs) = weir_testenv::corpus() else {
         return;
-    }
+    };
     let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("questions/python-docs.jsonl");
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("questions.jsonl");

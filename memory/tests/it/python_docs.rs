@@ -1,12 +1,9 @@
 //! A real corpus: Debian's python3.11-doc, about 500 pages.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use weir_memory::ingest::{IngestOptions, IngestReport, ingest};
 use weir_memory::{Filter, Memory, MemoryConfig, NodeId, Query, RecallLimits, SHARED_TENANT};
-
-const DOCS: &str = "/usr/share/doc/python3.11/html";
 
 /// Length of a vector as MiniLM makes them.
 const DIMENSIONS: usize = 384;
@@ -38,11 +35,9 @@ fn uri(memory: &Memory, id: NodeId) -> String {
 
 #[test]
 fn python_docs_are_found_linked_and_unchanged_the_second_time() {
-    let docs = PathBuf::from(DOCS);
-    if !docs.exists() {
-        eprintln!("SKIPPED: {DOCS} is absent (Debian package python3.11-doc)");
+    let Some(docs) = weir_testenv::corpus() else {
         return;
-    }
+    };
     let dir = tempfile::tempdir().unwrap();
     let config = MemoryConfig {
         dimensions: DIMENSIONS,

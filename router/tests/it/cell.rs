@@ -1,14 +1,7 @@
-//! The cell against the published FastGRNN test vectors (`../shared/data/fastgrnn`).
-
-use std::path::Path;
+//! The cell against the published FastGRNN test vectors (`shared/data/fastgrnn`, above the checkout).
 
 use serde::Deserialize;
 use weir_router::cell::{Cell, expand_low_rank};
-
-const FILE: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../../shared/data/fastgrnn/usps_c_test.json"
-);
 
 #[derive(Deserialize)]
 #[expect(non_snake_case, reason = "names of the published file")]
@@ -41,11 +34,10 @@ fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
 
 #[test]
 fn reference_digits_are_classified_10_of_10_and_the_state_agrees_to_1e_5() {
-    if !Path::new(FILE).exists() {
-        eprintln!("SKIPPED: {FILE} is absent, the cell was not compared with its reference");
+    let Some(file) = weir_testenv::shared_data("fastgrnn/usps_c_test.json") else {
         return;
-    }
-    let text = std::fs::read_to_string(FILE).unwrap();
+    };
+    let text = std::fs::read_to_string(file).unwrap();
     let reference: Reference = serde_json::from_str(&text).unwrap();
     // The file holds W1 as rank x inputs and W2 as hidden x rank; the cell wants inputs x hidden.
     let dense = |first: &[f32], second: &[f32], inputs: usize| {
