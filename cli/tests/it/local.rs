@@ -1,8 +1,7 @@
 //! `weir up` with a real engine: questions, crashes, reloads, the end.
 
-use crate::support::{Stage, until};
+use crate::support::{Stage, kill, until};
 use serde_json::{Value, json};
-use std::process::Command;
 use weir_testenv::servable_model;
 
 fn chat(address: &Value, model: &str) -> (u16, Value) {
@@ -26,17 +25,11 @@ fn chat(address: &Value, model: &str) -> (u16, Value) {
     })
 }
 
-fn kill(pid: u64) {
-    let status = Command::new("kill")
-        .args(["-9", &pid.to_string()])
-        .status()
-        .unwrap();
-    assert!(status.success());
-}
-
 #[test]
 fn a_question_is_answered_and_a_killed_engine_comes_back() {
-    let Some(model) = servable_model() else { return };
+    let Some(model) = servable_model() else {
+        return;
+    };
     let mut stage = Stage::new();
     stage.write_stack(&["small"], &model, "");
     let status = stage.up();
@@ -64,7 +57,7 @@ fn a_question_is_answered_and_a_killed_engine_comes_back() {
         String::from_utf8_lossy(&replayed.stdout)
     );
 
-    kill(status["pools"][0]["pid"].as_u64().unwrap());
+    kill("-KILL", &status["pools"][0]["pid"].to_string());
     let again = stage.status_when("the engine is back", |status| {
         status["ready"] == true && status["pools"][0]["restarts"] == 1
     });
@@ -85,7 +78,9 @@ fn a_question_is_answered_and_a_killed_engine_comes_back() {
 
 #[test]
 fn no_engine_outlives_a_killed_weir() {
-    let Some(model) = servable_model() else { return };
+    let Some(model) = servable_model() else {
+        return;
+    };
     let mut stage = Stage::new();
     stage.write_stack(&["small"], &model, "");
     stage.up();
@@ -101,7 +96,9 @@ fn no_engine_outlives_a_killed_weir() {
 
 #[test]
 fn a_changed_file_is_served_and_a_broken_one_is_not() {
-    let Some(model) = servable_model() else { return };
+    let Some(model) = servable_model() else {
+        return;
+    };
     let mut stage = Stage::new();
     stage.write_stack(&["small"], &model, "");
     let before = stage.up();

@@ -1,6 +1,6 @@
 //! The binary as a user runs it: stacks checked, served, broken and repaired, with a real engine and a real small model.
 //!
-//! What needs the engine or the model skips loudly when they are not on this machine (`weir-testenv`).
+//! What needs the engine or a model skips loudly when they are not on this machine (`weir-testenv`).
 
 #![expect(
     clippy::unwrap_used,
@@ -9,7 +9,9 @@
 )]
 
 mod bad_input;
+mod load;
 mod local;
 mod memory;
+mod signals;
 mod support;
 mod validate;

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -50,6 +51,11 @@ impl Stage {
 
     /// Writes a stack with one pool for each name; each serves `model`.
     pub(crate) fn write_stack(&self, pools: &[&str], model: &Path, extra: &str) {
+        std::fs::write(self.stack(), self.stack_of(pools, model, extra)).unwrap();
+    }
+
+    /// A stack as `write_stack` writes it; further fields of its gateway may be appended.
+    pub(crate) fn stack_of(&self, pools: &[&str], model: &Path, extra: &str) -> String {
         let mut text = String::new();
         for pool in pools {
             text.push_str(&format!(
@@ -64,7 +70,14 @@ impl Stage {
             "apiVersion: weir.dev/v1alpha1\nkind: InferenceGateway\nmetadata:\n  name: it\nspec:\n  listen: {port: 0}\n  \
              pools: {matchLabels: {stack: it}}\n  auth: {anonymous: {}}\n  logs: {sink: file}\n",
         );
-        std::fs::write(self.stack(), text).unwrap();
+        text
+    }
+
+    /// Changes the stack at once, so that nobody reads half of it.
+    pub(crate) fn replace_stack(&self, text: &str) {
+        let next = self.path("next.yaml");
+        std::fs::write(&next, text).unwrap();
+        std::fs::rename(next, self.stack()).unwrap();
     }
 
     pub(crate) fn weir(&self, args: &[&str]) -> Output {
@@ -94,16 +107,30 @@ impl Stage {
 
     /// Starts `weir up` and waits until it serves.
     pub(crate) fn up(&mut self) -> Value {
+        let command = self.up_command();
+        self.serve(command)
+    }
+
+    /// `up` as a shell starts a job: in a process group of its own, which `ctrl_c` signals.
+    pub(crate) fn up_as_job(&mut self) -> Value {
+        let mut command = self.up_command();
+        command.process_group(0);
+        self.serve(command)
+    }
+
+    fn up_command(&self) -> Command {
         let stack = self.stack();
         let log = File::create(self.path("up.log")).unwrap();
-        let child = self
-            .command(&["up", "-f", stack.to_str().unwrap(), "--port", "0"])
+        let mut command = self.command(&["up", "-f", stack.to_str().unwrap(), "--port", "0"]);
+        command
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.up = Some(child);
+            .stderr(log);
+        command
+    }
+
+    fn serve(&mut self, mut up: Command) -> Value {
+        self.up = Some(up.spawn().unwrap());
         self.status_when("it serves", |status| status["ready"] == true)
     }
 
@@ -140,14 +167,22 @@ impl Stage {
     }
 
     pub(crate) fn terminate_up(&self) {
-        let pid = self.up.as_ref().unwrap().id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        kill("-TERM", &self.up.as_ref().unwrap().id().to_string());
+    }
+
+    /// SIGINT to the process group of `up_as_job`.
+    pub(crate) fn ctrl_c(&self) {
+        kill("-INT", &format!("-{}", self.up.as_ref().unwrap().id()));
+    }
+
+    /// SIGKILL to the engine of a model: the server itself, not the shim around it.
+    pub(crate) fn kill_engine(&self, model: &str) {
+        let engine = self.processes().into_iter().find(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).into_owned();
+            line.contains(model) && !line.contains("engine-shim")
+        });
+        kill("-KILL", &engine.unwrap().to_string());
     }
 
     /// Adds documents to the stack, and fields to its gateway.
@@ -161,8 +196,9 @@ impl Stage {
 
     /// Waits until `weir up` has ended by itself.
     pub(crate) fn ended(&mut self) -> Option<i32> {
-        let mut child = self.up.take().unwrap();
+        let child = self.up.as_mut().unwrap();
         let status = until("weir up has ended", || child.try_wait().unwrap());
+        self.up = None;
         status.code()
     }
 
@@ -204,6 +240,12 @@ impl Drop for Stage {
             let _ = child.wait();
         }
     }
+}
+
+/// Sends a signal to a process, or to the group of a negative number.
+pub(crate) fn kill(signal: &str, pid: &str) {
+    let sent = Command::new("kill").args([signal, "--", pid]).status();
+    assert!(sent.unwrap().success(), "kill {signal} {pid}");
 }
 
 /// Looks again and again until there is something.
