@@ -1,11 +1,13 @@
 //! `/v1/memory/*` over HTTP: what a tenant writes, finds and may not touch.
 
 use crate::echo::{Echo, Mode};
-use crate::world::{World, key, plan, pool, prefers};
+use crate::world::{World, assets, key, memory_plan, open_memory, plan, pool, prefers};
 use http::Method;
 use serde_json::{Value, json};
-use weir_memory::{Memory, MemoryConfig};
-use weir_plan::{Auth, EmbedderPlan, MemoryPlan, Scope};
+use weir_embed::{EmbedQueue, Embedder};
+use weir_gateway::gateway::Assets;
+use weir_plan::{Auth, EmbedderPlan, Scope};
+use weir_testenv::{MINILM, component};
 
 struct Remembering {
     world: World,
@@ -13,26 +15,18 @@ struct Remembering {
     _folder: tempfile::TempDir,
 }
 
+fn in_process() -> EmbedderPlan {
+    EmbedderPlan::InProcess {
+        source: String::new(),
+    }
+}
+
 async fn remembering() -> Remembering {
     let echo = Echo::start(Mode::Echo).await;
-    let folder = tempfile::tempdir().unwrap();
-    let config = MemoryConfig {
-        dimensions: 2,
-        embedding_model: "none".to_owned(),
-    };
-    let memory = Memory::open(folder.path(), &config).unwrap();
+    let store = memory_plan("none", 2, in_process());
+    let (folder, memory) = open_memory(&store);
     let mut plan = plan(vec![pool("small", &[&echo])]);
-    plan.memory = Some(MemoryPlan {
-        name: "kb".to_owned(),
-        embedding_model: "none".to_owned(),
-        dimensions: 2,
-        embedder: EmbedderPlan::InProcess {
-            source: String::new(),
-        },
-        seeds: 64,
-        hops: 2,
-        nodes_max: 256,
-    });
+    plan.memory = Some(store);
     plan.auth = Auth::ApiKeys(vec![
         key("acme", "acme", &[Scope::Memory]),
         key("globex", "globex", &[Scope::Memory]),
@@ -123,6 +117,41 @@ async fn a_tenant_finds_its_own_nodes_and_shared_ones_and_nobody_elses() {
         404
     );
     assert_eq!(memory.found("acme", "heron").await, 0);
+}
+
+#[tokio::test]
+async fn a_question_that_shares_no_word_with_a_passage_finds_it_by_its_vector() {
+    let Some(folder) = component(MINILM) else {
+        return;
+    };
+    let embedder = Embedder::load(&folder).unwrap();
+    let store = memory_plan("minilm", embedder.dimensions(), in_process());
+    let (_folder, memory) = open_memory(&store);
+    let mut plan = plan(vec![pool("small", &[])]);
+    plan.memory = Some(store);
+    let loaded = Assets {
+        embed: Some(EmbedQueue::new(embedder)),
+        ..assets(prefers(0, 1), Some(memory))
+    };
+    let world = World::with_assets(plan, loaded).await;
+    let passages = [
+        "Bread dough rises overnight in a cool kitchen.",
+        "A weir is a low wall across a river that raises the water behind it.",
+        "The violinist tuned her instrument before the concert.",
+    ];
+    let body = json!({"model": "minilm", "input": passages});
+    let embedded = world.post("/v1/embeddings", &body).await.json().await;
+    let node = |index: usize| json!({"text": passages[index], "vector": embedded["data"][index]["embedding"]});
+    let nodes = json!({"nodes": [node(0), node(1), node(2)]});
+    let written = world.post("/v1/memory/nodes", &nodes).await.json().await;
+    assert_eq!(written["inserted"], 3, "{written}");
+
+    let query = json!({"query": "small dams holding back streams"});
+    let found = world.post("/v1/memory/search", &query).await.json().await;
+    let best = &found["hits"][0];
+    assert_eq!(best["text"], passages[1], "{found}");
+    assert!(best["bm25"].is_null(), "no word is shared: {found}");
+    assert!(best["cosine"].as_f64().unwrap() > 0.3, "{found}");
 }
 
 #[tokio::test]

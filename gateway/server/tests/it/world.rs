@@ -12,11 +12,11 @@ use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use weir_gateway::gateway::{Assets, Gateway};
-use weir_memory::Memory;
+use weir_memory::{Memory, MemoryConfig};
 use weir_plan::{
-    ApiKey, Auth, Cost, Endpoint, EngineKind, Exploration, FORMAT, GatewayPlan, Limits, LogSink,
-    Logs, Objective, Performance, Pool, Privacy, PrivacyLimits, QueryText, Revision,
-    SamplingDefaults, Scope, Tier,
+    ApiKey, Auth, Cost, EmbedderPlan, Endpoint, EngineKind, Exploration, FORMAT, GatewayPlan,
+    Limits, LogSink, Logs, MemoryPlan, Objective, Performance, Pool, Privacy, PrivacyLimits,
+    QueryText, Revision, SamplingDefaults, Scope, Tier,
 };
 use weir_router::{ArmTable, Artifact, Router};
 
@@ -102,6 +102,30 @@ pub(crate) fn key(tenant: &str, key: &str, scopes: &[Scope]) -> ApiKey {
     }
 }
 
+/// A memory `kb` of this embedding model.
+pub(crate) fn memory_plan(model: &str, dimensions: usize, embedder: EmbedderPlan) -> MemoryPlan {
+    MemoryPlan {
+        name: "kb".to_owned(),
+        embedding_model: model.to_owned(),
+        dimensions,
+        embedder,
+        seeds: 64,
+        hops: 2,
+        nodes_max: 256,
+    }
+}
+
+/// An open memory that `memory_plan` fits, in a folder of its own.
+pub(crate) fn open_memory(plan: &MemoryPlan) -> (tempfile::TempDir, Memory) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = MemoryConfig {
+        dimensions: plan.dimensions,
+        embedding_model: plan.embedding_model.clone(),
+    };
+    let memory = Memory::open(folder.path(), &config).unwrap();
+    (folder, memory)
+}
+
 /// A router that always prefers the pool of this rank, with no recall before the others.
 pub(crate) fn prefers(rank: usize, pools: usize) -> Router {
     let table = ArmTable::standard(pools);
@@ -124,7 +148,7 @@ fn qualities(table: &ArmTable, rank: usize) -> Vec<f32> {
 }
 
 /// What goes with a plan: no embedder, no counters, no log.
-fn assets(router: Router, memory: Option<Memory>) -> Assets {
+pub(crate) fn assets(router: Router, memory: Option<Memory>) -> Assets {
     Assets {
         memory,
         embed: None,
@@ -149,7 +173,11 @@ impl World {
         router: Router,
         memory: Option<Memory>,
     ) -> Self {
-        let gateway = Gateway::new(plan, assets(router, memory)).unwrap();
+        Self::with_assets(plan, assets(router, memory)).await
+    }
+
+    pub(crate) async fn with_assets(plan: GatewayPlan, assets: Assets) -> Self {
+        let gateway = Gateway::new(plan, assets).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
