@@ -1,6 +1,6 @@
 //! A TLS server whose certificate nobody trusts: OpenSSL's own, with a key that is made for it and deleted with it.
 //!
-//! The names in the certificate are right, so a client that refuses it does so for want of trust. It answers no HTTP
+//! The certificate is right but for its issuer, so a client that refuses it does so for want of trust. It answers no HTTP
 //! request that this repository sends.
 
 use crate::llama_server::free_address;
@@ -91,6 +91,7 @@ fn make_identity(openssl: &Path, file: &Path) {
         .args(["-pkeyopt", "ec_paramgen_curve:P-256"])
         .args(["-subj", "/CN=localhost"])
         .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
         .arg("-keyout")
         .arg(file)
         .arg("-out")

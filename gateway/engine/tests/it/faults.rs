@@ -4,6 +4,7 @@ use crate::doubles::{Does, Double, ask, nobody, pool, read, request};
 use futures_util::StreamExt;
 use std::time::{Duration, Instant};
 use weir_engine::{EngineError, Engines, Fault, Phase, Usage};
+use weir_testenv::UntrustedTlsServer;
 
 fn assert_silent(error: &EngineError) {
     for shown in [error.to_string(), format!("{error}")] {
@@ -114,6 +115,46 @@ async fn nothing_listening_and_a_broken_connection_are_retryable_faults_of_the_e
         assert_silent(&error);
     }
     assert_silent(&refused);
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_trusts_is_refused_and_the_log_says_so() {
+    let Some(server) = UntrustedTlsServer::start() else {
+        return;
+    };
+    let error = ask(&Engines::new(), &pool(&[&server.url()]))
+        .await
+        .unwrap_err();
+    let EngineError::Refused { source, .. } = &error else {
+        panic!("{error:?}");
+    };
+    let mut causes = vec![source.to_string()];
+    let mut next = source.source();
+    while let Some(cause) = next {
+        causes.push(cause.to_string());
+        next = cause.source();
+    }
+    assert!(causes.join(": ").contains("UnknownIssuer"), "{causes:?}");
+    assert_silent(&error);
+}
+
+#[tokio::test]
+async fn a_handshake_that_never_ends_is_ended_by_the_deadline() {
+    let double = Double::start(Does::HangsBeforeHead).await;
+    let pool = pool(&[&double.url.replace("http://", "https://")]);
+    let asked = request(Duration::from_millis(200));
+    let error = Engines::new().chat(&pool, asked).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            EngineError::TimedOut {
+                phase: Phase::FirstEvent,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    assert_silent(&error);
 }
 
 #[tokio::test]

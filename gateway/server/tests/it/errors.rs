@@ -4,7 +4,8 @@ use crate::echo::{Echo, Mode};
 use crate::world::{Reply, World, asking, asking_with, plan, pool, prefers};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use weir_plan::Limits;
+use weir_plan::{Endpoint, Limits};
+use weir_testenv::UntrustedTlsServer;
 
 async fn refused(reply: Reply, status: u16) -> Value {
     assert_eq!(reply.status.as_u16(), status);
@@ -143,6 +144,30 @@ async fn no_engine_is_503_and_a_silent_engine_is_504() {
         StatusCode::SERVICE_UNAVAILABLE
     );
     assert_eq!(world.get("/healthz").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_engine_whose_certificate_nobody_trusts_is_503_and_its_address_stays_inside() {
+    let Some(server) = UntrustedTlsServer::start() else {
+        return;
+    };
+    let port = server.address().port().to_string();
+    let mut small = pool("small", &[]);
+    small.endpoints = vec![Endpoint {
+        url: server.url(),
+        api_key: None,
+    }];
+    let world = World::start(plan(vec![small]), prefers(0, 1)).await;
+    for model in ["auto", "small-model"] {
+        for stream in [false, true] {
+            let body = asking_with(model, "hi", &json!({"stream": stream}));
+            let error = refused(world.chat(&body).await, 503).await;
+            assert_eq!(error["type"], "service_unavailable_error", "{model}");
+            for inside in [port.as_str(), "certificate"] {
+                assert!(!error.to_string().contains(inside), "{error}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
