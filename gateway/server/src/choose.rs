@@ -116,7 +116,7 @@ fn needs(prepared: &Prepared) -> Needs {
     let budget = prepared.ask.weir.budget_ms.map(Duration::from_millis);
     let left = budget.map(|budget| budget.saturating_sub(prepared.ask.received.elapsed()));
     Needs {
-        privacy: prepared.serving.privacy(&prepared.ask),
+        privacy: prepared.serving.privacy(&prepared.ask.weir),
         vector: !prepared.remembered.vector.is_empty(),
         graph: !prepared.remembered.graph.is_empty(),
         max_tokens: prepared.max_tokens(),
@@ -151,7 +151,7 @@ fn nothing_permitted(
     mask: &[Option<Masked>],
     states: &[PoolState],
 ) -> AnswerError {
-    let privacy = prepared.serving.privacy(&prepared.ask);
+    let privacy = prepared.serving.privacy(&prepared.ask.weir);
     if mask.contains(&Some(Masked::Context)) {
         let within = |state: &PoolState| state.available && state.privacy <= privacy;
         let largest = (states.iter().enumerate())

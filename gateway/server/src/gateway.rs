@@ -5,6 +5,7 @@
 
 use crate::ask::{Ask, ModelChoice};
 use crate::decisions::{Decisions, Draft, LogError};
+use crate::extension::Extension;
 use crate::record::{ExecutedRow, Feedback, QueryRow, Record, RouterRow, TokensRow};
 use crate::speed::Speeds;
 use sha2::{Digest, Sha256};
@@ -271,9 +272,9 @@ impl Serving {
     }
 
     /// How far a request may travel: the lesser of what it says and what the gateway allows.
-    pub fn privacy(&self, ask: &Ask) -> Privacy {
+    pub fn privacy(&self, weir: &Extension) -> Privacy {
         let limits = self.plan.privacy;
-        ask.weir.privacy.unwrap_or(limits.default).min(limits.max)
+        weir.privacy.unwrap_or(limits.default).min(limits.max)
     }
 
     /// When a request must be answered.

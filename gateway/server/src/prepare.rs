@@ -54,7 +54,7 @@ impl Gateway {
         let question = Question::of(&ask.messages);
         let sizes = sizes(Arc::clone(&serving), ask.clone());
         let text = &question.retrieval;
-        let (sizes, vector) = tokio::join!(sizes, embed(&serving, ask, text, &mut spent));
+        let (sizes, vector) = tokio::join!(sizes, embed(&serving, &ask.weir, text, &mut spent));
         let query = query_features(&serving, ask, &question, vector.as_deref());
         let remembered = remember(&serving, ask, text, vector, &mut spent).await;
         let mut features = vec![query];
@@ -142,7 +142,7 @@ fn query_features(
         json: ask.client.json,
         budget_ms: ask.weir.budget_ms,
         device_class: ask.weir.device_class.as_deref(),
-        privacy: match serving.privacy(ask) {
+        privacy: match serving.privacy(&ask.weir) {
             Privacy::Local => 0,
             Privacy::OnPrem => 1,
             Privacy::Cloud => 2,

@@ -5,7 +5,7 @@
 //! of the candidates enters a prompt is decided in `choose.rs` and printed by `prompt.rs`.
 
 use crate::ask::{Ask, AskError};
-use crate::extension::{MemoryFilter, MemoryUse};
+use crate::extension::{Extension, MemoryFilter, MemoryUse};
 use crate::gateway::Serving;
 use crate::record::{LatencyRow, RetrievalRow};
 use std::collections::HashSet;
@@ -41,13 +41,13 @@ pub(crate) struct Remembered {
 /// Embeds a question in time, or not at all.
 pub(crate) async fn embed(
     serving: &Serving,
-    ask: &Ask,
+    weir: &Extension,
     text: &str,
     spent: &mut LatencyRow,
 ) -> Option<Arc<[f32]>> {
     let plan = serving.plan.memory.as_ref()?;
     let started = Instant::now();
-    let vector = tokio::time::timeout(EMBED_BUDGET, vector_of(serving, plan, ask, text)).await;
+    let vector = tokio::time::timeout(EMBED_BUDGET, vector_of(serving, plan, weir, text)).await;
     spent.embed = started.elapsed().as_secs_f64() * 1e3;
     let vector = vector.unwrap_or_else(|_| Err(format!("no vector within {EMBED_BUDGET:?}")));
     let fitting = vector.and_then(|vector| match vector.len() {
@@ -65,7 +65,7 @@ pub(crate) async fn embed(
 async fn vector_of(
     serving: &Serving,
     plan: &MemoryPlan,
-    ask: &Ask,
+    weir: &Extension,
     text: &str,
 ) -> Result<Arc<[f32]>, String> {
     if let Some(embed) = &serving.embed {
@@ -78,7 +78,7 @@ async fn vector_of(
         .plan
         .pool_named(pool)
         .ok_or("the embedder's pool is not there")?;
-    if pool.privacy > serving.privacy(ask) {
+    if pool.privacy > serving.privacy(weir) {
         return Err("the embedder's pool is beyond the request's privacy".to_owned());
     }
     let deadline = Instant::now() + EMBED_BUDGET;

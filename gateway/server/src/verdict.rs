@@ -75,7 +75,7 @@ fn inputs(
     table: &ArmTable,
 ) -> VerdictInputs {
     let plan = &prepared.serving.plan;
-    let privacy = prepared.serving.privacy(&prepared.ask);
+    let privacy = prepared.serving.privacy(&prepared.ask.weir);
     let context = table.arms[attempt.arm].context_tokens;
     let overhead = if context == 0 { 0 } else { CONTEXT_OVERHEAD };
     let budget = prepared.ask.weir.budget_ms.map(Duration::from_millis);

@@ -1,9 +1,10 @@
 //! `POST /v1/embeddings`: the memory's own embedder, or a pool's when `model` names one.
 //!
-//! Reading on: weir-embed's `queue.rs`; `memory.rs` embeds its queries here too.
+//! Reading on: weir-embed's `queue.rs`; questions and searches of the memory are embedded in `recall.rs`.
 
 use super::{Shared, body, caller, deadline, extension, pinned};
 use crate::ask::Ask;
+use crate::extension::Extension;
 use crate::gateway::Serving;
 use crate::rescue::Rescue;
 use axum::Json;
@@ -14,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Instant;
 use weir_embed::TokenCounter;
-use weir_plan::{EmbedderPlan, Scope};
+use weir_plan::{EmbedderPlan, MemoryPlan, Scope};
 
 /// Most texts of one request, as for OpenAI.
 const INPUTS_MAX: usize = 2048;
@@ -59,11 +60,12 @@ pub(crate) async fn embed(
     let counter = TokenCounter::estimate();
     let tokens: usize = inputs.iter().map(|text| counter.count(text)).sum();
     let memory = serving.plan.memory.as_ref();
-    let vectors = if memory.is_some_and(|memory| memory.embedding_model == wanted.model) {
-        texts(&serving, inputs, until).await?
-    } else {
-        let (_, pool) = pinned::pool(&serving, &ask, &wanted.model)?;
-        serving.engines.embeddings(pool, &inputs, until).await?
+    let vectors = match memory.filter(|memory| memory.embedding_model == wanted.model) {
+        Some(memory) => texts(&serving, memory, &ask.weir, inputs, until).await?,
+        None => {
+            let (_, pool) = pinned::pool(&serving, &ask, &wanted.model)?;
+            serving.engines.embeddings(pool, &inputs, until).await?
+        }
     };
     let data: Vec<Value> = vectors
         .iter()
@@ -78,9 +80,11 @@ pub(crate) async fn embed(
     Ok(Json(body))
 }
 
-/// Vectors from wherever the memory's plan says: this process, or a pool.
-pub(crate) async fn texts(
+/// Vectors from wherever the memory's plan says: this process, or a pool within the request's privacy.
+async fn texts(
     serving: &Serving,
+    memory: &MemoryPlan,
+    weir: &Extension,
     texts: Vec<String>,
     until: Instant,
 ) -> Result<Vec<Vec<f32>>, Rescue> {
@@ -91,13 +95,15 @@ pub(crate) async fn texts(
             _ => embed.embed_many(texts).await.map_err(failed),
         };
     }
-    let memory = serving.plan.memory.as_ref();
-    match memory.map(|memory| &memory.embedder) {
-        Some(EmbedderPlan::Pool { pool }) => match serving.plan.pool_named(pool) {
-            Some((_, pool)) => Ok(serving.engines.embeddings(pool, &texts, until).await?),
-            None => Err(Rescue::unavailable("the pool that embeds is not served")),
-        },
-        _ => Err(Rescue::unavailable("the embedder is not loaded")),
+    let EmbedderPlan::Pool { pool } = &memory.embedder else {
+        return Err(Rescue::unavailable("the embedder is not loaded"));
+    };
+    match serving.plan.pool_named(pool) {
+        Some((_, pool)) if pool.privacy > serving.privacy(weir) => {
+            Err(Rescue::privacy(&memory.embedding_model))
+        }
+        Some((_, pool)) => Ok(serving.engines.embeddings(pool, &texts, until).await?),
+        None => Err(Rescue::unavailable("the pool that embeds is not served")),
     }
 }
 

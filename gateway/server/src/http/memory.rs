@@ -3,10 +3,12 @@
 //! A key reads and writes its own tenant's nodes and reads those that are shared; only admin keys write shared ones.
 //! Memory calls touch a disk and a CPU, so they run beside the async threads. Reading on: weir-memory's `store.rs`.
 
-use super::{Shared, Surfaces, body, deadline, embeddings};
+use super::{Shared, Surfaces, body, extension};
 use crate::auth::Identity;
 use crate::extension::Extension;
 use crate::gateway::Serving;
+use crate::recall::embed;
+use crate::record::LatencyRow;
 use crate::rescue::Rescue;
 use axum::Json;
 use axum::extract::{Path, Request, State};
@@ -14,7 +16,6 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Instant;
 use weir_memory::{
     Batch, EdgeMetadata, Filter, Memory, Metadata, NewEdge, NewNode, Node, NodeId, NodeSource,
     NodeType, Query, RecallLimits, SHARED_TENANT,
@@ -84,6 +85,8 @@ struct Call {
     serving: Arc<Serving>,
     identity: Identity,
     memory: Memory,
+    /// How far the words of a search may travel to be embedded.
+    weir: Extension,
 }
 
 pub(crate) async fn write_nodes(
@@ -232,6 +235,7 @@ impl Call {
             serving,
             identity,
             memory,
+            weir: extension(headers)?,
         })
     }
 
@@ -267,7 +271,8 @@ impl Call {
         })
     }
 
-    /// The query with its vector; without an embedder the words alone find what they can.
+    /// The query with its vector; without an embedder, or where the only one lies beyond the request's privacy, the
+    /// words alone find what they can.
     async fn query(&self, sought: Sought) -> Result<Query, Rescue> {
         if sought.query.trim().is_empty() {
             return Err(Rescue::field(
@@ -285,10 +290,9 @@ impl Call {
         let vector = match sought.vector {
             Some(vector) => Some(vector),
             None => {
-                let until = deadline(&self.serving, &Extension::default(), Instant::now());
-                let text = vec![sought.query.clone()];
-                let embedded = embeddings::texts(&self.serving, text, until).await;
-                embedded.ok().and_then(|mut vectors| vectors.pop())
+                let mut spent = LatencyRow::default();
+                let vector = embed(&self.serving, &self.weir, &sought.query, &mut spent).await;
+                vector.map(|vector| vector.to_vec())
             }
         };
         let tenant = self.identity.tenant.clone();

@@ -55,12 +55,7 @@ pub(crate) fn pool<'a>(
     let found = plan
         .pool_for_model(model)
         .ok_or_else(|| Rescue::unknown_model(model, plan))?;
-    let limit = ask
-        .weir
-        .privacy
-        .unwrap_or(plan.privacy.default)
-        .min(plan.privacy.max);
-    if found.1.privacy > limit {
+    if found.1.privacy > serving.privacy(&ask.weir) {
         Err(Rescue::privacy(model))
     } else {
         Ok(found)

@@ -1,9 +1,11 @@
 //! A cloud pool sees no connection from a request that stays local, whatever fails or falls short.
 
 use crate::echo::{Echo, Mode};
-use crate::world::{World, asking, asking_with, never_content, plan, pool, prefers};
+use crate::world::{
+    World, asking, asking_with, memory_plan, never_content, open_memory, plan, pool, prefers,
+};
 use serde_json::json;
-use weir_plan::{Pool, Privacy};
+use weir_plan::{EmbedderPlan, Pool, Privacy};
 
 fn local_and_cloud(local: &Echo, cloud: &Echo) -> Vec<Pool> {
     let cloud = Pool {
@@ -61,6 +63,39 @@ async fn a_request_cannot_widen_the_gateways_limit() {
     let asked = json!({"model_id": "cloud-model", "prompt": "hi"});
     assert_eq!(world.post("/generate", &asked).await.status.as_u16(), 403);
     assert_eq!(cloud.connections(), 0);
+}
+
+#[tokio::test]
+async fn the_words_of_a_local_request_are_never_embedded_in_the_cloud() {
+    let (local, cloud) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
+    let in_the_cloud = EmbedderPlan::Pool {
+        pool: "cloud".to_owned(),
+    };
+    let kb = memory_plan("none", 2, in_the_cloud);
+    let (_folder, memory) = open_memory(&kb);
+    let mut plan = plan(local_and_cloud(&local, &cloud));
+    plan.memory = Some(kb);
+    let world = World::with_memory(plan, prefers(0, 2), Some(memory)).await;
+    let sought = json!({"query": "hi"});
+    for (path, body, status) in [
+        (
+            "/v1/embeddings",
+            json!({"model": "none", "input": "hi"}),
+            403,
+        ),
+        ("/v1/memory/search", sought.clone(), 200),
+        ("/v1/memory/attend", sought.clone(), 200),
+        ("/v1/chat/completions", asking("auto", "hi"), 200),
+    ] {
+        let headers = [("x-weir-privacy", "local")];
+        let reply = world
+            .send(http::Method::POST, path, &headers, body.to_string())
+            .await;
+        assert_eq!(reply.status.as_u16(), status, "{path}");
+        assert_eq!(cloud.connections(), 0, "{path}");
+    }
+    world.post("/v1/memory/search", &sought).await;
+    assert_eq!(cloud.connections(), 1, "where nothing forbids it");
 }
 
 #[tokio::test]
