@@ -1,6 +1,7 @@
 //! `/v1/memory/*`: write nodes and edges, search, attend, delete.
 //!
-//! A key reads and writes its own tenant's nodes and reads those that are shared; only admin keys write shared ones.
+//! A key reads and writes its own tenant's nodes and reads those that are shared; only admin keys write shared ones
+//! and edges between them.
 //! Memory calls touch a disk and a CPU, so they run beside the async threads. Reading on: weir-memory's `store.rs`.
 
 use super::{Shared, Surfaces, body, extension};
@@ -132,13 +133,7 @@ pub(crate) async fn write_edges(
     let written = call
         .blocking(move |memory, identity| {
             for (index, edge) in edges.iter().enumerate() {
-                for (end, id) in [("src", edge.src), ("dst", edge.dst)] {
-                    let stored = memory.node(id)?.filter(|node| may_read(&identity, node));
-                    if stored.is_none() {
-                        let message = format!("node {id} is not in your memory");
-                        return Err(Rescue::field(format!("edges[{index}].{end}"), message));
-                    }
-                }
+                may_join(&identity, memory, index, edge)?;
             }
             Ok(memory.write(&Batch {
                 nodes: Vec::new(),
@@ -363,6 +358,30 @@ fn may_change(identity: &Identity, node: &Node) -> Result<(), Rescue> {
         return Ok(());
     }
     let message = format!("node {} belongs to another tenant", node.id);
+    Err(Rescue::new(StatusCode::FORBIDDEN, "tenant", message))
+}
+
+/// An edge needs two nodes that the caller may read and one that it may change: what everybody recalls from shared
+/// nodes is not one tenant's to write.
+fn may_join(
+    identity: &Identity,
+    memory: &Memory,
+    index: usize,
+    edge: &NewEdge,
+) -> Result<(), Rescue> {
+    let mut changeable = false;
+    for (end, id) in [("src", edge.src), ("dst", edge.dst)] {
+        let stored = memory.node(id)?.filter(|node| may_read(identity, node));
+        let node = stored.ok_or_else(|| {
+            let message = format!("node {id} is not in your memory");
+            Rescue::field(format!("edges[{index}].{end}"), message)
+        })?;
+        changeable |= may_change(identity, &node).is_ok();
+    }
+    if changeable {
+        return Ok(());
+    }
+    let message = format!("edges[{index}] joins shared nodes only: that needs an admin key");
     Err(Rescue::new(StatusCode::FORBIDDEN, "tenant", message))
 }
 

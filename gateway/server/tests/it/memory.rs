@@ -177,6 +177,33 @@ async fn edges_join_nodes_and_attention_walks_them() {
 }
 
 #[tokio::test]
+async fn only_an_admin_joins_shared_nodes_and_a_tenant_joins_its_own_to_them() {
+    let memory = remembering().await;
+    let shared = json!({"nodes": [
+        {"text": "a kingfisher dives", "tenant": "shared"},
+        {"text": "a heron waits", "tenant": "shared"},
+    ]});
+    let (_, shared) = memory.call("ops", Method::POST, "nodes", &shared).await;
+    let own = json!({"nodes": [{"text": "our pond"}]});
+    let (_, own) = memory.call("acme", Method::POST, "nodes", &own).await;
+    let edge = |src: &Value, dst: &Value| json!({"edges": [{"src": src, "dst": dst, "rel": "near"}]});
+    let between = edge(&shared["ids"][0], &shared["ids"][1]);
+    let (status, error) = memory.call("acme", Method::POST, "edges", &between).await;
+    assert_eq!((status, &error["error"]["code"]), (403, &json!("tenant")));
+    assert_eq!(
+        memory.call("ops", Method::POST, "edges", &between).await.0,
+        200
+    );
+    for joined in [
+        edge(&own["ids"][0], &shared["ids"][0]),
+        edge(&shared["ids"][0], &own["ids"][0]),
+    ] {
+        let (status, body) = memory.call("acme", Method::POST, "edges", &joined).await;
+        assert_eq!(status, 200, "{body}");
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_stored_is_refused_with_its_name() {
     let memory = remembering().await;
     for (path, body, status) in [
