@@ -65,7 +65,8 @@ pub struct ModelPoolSpec {
     pub privacy: Privacy,
     /// What serves the model: exactly one of llamaCpp, external.
     pub engine: Engine,
-    /// Sampling of the model's card, used unless the router or the client says otherwise.
+    /// Sampling of the model's card, used in routed answers where the client does not say otherwise. Requests that name
+    /// the model, and /generate, are sent as they come.
     #[serde(default)]
     pub sampling: Sampling,
     /// Price of a token, in the currency of the stack's owner.
@@ -182,15 +183,18 @@ pub struct External {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Sampling {
-    /// Softmax temperature, 0 is greedy.
+    /// Softmax temperature, 0 is greedy. Taken when the router samples (its class balanced); its class precise stays
+    /// greedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 2.0))]
     pub temperature: Option<f64>,
-    /// Smallest probability kept, relative to the likeliest token.
+    /// Smallest probability kept, relative to the likeliest token. Sent as min_p when set; an external engine must know
+    /// that field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_p: Option<f64>,
-    /// Divides the logit of tokens already seen.
+    /// Divides the logit of tokens already seen. Sent when set, as repeat_penalty to llama.cpp and as
+    /// repetition_penalty to an external engine, which must know that field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.5, max = 2.0))]
     pub repetition_penalty: Option<f64>,

@@ -24,7 +24,7 @@ pub struct Pool {
     pub slots: u32,
     /// Weights of the model, 0 when unknown. Orders pools by capability.
     pub parameters: u64,
-    /// Sampling of the model's card, used unless the router or the client says otherwise.
+    /// Sampling of the model's card, for routed answers where the client does not say otherwise.
     pub sampling: SamplingDefaults,
     /// Price of a token.
     pub cost: Cost,
@@ -94,7 +94,7 @@ pub struct Performance {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SamplingDefaults {
-    /// Softmax temperature, 0 is greedy.
+    /// Softmax temperature of the router's classes that sample; greedy classes stay greedy.
     pub temperature: Option<f32>,
     /// Smallest probability kept, relative to the likeliest token.
     pub min_p: Option<f32>,

@@ -160,10 +160,10 @@ impl Gateway {
         let mut arm = chosen.arm;
         let mut failed = Vec::new();
         loop {
-            let sampling = prepared.sampling(chosen.choice.sampling, None);
             let order = Order {
                 arm,
-                sampling,
+                class: chosen.choice.sampling,
+                seed: None,
                 hold,
                 deadline,
             };
@@ -205,7 +205,8 @@ impl Gateway {
         let deadline = prepared.serving.deadline(&prepared.ask);
         let order = Order {
             arm,
-            sampling: first.sampling.clone(),
+            class: first.class,
+            seed: None,
             hold,
             deadline,
         };
@@ -233,7 +234,8 @@ impl Gateway {
         let started = Instant::now();
         let Order {
             arm,
-            sampling,
+            class,
+            seed,
             hold,
             deadline,
         } = order;
@@ -256,6 +258,7 @@ impl Gateway {
                 context_tokens: pool.context_tokens,
             },
         )?;
+        let sampling = prepared.sampling(class, pool, seed);
         let body = body(&prepared.ask, pool, &prompt, &sampling);
         let prompt_ms = started.elapsed().as_secs_f64() * 1e3;
         let request = ChatRequest { body, deadline };
@@ -263,6 +266,7 @@ impl Gateway {
         Ok(Try {
             arm,
             rank: chosen.rank,
+            class,
             sampling,
             context,
             prompt_tokens: prompt.tokens,

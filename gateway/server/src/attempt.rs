@@ -59,10 +59,10 @@ impl Gateway {
         // One preparation serves many attempts, so the deadline counts from here.
         let limit = Duration::from_millis(prepared.serving.plan.limits.request_timeout_ms);
         let deadline = Instant::now() + limit;
-        let sampling = prepared.sampling(sampling, seed);
         let order = Order {
             arm,
-            sampling,
+            class: sampling,
+            seed,
             hold: Hold::Whole,
             deadline,
         };

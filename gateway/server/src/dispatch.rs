@@ -27,7 +27,7 @@ pub(crate) enum Hold {
     Tokens(u32),
 }
 
-/// How an answer is sampled: what the client set, else the router's class.
+/// How an answer is sampled: what the client set, else the router's class and the model's card.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sampling {
     pub(crate) class: String,
@@ -37,10 +37,12 @@ pub(crate) struct Sampling {
 }
 
 /// What to try.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Order {
     pub(crate) arm: usize,
-    pub(crate) sampling: Sampling,
+    /// The router's sampling class.
+    pub(crate) class: usize,
+    pub(crate) seed: Option<u64>,
     pub(crate) hold: Hold,
     /// When the whole answer must be there.
     pub(crate) deadline: Instant,
@@ -52,6 +54,7 @@ pub(crate) struct Try {
     /// The arm that was executed.
     pub(crate) arm: usize,
     pub(crate) rank: usize,
+    pub(crate) class: usize,
     pub(crate) sampling: Sampling,
     pub(crate) context: Context,
     pub(crate) prompt_tokens: u32,
@@ -191,18 +194,27 @@ pub(crate) fn body(
     if !ask.client.logprobs {
         body.remove("top_logprobs");
     }
-    if pool.engine == EngineKind::LlamaCpp {
-        let card = [
-            ("min_p", pool.sampling.min_p),
-            ("repeat_penalty", pool.sampling.repetition_penalty),
-        ];
-        for (field, value) in card {
-            if let Some(value) = value {
-                body.entry(field).or_insert(json!(value));
-            }
+    add_card(&mut body, pool);
+    body
+}
+
+/// What the model's card says beyond OpenAI's fields, where the client does not say it: only what the pool declares,
+/// because an engine that does not know a field may refuse it. `repeat_penalty` is llama.cpp's name, the other is that
+/// of vLLM and its kin.
+fn add_card(body: &mut Map<String, Value>, pool: &Pool) {
+    let penalty = match pool.engine {
+        EngineKind::LlamaCpp => "repeat_penalty",
+        EngineKind::External => "repetition_penalty",
+    };
+    let card = [
+        ("min_p", pool.sampling.min_p),
+        (penalty, pool.sampling.repetition_penalty),
+    ];
+    for (field, value) in card {
+        if let Some(value) = value {
+            body.entry(field).or_insert(json!(value));
         }
     }
-    body
 }
 
 #[cfg(test)]
@@ -210,6 +222,7 @@ mod tests {
     use super::*;
     use crate::ask::Caller;
     use crate::message::{Message, Role};
+    use weir_plan::SamplingDefaults;
 
     fn token(text: &str) -> ChatEvent {
         ChatEvent {
@@ -250,6 +263,32 @@ mod tests {
         };
         taken.push(last, 2);
         assert!(taken.prefix.is_none());
+    }
+
+    #[test]
+    fn each_engine_is_sent_what_the_card_declares_by_the_name_it_knows() {
+        let declared = SamplingDefaults {
+            temperature: None,
+            min_p: Some(0.5),
+            repetition_penalty: Some(1.25),
+        };
+        for (engine, penalty) in [
+            (EngineKind::LlamaCpp, "repeat_penalty"),
+            (EngineKind::External, "repetition_penalty"),
+        ] {
+            let mut pool = Pool {
+                engine,
+                ..crate::fixture::pool("small")
+            };
+            let mut body = Map::new();
+            add_card(&mut body, &pool);
+            assert!(body.is_empty(), "{engine:?} declares nothing");
+            pool.sampling = declared;
+            body.insert("min_p".to_owned(), json!(0.25));
+            add_card(&mut body, &pool);
+            let expected = json!({"min_p": 0.25, penalty: 1.25});
+            assert_eq!(Value::Object(body), expected, "the client's min_p stays");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::recall::{Remembered, check_filter, embed, remember};
 use crate::record::LatencyRow;
 use std::sync::Arc;
 use weir_embed::TokenCounter;
-use weir_plan::Privacy;
+use weir_plan::{Pool, Privacy};
 use weir_router::{QueryFacts, State, StepFeatures};
 
 /// A request up to the choice: what is known, and what the memory gave.
@@ -83,12 +83,15 @@ impl Prepared {
         self.ask.client.max_tokens
     }
 
-    /// The router's sampling class with what the client set put over it.
-    pub(crate) fn sampling(&self, class: usize, seed: Option<u64>) -> Sampling {
+    /// The router's sampling class as a pool's model samples it, with what the client set put over it. A class that
+    /// samples takes the temperature of the model's card; a greedy one stays greedy.
+    pub(crate) fn sampling(&self, class: usize, pool: &Pool, seed: Option<u64>) -> Sampling {
         let class = &self.serving.router.arms().sampling[class];
+        let card = pool.sampling.temperature.filter(|_| class.temperature > 0.0);
+        let temperature = self.ask.client.temperature.or(card);
         Sampling {
             class: class.name.clone(),
-            temperature: self.ask.client.temperature.unwrap_or(class.temperature),
+            temperature: temperature.unwrap_or(class.temperature),
             top_p: self.ask.client.top_p.unwrap_or(class.top_p),
             seed,
         }

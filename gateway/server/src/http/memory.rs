@@ -1,8 +1,8 @@
 //! `/v1/memory/*`: write nodes and edges, search, attend, delete.
 //!
 //! A key reads and writes its own tenant's nodes and reads those that are shared; only admin keys write shared ones
-//! and edges between them.
-//! Memory calls touch a disk and a CPU, so they run beside the async threads. Reading on: weir-memory's `store.rs`.
+//! and edges between them. Memory calls touch a disk and a CPU, so they run beside the async threads. Reading on:
+//! weir-memory's `store.rs`.
 
 use super::{Shared, Surfaces, body, extension};
 use crate::auth::Identity;

@@ -13,5 +13,6 @@ mod failover;
 mod memory;
 mod privacy;
 mod real;
+mod sampling;
 mod streams;
 mod world;

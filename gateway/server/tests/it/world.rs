@@ -23,7 +23,7 @@ use weir_router::{ArmTable, Artifact, Router};
 /// A running gateway and a client for it.
 pub(crate) struct World {
     address: String,
-    gateway: Gateway,
+    pub(crate) gateway: Gateway,
     client: Client<HttpConnector, Full<Bytes>>,
     _stop: DropGuard,
 }
