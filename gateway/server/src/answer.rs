@@ -147,7 +147,7 @@ impl Gateway {
         Ok((prepared, kept))
     }
 
-    /// The chosen arm; when its pool is away, the next best permitted arm on another.
+    /// The chosen arm; when its pool is away, the next best permitted arm on another, under a guardrail by its rule.
     async fn first_answer(
         &self,
         prepared: &Prepared,
@@ -333,9 +333,10 @@ fn route_value(prepared: &Prepared, chosen: &Chosen) -> Value {
             })
         })
         .collect();
+    let guardrail = chosen.guardrail.as_ref().map(|rule| &rule.name);
     json!({
         "model": model(arm.rank), "recall": arm.recall, "context_tokens": arm.context_tokens,
         "sampling": table.sampling[chosen.choice.sampling].name, "explored": chosen.choice.explored,
-        "guardrail": chosen.guardrail, "arms": arms, "retrieval": prepared.remembered.row,
+        "guardrail": guardrail, "arms": arms, "retrieval": prepared.remembered.row,
     })
 }

@@ -23,8 +23,8 @@ pub(crate) struct Chosen {
     pub(crate) mask: Vec<Option<Masked>>,
     /// The arm to execute: the router's, or a guardrail's.
     pub(crate) arm: usize,
-    /// Name of the guardrail that set it.
-    pub(crate) guardrail: Option<String>,
+    /// The guardrail that set it.
+    pub(crate) guardrail: Option<Guardrail>,
 }
 
 impl Chosen {
@@ -36,11 +36,15 @@ impl Chosen {
             - inputs.per_cost_unit * inputs.cost[arm]
     }
 
-    /// The best permitted arm whose rank is not in `failed`.
+    /// The best permitted arm whose rank is not in `failed`; under a guardrail the best by its rule.
     pub(crate) fn next_best(&self, arms: &[Arm], failed: &[usize]) -> Option<usize> {
-        (0..arms.len())
-            .filter(|&arm| self.inputs.permitted[arm] && !failed.contains(&arms[arm].rank))
-            .max_by(|&a, &b| self.utility(a).total_cmp(&self.utility(b)))
+        let left = |arm: usize| self.inputs.permitted[arm] && !failed.contains(&arms[arm].rank);
+        match self.guardrail.as_ref().map(|rule| rule.then) {
+            Some(GuardrailAction::UseBiggest) => biggest(arms, left, &self.choice.qualities),
+            None => (0..arms.len())
+                .filter(|&arm| left(arm))
+                .max_by(|&a, &b| self.utility(a).total_cmp(&self.utility(b))),
+        }
     }
 }
 
@@ -73,10 +77,13 @@ pub(crate) fn choose(gateway: &Gateway, prepared: &Prepared) -> Result<Chosen, A
     let choice = router.choose(&prepared.state, &inputs)?;
     let rule = guardrail(&plan.guardrails, prepared.ask.weir.domain.as_deref());
     let arm = match rule.map(|rule| rule.then) {
-        Some(GuardrailAction::UseBiggest) => biggest(arms, &inputs.permitted, &choice.qualities),
+        Some(GuardrailAction::UseBiggest) => {
+            biggest(arms, |arm| inputs.permitted[arm], &choice.qualities)
+                .expect("an arm is permitted, or nothing would have been chosen")
+        }
         None => choice.arm,
     };
-    let guardrail = rule.map(|rule| rule.name.clone());
+    let guardrail = rule.cloned();
     Ok(Chosen {
         inputs,
         choice,
@@ -133,16 +140,19 @@ fn guardrail<'a>(rules: &'a [Guardrail], domain: Option<&str>) -> Option<&'a Gua
 }
 
 /// The permitted arm of the biggest model; among those the one of highest expected quality.
-fn biggest(arms: &[Arm], permitted: &[bool], qualities: &[f64]) -> usize {
+fn biggest(
+    arms: &[Arm],
+    permitted: impl Fn(usize) -> bool,
+    qualities: &[f64],
+) -> Option<usize> {
     (0..arms.len())
-        .filter(|&arm| permitted[arm])
+        .filter(|&arm| permitted(arm))
         .max_by(|&a, &b| {
             arms[a]
                 .rank
                 .cmp(&arms[b].rank)
                 .then(qualities[a].total_cmp(&qualities[b]))
         })
-        .expect("the caller checked that an arm is permitted")
 }
 
 /// What to tell a client when every arm is masked: the reason nearest to an answer.
@@ -152,7 +162,12 @@ fn nothing_permitted(
     states: &[PoolState],
 ) -> AnswerError {
     let privacy = prepared.serving.privacy(&prepared.ask.weir);
-    if mask.contains(&Some(Masked::Context)) {
+    // A pool that is only away comes back, and would hold the prompt then.
+    let held_later = states.iter().any(|state| {
+        let fits = state.fits(state.least_tokens, prepared.max_tokens());
+        fits && !state.available && state.privacy <= privacy
+    });
+    if mask.contains(&Some(Masked::Context)) && !held_later {
         let within = |state: &PoolState| state.available && state.privacy <= privacy;
         let largest = (states.iter().enumerate())
             .filter(|(_, state)| within(state))
@@ -184,10 +199,15 @@ mod tests {
         let mut permitted = vec![true; arms.len()];
         let mut qualities = vec![1.0; arms.len()];
         qualities[7] = 4.0;
-        assert_eq!(biggest(&arms, &permitted, &qualities), 7);
+        let of = |permitted: &[bool], qualities: &[f64]| {
+            biggest(&arms, |arm| permitted[arm], qualities)
+        };
+        assert_eq!(of(&permitted, &qualities), Some(7));
         permitted[5..].fill(false);
         qualities[2] = 3.0;
-        assert_eq!(biggest(&arms, &permitted, &qualities), 2);
+        assert_eq!(of(&permitted, &qualities), Some(2));
+        permitted.fill(false);
+        assert_eq!(of(&permitted, &qualities), None);
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl Draft {
         self.row.latency_ms.router += router_ms;
         self.row.propensity = Some(chosen.choice.propensity);
         self.row.explored = chosen.choice.explored;
-        self.row.guardrail.clone_from(&chosen.guardrail);
+        self.row.guardrail = chosen.guardrail.as_ref().map(|rule| rule.name.clone());
         self.row.choice = Some(ChoiceRow {
             inputs: chosen.inputs.clone(),
             outcome: chosen.choice.clone(),

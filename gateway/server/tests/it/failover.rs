@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::json;
+use weir_plan::{Guardrail, GuardrailAction, Pool};
 
 #[tokio::test]
 async fn killing_an_engine_under_load_costs_no_request_that_another_could_serve() {
@@ -62,6 +63,57 @@ async fn an_answer_that_is_not_good_enough_is_asked_again_of_a_bigger_model() {
         "one answer, not two"
     );
     assert_eq!((small.bodies().len(), big.bodies().len()), (2, 2));
+}
+
+#[tokio::test]
+async fn under_a_guardrail_the_next_biggest_model_replaces_the_biggest() {
+    let (small, middle, big) = (
+        Echo::start(Mode::Echo).await,
+        Echo::start(Mode::Echo).await,
+        Echo::start(Mode::Refuse(500)).await,
+    );
+    let pools = vec![
+        pool("small", &[&small]),
+        pool("middle", &[&middle]),
+        pool("big", &[&big]),
+    ];
+    let mut plan = plan(pools);
+    plan.guardrails = vec![Guardrail {
+        name: "careful".to_owned(),
+        domains: vec!["medical".to_owned()],
+        then: GuardrailAction::UseBiggest,
+    }];
+    let world = World::start(plan, prefers(0, 3)).await;
+    let asked = asking_with("auto", "hi", &json!({"weir": {"domain": "medical"}}));
+    let reply = world.chat(&asked).await;
+    assert_eq!(reply.header("x-weir-model"), "middle-model");
+    assert!(big.connections() > 0, "the biggest was asked first");
+    assert_eq!(small.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_prompt_that_only_an_absent_pool_holds_is_asked_to_come_back() {
+    let echo = Echo::start(Mode::Echo).await;
+    let small = Pool {
+        context_tokens: 128,
+        ..pool("small", &[&echo])
+    };
+    let long = asking("auto", &"word ".repeat(300));
+    let away = pool("big", &[]);
+    let world = World::start(plan(vec![small.clone(), away.clone()]), prefers(0, 2)).await;
+    let reply = world.chat(&long).await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!reply.header("retry-after").is_empty());
+
+    let too_small = Pool {
+        context_tokens: 200,
+        ..away
+    };
+    let world = World::start(plan(vec![small, too_small]), prefers(0, 2)).await;
+    let reply = world.chat(&long).await;
+    assert_eq!(reply.status, StatusCode::BAD_REQUEST, "it never fits");
+    let error = reply.json().await["error"].clone();
+    assert_eq!(error["code"], "context_length_exceeded");
 }
 
 #[tokio::test]
