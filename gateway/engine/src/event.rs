@@ -6,6 +6,7 @@
 use crate::error::{EngineError, Reply};
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 /// One event of a streamed answer.
@@ -15,6 +16,8 @@ pub struct ChatEvent {
     pub raw: Bytes,
     /// Text added to the answer.
     pub delta: Option<String>,
+    /// Whether it carries something generated that is no text of the answer: a piece of a tool call, or reasoning.
+    pub aside: bool,
     /// Natural log-probability of each token of this event, when they were asked for.
     pub logprobs: Vec<f32>,
     /// Why the answer ended: `stop`, `length`, `tool_calls` ...
@@ -71,6 +74,16 @@ struct WireChoice {
 #[derive(Deserialize)]
 struct WireDelta {
     content: Option<String>,
+    reasoning_content: Option<String>,
+    tool_calls: Option<Vec<IgnoredAny>>,
+}
+
+impl WireDelta {
+    fn is_aside(&self) -> bool {
+        let reasons = self.reasoning_content.as_ref();
+        let calls = self.tool_calls.as_ref();
+        reasons.is_some_and(|text| !text.is_empty()) || calls.is_some_and(|calls| !calls.is_empty())
+    }
 }
 
 #[derive(Deserialize)]
@@ -138,6 +151,7 @@ impl ChatEvent {
             ..Self::default()
         };
         if let Some(choice) = chunk.choices.into_iter().find(|choice| choice.index == 0) {
+            event.aside = choice.delta.as_ref().is_some_and(WireDelta::is_aside);
             event.delta = choice
                 .delta
                 .and_then(|delta| delta.content)
@@ -216,6 +230,18 @@ mod tests {
         assert_eq!(event.delta.as_deref(), Some("hi"));
         assert_eq!(event.logprobs, vec![-0.25, -100.0]);
         assert_eq!(event.finish_reason, None);
+    }
+
+    #[test]
+    fn a_piece_of_a_tool_call_and_reasoning_stand_aside_and_a_role_does_not() {
+        for (delta, aside) in [
+            (r#"{"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}"#, true),
+            (r#"{"choices":[{"delta":{"reasoning_content":"hm"}}]}"#, true),
+            (r#"{"choices":[{"delta":{"role":"assistant","content":null,"tool_calls":[]}}]}"#, false),
+            (r#"{"choices":[{"delta":{"content":"hi"}}]}"#, false),
+        ] {
+            assert_eq!(parse(delta).unwrap().aside, aside, "{delta}");
+        }
     }
 
     #[test]

@@ -207,6 +207,7 @@ impl Stream for ChatStream {
 
 fn is_preamble(event: &ChatEvent) -> bool {
     event.delta.is_none()
+        && !event.aside
         && event.finish_reason.is_none()
         && event.usage.is_none()
         && event.logprobs.is_empty()

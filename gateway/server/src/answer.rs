@@ -17,12 +17,12 @@ pub use crate::stream::AnswerStream;
 use crate::ask::Ask;
 use crate::choose::{Chosen, choose};
 use crate::decisions::Draft;
-use crate::dispatch::{HOLD_TOKENS, Hold, Order, Try, body, dispatch, sample};
+use crate::dispatch::{Hold, Order, Try, body, dispatch, sample};
 use crate::gateway::{Gateway, Serving};
 use crate::prepare::tool_tokens;
 use crate::prompt::{Target, TooLong, fit};
 use crate::tally::{logprobs, message};
-use crate::verdict::judge;
+use crate::verdict::{judge, judgeable};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Instant;
@@ -89,7 +89,7 @@ impl Gateway {
     /// is final. Dropping the future or the stream frees the engine.
     pub async fn answer_stream(&self, ask: Ask) -> Result<AnswerStream, AnswerError> {
         let explain = ask.weir.explain;
-        let (draft, prepared, kept) = self.decide(ask, Hold::Tokens(HOLD_TOKENS)).await?;
+        let (draft, prepared, kept) = self.decide(ask, Hold::Verdict).await?;
         Ok(AnswerStream::new(
             self.clone(),
             draft,
@@ -164,7 +164,7 @@ impl Gateway {
                 arm,
                 class: chosen.choice.sampling,
                 seed: None,
-                hold,
+                hold: hold_for(self, prepared, arm, hold),
                 deadline,
             };
             let error = match self.try_arm(prepared, order).await {
@@ -200,7 +200,7 @@ impl Gateway {
         let hold = if first.whole() {
             Hold::Whole
         } else {
-            Hold::Tokens(1)
+            Hold::First
         };
         let deadline = prepared.serving.deadline(&prepared.ask);
         let order = Order {
@@ -267,6 +267,7 @@ impl Gateway {
             arm,
             rank: chosen.rank,
             class,
+            hold,
             sampling,
             context,
             prompt_tokens: prompt.tokens,
@@ -289,6 +290,14 @@ impl Gateway {
         draft.spent(pool, usage, total_s);
         usage
     }
+}
+
+/// A stream whose answer cannot be judged is held for its first token only.
+fn hold_for(gateway: &Gateway, prepared: &Prepared, arm: usize, wanted: Hold) -> Hold {
+    if wanted == Hold::Verdict && !judgeable(gateway, prepared, arm) {
+        return Hold::First;
+    }
+    wanted
 }
 
 fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {

@@ -18,13 +18,25 @@ pub const HOLD_TOKENS: u32 = 24;
 /// Longest answer when the client names no limit.
 pub const COMPLETION_TOKENS_MAX: u32 = 512;
 
-/// How much of an answer is read before it is judged.
+/// How much of an answer is read before it is judged or leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hold {
     /// All of it.
     Whole,
-    /// The first tokens; a shorter answer is whole.
-    Tokens(u32),
+    /// The first [`HOLD_TOKENS`]; a shorter answer is whole.
+    Verdict,
+    /// The first token: no verdict is possible, so there is nothing to wait for.
+    First,
+}
+
+impl Hold {
+    /// Tokens at which the prefix is taken.
+    fn tokens(self) -> u32 {
+        match self {
+            Self::Whole | Self::Verdict => HOLD_TOKENS,
+            Self::First => 1,
+        }
+    }
 }
 
 /// How an answer is sampled: what the client set, else the router's class and the model's card.
@@ -55,6 +67,7 @@ pub(crate) struct Try {
     pub(crate) arm: usize,
     pub(crate) rank: usize,
     pub(crate) class: usize,
+    pub(crate) hold: Hold,
     pub(crate) sampling: Sampling,
     pub(crate) context: Context,
     pub(crate) prompt_tokens: u32,
@@ -132,16 +145,12 @@ pub(crate) async fn dispatch(
 
 impl Taken {
     async fn read(&mut self, hold: Hold) -> Result<(), EngineError> {
-        let limit = match hold {
-            Hold::Whole => HOLD_TOKENS,
-            Hold::Tokens(limit) => limit,
-        };
         while let Some(stream) = &mut self.rest {
             let Some(event) = stream.next().await else {
                 self.rest = None;
                 break;
             };
-            self.push(event?, limit);
+            self.push(event?, hold.tokens());
             if self.prefix.is_some() && hold != Hold::Whole {
                 break;
             }

@@ -33,7 +33,7 @@ impl Tally {
             self.text.push_str(delta);
         }
         let with_logprobs = u32::try_from(event.logprobs.len()).unwrap_or(u32::MAX);
-        self.tokens += with_logprobs.max(u32::from(event.delta.is_some()));
+        self.tokens += with_logprobs.max(u32::from(event.delta.is_some() || event.aside));
         self.logprobs += with_logprobs;
         for &logprob in &event.logprobs {
             self.logprob_sum += f64::from(logprob);
@@ -175,6 +175,16 @@ mod tests {
             ..ChatEvent::default()
         });
         assert_eq!((tally.tokens, tally.mean_logprob()), (1, None));
+    }
+
+    #[test]
+    fn a_piece_of_a_tool_call_counts_as_a_token() {
+        let mut tally = Tally::default();
+        tally.add(&ChatEvent {
+            aside: true,
+            ..ChatEvent::default()
+        });
+        assert_eq!((tally.tokens, tally.text.as_str()), (1, ""));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! without a verdict.
 
 use crate::choose::{pool_forecasts, pool_states};
-use crate::dispatch::Try;
+use crate::dispatch::{Hold, Try};
 use crate::error::AnswerError;
 use crate::forecast::CONTEXT_OVERHEAD;
 use crate::gateway::Gateway;
@@ -13,7 +13,7 @@ use crate::prepare::Prepared;
 use crate::tally::Tally;
 use std::collections::HashSet;
 use std::time::Duration;
-use weir_router::{AnswerFacts, ArmTable, Finish, StepFeatures, Verdict, VerdictInputs};
+use weir_router::{AnswerFacts, Arm, ArmTable, Finish, StepFeatures, Verdict, VerdictInputs};
 
 /// Shorter words are mostly grammar.
 const CONTENT_WORD_CHARS: usize = 4;
@@ -32,12 +32,13 @@ pub(crate) fn judge(
     prepared: &Prepared,
     attempt: &Try,
 ) -> Result<Option<Judged>, AnswerError> {
-    if prepared.ask.client.tools || attempt.taken.tally.tool_calls {
+    let unjudged = prepared.ask.client.tools || attempt.taken.tally.tool_calls;
+    if unjudged || attempt.hold == Hold::First {
         return Ok(None);
     }
     let serving = &prepared.serving;
     let table = serving.router.arms();
-    let inputs = inputs(gateway, prepared, attempt, table);
+    let inputs = inputs(gateway, prepared, attempt.arm);
     if !inputs.permitted.contains(&true) {
         return Ok(None);
     }
@@ -50,6 +51,12 @@ pub(crate) fn judge(
         inputs,
         verdict,
     }))
+}
+
+/// Whether the answer of an arm could lead to a second attempt, as far as is known before it is asked.
+pub(crate) fn judgeable(gateway: &Gateway, prepared: &Prepared, arm: usize) -> bool {
+    let asked = || inputs(gateway, prepared, arm).permitted.contains(&true);
+    !prepared.ask.client.tools && asked()
 }
 
 /// What the router reads of an answer, or of its prefix.
@@ -68,15 +75,15 @@ pub(crate) fn features(tally: &Tally, attempt: &Try, table: &ArmTable) -> StepFe
     .features()
 }
 
-fn inputs(
-    gateway: &Gateway,
-    prepared: &Prepared,
-    attempt: &Try,
-    table: &ArmTable,
-) -> VerdictInputs {
+fn inputs(gateway: &Gateway, prepared: &Prepared, arm: usize) -> VerdictInputs {
     let plan = &prepared.serving.plan;
+    let table = prepared.serving.router.arms();
+    let Arm {
+        rank: asked,
+        context_tokens: context,
+        ..
+    } = table.arms[arm];
     let privacy = prepared.serving.privacy(&prepared.ask.weir);
-    let context = table.arms[attempt.arm].context_tokens;
     let overhead = if context == 0 { 0 } else { CONTEXT_OVERHEAD };
     let budget = prepared.ask.weir.budget_ms.map(Duration::from_millis);
     let left = budget.map(|budget| budget.saturating_sub(prepared.ask.received.elapsed()));
@@ -90,15 +97,15 @@ fn inputs(
         .map(|(rank, state)| {
             let in_time = left.is_none_or(|left| expected[rank].latency_s <= left.as_secs_f64());
             let prompt = state.least_tokens.saturating_add(context + overhead);
-            rank > attempt.rank
+            rank > asked
                 && state.privacy <= privacy
                 && state.available
                 && in_time
                 && state.fits(prompt, prepared.max_tokens())
-                && table.with_rank(attempt.arm, rank).is_some()
+                && table.with_rank(arm, rank).is_some()
         });
     VerdictInputs {
-        rank: attempt.rank,
+        rank: asked,
         permitted: permitted.collect(),
         latency_s: expected.iter().map(|rank| rank.latency_s).collect(),
         cost: expected.iter().map(|rank| rank.cost).collect(),
@@ -106,7 +113,7 @@ fn inputs(
         per_cost_unit: plan.objective.per_cost_unit,
         floor: plan.exploration.floor,
         draw: rand::random(),
-        arm: attempt.arm,
+        arm,
     }
 }
 

@@ -154,7 +154,8 @@ impl AskedFor {
 }
 
 fn is_usage_only(event: &ChatEvent) -> bool {
-    event.delta.is_none() && event.finish_reason.is_none() && event.logprobs.is_empty()
+    let said = event.delta.is_some() || event.aside || !event.logprobs.is_empty();
+    !said && event.finish_reason.is_none()
 }
 
 #[cfg(test)]

@@ -23,6 +23,10 @@ pub(crate) enum Mode {
     BreakInTheMiddle,
     /// Sends one word, then nothing more.
     HangInTheMiddle,
+    /// Sends the first piece of a tool call, then nothing more.
+    HangInACall,
+    /// Sends one word, then ends as if that were all.
+    EndInTheMiddle,
     /// Never answers.
     Hang,
     /// Refuses the prompt as llama.cpp does when it is too long.
@@ -171,7 +175,12 @@ fn event(body: &Value, choices: &Value) -> String {
 fn events(body: &Value, mode: Mode, open: Open) -> Response {
     let mut sent: Vec<Result<String, std::io::Error>> = Vec::new();
     for word in answer(body).split_inclusive(' ') {
-        let mut choice = json!({"index": 0, "delta": {"content": word}, "finish_reason": null});
+        let delta = if mode == Mode::HangInACall {
+            json!({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "add", "arguments": "{"}}]})
+        } else {
+            json!({"content": word})
+        };
+        let mut choice = json!({"index": 0, "delta": delta, "finish_reason": null});
         if body["logprobs"] == true {
             choice["logprobs"] = json!({"content": [{"token": word, "logprob": -0.1}]});
         }
@@ -181,7 +190,10 @@ fn events(body: &Value, mode: Mode, open: Open) -> Response {
         }
     }
     match mode {
-        Mode::BreakInTheMiddle | Mode::HangInTheMiddle => {}
+        Mode::BreakInTheMiddle
+        | Mode::HangInTheMiddle
+        | Mode::HangInACall
+        | Mode::EndInTheMiddle => {}
         _ => {
             sent.push(Ok(event(
                 body,
@@ -196,7 +208,7 @@ fn events(body: &Value, mode: Mode, open: Open) -> Response {
         }
     }
     let tail = stream::once(async move {
-        if mode == Mode::HangInTheMiddle {
+        if matches!(mode, Mode::HangInTheMiddle | Mode::HangInACall) {
             std::future::pending::<()>().await;
         }
         // What was sent so far leaves while this waits; an error at once would take it along.

@@ -91,6 +91,31 @@ async fn a_break_in_the_middle_is_an_error_event_and_never_a_silent_end() {
 }
 
 #[tokio::test]
+async fn where_nothing_can_be_judged_the_first_token_leaves_at_once() {
+    let tools = json!([{"type": "function", "function": {"name": "add"}}]);
+    for (mode, rank, more) in [
+        (Mode::HangInTheMiddle, 1, json!({"stream": true})),
+        (
+            Mode::HangInACall,
+            0,
+            json!({"stream": true, "tools": tools}),
+        ),
+    ] {
+        let echo = Echo::start(mode).await;
+        let pools = vec![pool("small", &[&echo]), pool("big", &[&echo])];
+        let world = World::start(plan(pools), prefers(rank, 2)).await;
+        let mut reply = world
+            .chat(&asking_with("auto", "one two three", &more))
+            .await;
+        assert_eq!(reply.status, StatusCode::OK, "{mode:?}");
+        let first = reply.body.frame().await.unwrap().unwrap();
+        let first = first.into_data().unwrap();
+        assert!(first.starts_with(b"data: {"), "{mode:?}: {first:?}");
+        echo.until_open(1).await;
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_goes_away_frees_the_engine() {
     for model in ["auto", "small-model"] {
         let echo = Echo::start(Mode::Hang).await;
