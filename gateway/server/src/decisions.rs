@@ -4,7 +4,7 @@
 //! counted and dropped. A [`Draft`] is a row being filled; one that is dropped unfinished (the client went away) is
 //! written with that outcome.
 
-use crate::record::{Feedback, Record};
+use crate::record::{Feedback, FeedbackRow, Record};
 use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
@@ -65,14 +65,6 @@ enum Target {
     File(PathBuf),
 }
 
-/// A row of the log that is not a decision: a score that came later.
-#[derive(Serialize)]
-struct FeedbackRow<'a> {
-    feedback_for: &'a str,
-    score: f64,
-    label: Option<&'a str>,
-}
-
 impl Decisions {
     /// Sends rows to `sink` from now on.
     pub(crate) fn log_to(&self, sink: LogSink, state_dir: Option<&Path>) -> Result<(), LogError> {
@@ -102,11 +94,10 @@ impl Decisions {
             return false;
         };
         record.quality = Some(feedback.clone());
-        let label = feedback.label.as_deref();
         inner.write(&FeedbackRow {
-            feedback_for: id,
+            feedback_for: id.to_owned(),
             score: feedback.score,
-            label,
+            label: feedback.label.clone(),
         });
         true
     }

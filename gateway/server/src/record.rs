@@ -232,6 +232,17 @@ pub struct Feedback {
     pub label: Option<String>,
 }
 
+/// A line of the log that is no decision: a score that came later.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FeedbackRow {
+    /// The decision that was scored.
+    pub feedback_for: String,
+    /// 1 to 5.
+    pub score: f64,
+    /// Free words.
+    pub label: Option<String>,
+}
+
 /// A context block that stood in the prompt.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Source {
