@@ -17,7 +17,6 @@ use weir_router::RecallMode;
 impl Draft {
     /// Normalise, embed, search and attend have happened.
     pub(crate) fn prepared(&mut self, prepared: &Prepared) {
-        self.row.query = prepared.serving.query_row(&prepared.question.text);
         self.row.features.clone_from(&prepared.features);
         self.row.retrieval.clone_from(&prepared.remembered.row);
         self.row.latency_ms = prepared.spent;

@@ -6,6 +6,7 @@
 use crate::ask::{Ask, ModelChoice};
 use crate::decisions::{Decisions, Draft, LogError};
 use crate::extension::Extension;
+use crate::normalise::Question;
 use crate::record::{ExecutedRow, Feedback, QueryRow, Record, RouterRow, TokensRow};
 use crate::speed::Speeds;
 use sha2::{Digest, Sha256};
@@ -241,6 +242,7 @@ impl Gateway {
             user: user.map(|user| sha256(&format!("{}:{user}", ask.caller.tenant))),
             session: ask.weir.session.clone(),
             domain: ask.weir.domain.clone(),
+            query: serving.query_row(&Question::of(&ask.messages).text),
             plan: serving.plan.revision,
             router: serving.router_row(),
             ..Record::default()
@@ -348,6 +350,7 @@ pub(crate) fn client_set(ask: &Ask) -> Vec<String> {
         (pinned, "model"),
         (ask.client.temperature.is_some(), "temperature"),
         (ask.client.top_p.is_some(), "top_p"),
+        (ask.client.max_tokens.is_some(), "max_tokens"),
         (ask.has_system(), "system"),
     ]
     .into_iter()

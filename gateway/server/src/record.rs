@@ -123,7 +123,7 @@ pub struct ExecutedRow {
     pub temperature: Option<f32>,
     /// Nucleus sent.
     pub top_p: Option<f32>,
-    /// What the client set itself and thereby decided: `model`, `temperature`, `top_p`, `system`.
+    /// What the client set itself and thereby decided: `model`, `temperature`, `top_p`, `max_tokens`, `system`.
     pub client_set: Vec<String>,
     /// Whether the pool is beyond the organisation.
     pub fallback_to_cloud: bool,

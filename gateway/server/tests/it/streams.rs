@@ -5,6 +5,7 @@ use crate::world::{World, asking, asking_with, events, plan, pool, prefers, text
 use http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::json;
+use weir_plan::QueryText;
 
 #[tokio::test]
 async fn a_whole_answer_has_openais_shape_and_says_how_it_was_made() {
@@ -156,6 +157,24 @@ async fn a_pinned_body_reaches_the_engine_as_it_came_without_weirs_own_fields() 
             &json!({"top_k": 7, "temperature": 0.5})
         )
     );
+}
+
+#[tokio::test]
+async fn every_row_names_its_question_and_what_the_client_set() {
+    let echo = Echo::start(Mode::Echo).await;
+    let mut plan = plan(vec![pool("small", &[&echo])]);
+    plan.logs.query_text = QueryText::Full;
+    let world = World::start(plan, prefers(0, 1)).await;
+    for (model, set) in [
+        ("auto", json!(["max_tokens"])),
+        ("small-model", json!(["model", "max_tokens"])),
+    ] {
+        let more = json!({"max_tokens": 9});
+        let reply = world.chat(&asking_with(model, " hi  you ", &more)).await;
+        let row = world.row_of(reply).await;
+        assert_eq!(row["query"]["text"], "hi  you", "{model}");
+        assert_eq!(row["executed"]["client_set"], set, "{model}");
+    }
 }
 
 #[tokio::test]

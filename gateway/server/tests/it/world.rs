@@ -226,6 +226,13 @@ impl World {
         self.send(Method::GET, path, &[], Bytes::new()).await
     }
 
+    /// The recorded row of an answer, which is read to its end first.
+    pub(crate) async fn row_of(&self, reply: Reply) -> Value {
+        let id = reply.header("x-weir-decision").to_owned();
+        reply.text().await;
+        self.get(&format!("/v1/decisions/{id}")).await.json().await
+    }
+
     pub(crate) async fn chat(&self, body: &Value) -> Reply {
         self.post("/v1/chat/completions", body).await
     }
