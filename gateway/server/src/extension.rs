@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use weir_plan::Privacy;
 
+/// The kinds of device that the router can tell apart.
+const DEVICE_CLASSES: [&str; 3] = ["device", "edge", "server"];
+
 /// Weir's own settings of one request. Absent means: as the gateway's plan says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -18,7 +21,7 @@ pub struct Extension {
     /// How far the request's data may travel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub privacy: Option<Privacy>,
-    /// The kind of device that asks, a feature of the router.
+    /// The kind of device that asks, a feature of the router: `device`, `edge` or `server`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_class: Option<String>,
     /// The subject the question belongs to: a feature of the router and what guardrails match.
@@ -109,12 +112,18 @@ impl Extension {
         };
         merged.extend(fields.into_iter().filter(|(_, value)| !value.is_null()));
         let merged: Self = serde_json::from_value(Value::Object(merged)).map_err(refused)?;
-        match merged.budget_ms {
-            Some(0) => Err(AskError::new(
-                "weir.budget_ms",
-                "budget_ms is 0: send at least 1",
+        if merged.budget_ms == Some(0) {
+            let message = "budget_ms is 0: send at least 1";
+            return Err(AskError::new("weir.budget_ms", message));
+        }
+        let class = merged.device_class.as_deref();
+        match class.filter(|class| !DEVICE_CLASSES.contains(class)) {
+            Some(class) => Err(crate::ask::wrong(
+                "weir.device_class",
+                &Value::from(class),
+                "device, edge or server",
             )),
-            _ => Ok(merged),
+            None => Ok(merged),
         }
     }
 }
@@ -155,6 +164,18 @@ mod tests {
         assert_eq!(filtered, MemoryUse::Filtered(filter));
         assert!(read(json!("sometimes")).is_err());
         assert!(read(json!({"colour": "red"})).is_err());
+    }
+
+    #[test]
+    fn a_device_class_is_one_of_three() {
+        let read = |class| Extension::default().overlaid(json!({"device_class": class}));
+        for class in DEVICE_CLASSES {
+            assert_eq!(read(class).expect("known").device_class.as_deref(), Some(class));
+        }
+        let error = read("toaster").expect_err("refused");
+        assert_eq!(error.param, "weir.device_class");
+        let says = "weir.device_class is \"toaster\": send device, edge or server";
+        assert_eq!(error.message, says);
     }
 
     #[test]

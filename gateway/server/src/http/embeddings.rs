@@ -3,7 +3,7 @@
 //! Reading on: weir-embed's `queue.rs`; questions and searches of the memory are embedded in `recall.rs`.
 
 use super::{Shared, body, caller, deadline, extension, pinned};
-use crate::ask::Ask;
+use crate::ask::{Ask, wrong};
 use crate::extension::Extension;
 use crate::gateway::Serving;
 use crate::rescue::Rescue;
@@ -24,8 +24,8 @@ const INPUTS_MAX: usize = 2048;
 struct Wanted {
     model: String,
     input: Inputs,
-    #[serde(default)]
-    encoding_format: Encoding,
+    encoding_format: Option<Value>,
+    dimensions: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -36,10 +36,8 @@ enum Inputs {
     Other(serde::de::IgnoredAny),
 }
 
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy)]
 enum Encoding {
-    #[default]
     Float,
     Base64,
 }
@@ -53,6 +51,8 @@ pub(crate) async fn embed(
     let (head, bytes) = body::read(request, serving.plan.limits.body_max_bytes).await?;
     let wanted: Wanted = body::typed(&bytes)?;
     let inputs = wanted.input.texts()?;
+    let encoding = Encoding::read(wanted.encoding_format.as_ref())?;
+    let dimensions = wanted.dimensions.as_ref();
     let mut ask = Ask::question("", caller(identity, &head.headers));
     ask.weir = extension(&head.headers)?;
     let until = deadline(&serving, &ask.weir, ask.received);
@@ -61,17 +61,24 @@ pub(crate) async fn embed(
     let tokens: usize = inputs.iter().map(|text| counter.count(text)).sum();
     let memory = serving.plan.memory.as_ref();
     let vectors = match memory.filter(|memory| memory.embedding_model == wanted.model) {
-        Some(memory) => texts(&serving, memory, &ask.weir, inputs, until).await?,
+        Some(memory) => {
+            right_length(dimensions, memory.dimensions, &wanted.model)?;
+            texts(&serving, memory, &ask.weir, inputs, until).await?
+        }
         None => {
             let (_, pool) = pinned::pool(&serving, &ask, &wanted.model)?;
             serving.engines.embeddings(pool, &inputs, until).await?
         }
     };
+    // A pool's length is known only from its answer.
+    if let Some(vector) = vectors.first() {
+        right_length(dimensions, vector.len(), &wanted.model)?;
+    }
     let data: Vec<Value> = vectors
         .iter()
         .enumerate()
         .map(|(index, vector)| {
-            let embedding = wanted.encoding_format.write(vector);
+            let embedding = encoding.write(vector);
             json!({"object": "embedding", "index": index, "embedding": embedding})
         })
         .collect();
@@ -133,7 +140,27 @@ impl Inputs {
     }
 }
 
+/// Vectors are never cut: a length that the client wants must be the model's own.
+fn right_length(wanted: Option<&Value>, length: usize, model: &str) -> Result<(), Rescue> {
+    match wanted {
+        Some(wanted) if wanted.as_u64() != u64::try_from(length).ok() => {
+            let expected = format!("{length}, the length of {model:?}, or leave it out");
+            Err(wrong("dimensions", wanted, &expected).into())
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Encoding {
+    fn read(wanted: Option<&Value>) -> Result<Self, Rescue> {
+        match wanted {
+            None => Ok(Self::Float),
+            Some(Value::String(name)) if name == "float" => Ok(Self::Float),
+            Some(Value::String(name)) if name == "base64" => Ok(Self::Base64),
+            Some(other) => Err(wrong("encoding_format", other, "float or base64").into()),
+        }
+    }
+
     /// OpenAI's base64 is that of little-endian 32-bit floats.
     fn write(self, vector: &[f32]) -> Value {
         match self {

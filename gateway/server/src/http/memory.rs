@@ -4,7 +4,8 @@
 //! and edges between them. Memory calls touch a disk and a CPU, so they run beside the async threads. Reading on:
 //! weir-memory's `store.rs`.
 
-use super::{Shared, Surfaces, body, extension};
+use super::admission::Place;
+use super::{Shared, Surfaces, body, deadline, extension};
 use crate::auth::Identity;
 use crate::extension::Extension;
 use crate::gateway::Serving;
@@ -13,10 +14,11 @@ use crate::record::LatencyRow;
 use crate::rescue::Rescue;
 use axum::Json;
 use axum::extract::{Path, Request, State};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Instant;
 use weir_memory::{
     Batch, EdgeMetadata, Filter, Memory, Metadata, NewEdge, NewNode, Node, NodeId, NodeSource,
     NodeType, Query, RecallLimits, SHARED_TENANT,
@@ -88,6 +90,9 @@ struct Call {
     memory: Memory,
     /// How far the words of a search may travel to be embedded.
     weir: Extension,
+    /// When the call must be answered.
+    until: Instant,
+    place: Place,
 }
 
 pub(crate) async fn write_nodes(
@@ -200,9 +205,9 @@ pub(crate) async fn attend(
 pub(crate) async fn delete_node(
     State(surfaces): Shared,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Json<Value>, Rescue> {
-    let call = Call::of(&surfaces, &headers)?;
+    let (call, _) = Call::begin(&surfaces, request).await?;
     let unknown = || Rescue::not_found("the node");
     let id: NodeId = serde_json::from_value(json!(id)).map_err(|_| unknown())?;
     call.blocking(move |memory, identity| {
@@ -219,24 +224,27 @@ pub(crate) async fn delete_node(
 }
 
 impl Call {
-    fn of(surfaces: &Surfaces, headers: &HeaderMap) -> Result<Self, Rescue> {
+    /// Checks who calls, reads the body and waits for a place.
+    async fn begin(surfaces: &Surfaces, request: Request) -> Result<(Self, bytes::Bytes), Rescue> {
+        let received = Instant::now();
         let serving = surfaces.gateway.serving();
-        let identity = surfaces.identify(&serving, headers, Scope::Memory)?;
+        let identity = surfaces.identify(&serving, request.headers(), Scope::Memory)?;
         let memory = serving.memory.clone().ok_or_else(|| {
             let message = "this gateway has no memory: name one in its InferenceGateway";
             Rescue::new(StatusCode::NOT_FOUND, "no_memory", message)
         })?;
-        Ok(Self {
+        let weir = extension(request.headers())?;
+        let (_, bytes) = body::read(request, serving.plan.limits.body_max_bytes).await?;
+        let until = deadline(&serving, &weir, received);
+        let place = surfaces.enter(&serving, until).await?;
+        let call = Self {
             serving,
             identity,
             memory,
-            weir: extension(headers)?,
-        })
-    }
-
-    async fn begin(surfaces: &Surfaces, request: Request) -> Result<(Self, bytes::Bytes), Rescue> {
-        let call = Self::of(surfaces, request.headers())?;
-        let (_, bytes) = body::read(request, call.serving.plan.limits.body_max_bytes).await?;
+            weir,
+            until,
+            place,
+        };
         Ok((call, bytes))
     }
 
@@ -328,15 +336,29 @@ impl Call {
         })
     }
 
+    /// Works beside the async threads. Work that is late goes on, and keeps its place until it ends: the store cannot
+    /// be stopped in the middle.
     async fn blocking<T: Send + 'static>(
         self,
         work: impl FnOnce(&Memory, Identity) -> Result<T, Rescue> + Send + 'static,
     ) -> Result<T, Rescue> {
         let Self {
-            memory, identity, ..
+            memory,
+            identity,
+            until,
+            place,
+            ..
         } = self;
-        let done = tokio::task::spawn_blocking(move || work(&memory, identity)).await;
-        done.map_err(|error| Rescue::internal("the memory call", &error))?
+        let work = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            work(&memory, identity)
+        });
+        match tokio::time::timeout_at(until.into(), work).await {
+            Ok(done) => done.map_err(|error| Rescue::internal("the memory call", &error))?,
+            Err(_) => Err(Rescue::timeout(
+                "the memory did not finish in time; what was written may still be stored",
+            )),
+        }
     }
 }
 

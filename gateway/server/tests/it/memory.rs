@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 use weir_embed::{EmbedQueue, Embedder};
 use weir_gateway::gateway::Assets;
-use weir_plan::{Auth, EmbedderPlan, Scope};
+use weir_plan::{Auth, EmbedderPlan, GatewayPlan, Scope};
 use weir_testenv::{MINILM, component};
 
 struct Remembering {
@@ -21,7 +21,7 @@ fn in_process() -> EmbedderPlan {
     }
 }
 
-async fn remembering() -> Remembering {
+async fn remembering(change: impl FnOnce(&mut GatewayPlan)) -> Remembering {
     let echo = Echo::start(Mode::Echo).await;
     let store = memory_plan("none", 2, in_process());
     let (folder, memory) = open_memory(&store);
@@ -32,6 +32,7 @@ async fn remembering() -> Remembering {
         key("globex", "globex", &[Scope::Memory]),
         key("ops", "ops", &[Scope::Admin]),
     ]);
+    change(&mut plan);
     let world = World::with_memory(plan, prefers(0, 1), Some(memory)).await;
     Remembering {
         world,
@@ -63,7 +64,7 @@ impl Remembering {
 
 #[tokio::test]
 async fn a_tenant_finds_its_own_nodes_and_shared_ones_and_nobody_elses() {
-    let memory = remembering().await;
+    let memory = remembering(|_| {}).await;
     let own =
         json!({"nodes": [{"text": "the heron fishes at dawn", "metadata": {"title": "Heron"}}]});
     let (status, written) = memory.call("acme", Method::POST, "nodes", &own).await;
@@ -156,7 +157,7 @@ async fn a_question_that_shares_no_word_with_a_passage_finds_it_by_its_vector() 
 
 #[tokio::test]
 async fn edges_join_nodes_and_attention_walks_them() {
-    let memory = remembering().await;
+    let memory = remembering(|_| {}).await;
     let nodes = json!({"nodes": [
         {"text": "the heron fishes at dawn", "vector": [1.0, 0.0]},
         {"text": "reeds grow along the pond", "vector": [0.0, 1.0]},
@@ -178,7 +179,7 @@ async fn edges_join_nodes_and_attention_walks_them() {
 
 #[tokio::test]
 async fn only_an_admin_joins_shared_nodes_and_a_tenant_joins_its_own_to_them() {
-    let memory = remembering().await;
+    let memory = remembering(|_| {}).await;
     let shared = json!({"nodes": [
         {"text": "a kingfisher dives", "tenant": "shared"},
         {"text": "a heron waits", "tenant": "shared"},
@@ -204,8 +205,49 @@ async fn only_an_admin_joins_shared_nodes_and_a_tenant_joins_its_own_to_them() {
 }
 
 #[tokio::test]
+async fn memory_calls_wait_for_a_place_and_end_with_the_requests_time() {
+    let memory = remembering(|plan| {
+        plan.limits.in_flight_max = 0;
+        plan.limits.queue_max = 0;
+    })
+    .await;
+    let node = json!({"nodes": [{"text": "a heron waits"}]});
+    for (method, path, body) in [
+        (Method::POST, "nodes", node.clone()),
+        (Method::POST, "search", json!({"query": "heron"})),
+        (Method::POST, "attend", json!({"query": "heron"})),
+        (Method::DELETE, "nodes/x", Value::Null),
+    ] {
+        assert_eq!(memory.call("acme", method, path, &body).await.0, 429);
+    }
+    let memory = remembering(|plan| plan.limits.request_timeout_ms = 0).await;
+    let (status, error) = memory.call("acme", Method::POST, "nodes", &node).await;
+    assert_eq!((status, &error["error"]["code"]), (504, &json!("timeout")));
+}
+
+#[tokio::test]
+async fn a_memory_makes_vectors_of_one_length() {
+    let memory = remembering(|_| {}).await;
+    let asked = json!({"model": "none", "input": "a", "dimensions": 3});
+    let headers = [("authorization", "Bearer ops")];
+    let reply = memory
+        .world
+        .send(
+            Method::POST,
+            "/v1/embeddings",
+            &headers,
+            asked.to_string(),
+        )
+        .await;
+    assert_eq!(reply.status.as_u16(), 400);
+    let error = reply.json().await["error"].clone();
+    assert_eq!(error["param"], "dimensions");
+    assert!(error["message"].as_str().unwrap().contains("send 2"));
+}
+
+#[tokio::test]
 async fn what_cannot_be_stored_is_refused_with_its_name() {
-    let memory = remembering().await;
+    let memory = remembering(|_| {}).await;
     for (path, body, status) in [
         ("nodes", json!({"nodes": []}), 400),
         ("nodes", json!({"nodes": [{"text": "  "}]}), 400),

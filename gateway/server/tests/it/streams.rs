@@ -202,11 +202,17 @@ async fn the_other_surfaces_answer() {
     let asked = json!({"model": "small-model", "input": ["a", "b"], "encoding_format": "base64"});
     let embedded = world.post("/v1/embeddings", &asked).await.json().await;
     assert_eq!(embedded["data"][1]["embedding"], "AACAPwAAAD8=");
-    let asked = json!({"model": "small-model", "input": [1, 2]});
-    assert_eq!(
-        world.post("/v1/embeddings", &asked).await.status,
-        StatusCode::BAD_REQUEST
-    );
+    for (field, value) in [
+        ("input", json!([1, 2])),
+        ("encoding_format", json!("hex")),
+        ("dimensions", json!(3)),
+    ] {
+        let mut asked = json!({"model": "small-model", "input": "a", "dimensions": 2});
+        asked[field] = value;
+        let refused = world.post("/v1/embeddings", &asked).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{field}");
+        assert_eq!(refused.json().await["error"]["param"], field);
+    }
 
     let chats = echo.bodies().len();
     let routed = world.post("/v1/route", &asking("auto", "hi")).await;
