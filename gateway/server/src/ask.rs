@@ -22,7 +22,7 @@ pub struct Ask {
     pub client: ClientSettings,
     /// Weir's own per-request settings.
     pub weir: Extension,
-    /// When the request arrived; deadlines and `latency_ms.total` count from here.
+    /// When the request's head arrived; deadlines and `latency_ms.total` count from here.
     pub received: Instant,
 }
 
@@ -93,14 +93,14 @@ const OWN_FIELDS: [&str; 9] = [
 ];
 
 impl Ask {
-    /// Parses the body of `POST /v1/chat/completions`. `weir` starts from what the `x-weir-*` headers said
+    /// Parses the body of `POST /v1/chat/completions`, of a request that arrived at `received`. `weir` starts from what the `x-weir-*` headers said
     /// (see [`Extension::from_headers`]); the body's `weir` object wins field by field.
     pub fn parse(
         mut body: Map<String, Value>,
         headers: Extension,
         caller: Caller,
+        received: Instant,
     ) -> Result<Self, AskError> {
-        let received = Instant::now();
         let weir = match body.remove("weir") {
             Some(value) => headers.overlaid(value)?,
             None => headers,
@@ -276,7 +276,8 @@ mod tests {
         let Value::Object(body) = body else {
             panic!("the test's body is an object")
         };
-        Ask::parse(body, Extension::default(), Caller::default())
+        let headers = Extension::default();
+        Ask::parse(body, headers, Caller::default(), Instant::now())
     }
 
     #[test]

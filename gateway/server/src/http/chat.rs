@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use weir_engine::Usage;
 use weir_plan::Scope;
 
@@ -30,11 +30,13 @@ pub(crate) async fn complete(
     State(surfaces): Shared,
     request: Request,
 ) -> Result<Response, Rescue> {
+    let received = Instant::now();
     let serving = surfaces.gateway.serving();
     let identity = surfaces.identify(&serving, request.headers(), Scope::Ask)?;
     let (head, bytes) = body::read(request, serving.plan.limits.body_max_bytes).await?;
     let caller = caller(identity, &head.headers);
-    let ask = Ask::parse(body::object(&bytes)?, extension(&head.headers)?, caller)?;
+    let weir = extension(&head.headers)?;
+    let ask = Ask::parse(body::object(&bytes)?, weir, caller, received)?;
     let place = surfaces
         .enter(&serving, deadline(&serving, &ask.weir, ask.received))
         .await?;

@@ -46,6 +46,7 @@ pub(crate) async fn embed(
     State(surfaces): Shared,
     request: Request,
 ) -> Result<Json<Value>, Rescue> {
+    let received = Instant::now();
     let serving = surfaces.gateway.serving();
     let identity = surfaces.identify(&serving, request.headers(), Scope::Ask)?;
     let (head, bytes) = body::read(request, serving.plan.limits.body_max_bytes).await?;
@@ -55,7 +56,7 @@ pub(crate) async fn embed(
     let dimensions = wanted.dimensions.as_ref();
     let mut ask = Ask::question("", caller(identity, &head.headers));
     ask.weir = extension(&head.headers)?;
-    let until = deadline(&serving, &ask.weir, ask.received);
+    let until = deadline(&serving, &ask.weir, received);
     let _place = surfaces.enter(&serving, until).await?;
     let counter = TokenCounter::estimate();
     let tokens: usize = inputs.iter().map(|text| counter.count(text)).sum();

@@ -12,6 +12,7 @@ use axum::extract::{Request, State};
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use std::time::Instant;
 use weir_engine::{ChatRequest, ChatStream, EngineError, Usage};
 use weir_plan::Scope;
 
@@ -35,12 +36,14 @@ pub(crate) async fn generate(
     State(surfaces): Shared,
     request: Request,
 ) -> Result<Json<Value>, Rescue> {
+    let received = Instant::now();
     let serving = surfaces.gateway.serving();
     let identity = surfaces.identify(&serving, request.headers(), Scope::Ask)?;
     let (head, bytes) = body::read(request, serving.plan.limits.body_max_bytes).await?;
     let chat = body::typed::<Wanted>(&bytes)?.into_chat()?;
     let settings = extension(&head.headers)?;
-    let ask = Ask::parse(chat.clone(), settings, caller(identity, &head.headers))?;
+    let caller = caller(identity, &head.headers);
+    let ask = Ask::parse(chat.clone(), settings, caller, received)?;
     let model = chat["model"].as_str().unwrap_or_default();
     let (rank, pool) = pinned::pool(&serving, &ask, model)?;
     let until = deadline(&serving, &ask.weir, ask.received);

@@ -8,19 +8,21 @@ use crate::rescue::Rescue;
 use axum::Json;
 use axum::extract::{Request, State};
 use serde_json::{Value, json};
+use std::time::Instant;
 use weir_plan::Scope;
 
 pub(crate) async fn route(
     State(surfaces): Shared,
     request: Request,
 ) -> Result<Json<Value>, Rescue> {
+    let received = Instant::now();
     let serving = surfaces.gateway.serving();
     let identity = surfaces.identify(&serving, request.headers(), Scope::Ask)?;
     let (head, bytes) = body::read(request, serving.plan.limits.body_max_bytes).await?;
     let mut body = body::object(&bytes)?;
     body.entry("model").or_insert_with(|| json!("auto"));
     let caller = caller(identity, &head.headers);
-    let ask = Ask::parse(body, extension(&head.headers)?, caller)?;
+    let ask = Ask::parse(body, extension(&head.headers)?, caller, received)?;
     if let crate::ask::ModelChoice::Pinned(model) = &ask.model {
         let message = format!("model is {model:?}: only \"auto\" is routed");
         return Err(Rescue::field("model", message));

@@ -5,6 +5,7 @@ use crate::world::{World, asking, asking_with, events, plan, pool, prefers, text
 use http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::json;
+use std::time::Duration;
 use weir_plan::QueryText;
 
 #[tokio::test]
@@ -157,6 +158,20 @@ async fn a_pinned_body_reaches_the_engine_as_it_came_without_weirs_own_fields() 
             &json!({"top_k": 7, "temperature": 0.5})
         )
     );
+}
+
+#[tokio::test]
+async fn a_request_has_arrived_with_its_head_however_slow_its_body_is() {
+    let echo = Echo::start(Mode::Echo).await;
+    let world = World::of(&echo).await;
+    let slow = Duration::from_millis(150);
+    for model in ["auto", "small-model"] {
+        let reply = world.chat_slowly(&asking(model, "hi"), slow).await;
+        assert_eq!(reply.status, StatusCode::OK, "{model}");
+        let row = world.row_of(reply).await;
+        let total = row["latency_ms"]["total"].as_f64().unwrap();
+        assert!(total >= 150.0, "{model}: {total} ms");
+    }
 }
 
 #[tokio::test]

@@ -2,14 +2,18 @@
 
 use crate::echo::Echo;
 use bytes::Bytes;
+use futures_util::stream;
 use http::{HeaderMap, Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::time::Duration;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use weir_gateway::gateway::{Assets, Gateway};
 use weir_memory::{Memory, MemoryConfig};
@@ -24,9 +28,11 @@ use weir_router::{ArmTable, Artifact, Router};
 pub(crate) struct World {
     address: String,
     pub(crate) gateway: Gateway,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<HttpConnector, Sent>,
     _stop: DropGuard,
 }
+
+type Sent = BoxBody<Bytes, Infallible>;
 
 /// A response whose body is still to be read.
 pub(crate) struct Reply {
@@ -203,7 +209,30 @@ impl World {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Reply {
-        let mut request = Request::new(Full::new(body.into()));
+        let body = BodyExt::boxed(Full::new(body.into()));
+        self.send_body(method, path, headers, body).await
+    }
+
+    /// A chat whose body comes this much later than its head.
+    pub(crate) async fn chat_slowly(&self, body: &Value, late: Duration) -> Reply {
+        let body = Bytes::from(body.to_string());
+        let frame = stream::once(async move {
+            tokio::time::sleep(late).await;
+            Ok(Frame::data(body))
+        });
+        let path = "/v1/chat/completions";
+        self.send_body(Method::POST, path, &[], BodyExt::boxed(StreamBody::new(frame)))
+            .await
+    }
+
+    async fn send_body(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Sent,
+    ) -> Reply {
+        let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = format!("{}{path}", self.address).parse().unwrap();
         for (name, value) in headers {
