@@ -16,10 +16,11 @@ use futures_util::stream;
 use http::{HeaderValue, header};
 use http_body_util::BodyExt;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use weir_engine::{EngineError, ForwardBody, Usage, json_span};
+use weir_engine::{EngineError, ForwardBody, Phase, Usage, json_span};
 use weir_plan::Pool;
 
 const CHAT: &str = "/v1/chat/completions";
@@ -31,6 +32,7 @@ struct Outcome {
     surfaces: Arc<Surfaces>,
     ask: Ask,
     rank: usize,
+    pool: String,
     id: String,
     model: String,
     tail: Vec<u8>,
@@ -81,6 +83,7 @@ pub(crate) async fn pass(asked: Asked, bytes: Bytes) -> Result<Response, Rescue>
         surfaces: Arc::clone(&surfaces),
         ask,
         rank,
+        pool: pool.name.clone(),
         id,
         model,
         tail: Vec::new(),
@@ -129,8 +132,8 @@ impl Passing {
                 Some((Ok(format!("\n\n{event}").into()), self))
             }
             None => {
-                self.outcome.succeeded();
-                None
+                let told = self.outcome.ended()?;
+                Some((Ok(told), self))
             }
         }
     }
@@ -164,6 +167,35 @@ impl Outcome {
         self.error = Some(error.kind());
         self.surfaces.metrics.failed(error.kind());
         Rescue::from(error)
+    }
+
+    /// The engine closed the stream. Unless it had said that this is the end, the answer is broken and the client is
+    /// told, if the engine has not told it already.
+    fn ended(&mut self) -> Option<Bytes> {
+        let end = End::read(&self.tail);
+        let whole = end.finish_reason.is_some() || end.done;
+        if whole && !end.failed {
+            self.succeeded();
+            return None;
+        }
+        let pool = self.pool.clone();
+        let error = if end.failed {
+            EngineError::Status {
+                pool,
+                status: 500,
+                kind: None,
+                message: "an error in the middle of its answer".to_owned(),
+                retry_after: None,
+            }
+        } else {
+            EngineError::Reset {
+                pool,
+                phase: Phase::Answer,
+                source: None,
+            }
+        };
+        let event = self.failed(&error).event();
+        (!end.failed).then(|| format!("\n\n{event}").into())
     }
 
     fn succeeded(&mut self) {
@@ -206,10 +238,15 @@ impl Drop for Outcome {
 struct End {
     usage: Option<WireUsage>,
     finish_reason: Option<String>,
+    /// Whether the engine sent `[DONE]`.
+    done: bool,
+    /// Whether the engine sent an error.
+    failed: bool,
 }
 
 #[derive(Deserialize)]
 struct WireEnd {
+    error: Option<IgnoredAny>,
     #[serde(default)]
     choices: Vec<WireChoice>,
     usage: Option<WireUsage>,
@@ -241,9 +278,11 @@ impl End {
         let mut end = Self::default();
         for line in tail.split(|byte| *byte == b'\n').rev() {
             let json = line.strip_prefix(b"data:").unwrap_or(line);
+            end.done |= json.trim_ascii() == b"[DONE]";
             let Ok(wire) = serde_json::from_slice::<WireEnd>(json) else {
                 continue;
             };
+            end.failed |= wire.error.is_some();
             end.usage = end.usage.or(wire.usage);
             let reason = wire
                 .choices
@@ -276,5 +315,7 @@ mod tests {
             assert_eq!(end.usage.unwrap().completion_tokens, 2);
         }
         assert_eq!(End::read(b"\xff garbage"), End::default());
+        let failed = End::read(b"data: {\"error\":{\"message\":\"no\"}}\n\ndata: [DONE]\n\n");
+        assert!(failed.failed && failed.done);
     }
 }

@@ -93,6 +93,24 @@ async fn a_break_in_the_middle_is_an_error_event_and_never_a_silent_end() {
 }
 
 #[tokio::test]
+async fn an_answer_that_just_ends_is_an_error_event_and_a_failure_in_the_log() {
+    let echo = Echo::start(Mode::EndInTheMiddle).await;
+    let world = World::of(&echo).await;
+    for model in ["small-model", "auto"] {
+        let more = json!({"stream": true});
+        let reply = world.chat(&asking_with(model, "one two", &more)).await;
+        assert_eq!(reply.status, StatusCode::OK, "{model}");
+        let id = reply.header("x-weir-decision").to_owned();
+        let (events, done) = events(&reply.text().await);
+        assert_eq!(text_of(&events), "echo ", "{model}");
+        assert_eq!(events.last().unwrap()["error"]["code"], "engine_failed");
+        assert!(!done, "{model}");
+        let row = world.get(&format!("/v1/decisions/{id}")).await.json().await;
+        assert_eq!(row["outcome"]["error"], "reset", "{model}");
+    }
+}
+
+#[tokio::test]
 async fn where_nothing_can_be_judged_the_first_token_leaves_at_once() {
     let tools = json!([{"type": "function", "function": {"name": "add"}}]);
     for (mode, rank, more) in [
