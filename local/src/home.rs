@@ -8,7 +8,7 @@
 //!     |-- control.sock      what `weir status|down|memory` talk to
 //!     |-- memory/<store>/   nodes, edges and vectors
 //!     |-- logs/             gateway.log and one log a pool, each rotated once at 8 MiB
-//!     `-- decisions.jsonl   one row a decision, when the gateway's `logs.sink` is `file`
+//!     `-- decisions.jsonl   one row a decision, when the gateway's `logs.sink` is `file`; `.1` holds those before
 //! ```
 //!
 //! Models, and the measured speed of engines by model digest (`benchmarks.json`), are shared by all gateways and lie in

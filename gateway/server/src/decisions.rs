@@ -1,44 +1,21 @@
 //! The last decisions, kept for `GET /v1/decisions/{id}`, and the way of every row to the log.
 //!
-//! Rows go through a bounded channel to a thread of their own: a slow disk delays no request, and what does not fit is
-//! counted and dropped. A [`Draft`] is a row being filled; one that is dropped unfinished (the client went away) is
-//! written with that outcome.
+//! A [`Draft`] is a row being filled; one that is dropped unfinished (the client went away) is written with that outcome.
+//! How rows are written, and lost when they cannot be, is `row_log.rs`.
+
+pub use crate::row_log::LogError;
 
 use crate::record::{Feedback, FeedbackRow, Record};
+use crate::row_log::{RowLog, Target};
 use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use weir_plan::LogSink;
 
 /// Decisions kept in memory.
 const KEPT: usize = 4096;
-/// Rows that may wait for the log.
-const WAITING: usize = 4096;
-/// Name of the log in the state directory.
-const FILE_NAME: &str = "decisions.jsonl";
-
-/// Why the decision log cannot be written.
-#[derive(Debug, thiserror::Error)]
-pub enum LogError {
-    /// `logs.sink: file` needs a place.
-    #[error("decisions cannot be logged to a file: the gateway has no state directory")]
-    NoStateDir,
-    /// The file cannot be opened.
-    #[error("decision log {path} cannot be opened")]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// No thread could be started.
-    #[error("no thread for the decision log could be started")]
-    Thread(#[source] std::io::Error),
-}
 
 /// The last decisions and the log. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -50,36 +27,30 @@ pub struct Decisions {
 struct Inner {
     records: HashMap<String, Record>,
     order: VecDeque<String>,
-    sink: Option<Sink>,
-}
-
-#[derive(Debug)]
-struct Sink {
-    target: Target,
-    lines: SyncSender<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Target {
-    Stdout,
-    File(PathBuf),
+    log: Option<RowLog>,
+    lost: Arc<AtomicU64>,
 }
 
 impl Decisions {
     /// Sends rows to `sink` from now on.
     pub(crate) fn log_to(&self, sink: LogSink, state_dir: Option<&Path>) -> Result<(), LogError> {
-        let target = match sink {
-            LogSink::None => None,
-            LogSink::Stdout => Some(Target::Stdout),
-            LogSink::File => Some(Target::File(
-                state_dir.ok_or(LogError::NoStateDir)?.join(FILE_NAME),
-            )),
-        };
+        let target = Target::of(sink, state_dir)?;
         let mut inner = self.lock();
-        if inner.sink.as_ref().map(|sink| &sink.target) != target.as_ref() {
-            inner.sink = target.map(Sink::start).transpose()?;
+        if inner.log.as_ref().map(RowLog::target) == target.as_ref() {
+            return Ok(());
         }
+        let lost = Arc::clone(&inner.lost);
+        let log = target.map(|target| RowLog::start(target, lost)).transpose()?;
+        let before = std::mem::replace(&mut inner.log, log);
+        // The log that ends waits for its rows; no request shall wait with it.
+        drop(inner);
+        drop(before);
         Ok(())
+    }
+
+    /// Rows that the log could not take or write.
+    pub(crate) fn rows_lost(&self) -> u64 {
+        self.lock().lost.load(Ordering::Relaxed)
     }
 
     /// What was recorded about a decision, if it is still kept.
@@ -123,47 +94,13 @@ impl Decisions {
 
 impl Inner {
     fn write(&self, row: &impl Serialize) {
-        let Some(sink) = &self.sink else { return };
-        let sent = serde_json::to_string(row).is_ok_and(|line| sink.lines.try_send(line).is_ok());
-        if !sent {
-            metrics::counter!("weir_log_rows_lost_total").increment(1);
-        }
-    }
-}
-
-impl Sink {
-    fn start(target: Target) -> Result<Self, LogError> {
-        let file = match &target {
-            Target::Stdout => None,
-            Target::File(path) => Some(
-                OpenOptions::new()
-                    .create(true)
-                    .append(true)
-                    .open(path)
-                    .map_err(|source| LogError::Open {
-                        path: path.clone(),
-                        source,
-                    })?,
-            ),
-        };
-        let (lines, rows) = sync_channel(WAITING);
-        std::thread::Builder::new()
-            .name("weir-log".to_owned())
-            .spawn(move || write_rows(&rows, file))
-            .map_err(LogError::Thread)?;
-        Ok(Self { target, lines })
-    }
-}
-
-fn write_rows(rows: &Receiver<String>, mut file: Option<File>) {
-    while let Ok(mut line) = rows.recv() {
-        line.push('\n');
-        let written = match &mut file {
-            Some(file) => file.write_all(line.as_bytes()),
-            None => std::io::stdout().lock().write_all(line.as_bytes()),
-        };
-        if let Err(error) = written {
-            tracing::error!(%error, "a decision row could not be written");
+        let Some(log) = &self.log else { return };
+        match serde_json::to_string(row) {
+            Ok(row) => log.write(row),
+            Err(error) => {
+                self.lost.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(%error, "a decision row is no JSON");
+            }
         }
     }
 }

@@ -221,6 +221,11 @@ impl Gateway {
         draft.finish(answer.finish_reason, answer.error);
     }
 
+    /// Rows that the log could not take or write.
+    pub(crate) fn rows_lost(&self) -> u64 {
+        self.inner.decisions.rows_lost()
+    }
+
     pub(crate) fn speeds(&self) -> &Speeds {
         &self.inner.speeds
     }

@@ -29,6 +29,7 @@ mod recall;
 pub mod record;
 mod replay;
 mod rescue;
+mod row_log;
 mod serve;
 pub mod speed;
 mod stream;

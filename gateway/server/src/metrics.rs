@@ -29,6 +29,7 @@ pub(crate) struct Metrics {
 pub(crate) struct Gauges<'a> {
     pub(crate) in_flight: usize,
     pub(crate) queued: u32,
+    pub(crate) rows_lost: u64,
     pub(crate) serving: &'a Serving,
 }
 
@@ -119,6 +120,7 @@ impl Gauges<'_> {
     fn set(&self) {
         metrics::gauge!("weir_in_flight").set(self.in_flight as f64);
         metrics::gauge!("weir_queued").set(f64::from(self.queued));
+        metrics::counter!("weir_log_rows_lost_total").absolute(self.rows_lost);
         metrics::gauge!("weir_plan_age_seconds").set(self.serving.since.elapsed().as_secs_f64());
         for pool in &self.serving.plan.pools {
             let label = || vec![Label::new("pool", pool.name.clone())];
@@ -156,6 +158,10 @@ fn describe() {
         ),
         ("weir_failures_total", "Failed answers by kind"),
         ("weir_tokens_total", "Tokens by model and kind"),
+        (
+            "weir_log_rows_lost_total",
+            "Decision rows that the log could not take or write",
+        ),
     ] {
         metrics::describe_counter!(name, help);
     }

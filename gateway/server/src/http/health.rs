@@ -58,6 +58,7 @@ pub(crate) async fn metrics(State(surfaces): Shared) -> Response {
     let gauges = Gauges {
         in_flight,
         queued,
+        rows_lost: surfaces.gateway.rows_lost(),
         serving: &serving,
     };
     let text = surfaces.metrics.render(&gauges);

@@ -10,6 +10,7 @@ mod auth;
 mod echo;
 mod errors;
 mod failover;
+mod log;
 mod memory;
 mod privacy;
 mod real;
