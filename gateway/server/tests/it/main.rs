@@ -14,6 +14,7 @@ mod log;
 mod memory;
 mod privacy;
 mod real;
+mod recall;
 mod sampling;
 mod streams;
 mod world;

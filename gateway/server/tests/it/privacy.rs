@@ -95,7 +95,7 @@ async fn the_words_of_a_local_request_are_never_embedded_in_the_cloud() {
         assert_eq!(cloud.connections(), 0, "{path}");
     }
     world.post("/v1/memory/search", &sought).await;
-    assert_eq!(cloud.connections(), 1, "where nothing forbids it");
+    assert!(cloud.connections() > 0, "where nothing forbids it");
 }
 
 #[tokio::test]
