@@ -35,11 +35,7 @@ async fn run_systems(args: SystemsArgs) -> Result<(), Failure> {
         bar.set_position(at.questions as u64);
         bar.set_message(format!("{} left", HumanDuration(at.left)));
     };
-    let results = unless_ended(
-        &session,
-        systems(&options, plan, assets, &mut progress),
-    )
-    .await;
+    let results = unless_ended(&session, systems(&options, plan, assets, &mut progress)).await;
     bar.finish_and_clear();
     session.close().await;
     anstream::println!("{}", results??.markdown());

@@ -235,9 +235,18 @@ mod tests {
     #[test]
     fn a_piece_of_a_tool_call_and_reasoning_stand_aside_and_a_role_does_not() {
         for (delta, aside) in [
-            (r#"{"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}"#, true),
-            (r#"{"choices":[{"delta":{"reasoning_content":"hm"}}]}"#, true),
-            (r#"{"choices":[{"delta":{"role":"assistant","content":null,"tool_calls":[]}}]}"#, false),
+            (
+                r#"{"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}"#,
+                true,
+            ),
+            (
+                r#"{"choices":[{"delta":{"reasoning_content":"hm"}}]}"#,
+                true,
+            ),
+            (
+                r#"{"choices":[{"delta":{"role":"assistant","content":null,"tool_calls":[]}}]}"#,
+                false,
+            ),
             (r#"{"choices":[{"delta":{"content":"hi"}}]}"#, false),
         ] {
             assert_eq!(parse(delta).unwrap().aside, aside, "{delta}");

@@ -85,8 +85,8 @@ impl Gateway {
         })
     }
 
-    /// Answers as a stream. Returns when the verdict on the first tokens has been reached: what it says of the decision
-    /// is final. Dropping the future or the stream frees the engine.
+    /// Answers as a stream. Returns when the verdict on the first tokens has been reached, or with the first token where
+    /// none is possible: what it says of the decision is final. Dropping the future or the stream frees the engine.
     pub async fn answer_stream(&self, ask: Ask) -> Result<AnswerStream, AnswerError> {
         let explain = ask.weir.explain;
         let (draft, prepared, kept) = self.decide(ask, Hold::Verdict).await?;

@@ -93,8 +93,8 @@ const OWN_FIELDS: [&str; 9] = [
 ];
 
 impl Ask {
-    /// Parses the body of `POST /v1/chat/completions`, of a request that arrived at `received`. `weir` starts from what the `x-weir-*` headers said
-    /// (see [`Extension::from_headers`]); the body's `weir` object wins field by field.
+    /// Parses the body of `POST /v1/chat/completions`, of a request that arrived at `received`. `weir` starts from what
+    /// the `x-weir-*` headers said (see [`Extension::from_headers`]); the body's `weir` object wins field by field.
     pub fn parse(
         mut body: Map<String, Value>,
         headers: Extension,

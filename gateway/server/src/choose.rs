@@ -140,11 +140,7 @@ fn guardrail<'a>(rules: &'a [Guardrail], domain: Option<&str>) -> Option<&'a Gua
 }
 
 /// The permitted arm of the biggest model; among those the one of highest expected quality.
-fn biggest(
-    arms: &[Arm],
-    permitted: impl Fn(usize) -> bool,
-    qualities: &[f64],
-) -> Option<usize> {
+fn biggest(arms: &[Arm], permitted: impl Fn(usize) -> bool, qualities: &[f64]) -> Option<usize> {
     (0..arms.len())
         .filter(|&arm| permitted(arm))
         .max_by(|&a, &b| {
@@ -199,9 +195,8 @@ mod tests {
         let mut permitted = vec![true; arms.len()];
         let mut qualities = vec![1.0; arms.len()];
         qualities[7] = 4.0;
-        let of = |permitted: &[bool], qualities: &[f64]| {
-            biggest(&arms, |arm| permitted[arm], qualities)
-        };
+        let of =
+            |permitted: &[bool], qualities: &[f64]| biggest(&arms, |arm| permitted[arm], qualities);
         assert_eq!(of(&permitted, &qualities), Some(7));
         permitted[5..].fill(false);
         qualities[2] = 3.0;

@@ -40,7 +40,9 @@ impl Decisions {
             return Ok(());
         }
         let lost = Arc::clone(&inner.lost);
-        let log = target.map(|target| RowLog::start(target, lost)).transpose()?;
+        let log = target
+            .map(|target| RowLog::start(target, lost))
+            .transpose()?;
         let before = std::mem::replace(&mut inner.log, log);
         // The log that ends waits for its rows; no request shall wait with it.
         drop(inner);

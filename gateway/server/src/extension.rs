@@ -170,7 +170,10 @@ mod tests {
     fn a_device_class_is_one_of_three() {
         let read = |class| Extension::default().overlaid(json!({"device_class": class}));
         for class in DEVICE_CLASSES {
-            assert_eq!(read(class).expect("known").device_class.as_deref(), Some(class));
+            assert_eq!(
+                read(class).expect("known").device_class.as_deref(),
+                Some(class)
+            );
         }
         let error = read("toaster").expect_err("refused");
         assert_eq!(error.param, "weir.device_class");

@@ -87,7 +87,10 @@ impl Prepared {
     /// samples takes the temperature of the model's card; a greedy one stays greedy.
     pub(crate) fn sampling(&self, class: usize, pool: &Pool, seed: Option<u64>) -> Sampling {
         let class = &self.serving.router.arms().sampling[class];
-        let card = pool.sampling.temperature.filter(|_| class.temperature > 0.0);
+        let card = pool
+            .sampling
+            .temperature
+            .filter(|_| class.temperature > 0.0);
         let temperature = self.ask.client.temperature.or(card);
         Sampling {
             class: class.name.clone(),

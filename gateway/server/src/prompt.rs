@@ -289,7 +289,10 @@ mod tests {
         assert_eq!(messages.len(), 1);
         let text = &messages[0].text;
         assert!(text.starts_with(WITH_CONTEXT), "{text}");
-        assert!(text.ends_with("[Context block 1]\nfact\n\nquestion"), "{text}");
+        assert!(
+            text.ends_with("[Context block 1]\nfact\n\nquestion"),
+            "{text}"
+        );
     }
 
     #[test]

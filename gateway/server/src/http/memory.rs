@@ -356,7 +356,7 @@ impl Call {
         match tokio::time::timeout_at(until.into(), work).await {
             Ok(done) => done.map_err(|error| Rescue::internal("the memory call", &error))?,
             Err(_) => Err(Rescue::timeout(
-                "the memory did not finish in time; what was written may still be stored",
+                "the memory did not finish in time; what was sent may still be stored",
             )),
         }
     }

@@ -1,7 +1,7 @@
 //! The decision log on disk: what a row holds when a request never got far, and what becomes of rows that are lost.
 
 use crate::echo::{Echo, Mode};
-use crate::world::{World, assets, asking, plan, pool, prefers};
+use crate::world::{World, asking, assets, plan, pool, prefers};
 use serde_json::Value;
 use std::path::Path;
 use weir_gateway::ask::{Ask, Caller};

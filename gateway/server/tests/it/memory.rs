@@ -187,7 +187,8 @@ async fn only_an_admin_joins_shared_nodes_and_a_tenant_joins_its_own_to_them() {
     let (_, shared) = memory.call("ops", Method::POST, "nodes", &shared).await;
     let own = json!({"nodes": [{"text": "our pond"}]});
     let (_, own) = memory.call("acme", Method::POST, "nodes", &own).await;
-    let edge = |src: &Value, dst: &Value| json!({"edges": [{"src": src, "dst": dst, "rel": "near"}]});
+    let edge =
+        |src: &Value, dst: &Value| json!({"edges": [{"src": src, "dst": dst, "rel": "near"}]});
     let between = edge(&shared["ids"][0], &shared["ids"][1]);
     let (status, error) = memory.call("acme", Method::POST, "edges", &between).await;
     assert_eq!((status, &error["error"]["code"]), (403, &json!("tenant")));
@@ -232,12 +233,7 @@ async fn a_memory_makes_vectors_of_one_length() {
     let headers = [("authorization", "Bearer ops")];
     let reply = memory
         .world
-        .send(
-            Method::POST,
-            "/v1/embeddings",
-            &headers,
-            asked.to_string(),
-        )
+        .send(Method::POST, "/v1/embeddings", &headers, asked.to_string())
         .await;
     assert_eq!(reply.status.as_u16(), 400);
     let error = reply.json().await["error"].clone();

@@ -2,10 +2,10 @@
 //! sources, and what the row says of the decision.
 
 use crate::echo::{Echo, Mode};
-use crate::world::{self, World, asking_with, plan, pool};
+use crate::world::{World, asking_with, memory_plan, open_memory, plan, pool};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use weir_plan::{Guardrail, GuardrailAction, Performance, Pool};
+use weir_plan::{EmbedderPlan, Guardrail, GuardrailAction, Performance, Pool};
 use weir_router::{ArmTable, Artifact, RecallMode, Router};
 
 const QUESTION: &str = "When does the heron fish?";
@@ -47,8 +47,11 @@ async fn remembering(router: Router) -> Remembering {
             ..pool("big", &[&big])
         },
     ];
-    let folder = tempfile::tempdir().unwrap();
-    let (memory, kb) = world::memory(folder.path());
+    let in_process = EmbedderPlan::InProcess {
+        source: String::new(),
+    };
+    let kb = memory_plan("none", 2, in_process);
+    let (folder, memory) = open_memory(&kb);
     let mut plan = plan(pools);
     plan.memory = Some(kb);
     plan.guardrails = vec![Guardrail {
@@ -159,7 +162,10 @@ async fn a_guardrail_of_the_domain_overrides_the_router_and_is_named() {
     let memory = remembering(prefers(RecallMode::Vector, 0)).await;
     let (model, weir) = memory.ask(json!({"domain": "medical"})).await;
     let row = &weir["explain"];
-    assert_eq!((model.as_str(), &row["guardrail"]), ("big-model", &json!("careful")));
+    assert_eq!(
+        (model.as_str(), &row["guardrail"]),
+        ("big-model", &json!("careful"))
+    );
     assert_ne!(row["choice"]["outcome"]["arm"], row["executed"]["arm"]);
     let (model, weir) = memory.ask(json!({"domain": "law"})).await;
     assert_eq!(model, "small-model");

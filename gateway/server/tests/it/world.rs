@@ -221,8 +221,13 @@ impl World {
             Ok(Frame::data(body))
         });
         let path = "/v1/chat/completions";
-        self.send_body(Method::POST, path, &[], BodyExt::boxed(StreamBody::new(frame)))
-            .await
+        self.send_body(
+            Method::POST,
+            path,
+            &[],
+            BodyExt::boxed(StreamBody::new(frame)),
+        )
+        .await
     }
 
     async fn send_body(
