@@ -222,7 +222,10 @@ async fn memory_calls_wait_for_a_place_and_end_with_the_requests_time() {
         assert_eq!(memory.call("acme", method, path, &body).await.0, 429);
     }
     let memory = remembering(|plan| plan.limits.request_timeout_ms = 0).await;
-    let (status, error) = memory.call("acme", Method::POST, "nodes", &node).await;
+    let node = |number| json!({"text": format!("heron {number} waits in the reeds")});
+    let many: Vec<Value> = (0..1000).map(node).collect();
+    let many = json!({"nodes": many});
+    let (status, error) = memory.call("acme", Method::POST, "nodes", &many).await;
     assert_eq!((status, &error["error"]["code"]), (504, &json!("timeout")));
 }
 
