@@ -18,17 +18,19 @@ check: ## Inner loop: format, lints and unit tests of what changed (a minute or 
 
 .PHONY: components
 components: ## Fetch the engine, the models, the embedder and the corpus (1.8 GB, once)
-	@testenv/fetch.py
+	@testenv/fetch.py $(if $(NEEDED_BY),--for $(NEEDED_BY))
 
 .PHONY: build
 build: ## Build the weir binary
 	$(CARGO) build --locked -p weir
 
 .PHONY: demo
+demo: NEEDED_BY = demo
 demo: components build ## Real questions, real models, a real corpus: about three minutes after the build
 	@testenv/demo.sh $(STACK)
 
 .PHONY: test
+test: NEEDED_BY = test
 test: components ## Every test, on the real engine
 	WEIR_TEST_REQUIRE_ENGINE=1 $(CARGO) test --locked --workspace
 	testenv/clients/run.sh

