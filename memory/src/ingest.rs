@@ -109,8 +109,9 @@ pub enum IngestError {
 /// Ingests `paths` (files or folders). Running it again over unchanged files writes nothing.
 ///
 /// A passage's uri is the file's path below the folder that was named, `#`, and the anchor of its
-/// section; its id follows from the tenant, the uri and its part. Passages that a file no longer
-/// has are removed.
+/// section. Its id follows from the tenant, the same path below the folder's real path, and its
+/// part: files of one name in two folders are two documents, however the folders were named.
+/// Passages that a file no longer has are removed.
 pub fn ingest(
     memory: &Memory,
     paths: &[PathBuf],
@@ -141,7 +142,7 @@ pub fn ingest(
                         reason: reason.clone(),
                     });
                 }
-                writer.add(&file.name, &document, passages, &mut report)?;
+                writer.add(&file, &document, passages, &mut report)?;
             }
             Err(reason) => report.bad.push(BadFile {
                 path: file.path,

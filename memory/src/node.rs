@@ -31,10 +31,10 @@ impl NodeId {
         Self(Uuid::new_v4())
     }
 
-    /// The identity of the `part`-th passage at `uri` in `tenant`: the same arguments give the same
-    /// id (UUID v5).
-    pub fn derived(tenant: &str, uri: &str, part: usize) -> Self {
-        let name = format!("{tenant}{SEPARATOR}{uri}{SEPARATOR}{part}");
+    /// The identity of the `part`-th passage at `place` in `tenant`: the same arguments give the
+    /// same id (UUID v5).
+    pub fn derived(tenant: &str, place: &str, part: usize) -> Self {
+        let name = format!("{tenant}{SEPARATOR}{place}{SEPARATOR}{part}");
         Self(Uuid::new_v5(&NAMESPACE, name.as_bytes()))
     }
 

@@ -1,6 +1,10 @@
 //! Files: which ones are read, what they are called, and their text.
+//!
+//! A file has two names: the readable one, its path below the folder that was asked for, and its
+//! key, the same below the folder's real path, which no other file has.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +20,9 @@ const PROBE_BYTES: usize = 8192;
 /// Folders below folders that are followed.
 const DEPTH_MAX: usize = 64;
 
+/// Why a name is refused: two of them could read alike.
+const NOT_UTF8: &str = "its path is not UTF-8; rename it";
+
 /// What a file's name says it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
@@ -30,13 +37,26 @@ pub(super) enum Format {
 pub(super) struct SourceFile {
     /// Where it is.
     pub(super) path: PathBuf,
-    /// Its path below the folder that was asked for, with `/`: the first part of every uri.
+    /// The real path of the folder that was asked for.
+    pub(super) root: String,
+    /// Its path below that folder, with `/`: the first part of every uri.
     pub(super) name: String,
     /// What it holds.
     pub(super) format: Format,
 }
 
-/// Every file to read, sorted by name, and those that cannot be.
+impl SourceFile {
+    /// What the store knows the document by: two folders may both have a `README.md`, and one
+    /// folder may be named in many ways (relative, absolute, through a link).
+    ///
+    /// Links below the folder are kept as they are called: a mounted volume swaps what is behind
+    /// them, and that is the same document with another text.
+    pub(super) fn key(&self) -> String {
+        format!("{}/{}", self.root.trim_end_matches('/'), self.name)
+    }
+}
+
+/// Every file to read, sorted by key, and those that cannot be.
 pub(super) fn list(
     paths: &[PathBuf],
     options: &IngestOptions,
@@ -48,77 +68,84 @@ pub(super) fn list(
         entered: HashSet::new(),
     };
     for path in paths {
-        let failed = |source: io::Error| IngestError::Path {
+        listing.path(path).map_err(|source| IngestError::Path {
             path: path.clone(),
             source,
-        };
-        if fs::metadata(path).map_err(failed)?.is_dir() {
-            listing.folder(path, path, 0);
-        } else {
-            let parent = path.parent().unwrap_or(Path::new(""));
-            listing.file(path, parent, true);
-        }
+        })?;
     }
     let mut files = listing.files;
-    files.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.path.cmp(&b.path)));
-    files.dedup_by(|a, b| a.path == b.path);
-    let mut bad = listing.bad;
-    refuse_same_names(&mut files, &mut bad);
-    Ok((files, bad))
+    // Of a file that was asked for twice the outer folder's name for it is kept.
+    files.sort_by_cached_key(|file| (file.key(), file.root.len()));
+    files.dedup_by_key(|file| file.key());
+    Ok((files, listing.bad))
 }
 
-/// Two files of one name would take turns in replacing each other.
-fn refuse_same_names(files: &mut Vec<SourceFile>, bad: &mut Vec<BadFile>) {
-    files.dedup_by(|later, earlier| {
-        let same = later.name == earlier.name;
-        if same {
-            let reason = format!(
-                "another file of this run is called {} too; ingest their common parent folder",
-                later.name
-            );
-            bad.push(BadFile {
-                path: later.path.clone(),
-                reason,
-            });
-        }
-        same
-    });
+/// The folder that was asked for.
+struct Root<'a> {
+    path: &'a Path,
+    real: String,
+}
+
+impl<'a> Root<'a> {
+    fn of(path: &'a Path) -> io::Result<Self> {
+        // The parent of a bare file name is an empty path.
+        let named = match path.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => path,
+        };
+        let real = fs::canonicalize(named)?.into_os_string().into_string();
+        let real = real.map_err(|_| io::Error::other(NOT_UTF8))?;
+        Ok(Self { path, real })
+    }
 }
 
 struct Listing<'a> {
     options: &'a IngestOptions,
     files: Vec<SourceFile>,
     bad: Vec<BadFile>,
-    /// Folders by their real path, so that links in a circle end.
+    /// Folders below the present root by their real path, so that links in a circle end.
     entered: HashSet<PathBuf>,
 }
 
 impl Listing<'_> {
-    fn folder(&mut self, folder: &Path, root: &Path, depth: usize) {
-        let entries = fs::canonicalize(folder).and_then(|real| {
-            let is_new = self.entered.insert(real);
-            if is_new {
-                fs::read_dir(folder).map(Some)
-            } else {
-                Ok(None)
-            }
-        });
-        let entries = match entries {
-            Ok(Some(entries)) => entries,
-            Ok(None) => return,
-            Err(error) => return self.refuse(folder, &error),
-        };
-        for entry in entries {
-            match entry {
-                Ok(entry) => self.entry(&entry.path(), root, depth),
-                Err(error) => self.refuse(folder, &error),
-            }
+    /// A path that was asked for.
+    fn path(&mut self, path: &Path) -> io::Result<()> {
+        if fs::metadata(path)?.is_dir() {
+            self.entered.clear();
+            self.folder(path, &Root::of(path)?, 0);
+        } else {
+            let parent = path.parent().unwrap_or(Path::new(""));
+            self.file(path, &Root::of(parent)?, true);
         }
+        Ok(())
+    }
+
+    fn folder(&mut self, folder: &Path, root: &Root<'_>, depth: usize) {
+        match self.enter(folder) {
+            Ok(entries) => {
+                for path in entries {
+                    self.entry(&path, root, depth);
+                }
+            }
+            Err(error) => self.refuse(folder, error.to_string()),
+        }
+    }
+
+    /// What is in a folder, nothing when it was entered before. By name, so that of two links to
+    /// one folder the same one is followed every time.
+    fn enter(&mut self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        if !self.entered.insert(fs::canonicalize(folder)?) {
+            return Ok(Vec::new());
+        }
+        let entries = fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
+        let mut entries = entries.collect::<io::Result<Vec<_>>>()?;
+        entries.sort_unstable();
+        Ok(entries)
     }
 
     /// Names that begin with a dot or an underscore are no content by custom (`.git`, Sphinx's
     /// `_sources`).
-    fn entry(&mut self, path: &Path, root: &Path, depth: usize) {
+    fn entry(&mut self, path: &Path, root: &Root<'_>, depth: usize) {
         let name = path
             .file_name()
             .map(|name| name.to_string_lossy().into_owned());
@@ -131,44 +158,40 @@ impl Listing<'_> {
             }
             Ok(metadata) if metadata.is_file() => self.file(path, root, false),
             Ok(_) => {}
-            Err(error) => self.refuse(path, &error),
+            Err(error) => self.refuse(path, error.to_string()),
         }
     }
 
     /// Files of other kinds are passed over in folders and refused when asked for by name.
-    fn file(&mut self, path: &Path, root: &Path, by_name: bool) {
-        let relative = path.strip_prefix(root).unwrap_or(path);
-        let parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
-        let name = parts.join("/");
-        if self
-            .options
-            .exclude
-            .iter()
-            .any(|part| name.contains(part.as_str()))
-        {
+    fn file(&mut self, path: &Path, root: &Root<'_>, by_name: bool) {
+        let Some(format) = format_of(path) else {
+            if by_name {
+                let reason = "not a kind that is read: .md, .html, .txt, .jsonl";
+                self.refuse(path, reason.to_owned());
+            }
             return;
-        }
-        match format_of(path) {
-            Some(format) => self.files.push(SourceFile {
+        };
+        let relative = path.strip_prefix(root.path).unwrap_or(path);
+        let parts: Option<Vec<&str>> = relative.iter().map(OsStr::to_str).collect();
+        let Some(parts) = parts else {
+            return self.refuse(path, NOT_UTF8.to_owned());
+        };
+        let name = parts.join("/");
+        let mut excluded = self.options.exclude.iter();
+        if !excluded.any(|part| name.contains(part.as_str())) {
+            self.files.push(SourceFile {
                 path: path.to_owned(),
+                root: root.real.clone(),
                 name,
                 format,
-            }),
-            None if by_name => {
-                let reason = "not a kind that is read: .md, .html, .txt, .jsonl".to_owned();
-                self.bad.push(BadFile {
-                    path: path.to_owned(),
-                    reason,
-                });
-            }
-            None => {}
+            });
         }
     }
 
-    fn refuse(&mut self, path: &Path, error: &io::Error) {
+    fn refuse(&mut self, path: &Path, reason: String) {
         self.bad.push(BadFile {
             path: path.to_owned(),
-            reason: error.to_string(),
+            reason,
         });
     }
 }

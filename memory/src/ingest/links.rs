@@ -16,9 +16,11 @@ const MENTIONS_OF_PASSAGE_MAX: usize = 16;
 /// Words of a title that can be mentioned; fewer than two only for dotted names.
 const TITLE_WORDS: std::ops::RangeInclusive<usize> = 2..=8;
 
-/// The document and anchor that `address` means when it stands in the document `from`. `None` for
-/// other sites.
-pub(super) fn resolve(from: &str, address: &str) -> Option<(String, Option<String>)> {
+/// The key and anchor that `address` means when it stands in the document of the key `from`, which
+/// was found below the folder `root`. `None` for other sites.
+///
+/// An address may lead out of the folder: what it means may have been ingested on its own.
+pub(super) fn resolve(root: &str, from: &str, address: &str) -> Option<(String, Option<String>)> {
     let (path, anchor) = match address.split_once('#') {
         Some((path, anchor)) => (
             path,
@@ -37,15 +39,15 @@ pub(super) fn resolve(from: &str, address: &str) -> Option<(String, Option<Strin
     if path.is_empty() {
         return Some((from.to_owned(), anchor));
     }
-    let folder = from.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let mut parts: Vec<String> = match path.starts_with('/') {
-        true => Vec::new(),
-        false => folder
-            .split('/')
-            .filter(|part| !part.is_empty())
-            .map(str::to_owned)
-            .collect(),
+    let folder = match path.starts_with('/') {
+        true => root,
+        false => from.rsplit_once('/').map_or("", |(folder, _)| folder),
     };
+    let mut parts: Vec<String> = folder
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .map(str::to_owned)
+        .collect();
     for part in path.split('/') {
         match part {
             "" | "." => {}
@@ -55,7 +57,7 @@ pub(super) fn resolve(from: &str, address: &str) -> Option<(String, Option<Strin
             name => parts.push(percent_decoded(name)),
         }
     }
-    Some((parts.join("/"), anchor))
+    Some((format!("/{}", parts.join("/")), anchor))
 }
 
 fn percent_decoded(text: &str) -> String {
@@ -152,24 +154,28 @@ mod tests {
     use super::*;
 
     fn resolved(address: &str) -> Option<(String, Option<String>)> {
-        resolve("library/functools.html", address)
+        resolve("/docs", "/docs/library/functools.html", address)
     }
 
     #[test]
     fn addresses_are_relative_to_their_document() {
         let page = |path: &str| Some((path.to_owned(), None));
-        assert_eq!(resolved("operator.html"), page("library/operator.html"));
+        assert_eq!(
+            resolved("operator.html"),
+            page("/docs/library/operator.html")
+        );
         assert_eq!(
             resolved("../faq/./general.html?x=1"),
-            page("faq/general.html")
+            page("/docs/faq/general.html")
         );
-        assert_eq!(resolved("/index.html"), page("index.html"));
-        let anchored = Some(("library/functools.html".to_owned(), Some("a b".to_owned())));
-        assert_eq!(resolved("#a%20b"), anchored);
+        assert_eq!(resolved("/index.html"), page("/docs/index.html"));
+        assert_eq!(resolved("../../notes.md"), page("/notes.md"));
+        let here = "/docs/library/functools.html".to_owned();
+        assert_eq!(resolved("#a%20b"), Some((here, Some("a b".to_owned()))));
     }
 
     #[test]
-    fn other_sites_and_paths_above_the_root_are_not_resolved() {
+    fn other_sites_and_paths_above_everything_are_not_resolved() {
         for address in [
             "https://example.org/x",
             "mailto:a@example.org",

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::document::{Document, Passage};
+use super::files::SourceFile;
 use super::{IngestError, IngestOptions, IngestReport, links};
 use crate::node::{EdgeMetadata, Metadata, NewEdge, NewNode, NodeId, NodeSource, NodeType};
 use crate::store::{Edit, Memory};
@@ -23,7 +24,10 @@ const CREATED_BY: &str = "ingest";
 
 /// A document as far as edges need it.
 struct Outline {
-    name: String,
+    /// What the store knows it by.
+    key: String,
+    /// The folder that addresses with a leading `/` start from.
+    root: String,
     /// Whether the store held it before this run, so that edges may have to go.
     known: bool,
     ordered: bool,
@@ -56,33 +60,35 @@ impl<'a> Writer<'a> {
     /// Takes a document's passages; writes when a batch is full.
     pub(super) fn add(
         &mut self,
-        name: &str,
+        file: &SourceFile,
         document: &Document,
         passages: Vec<Passage>,
         report: &mut IngestReport,
     ) -> Result<(), IngestError> {
-        let tenant = &self.options.tenant;
+        let (tenant, key) = (&self.options.tenant, file.key());
         let mut parts: HashMap<String, usize> = HashMap::new();
         let mut placed = Vec::with_capacity(passages.len());
         for passage in passages {
-            let uri = match &passage.anchor {
-                Some(anchor) => format!("{name}#{anchor}"),
-                None => name.to_owned(),
+            let at = |document: &str| match &passage.anchor {
+                Some(anchor) => format!("{document}#{anchor}"),
+                None => document.to_owned(),
             };
-            let part = parts.entry(uri.clone()).or_default();
-            let id = NodeId::derived(tenant, &uri, *part);
+            let place = at(&key);
+            let part = parts.entry(place.clone()).or_default();
+            let id = NodeId::derived(tenant, &place, *part);
             *part += 1;
-            self.nodes.push(self.node(id, uri, &passage));
+            self.nodes.push(self.node(id, at(&file.name), &passage));
             placed.push((id, passage));
         }
         let ids: Vec<NodeId> = placed.iter().map(|(id, _)| *id).collect();
-        let before = self.memory.document(tenant, name)?;
+        let before = self.memory.document(tenant, &key)?;
         let kept: HashSet<NodeId> = ids.iter().copied().collect();
         self.removed
             .extend(before.iter().filter(|id| !kept.contains(id)));
-        self.lists.push((tenant.clone(), name.to_owned(), ids));
+        self.lists.push((tenant.clone(), key.clone(), ids));
         self.outlines.push(Outline {
-            name: name.to_owned(),
+            key,
+            root: file.root.clone(),
             known: !before.is_empty(),
             ordered: document.ordered,
             passages: placed,
@@ -239,11 +245,11 @@ impl<'a> Places<'a> {
         let mut by_anchor = HashMap::new();
         let mut by_document = HashMap::new();
         for outline in outlines {
-            let name = outline.name.as_str();
+            let key = outline.key.as_str();
             for (id, passage) in &outline.passages {
-                by_document.entry(name).or_insert(*id);
+                by_document.entry(key).or_insert(*id);
                 for anchor in &passage.anchors {
-                    by_anchor.entry((name, anchor.as_str())).or_insert(*id);
+                    by_anchor.entry((key, anchor.as_str())).or_insert(*id);
                 }
             }
         }
@@ -259,11 +265,11 @@ impl<'a> Places<'a> {
     /// each other by id.
     fn find(&self, from: &Outline, address: &str) -> Option<NodeId> {
         if !from.ordered
-            && let Some(record) = self.by_anchor.get(&(from.name.as_str(), address))
+            && let Some(record) = self.by_anchor.get(&(from.key.as_str(), address))
         {
             return Some(*record);
         }
-        let (path, anchor) = links::resolve(&from.name, address)?;
+        let (path, anchor) = links::resolve(&from.root, &from.key, address)?;
         let anchor = anchor.as_deref().unwrap_or_default();
         let here = self.by_anchor.get(&(path.as_str(), anchor));
         here.or_else(|| self.by_document.get(path.as_str()))
@@ -272,8 +278,8 @@ impl<'a> Places<'a> {
             .or_else(|| self.find_stored(&path))
     }
 
-    fn find_stored(&self, uri: &str) -> Option<NodeId> {
-        let id = NodeId::derived(self.tenant, uri, 0);
+    fn find_stored(&self, place: &str) -> Option<NodeId> {
+        let id = NodeId::derived(self.tenant, place, 0);
         self.memory.index().slot(id).map(|_| id)
     }
 }

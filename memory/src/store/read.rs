@@ -84,11 +84,11 @@ impl Memory {
         Ok(waiting)
     }
 
-    /// The passages that the document at `path` had when it was last ingested.
-    pub(crate) fn document(&self, tenant: &str, path: &str) -> Result<Vec<NodeId>, ReadError> {
+    /// The passages that the document of the key `key` had when it was last ingested.
+    pub(crate) fn document(&self, tenant: &str, key: &str) -> Result<Vec<NodeId>, ReadError> {
         let transaction = self.inner.database.begin_read()?;
         let table = transaction.open_table(row::DOCUMENTS)?;
-        let ids = table.get((tenant, path))?;
+        let ids = table.get((tenant, key))?;
         Ok(ids
             .map(|bytes| row::decode_ids(bytes.value()))
             .unwrap_or_default())

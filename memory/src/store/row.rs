@@ -31,7 +31,7 @@ pub(super) const PENDING: TableDefinition<'_, u128, u64> = TableDefinition::new(
 /// Edge rows by source, target and relation.
 pub(super) const EDGES: TableDefinition<'_, (u128, u128, &str), &[u8]> =
     TableDefinition::new("edges");
-/// The passages of a document by tenant and path: 16 bytes a node id.
+/// The passages of a document by tenant and key: 16 bytes a node id.
 pub(super) const DOCUMENTS: TableDefinition<'_, (&str, &str), &[u8]> =
     TableDefinition::new("documents");
 

@@ -86,8 +86,8 @@ impl<'t> Transaction<'t> {
         for edge in edit.edges {
             written.edges += usize::from(self.put_edge(edge)?);
         }
-        for (tenant, path, ids) in edit.documents {
-            self.put_document(tenant, path, ids)?;
+        for (tenant, key, ids) in edit.documents {
+            self.put_document(tenant, key, ids)?;
         }
         Ok(written)
     }
@@ -308,14 +308,14 @@ impl<'t> Transaction<'t> {
         }
     }
 
-    fn put_document(&mut self, tenant: &str, path: &str, ids: &[NodeId]) -> Result<(), WriteError> {
+    fn put_document(&mut self, tenant: &str, key: &str, ids: &[NodeId]) -> Result<(), WriteError> {
         let bytes = row::encode_ids(ids);
         let same = self
             .documents
-            .get((tenant, path))?
+            .get((tenant, key))?
             .is_some_and(|stored| stored.value() == bytes);
         if !same {
-            self.documents.insert((tenant, path), bytes.as_slice())?;
+            self.documents.insert((tenant, key), bytes.as_slice())?;
             self.dirty = true;
         }
         Ok(())

@@ -19,7 +19,7 @@ pub(crate) struct Edit<'a> {
     pub(crate) remove_edges: &'a [(NodeId, NodeId, String)],
     /// Edges to write.
     pub(crate) edges: &'a [NewEdge],
-    /// The passages of documents: tenant, path, ids.
+    /// The passages of documents: tenant, key, ids.
     pub(crate) documents: &'a [(String, String, Vec<NodeId>)],
 }
 

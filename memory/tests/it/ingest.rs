@@ -1,7 +1,9 @@
 //! From files to passages and edges.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use weir_memory::ingest::{IngestError, IngestOptions, IngestReport, ingest};
 use weir_memory::{Memory, Node, NodeId, SHARED_TENANT};
@@ -18,22 +20,33 @@ fn run(memory: &Memory, path: &Path) -> IngestReport {
     .unwrap()
 }
 
-fn passage_id(uri: &str) -> NodeId {
-    NodeId::derived(SHARED_TENANT, uri, 0)
+/// The id of the passage at `uri` of a run over `docs`.
+fn passage_id(docs: &Path, uri: &str) -> NodeId {
+    let place = fs::canonicalize(docs).unwrap().join(uri);
+    NodeId::derived(SHARED_TENANT, place.to_str().unwrap(), 0)
 }
 
-fn passage(memory: &Memory, uri: &str) -> Node {
-    memory
-        .node(passage_id(uri))
-        .unwrap()
-        .unwrap_or_else(|| panic!("no passage at {uri}"))
+fn passage(memory: &Memory, docs: &Path, uri: &str) -> Node {
+    let found = memory.node(passage_id(docs, uri)).unwrap();
+    let found = found.unwrap_or_else(|| panic!("no passage at {uri}"));
+    assert_eq!(found.metadata.uri.as_deref(), Some(uri));
+    found
 }
 
-fn is_linked(memory: &Memory, src: &str, rel: &str, dst: &str) -> bool {
-    let edges = memory.edges(passage_id(src)).unwrap();
-    edges.iter().any(|edge| {
-        (edge.src, edge.rel.as_str(), edge.dst) == (passage_id(src), rel, passage_id(dst))
-    })
+fn is_linked(memory: &Memory, docs: &Path, src: &str, rel: &str, dst: &str) -> bool {
+    let (src, dst) = (passage_id(docs, src), passage_id(docs, dst));
+    let edges = memory.edges(src).unwrap();
+    let mut ends = edges
+        .iter()
+        .map(|edge| (edge.src, edge.rel.as_str(), edge.dst));
+    ends.any(|edge| edge == (src, rel, dst))
+}
+
+/// How many passages have this uri.
+fn count(memory: &Memory, uri: &str) -> usize {
+    let nodes = memory.nodes(&memory.ids(&query("").filter)).unwrap();
+    let has = |node: &&Node| node.metadata.uri.as_deref() == Some(uri);
+    nodes.iter().filter(has).count()
 }
 
 const GUIDE: &str = "# Guide\n\nRead [the setup](#setup) first.\n\n## Setup\n\nInstall it:\n\n\
@@ -64,23 +77,23 @@ fn markdown_and_html_become_linked_passages() {
         "{report:?}"
     );
 
-    let setup = passage(&memory, "guide.md#setup");
+    let setup = passage(&memory, docs.path(), "guide.md#setup");
     assert_eq!(setup.metadata.title.as_deref(), Some("Guide › Setup"));
     assert!(
         setup.text.contains("make   install\n  make check"),
         "code is kept verbatim"
     );
     assert_eq!(
-        passage(&memory, "guide.md#setup-1").text,
+        passage(&memory, docs.path(), "guide.md#setup-1").text,
         "A second heading of that name."
     );
 
-    let page = passage(&memory, "sub/cache.html#caching");
+    let page = passage(&memory, docs.path(), "sub/cache.html#caching");
     assert_eq!(
         page.text,
         "Keeps results. See setup.\n\nPrefer tools.lru over your own."
     );
-    let definition = passage(&memory, "sub/cache.html#tools.lru");
+    let definition = passage(&memory, docs.path(), "sub/cache.html#tools.lru");
     assert_eq!(definition.metadata.title.as_deref(), Some("tools.lru"));
     assert_eq!(
         definition.text,
@@ -89,30 +102,35 @@ fn markdown_and_html_become_linked_passages() {
 
     assert!(is_linked(
         &memory,
+        docs.path(),
         "guide.md#guide",
         "hyperlink",
         "guide.md#setup"
     ));
     assert!(is_linked(
         &memory,
+        docs.path(),
         "guide.md#setup",
         "hyperlink",
         "sub/cache.html#caching"
     ));
     assert!(is_linked(
         &memory,
+        docs.path(),
         "sub/cache.html#caching",
         "hyperlink",
         "guide.md#setup"
     ));
     assert!(is_linked(
         &memory,
+        docs.path(),
         "guide.md#setup",
         "follows",
         "guide.md#guide"
     ));
     assert!(is_linked(
         &memory,
+        docs.path(),
         "sub/cache.html#caching",
         "mentions",
         "sub/cache.html#tools.lru"
@@ -141,10 +159,15 @@ fn unchanged_files_write_nothing_and_changed_ones_only_their_difference() {
         (0, 1, 2),
         "{changed:?}"
     );
-    assert!(memory.node(passage_id("guide.md#setup")).unwrap().is_none());
     assert!(
         memory
-            .edges(passage_id("guide.md#guide"))
+            .node(passage_id(docs.path(), "guide.md#setup"))
+            .unwrap()
+            .is_none()
+    );
+    assert!(
+        memory
+            .edges(passage_id(docs.path(), "guide.md#guide"))
             .unwrap()
             .is_empty()
     );
@@ -157,11 +180,29 @@ fn a_link_that_is_taken_out_of_a_text_is_taken_out_of_the_graph() {
     fs::write(&page, "# A\n\nSee [b](#b).\n\n# B\n\nText.\n").unwrap();
     let memory = open(dir.path());
     run(&memory, docs.path());
-    assert!(is_linked(&memory, "page.md#a", "hyperlink", "page.md#b"));
+    assert!(is_linked(
+        &memory,
+        docs.path(),
+        "page.md#a",
+        "hyperlink",
+        "page.md#b"
+    ));
     fs::write(&page, "# A\n\nSee nothing.\n\n# B\n\nText.\n").unwrap();
     run(&memory, docs.path());
-    assert!(!is_linked(&memory, "page.md#a", "hyperlink", "page.md#b"));
-    assert!(is_linked(&memory, "page.md#b", "follows", "page.md#a"));
+    assert!(!is_linked(
+        &memory,
+        docs.path(),
+        "page.md#a",
+        "hyperlink",
+        "page.md#b"
+    ));
+    assert!(is_linked(
+        &memory,
+        docs.path(),
+        "page.md#b",
+        "follows",
+        "page.md#a"
+    ));
 }
 
 #[test]
@@ -205,6 +246,18 @@ fn bad_files_are_reported_with_a_reason_and_stop_nothing() {
 }
 
 #[test]
+fn a_name_that_is_not_utf8_is_reported_and_nothing_of_it_is_stored() {
+    let (dir, docs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let name = OsStr::from_bytes(b"caf\xe9.md");
+    fs::write(docs.path().join(name), "# Whales\n\nWhales sing.").unwrap();
+    fs::write(docs.path().join("good.md"), "# Foxes\n\nFoxes bark.").unwrap();
+    let memory = open(dir.path());
+    let report = run(&memory, docs.path());
+    assert_eq!((report.inserted, report.bad.len()), (1, 1), "{report:?}");
+    assert!(report.bad[0].reason.contains("UTF-8"), "{report:?}");
+}
+
+#[test]
 fn a_path_that_is_not_there_is_an_error_that_names_it() {
     let dir = tempfile::tempdir().unwrap();
     let memory = open(dir.path());
@@ -232,16 +285,23 @@ fn records_keep_their_id_domain_and_links() {
     };
     ingest(&memory, &[file], &options, &mut |_| {}).unwrap();
     assert_eq!(
-        passage(&memory, "set.jsonl#w").metadata.domain.as_deref(),
+        passage(&memory, docs.path(), "set.jsonl#w")
+            .metadata
+            .domain
+            .as_deref(),
         Some("sea")
     );
     assert_eq!(
-        passage(&memory, "set.jsonl#f").metadata.domain.as_deref(),
+        passage(&memory, docs.path(), "set.jsonl#f")
+            .metadata
+            .domain
+            .as_deref(),
         Some("animals")
     );
-    assert_eq!(passage(&memory, "set.jsonl#L3").text, "No id.");
+    assert_eq!(passage(&memory, docs.path(), "set.jsonl#L3").text, "No id.");
     assert!(is_linked(
         &memory,
+        docs.path(),
         "set.jsonl#w",
         "hyperlink",
         "set.jsonl#f"
@@ -266,15 +326,88 @@ fn long_sections_are_cut_between_sentences() {
     }
 }
 
+/// Two folders with a page of the same name that links to another page of its folder.
+fn two_folders() -> (tempfile::TempDir, [PathBuf; 2]) {
+    let parent = tempfile::tempdir().unwrap();
+    let folders = ["one", "two"].map(|name| {
+        let folder = parent.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        fs::write(
+            folder.join("README.md"),
+            format!("# Top\n\nFolder {name}: [more](more.md#m)."),
+        )
+        .unwrap();
+        fs::write(folder.join("more.md"), format!("# M\n\nMore of {name}.")).unwrap();
+        folder
+    });
+    (parent, folders)
+}
+
 #[test]
-fn files_of_one_name_from_two_folders_are_not_mixed() {
-    let dir = tempfile::tempdir().unwrap();
-    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    fs::write(one.path().join("index.md"), "# One\n\nWhales.").unwrap();
-    fs::write(two.path().join("index.md"), "# Two\n\nFoxes.").unwrap();
-    let memory = open(dir.path());
-    let paths = [one.path().to_owned(), two.path().to_owned()];
+fn files_of_one_name_from_two_folders_both_stay() {
+    let (parent, folders) = two_folders();
+    let separate = open(&parent.path().join("separate"));
+    for folder in &folders {
+        assert_eq!(run(&separate, folder).inserted, 2);
+    }
+    let together = open(&parent.path().join("together"));
+    let options = IngestOptions::default();
+    let report = ingest(&together, &folders, &options, &mut |_| {}).unwrap();
+    assert_eq!((report.files, report.bad.len()), (4, 0), "{report:?}");
+    for memory in [separate, together] {
+        for (folder, name) in folders.iter().zip(["one", "two"]) {
+            let page = passage(&memory, folder, "README.md#top");
+            assert_eq!(page.text, format!("Folder {name}: more."));
+            assert!(is_linked(
+                &memory,
+                folder,
+                "README.md#top",
+                "hyperlink",
+                "more.md#m"
+            ));
+        }
+        assert_eq!((memory.counts().nodes, memory.counts().edges), (4, 2));
+    }
+}
+
+#[test]
+fn one_folder_is_the_same_through_a_link_and_a_roundabout_path() {
+    let (parent, [one, _]) = two_folders();
+    let memory = open(&parent.path().join("store"));
+    run(&memory, &one);
+    let generation = memory.generation();
+    let link = parent.path().join("link");
+    std::os::unix::fs::symlink(&one, &link).unwrap();
+    let roundabout = parent.path().join("two/../one/.");
+    for again in [link, roundabout, one.join("README.md")] {
+        let report = run(&memory, &again);
+        assert_eq!(report.inserted + report.updated, 0, "{again:?}: {report:?}");
+        assert_eq!(report.unchanged, report.passages, "{again:?}");
+        assert_eq!(memory.generation(), generation, "{again:?}");
+    }
+}
+
+#[test]
+fn a_file_that_two_paths_lead_to_is_read_once_under_its_longer_name() {
+    let (parent, [one, two]) = two_folders();
+    let memory = open(&parent.path().join("store"));
+    let paths = [one.join("more.md"), parent.path().to_owned(), two];
     let report = ingest(&memory, &paths, &IngestOptions::default(), &mut |_| {}).unwrap();
-    assert_eq!((report.files, report.bad.len()), (1, 1), "{report:?}");
-    assert!(report.bad[0].reason.contains("index.md"));
+    assert_eq!((report.files, report.inserted), (4, 4), "{report:?}");
+    assert_eq!(count(&memory, "one/more.md#m"), 1);
+    assert_eq!(count(&memory, "two/more.md#m"), 1);
+}
+
+#[test]
+fn a_link_leads_out_of_its_folder_to_what_was_ingested_before() {
+    let (parent, [one, two]) = two_folders();
+    let memory = open(&parent.path().join("store"));
+    run(&memory, &one);
+    fs::write(two.join("up.md"), "# Up\n\nSee [one](../one/more.md#m).").unwrap();
+    run(&memory, &two);
+    let edges = memory.edges(passage_id(&two, "up.md#up")).unwrap();
+    assert!(
+        (edges.iter()).any(|edge| edge.dst == passage_id(&one, "more.md#m")),
+        "{edges:?}"
+    );
 }
