@@ -1,180 +1,268 @@
-//! Killed at random points, a store keeps what it acknowledged and holds nothing twice.
+//! Killed at random points of an ingest, a store keeps what it acknowledged and holds nothing twice.
 //!
-//! The test binary runs itself as the child (`a_child_that_writes_until_it_is_killed` with an
-//! environment variable), which prints the ids of each write after it returned; the parent kills it
-//! with SIGKILL and reopens the store.
+//! The test binary runs itself as the child (`a_child_that_ingests_until_it_is_killed` with an
+//! environment variable), which ingests version after version of the same files and prints what was
+//! written once it is durable; the parent kills it with SIGKILL after a random time and reopens the
+//! store. The times are drawn from a seed, in parts of what an ingest takes on this machine.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use weir_memory::ingest::{IngestOptions, ingest};
-use weir_memory::{Batch, Memory, NewEdge, NewNode, NodeId};
+use weir_memory::{Batch, Counts, Memory, Node, NodeId};
 
-use crate::{id, node, open, query};
+use crate::{node, open, query};
 
 const CHILD_STORE: &str = "WEIR_CRASH_CHILD_STORE";
-const CHILD_START: &str = "WEIR_CRASH_CHILD_START";
+const CHILD_DOCS: &str = "WEIR_CRASH_CHILD_DOCS";
+const CHILD_VERSION: &str = "WEIR_CRASH_CHILD_VERSION";
 
 /// Rounds of kill and reopen; `WEIR_KILL_ROUNDS` asks for more.
 const ROUNDS: usize = 20;
 
-/// Nodes in one write of the child.
-const BATCH: usize = 5;
+/// Rounds that one store lives through: the first kill hits new passages, later ones hit changes in
+/// a store that recovered before.
+const ROUNDS_OF_STORE: usize = 5;
+
+/// Longest time a child lives, in ingests as the last one took: some die in the first, others while
+/// they change what they wrote.
+const LIFE_MAX: f64 = 2.0;
+
+/// Files and the passages of each: more in all than one transaction takes.
+const FILES: usize = 80;
+const PARTS: usize = 8;
+
+/// One link from a file to the next, and the order of its parts.
+const EDGES: usize = FILES * PARTS;
+
+/// Words of a node that the child writes and deletes again between two ingests.
+const DOOMED: &str = "to be removed";
 
 #[test]
-fn a_child_that_writes_until_it_is_killed() {
-    let (Ok(dir), Ok(start)) = (env::var(CHILD_STORE), env::var(CHILD_START)) else {
+fn a_child_that_ingests_until_it_is_killed() {
+    let (Ok(store), Ok(docs)) = (env::var(CHILD_STORE), env::var(CHILD_DOCS)) else {
         return;
     };
-    let memory = open(Path::new(&dir));
-    for batch in start.parse::<usize>().unwrap().. {
-        write_batch(&memory, batch);
-        println!("acknowledged {batch}");
-        std::io::stdout().flush().unwrap();
+    let version: usize = env::var(CHILD_VERSION).unwrap().parse().unwrap();
+    println!("\nversion {version}");
+    let memory = open(Path::new(&store));
+    for version in version.. {
+        println!("\nversion {version}");
+        write_files(Path::new(&docs), version);
+        // A change of the generation between two files says that all files before were written.
+        let mut generation = memory.generation();
+        let mut tell = |files: usize| {
+            if memory.generation() != generation {
+                generation = memory.generation();
+                println!("acknowledged {files}");
+            }
+        };
+        let docs = [Path::new(&docs).to_owned()];
+        let options = IngestOptions::default();
+        ingest(&memory, &docs, &options, &mut |at| tell(at.files_done)).unwrap();
+        println!("acknowledged {FILES}\nlinked");
+        write_between(&memory);
     }
 }
 
-/// Nodes, edges between them, the vectors of half of them, and a changed and a removed node.
-fn write_batch(memory: &Memory, batch: usize) {
-    let name = |number: usize| format!("{batch}-{number}");
-    let nodes: Vec<NewNode> = (0..BATCH)
-        .map(|number| node(&name(number), &format!("text of {}", name(number))))
-        .collect();
-    let edges = (1..BATCH).map(|number| NewEdge::new(id(&name(0)), id(&name(number)), "cites"));
-    memory
-        .write(&Batch {
-            nodes,
-            edges: edges.collect(),
-        })
-        .unwrap();
-    let vectors: Vec<(NodeId, Vec<f32>)> = memory
-        .pending_vectors(BATCH / 2)
-        .unwrap()
+/// `FILES` files of `PARTS` sections each, the first of which links to the next file.
+fn write_files(docs: &Path, version: usize) {
+    for file in 0..FILES {
+        let mut link = format!("[next](p{:03}.md) ", (file + 1) % FILES);
+        let mut text = String::new();
+        for part in 0..PARTS {
+            text +=
+                &format!("# Part {part}\n\n{link}file {file} part {part} version {version}\n\n");
+            link.clear();
+        }
+        fs::write(docs.join(format!("p{file:03}.md")), text).unwrap();
+    }
+}
+
+/// Vectors for some passages, and a node that goes again.
+fn write_between(memory: &Memory) {
+    let pending = memory.pending_vectors(32).unwrap();
+    let vectors: Vec<(NodeId, Vec<f32>)> = pending
         .into_iter()
         .map(|(id, _)| (id, vec![1.0; 4]))
         .collect();
     memory.set_vectors(&vectors).unwrap();
-    let doomed = node(&format!("doomed-{batch}"), "to be removed");
+    let doomed = node("doomed", DOOMED);
+    let nodes = vec![doomed.clone()];
     memory
         .write(&Batch {
-            nodes: vec![doomed.clone()],
-            ..Batch::default()
+            nodes,
+            edges: Vec::new(),
         })
         .unwrap();
     memory.delete(doomed.id).unwrap();
 }
 
-/// Runs the child until it acknowledged `enough` batches, kills it, and returns all that it
-/// acknowledged.
-fn run_and_kill(dir: &Path, start: usize, enough: usize) -> Vec<usize> {
-    let mut child = Command::new(env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "crash::a_child_that_writes_until_it_is_killed",
-            "--nocapture",
-        ])
-        .env(CHILD_STORE, dir)
-        .env(CHILD_START, start.to_string())
+/// What a child said before it was killed.
+#[derive(Debug, Default)]
+struct Said {
+    /// The last version that it began.
+    begun: usize,
+    /// For each file the newest version that it acknowledged.
+    files: BTreeMap<usize, usize>,
+    /// Whether all edges were there once.
+    linked: bool,
+}
+
+impl Said {
+    fn take(&mut self, line: &str) {
+        if let Some(version) = line.strip_prefix("version ") {
+            self.begun = version.parse().unwrap();
+        } else if let Some(files) = line.strip_prefix("acknowledged ") {
+            let files: usize = files.parse().unwrap();
+            self.files.extend((0..files).map(|file| (file, self.begun)));
+        } else if line == "linked" {
+            self.linked = true;
+        }
+    }
+}
+
+/// Starts a child, lets it live for `life` from its first word on, and adds what it said.
+fn run_and_kill(store: &Path, docs: &Path, life: Duration, said: &mut Said) {
+    let test = "crash::a_child_that_ingests_until_it_is_killed";
+    let mut child: Child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(CHILD_STORE, store)
+        .env(CHILD_DOCS, docs)
+        .env(CHILD_VERSION, (said.begun + 1).to_string())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut acknowledged = Vec::new();
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-        let line = line.unwrap();
-        if let Some((_, batch)) = line.split_once("acknowledged ") {
-            acknowledged.push(batch.parse().unwrap());
-        }
-        if acknowledged.len() == enough {
-            // The child is somewhere in its next writes now.
-            child.kill().unwrap();
-        }
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("version ") {
+        assert!(output.read_line(&mut text).unwrap() > 0, "{text}");
     }
-    child.wait().unwrap();
-    acknowledged
+    // Where the kill hits is what is tested, so nothing is waited for but time.
+    thread::sleep(life);
+    child.kill().unwrap();
+    output.read_to_string(&mut text).unwrap();
+    let died = child.wait().unwrap();
+    assert!(!died.success() && died.code().is_none(), "{died}: {text}");
+    // The last line may have been cut.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole.lines().for_each(|line| said.take(line));
 }
 
 #[test]
-fn every_acknowledged_write_survives_sigkill_and_nothing_is_there_twice() {
-    let rounds = env::var("WEIR_KILL_ROUNDS")
-        .ok()
-        .and_then(|rounds| rounds.parse().ok());
-    let dir = tempfile::tempdir().unwrap();
-    let mut acknowledged: Vec<usize> = Vec::new();
-    let mut next = 0;
-    for round in 0..rounds.unwrap_or(ROUNDS) {
-        let batches = run_and_kill(dir.path(), next, 1 + (round * 7) % 5);
-        assert!(
-            !batches.is_empty(),
-            "round {round}: the child never came to write"
-        );
-        acknowledged.extend(&batches);
-        // The batch in hand when the child died may be there or not; it is written again under the
-        // same ids.
-        next = acknowledged.last().unwrap() + 1;
-        check(&open(dir.path()), &acknowledged, round);
+fn every_acknowledged_passage_survives_sigkill_and_nothing_is_there_twice() {
+    let rounds = env::var("WEIR_KILL_ROUNDS").ok();
+    let rounds = rounds.map_or(ROUNDS, |rounds| rounds.parse().unwrap());
+    let docs = tempfile::tempdir().unwrap();
+    let mut seed = 1_u64;
+    let mut acknowledging = 0;
+    let mut store = tempfile::tempdir().unwrap();
+    let mut said = Said::default();
+    let mut took = Duration::from_millis(100);
+    for round in 0..rounds {
+        if round % ROUNDS_OF_STORE == 0 {
+            store = tempfile::tempdir().unwrap();
+            said = Said::default();
+        }
+        let life = took.mul_f64(LIFE_MAX * random(&mut seed));
+        let before = said.files.values().sum::<usize>();
+        run_and_kill(store.path(), docs.path(), life, &mut said);
+        acknowledging += usize::from(said.files.values().sum::<usize>() > before);
+        let memory = open(store.path());
+        let round = format!("round {round}, killed after {life:?}");
+        check(&memory, &said, &round);
+        let started = Instant::now();
+        check_that_the_next_ingest_completes(&memory, docs.path(), &mut said, &round);
+        took = started.elapsed();
     }
+    let acknowledged = format!("{acknowledging} of {rounds} children acknowledged something");
+    eprintln!("{acknowledged} before they died");
+    assert!(acknowledging * 10 >= rounds, "only {acknowledged}");
 }
 
-fn check(memory: &Memory, acknowledged: &[usize], round: usize) {
-    let all = memory.ids(&query("").filter);
-    let distinct: HashSet<_> = all.iter().collect();
-    assert_eq!(distinct.len(), all.len(), "round {round}");
-    let counts = memory.counts();
-    assert_eq!(counts.nodes, all.len());
-    assert_eq!(counts.vectors + counts.pending, counts.nodes);
-    assert_eq!(
-        memory.pending_vectors(usize::MAX).unwrap().len(),
-        counts.pending
-    );
-    for batch in acknowledged {
-        for number in 0..BATCH {
-            let name = format!("{batch}-{number}");
-            let found = memory.node(id(&name)).unwrap();
-            let found = found.unwrap_or_else(|| panic!("round {round}: {name} is lost"));
-            assert_eq!(found.text, format!("text of {name}"));
-        }
+/// A number from 0 to 1 that looks random and depends on `seed` alone (Knuth's MMIX generator).
+fn random(seed: &mut u64) -> f64 {
+    *seed = seed
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
+    (*seed >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// The version of each part of each file.
+fn versions(memory: &Memory, round: &str) -> BTreeMap<(usize, usize), usize> {
+    let nodes = memory.nodes(&memory.ids(&query("").filter)).unwrap();
+    assert_eq!(nodes.len(), memory.counts().nodes, "{round}");
+    let mut versions = BTreeMap::new();
+    for Node { text, .. } in nodes.iter().filter(|node| node.text != DOOMED) {
+        let numbers: Vec<usize> = (text.split_whitespace())
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        let [file, part, version] = numbers[..] else {
+            panic!("{round}: {text:?}");
+        };
+        let twice = versions.insert((file, part), version);
         assert_eq!(
-            memory.edges(id(&format!("{batch}-0"))).unwrap().len(),
-            BATCH - 1
-        );
-        assert!(
-            memory
-                .node(id(&format!("doomed-{batch}")))
-                .unwrap()
-                .is_none()
+            twice, None,
+            "{round}: file {file} part {part} is there twice"
         );
     }
-    // Besides what was acknowledged there can be one batch: the one in hand.
-    assert!(
-        counts.nodes <= (acknowledged.len() + 1) * BATCH + 1,
-        "round {round}: {counts:?}"
-    );
+    versions
 }
 
-#[test]
-fn an_ingest_that_was_cut_short_goes_on_where_it_stopped() {
-    let (dir, docs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    for number in 0..20 {
-        let text = format!(
-            "# Page {number}\n\nText {number}, see [next](p{}.md).",
-            (number + 1) % 20
-        );
-        fs::write(docs.path().join(format!("p{number}.md")), text).unwrap();
+fn check(memory: &Memory, said: &Said, round: &str) {
+    let found = versions(memory, round);
+    for ((file, part), version) in &found {
+        assert!(*version <= said.begun, "{round}: file {file}");
+        let first = found.get(&(*file, 0));
+        assert_eq!(first, Some(version), "{round}: half of file {file}, {part}");
+        assert!(found.contains_key(&(*file, PARTS - 1)), "{round}: {file}");
     }
-    let (memory, options) = (open(dir.path()), IngestOptions::default());
-    // A first run that saw only some files stands for one that was killed before the rest and the
-    // edges.
-    let some: Vec<_> = (0..7)
-        .map(|number| docs.path().join(format!("p{number}.md")))
-        .collect();
-    ingest(&memory, &some, &options, &mut |_| {}).unwrap();
-    let report = ingest(&memory, &[docs.path().to_owned()], &options, &mut |_| {}).unwrap();
-    assert_eq!((report.unchanged, report.inserted), (7, 13));
-    assert_eq!(memory.counts().nodes, 20);
-    assert_eq!(memory.counts().edges, 20);
+    for (file, acknowledged) in &said.files {
+        let version = found.get(&(*file, 0)).copied().unwrap_or(0);
+        assert!(
+            version >= *acknowledged,
+            "{round}: version {acknowledged} of file {file} was acknowledged, {version} is there"
+        );
+    }
+    let Counts {
+        nodes,
+        edges,
+        vectors,
+        pending,
+    } = memory.counts();
+    assert_eq!(vectors + pending, nodes, "{round}");
+    assert_eq!(memory.pending_vectors(usize::MAX).unwrap().len(), pending);
+    assert!(nodes <= found.len() + 1, "{round}: {nodes} nodes");
+    assert!(edges <= EDGES, "{round}: {edges} edges");
+    assert!(!said.linked || edges == EDGES, "{round}: {edges} edges");
+}
+
+/// What was cut short is made whole by an ingest of the next version, which counts as acknowledged.
+fn check_that_the_next_ingest_completes(
+    memory: &Memory,
+    docs: &Path,
+    said: &mut Said,
+    round: &str,
+) {
+    let version = said.begun + 1;
+    write_files(docs, version);
+    let before = versions(memory, round).len();
+    let (paths, options) = ([docs.to_owned()], IngestOptions::default());
+    let report = ingest(memory, &paths, &options, &mut |_| {}).unwrap();
+    let did = (report.updated, report.inserted, report.unchanged);
+    assert_eq!(did, (before, FILES * PARTS - before, 0), "{round}");
+    let found = versions(memory, round);
+    assert_eq!(found.len(), FILES * PARTS, "{round}");
+    assert!(found.values().all(|found| *found == version), "{round}");
+    assert_eq!(memory.counts().edges, EDGES, "{round}");
+    said.begun = version;
+    said.files = (0..FILES).map(|file| (file, version)).collect();
+    said.linked = true;
 }
