@@ -14,9 +14,6 @@ use crate::node::NodeId;
 use crate::search::{self, Query, SearchResult};
 use crate::store::Memory;
 
-/// Hits that become seeds.
-const SEEDS_MAX: usize = 64;
-
 /// How sharply strength turns into seed weight (`beta`).
 const SHARPNESS: f64 = 1.0;
 
@@ -40,6 +37,8 @@ fn relation_weight(name: &str) -> f64 {
 /// How far recall may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecallLimits {
+    /// Hits that become seeds, strongest first; never more than `nodes_max`.
+    pub seeds: usize,
     /// Steps from the seeds.
     pub hops: u8,
     /// Largest number of nodes in the subgraph, seeds included.
@@ -49,6 +48,7 @@ pub struct RecallLimits {
 impl Default for RecallLimits {
     fn default() -> Self {
         Self {
+            seeds: 64,
             hops: 2,
             nodes_max: 256,
         }
@@ -88,7 +88,7 @@ impl Memory {
     pub fn recall(&self, query: &Query, found: &SearchResult, limits: &RecallLimits) -> Recall {
         let index = self.index();
         let walk = Walk::new(&index, query);
-        let (mut members, seeds) = walk.seeds(found, limits.nodes_max);
+        let (mut members, seeds) = walk.seeds(found, limits);
         if members.is_empty() {
             return Recall::default();
         }
@@ -130,10 +130,10 @@ impl<'a> Walk<'a> {
     }
 
     /// The strongest hits that are still there, with their share of the seed weight.
-    fn seeds(&self, found: &SearchResult, nodes_max: usize) -> (Vec<Member>, Vec<f64>) {
+    fn seeds(&self, found: &SearchResult, limits: &RecallLimits) -> (Vec<Member>, Vec<f64>) {
         let mut members = Vec::new();
         let mut logits = Vec::new();
-        for hit in found.hits.iter().take(SEEDS_MAX.min(nodes_max)) {
+        for hit in found.hits.iter().take(limits.seeds.min(limits.nodes_max)) {
             let Some(slot) = self.index.slot(hit.id) else {
                 continue;
             };

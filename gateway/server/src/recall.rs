@@ -117,6 +117,7 @@ pub(crate) async fn remember(
     };
     let started = Instant::now();
     let limits = RecallLimits {
+        seeds: plan.seeds,
         hops: u8::try_from(plan.hops).unwrap_or(u8::MAX),
         nodes_max: plan.nodes_max,
     };

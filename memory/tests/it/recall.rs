@@ -108,14 +108,39 @@ fn the_subgraph_is_bounded_and_the_same_after_reopening() {
     }
     memory.write(&Batch { nodes, edges }).unwrap();
     let limits = RecallLimits {
-        hops: 2,
         nodes_max: 100,
+        ..RecallLimits::default()
     };
     let recall = recalled(&memory, &query("whale"), limits);
     assert_eq!(recall.nodes_used, 100);
     assert_eq!(recall, recalled(&memory, &query("whale"), limits));
     drop(memory);
     assert_eq!(recall, recalled(&open(dir.path()), &query("whale"), limits));
+}
+
+#[test]
+fn as_many_hits_become_seeds_as_the_limits_say_and_the_subgraph_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    let nodes = (0..150).map(|number| node(&format!("n{number}"), "whale"));
+    memory
+        .write(&Batch {
+            nodes: nodes.collect(),
+            edges: Vec::new(),
+        })
+        .unwrap();
+    let query = Query {
+        k: 150,
+        ..query("whale")
+    };
+    for (seeds, nodes_max, expected) in [(100, 256, 100), (3, 256, 3), (100, 80, 80)] {
+        let limits = RecallLimits {
+            seeds,
+            nodes_max,
+            ..RecallLimits::default()
+        };
+        assert_eq!(recalled(&memory, &query, limits).nodes_used, expected);
+    }
 }
 
 #[test]

@@ -331,6 +331,7 @@ impl Call {
             return Err(Rescue::field("nodes_max", message));
         }
         Ok(RecallLimits {
+            seeds: plan.map_or(RecallLimits::default().seeds, |plan| plan.seeds),
             hops,
             nodes_max: wanted,
         })
