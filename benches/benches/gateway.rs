@@ -1,21 +1,28 @@
-//! The gateway's own time: everything of a request but embedding and engine, with 10,000 nodes.
+//! The gateway's own time: everything of a request over HTTP but embedding and engine, with 10,000 linked passages.
 //!
-//! Requests go one at a time through `Gateway::answer` to an engine that answers at once. Embedding and engine are subtracted
-//! as the decision's own record measured them.
+//! Requests go one at a time from a client over loopback to a listening gateway, which asks an engine that answers at once.
+//! Embedding and engine are subtracted as the decision's own record measured them; the client's side of HTTP is not.
 
-use std::collections::HashMap;
+use anyhow::Context;
+use serde_json::json;
+use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Instant;
-use weir_gateway::ask::{Ask, Caller};
+use tokio_util::sync::CancellationToken;
 use weir_gateway::gateway::{Assets, Gateway};
 use weir_lab::echo::EchoEngine;
-use weir_lab::questions;
+use weir_lab::questions::{self, Question};
 use weir_lab::results::{Goal, Results, Row};
 use weir_lab::stats::quantile;
-use weir_memory::{Batch, Memory, MemoryConfig, NewNode};
+use weir_memory::ingest::{IngestOptions, ingest};
+use weir_memory::{Memory, MemoryConfig};
 use weir_plan::{EmbedderPlan, MemoryPlan};
 use weir_router::Router;
 
-const NODES: u64 = 10_000;
+const PAGES: u64 = 1_000;
+const SECTIONS: u64 = 10;
+const LINKS_OF_SECTION: u64 = 2;
+const SECTION_WORDS: usize = 60;
 const DIMENSIONS: usize = 384;
 const REQUESTS: usize = 1_000;
 const WARM_UP: usize = 50;
@@ -26,83 +33,119 @@ const P50_MS: f64 = 3.0;
 async fn main() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let memory = filled(folder.path())?;
+    let counts = memory.counts();
     let engine = EchoEngine::start("3.11").await?;
     let embed = weir_bench::embedder()?;
-    let searched = if embed.is_some() {
-        "vectors and words"
-    } else {
-        "words only"
-    };
+    let counters = weir_bench::counters()?;
+    let mut results = Results::new("gateway", "cargo bench -p weir-bench --bench gateway");
+    results.notes.push(format!(
+        "{REQUESTS} requests one at a time over HTTP on loopback; {} nodes of {DIMENSIONS} dimensions, {} edges; {}; {}; an \
+         engine that answers at once; own time is the client's wall clock without embedding and engine",
+        counts.nodes,
+        counts.edges,
+        if embed.is_some() { "vectors and words" } else { "words only" },
+        if counters.is_empty() { "estimated token counts" } else { "exact token counts" },
+    ));
     let assets = Assets {
         memory: Some(memory),
         embed,
         router: Router::builtin(),
-        counters: HashMap::new(),
+        counters,
         state_dir: None,
     };
-    let gateway = Gateway::new(
-        engine.plan(&["small", "mid", "big"], Some(memory_plan())),
-        assets,
-    )?;
-    let questions = questions::read(None)?;
-    let (mut own, mut whole) = (Vec::new(), Vec::new());
-    for question in questions.iter().cycle().take(WARM_UP + REQUESTS) {
-        let caller = Caller {
-            tenant: "bench".to_owned(),
-            request_id: "bench".to_owned(),
-        };
-        let started = Instant::now();
-        let answer = gateway
-            .answer(Ask::question(&question.question, caller))
-            .await?;
-        let total = started.elapsed().as_secs_f64() * 1e3;
-        let record = serde_json::to_value(gateway.decision(&answer.decision.id))?;
-        let part = |name: &str| record["latency_ms"][name].as_f64().unwrap_or(0.0);
-        own.push(total - part("embed") - part("llm"));
-        whole.push(total);
-    }
-    let (own, whole) = (&own[WARM_UP..], &whole[WARM_UP..]);
-    let mut results = Results::new("gateway", "cargo bench -p weir-bench --bench gateway");
-    results.notes.push(format!(
-        "{REQUESTS} requests one at a time, {NODES} nodes of {DIMENSIONS} dimensions, {searched}; an engine that answers \
-         at once; own time is the request without embedding and engine"
-    ));
-    let p50 = Row::new("own.p50", "ms", quantile(own, 0.5)).goal(Goal::AtMost(P50_MS));
+    let plan = engine.plan(&weir_bench::POOLS, Some(memory_plan()));
+    let gateway = Gateway::new(plan, assets)?;
+    let (own, whole) = measured(&gateway, &questions::read(None)?).await?;
+    let p50 = Row::new("own.p50", "ms", quantile(&own, 0.5)).goal(Goal::AtMost(P50_MS));
     results.rows.push(p50);
-    results
-        .rows
-        .push(Row::new("own.p99", "ms", quantile(own, 0.99)));
-    results
-        .rows
-        .push(Row::new("request.p50", "ms", quantile(whole, 0.5)));
-    results
-        .rows
-        .push(Row::new("request.p99", "ms", quantile(whole, 0.99)));
+    for (metric, times, share) in [
+        ("own.p99", &own, 0.99),
+        ("request.p50", &whole, 0.5),
+        ("request.p99", &whole, 0.99),
+    ] {
+        results
+            .rows
+            .push(Row::new(metric, "ms", quantile(times, share)));
+    }
     weir_bench::publish(&results)
 }
 
-fn filled(folder: &std::path::Path) -> anyhow::Result<Memory> {
+/// The gateway's own and the whole time of each request, in milliseconds.
+async fn measured(
+    gateway: &Gateway,
+    questions: &[Question],
+) -> anyhow::Result<(Vec<f64>, Vec<f64>)> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/v1/chat/completions", listener.local_addr()?);
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(weir_gateway::serve(gateway.clone(), listener, stop.clone()));
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let (mut own, mut whole) = (Vec::new(), Vec::new());
+    for question in questions.iter().cycle().take(WARM_UP + REQUESTS) {
+        let messages = json!([{"role": "user", "content": question.question}]);
+        let body = json!({"model": "auto", "messages": messages});
+        let started = Instant::now();
+        let answer = client
+            .post(&url)
+            .json(&body)
+            .send()
+            .await?
+            .error_for_status()?;
+        let id = answer.headers().get("x-weir-decision").cloned();
+        answer.bytes().await?;
+        let total = started.elapsed().as_secs_f64() * 1e3;
+        let id = id.context("an answer without a decision")?;
+        let record = gateway
+            .decision(id.to_str()?)
+            .context("a decision without a record")?;
+        own.push(total - record.latency_ms.embed - record.latency_ms.llm);
+        whole.push(total);
+    }
+    stop.cancel();
+    server.await??;
+    Ok((own.split_off(WARM_UP), whole.split_off(WARM_UP)))
+}
+
+/// A memory of pages whose sections follow each other and link to other pages.
+fn filled(folder: &Path) -> anyhow::Result<Memory> {
+    let pages = folder.join("pages");
+    std::fs::create_dir(&pages)?;
+    for page in 0..PAGES {
+        std::fs::write(pages.join(format!("{page}.md")), page_text(page)?)?;
+    }
     let config = MemoryConfig {
         dimensions: DIMENSIONS,
         embedding_model: weir_bench::EMBEDDING_MODEL.to_owned(),
     };
     let memory = Memory::open(&folder.join("memory"), &config)?;
-    let numbers: Vec<u64> = (0..NODES).collect();
-    for chunk in numbers.chunks(1000) {
-        let nodes = chunk
-            .iter()
-            .map(|number| {
-                let mut node = NewNode::new("shared", weir_bench::passage(*number, 60));
-                node.vector = Some(weir_bench::direction(*number, DIMENSIONS));
-                node
-            })
-            .collect();
-        memory.write(&Batch {
-            nodes,
-            edges: Vec::new(),
-        })?;
-    }
+    let report = ingest(&memory, &[pages], &IngestOptions::default(), &mut |_| ())?;
+    anyhow::ensure!(
+        report.inserted as u64 == PAGES * SECTIONS && report.edges as u64 > PAGES * SECTIONS,
+        "the pages became something else: {report:?}"
+    );
+    let pending = memory.pending_vectors(usize::MAX)?;
+    let vectors: Vec<_> = (pending.iter().zip(0..))
+        .map(|((id, _), number)| (*id, weir_bench::direction(number, DIMENSIONS)))
+        .collect();
+    memory.set_vectors(&vectors)?;
     Ok(memory)
+}
+
+fn page_text(page: u64) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    for section in 0..SECTIONS {
+        let number = page * SECTIONS + section;
+        let words = weir_bench::passage(number, SECTION_WORDS);
+        write!(text, "# Section {section}\n\n{words}")?;
+        for link in 0..LINKS_OF_SECTION {
+            // Two primes spread the links over all pages.
+            let target = (number * 7919 + link * 104_729 + 1) % PAGES;
+            let anchor = (number + link) % SECTIONS;
+            write!(text, " See [this]({target}.md#section-{anchor}).")?;
+        }
+        text.push_str("\n\n");
+    }
+    Ok(text)
 }
 
 fn memory_plan() -> MemoryPlan {

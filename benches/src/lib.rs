@@ -1,4 +1,4 @@
-//! What the benchmarks share: where results go, synthetic passages, and the embedder when it is installed.
+//! What the benchmarks share: where results go, synthetic passages, and the installed embedder and vocabularies.
 //!
 //! Each benchmark is a plain program under `benches/benches`; `cargo bench -p weir-bench` runs them all. The result files
 //! are written by [`weir_lab::results`], as those of `weir lab systems` are. Nothing here measures.
@@ -6,12 +6,23 @@
 use anyhow::Context;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::collections::HashMap;
 use std::path::Path;
-use weir_embed::{EmbedQueue, Embedder};
+use weir_embed::{EmbedQueue, Embedder, TokenCounter};
 use weir_lab::results::Results;
 
 /// Name of the embedding model that [`embedder`] loads.
 pub const EMBEDDING_MODEL: &str = "all-minilm-l6-v2";
+
+/// Pools of the benchmarks, by capability.
+pub const POOLS: [&str; 3] = ["small", "mid", "big"];
+
+/// Models whose vocabularies count for [`POOLS`], in that order: those of the demo's stack.
+const MODELS: [&str; 3] = [
+    weir_testenv::SMOLLM2,
+    weir_testenv::QWEN,
+    "models/qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+];
 
 /// Words of the synthetic passages; some are those of the question set, so that searches by words find something.
 const WORDS: [&str; 40] = [
@@ -103,6 +114,19 @@ pub fn embedder() -> anyhow::Result<Option<EmbedQueue>> {
         Some(folder) => Ok(Some(EmbedQueue::new(Embedder::load(&folder)?))),
         None => Ok(None),
     }
+}
+
+/// The installed models' own token counters by pool; empty, said loudly, when one of them is absent: counts are estimates
+/// then, which are cheaper.
+pub fn counters() -> anyhow::Result<HashMap<String, TokenCounter>> {
+    let mut counters = HashMap::new();
+    for (pool, model) in POOLS.iter().zip(MODELS) {
+        let Some(file) = weir_testenv::component(model) else {
+            return Ok(HashMap::new());
+        };
+        counters.insert((*pool).to_owned(), TokenCounter::from_gguf(&file)?);
+    }
+    Ok(counters)
 }
 
 #[cfg(test)]
