@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use weir_crds::{Auth, Engine, InferenceGateway, MemoryStore, ModelPool, NameRef, Privacy, Secret};
 
+/// Names that stand for other logs than an engine's, in `weir logs` and on the disk.
+const RESERVED: [&str; 2] = ["gateway", "decisions"];
+
 /// Something that keeps an object from working, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -48,6 +51,20 @@ pub fn validate(stack: &Stack) -> Vec<Problem> {
 }
 
 fn pool_problems(stack: &Stack, pool: &ModelPool) -> Vec<Problem> {
+    let own = name(&pool.metadata.name);
+    let mut problems = secret_problems(stack, pool);
+    if RESERVED.contains(&own) {
+        let on = On::new("ModelPool", &pool.metadata.name, "metadata");
+        let message =
+            format!("{own:?} is what `weir logs {own}` shows, so no pool can be called that");
+        let instead = "give the pool another name".into();
+        problems.push(on.problem("name", "ReservedName", message, instead));
+    }
+    problems
+}
+
+/// What is wrong with the key of an external pool.
+fn secret_problems(stack: &Stack, pool: &ModelPool) -> Vec<Problem> {
     let Engine::External(external) = &pool.spec.engine else {
         return Vec::new();
     };
