@@ -71,7 +71,8 @@ pub struct Embedding {
     #[x_kube(validation = Rule::new("self.matches('^(hf://[^/]+/[^/]+(/.*)?|file://.+)$')")
         .message("must say where the embedder is: write hf://OWNER/REPO or file://PATH of a folder"))]
     pub source: Option<String>,
-    /// Name of a ModelPool whose `/v1/embeddings` is asked instead.
+    /// Name of a ModelPool whose `/v1/embeddings` is asked instead. The pool carries the labels that the gateway selects,
+    /// embeds only, and answers no questions: Weir starts its llama.cpp with `--embeddings`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub pool: Option<String>,

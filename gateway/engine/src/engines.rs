@@ -46,6 +46,13 @@ pub struct ChatRequest {
     pub deadline: Instant,
 }
 
+/// An embeddings request for one pool.
+struct EmbeddingsRequest {
+    body: Bytes,
+    inputs: usize,
+    deadline: Instant,
+}
+
 /// The body of a passed-through answer. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct ForwardBody {
@@ -76,8 +83,9 @@ impl Engines {
     }
 
     /// Takes over the pools of a new plan. Endpoints that stay keep their breaker and their count.
-    pub fn set_pools(&self, pools: &[Pool]) {
-        self.inner.replicas.set_pools(pools);
+    pub fn set_pools<'a>(&self, pools: impl IntoIterator<Item = &'a Pool>) {
+        let pools: Vec<&Pool> = pools.into_iter().collect();
+        self.inner.replicas.set_pools(&pools);
     }
 
     /// Requests in flight at a pool's replicas.
@@ -161,34 +169,33 @@ impl Engines {
         inputs: &[String],
         deadline: Instant,
     ) -> Result<Vec<Vec<f32>>, EngineError> {
-        let body =
-            json!({"model": pool.upstream_model, "input": inputs, "encoding_format": "float"});
-        let body = Bytes::from(body.to_string());
+        let request = EmbeddingsRequest::new(pool, inputs, deadline);
         let mut attempts = self.inner.replicas.attempts(pool);
         loop {
-            let mut lease = attempts.next()?;
+            let lease = attempts.next()?;
             let target = Target::new(pool, &pool.endpoints[lease.endpoint]);
-            let until = patience(&lease, deadline);
-            let call = Call {
-                path: "/v1/embeddings",
-                body: body.clone(),
-                until,
-            };
-            let read = match self.inner.client.post(&target, call).await {
-                Ok(response) => read_embeddings(&target, response, inputs.len(), until).await,
-                Err(error) => Err(error),
-            };
-            match read {
-                Ok(vectors) => {
-                    lease.succeeded();
-                    return Ok(vectors);
-                }
-                Err(error) => {
-                    lease.failed(&error);
-                    attempts.failed(error)?;
-                }
+            match self.embeddings_once(&target, lease, &request).await {
+                Ok(vectors) => return Ok(vectors),
+                Err(error) => attempts.failed(error)?,
             }
         }
+    }
+
+    /// Really makes one vector at one endpoint, whatever its breaker says. Returns its length.
+    ///
+    /// # Errors
+    /// Why it could not.
+    pub async fn probe_vector(
+        &self,
+        pool: &Pool,
+        endpoint: &Endpoint,
+        deadline: Instant,
+    ) -> Result<usize, EngineError> {
+        let inputs = ["A weir is a low wall across a river.".to_owned()];
+        let request = EmbeddingsRequest::new(pool, &inputs, deadline);
+        let (target, lease) = alone(pool, endpoint)?;
+        let vectors = self.embeddings_once(&target, lease, &request).await?;
+        Ok(vectors.first().map_or(0, Vec::len))
     }
 
     /// Really generates one token at one endpoint, whatever its breaker says: "it can generate", not "it listens".
@@ -207,18 +214,35 @@ impl Engines {
         let mut body = Map::new();
         body.insert("messages".to_owned(), messages);
         body.insert("max_tokens".to_owned(), json!(1));
-        let lone = Pool {
-            endpoints: vec![endpoint.clone()],
-            ..pool.clone()
-        };
-        let replicas = Replicas::default();
-        let lease = replicas.attempts(&lone).next()?;
-        let target = Target::new(pool, endpoint);
+        let (target, lease) = alone(pool, endpoint)?;
         let stream = self
             .chat_once(target, lease, chat_body(pool, body), deadline)
             .await?;
         stream.read_to_end().await?;
         Ok(since.elapsed())
+    }
+
+    async fn embeddings_once(
+        &self,
+        target: &Target,
+        mut lease: Lease,
+        request: &EmbeddingsRequest,
+    ) -> Result<Vec<Vec<f32>>, EngineError> {
+        let until = patience(&lease, request.deadline);
+        let call = Call {
+            path: "/v1/embeddings",
+            body: request.body.clone(),
+            until,
+        };
+        let read = match self.inner.client.post(target, call).await {
+            Ok(response) => read_embeddings(target, response, request.inputs, until).await,
+            Err(error) => Err(error),
+        };
+        match &read {
+            Ok(_) => lease.succeeded(),
+            Err(error) => lease.failed(error),
+        }
+        read
     }
 
     async fn chat_once(
@@ -252,6 +276,16 @@ impl Engines {
             .begin(until)
             .await
     }
+}
+
+/// One endpoint, asked without regard to what is known of it.
+fn alone(pool: &Pool, endpoint: &Endpoint) -> Result<(Target, Lease), EngineError> {
+    let lone = Pool {
+        endpoints: vec![endpoint.clone()],
+        ..pool.clone()
+    };
+    let lease = Replicas::default().attempts(&lone).next()?;
+    Ok((Target::new(pool, endpoint), lease))
 }
 
 /// While another replica is left, one that says nothing gets half of the time.
@@ -311,6 +345,18 @@ impl ForwardBody {
         self.body = None;
         self.lease.failed(&error);
         error
+    }
+}
+
+impl EmbeddingsRequest {
+    fn new(pool: &Pool, inputs: &[String], deadline: Instant) -> Self {
+        let model = &pool.upstream_model;
+        let body = json!({"model": model, "input": inputs, "encoding_format": "float"});
+        Self {
+            body: body.to_string().into(),
+            inputs: inputs.len(),
+            deadline,
+        }
     }
 }
 

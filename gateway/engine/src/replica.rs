@@ -52,7 +52,7 @@ pub(crate) struct Lease {
 
 impl Replicas {
     /// Forgets replicas that are in no pool any more, keeps the state of those that stay.
-    pub(crate) fn set_pools(&self, pools: &[Pool]) {
+    pub(crate) fn set_pools(&self, pools: &[&Pool]) {
         let mut by_pool = lock(&self.by_pool);
         by_pool.retain(|name, _| pools.iter().any(|pool| pool.name == *name));
         for pool in pools {

@@ -101,11 +101,9 @@ pub enum EmbedderPlan {
         /// A directory with `model.safetensors`, `tokenizer.json` and `config.json`.
         source: String,
     },
-    /// A pool's `/v1/embeddings`.
-    Pool {
-        /// Name of the pool.
-        pool: String,
-    },
+    /// A pool's `/v1/embeddings`. The pool stands here and not in [`GatewayPlan::pools`]: it answers no questions, so the
+    /// router must not choose it.
+    Pool(Box<Pool>),
 }
 
 /// A router version by name and content.
@@ -127,12 +125,17 @@ impl GatewayPlan {
             .find(|(_, pool)| pool.model == model)
     }
 
-    /// The pool called `name`, with its rank.
-    pub fn pool_named(&self, name: &str) -> Option<(usize, &Pool)> {
-        self.pools
-            .iter()
-            .enumerate()
-            .find(|(_, pool)| pool.name == name)
+    /// The pool that embeds for the memory, when the vectors do not come from this process.
+    pub fn embedder(&self) -> Option<&Pool> {
+        match &self.memory.as_ref()?.embedder {
+            EmbedderPlan::Pool(pool) => Some(pool),
+            EmbedderPlan::InProcess { .. } => None,
+        }
+    }
+
+    /// Every pool that is asked for something: those that answer, then the one that embeds.
+    pub fn served(&self) -> impl Iterator<Item = &Pool> {
+        self.pools.iter().chain(self.embedder())
     }
 }
 

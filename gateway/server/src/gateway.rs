@@ -140,7 +140,7 @@ impl Gateway {
         check(&plan, &assets)?;
         let (engines, decisions) = (Engines::new(), Decisions::default());
         decisions.log_to(plan.logs.sink, assets.state_dir.as_deref())?;
-        engines.set_pools(&plan.pools);
+        engines.set_pools(plan.served());
         let serving = RwLock::new(Arc::new(Serving::new(plan, assets, engines.clone())));
         let inner = Inner {
             serving,
@@ -159,7 +159,7 @@ impl Gateway {
         self.inner
             .decisions
             .log_to(plan.logs.sink, assets.state_dir.as_deref())?;
-        self.inner.engines.set_pools(&plan.pools);
+        self.inner.engines.set_pools(plan.served());
         let serving = Arc::new(Serving::new(plan, assets, self.inner.engines.clone()));
         *self
             .inner
@@ -383,9 +383,10 @@ fn check(plan: &GatewayPlan, assets: &Assets) -> Result<(), PlanError> {
             found_minor,
         });
     }
-    for (rank, pool) in plan.pools.iter().enumerate() {
-        let twin = plan.pools[..rank]
-            .iter()
+    for (position, pool) in plan.served().enumerate() {
+        let twin = plan
+            .served()
+            .take(position)
             .find(|p| p.name == pool.name || p.model == pool.model);
         if let Some(twin) = twin {
             let name = if twin.name == pool.name {

@@ -122,7 +122,7 @@ impl Gauges<'_> {
         metrics::gauge!("weir_queued").set(f64::from(self.queued));
         metrics::counter!("weir_log_rows_lost_total").absolute(self.rows_lost);
         metrics::gauge!("weir_plan_age_seconds").set(self.serving.since.elapsed().as_secs_f64());
-        for pool in &self.serving.plan.pools {
+        for pool in self.serving.plan.served() {
             let label = || vec![Label::new("pool", pool.name.clone())];
             let load = self.serving.engines.load(&pool.name) as f64;
             metrics::gauge!("weir_pool_in_flight", label()).set(load);

@@ -71,13 +71,9 @@ async fn vector_of(
     if let Some(embed) = &serving.embed {
         return embed.embed(text).await.map_err(|error| error.to_string());
     }
-    let EmbedderPlan::Pool { pool } = &plan.embedder else {
+    let EmbedderPlan::Pool(pool) = &plan.embedder else {
         return Err("no embedder is loaded".to_owned());
     };
-    let (_, pool) = serving
-        .plan
-        .pool_named(pool)
-        .ok_or("the embedder's pool is not there")?;
     if pool.privacy > serving.privacy(weir) {
         return Err("the embedder's pool is beyond the request's privacy".to_owned());
     }

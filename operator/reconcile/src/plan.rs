@@ -85,7 +85,7 @@ pub fn plan(
         revision: observed.revision,
         gateway: name(&gateway.metadata.name).to_owned(),
         pools: pools(stack, gateway, observed),
-        memory: memory.map(|memory| memory_plan(memory, observed)),
+        memory: memory.map(|memory| memory_plan(stack, memory, observed)),
         router: router.map(|router| RouterPlan {
             version: name(&router.metadata.name).to_owned(),
             sha256: router.spec.sha256.clone(),
@@ -140,7 +140,7 @@ fn concerns(stack: &Stack, gateway: &InferenceGateway, problem: &Problem) -> boo
     match problem.kind.as_str() {
         "InferenceGateway" => is(gateway.metadata.name.as_deref()),
         "ModelPool" => stack
-            .selected(gateway)
+            .used(gateway)
             .iter()
             .any(|pool| is(pool.metadata.name.as_deref())),
         "MemoryStore" => is(spec.memory.as_deref()),
@@ -152,21 +152,13 @@ fn concerns(stack: &Stack, gateway: &InferenceGateway, problem: &Problem) -> boo
     }
 }
 
-/// The selected pools in ascending order of capability: by the model's weights, in file order where they are equal. A
+/// The answering pools in ascending order of capability: by the model's weights, in file order where they are equal. A
 /// model of unknown size counts as bigger than every known one, since what Weir cannot see into is mostly a large
 /// model behind somebody's API.
 fn pools(stack: &Stack, gateway: &InferenceGateway, observed: &Observed) -> Vec<Pool> {
-    let unknown = ObservedPool::default();
-    let mut pools: Vec<Pool> = stack
-        .selected(gateway)
-        .into_iter()
-        .map(|resource| {
-            let seen = observed
-                .pools
-                .get(name(&resource.metadata.name))
-                .unwrap_or(&unknown);
-            pool(stack, resource, seen)
-        })
+    let answering = stack.answering(gateway).into_iter();
+    let mut pools: Vec<Pool> = answering
+        .map(|resource| pool(stack, resource, observed))
         .collect();
     pools.sort_by_key(|pool| {
         if pool.parameters == 0 {
@@ -178,7 +170,10 @@ fn pools(stack: &Stack, gateway: &InferenceGateway, observed: &Observed) -> Vec<
     pools
 }
 
-fn pool(stack: &Stack, resource: &ModelPool, seen: &ObservedPool) -> Pool {
+fn pool(stack: &Stack, resource: &ModelPool, observed: &Observed) -> Pool {
+    let unknown = ObservedPool::default();
+    let seen = observed.pools.get(name(&resource.metadata.name));
+    let seen = seen.unwrap_or(&unknown);
     let spec = &resource.spec;
     let model = &spec.model.name;
     let (engine, context_tokens, slots) = match &spec.engine {
@@ -234,11 +229,12 @@ fn external_endpoint(stack: &Stack, engine: &crds::External) -> Endpoint {
     }
 }
 
-fn memory_plan(memory: &MemoryStore, observed: &Observed) -> MemoryPlan {
+fn memory_plan(stack: &Stack, memory: &MemoryStore, observed: &Observed) -> MemoryPlan {
     let spec = &memory.spec;
     let own = name(&memory.metadata.name);
-    let embedder = match &spec.embedding.pool {
-        Some(pool) => EmbedderPlan::Pool { pool: pool.clone() },
+    let embedder = spec.embedding.pool.as_deref();
+    let embedder = match embedder.and_then(|pool| stack.pool(pool)) {
+        Some(resource) => EmbedderPlan::Pool(Box::new(pool(stack, resource, observed))),
         None => EmbedderPlan::InProcess {
             source: observed
                 .embedders

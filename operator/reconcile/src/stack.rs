@@ -81,6 +81,32 @@ impl Stack {
         self.pools.iter().filter(carries).collect()
     }
 
+    /// The selected pools that answer questions, in file order. A pool that some memory of the stack embeds with is none:
+    /// its engine is started for vectors alone.
+    pub fn answering(&self, gateway: &InferenceGateway) -> Vec<&ModelPool> {
+        let embeds = |pool: &ModelPool| {
+            let name = pool.metadata.name.as_ref();
+            let mut stores = self.memories.iter().map(|store| &store.spec.embedding);
+            stores.any(|embedding| embedding.pool.is_some() && embedding.pool.as_ref() == name)
+        };
+        let mut pools = self.selected(gateway);
+        pools.retain(|pool| !embeds(pool));
+        pools
+    }
+
+    /// The pool that embeds for the gateway's memory, when one does.
+    pub fn embedder(&self, gateway: &InferenceGateway) -> Option<&ModelPool> {
+        let memory = self.memory(gateway.spec.memory.as_deref()?)?;
+        self.pool(memory.spec.embedding.pool.as_deref()?)
+    }
+
+    /// Every pool that the gateway asks for something: those that answer, then the one that embeds.
+    pub fn used(&self, gateway: &InferenceGateway) -> Vec<&ModelPool> {
+        let mut pools = self.answering(gateway);
+        pools.extend(self.embedder(gateway));
+        pools
+    }
+
     /// A problem with its file and line.
     pub fn locate(&self, problem: &Problem) -> Finding {
         let key = (problem.kind.clone(), problem.name.clone());

@@ -151,9 +151,15 @@ fn selection_problems(stack: &Stack, gateway: &InferenceGateway) -> Vec<Problem>
         };
         return vec![on.problem("pools.matchLabels", "NoPools", message, instead)];
     }
+    let answering = stack.answering(gateway);
+    if answering.is_empty() {
+        let message = "every selected ModelPool embeds for a MemoryStore, and such a pool answers no questions";
+        let instead = "select a ModelPool that generates too".into();
+        return vec![on.problem("pools.matchLabels", "NoPools", message.into(), instead)];
+    }
     let mut problems = Vec::new();
     let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
-    for pool in &selected {
+    for pool in &stack.used(gateway) {
         let (model, pool) = (pool.spec.model.name.as_str(), name(&pool.metadata.name));
         if let Some(first) = owners.insert(model, pool) {
             let message = format!("pools {first} and {pool} both serve a model called {model}");
@@ -161,7 +167,7 @@ fn selection_problems(stack: &Stack, gateway: &InferenceGateway) -> Vec<Problem>
             problems.push(on.problem("pools.matchLabels", "DuplicateModel", message, instead));
         }
     }
-    let nearest = selected
+    let nearest = answering
         .iter()
         .map(|pool| pool.spec.privacy)
         .min()

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Instant;
 use weir_embed::TokenCounter;
-use weir_plan::{EmbedderPlan, MemoryPlan, Scope};
+use weir_plan::Scope;
 
 /// Most texts of one request, as for OpenAI.
 const INPUTS_MAX: usize = 2048;
@@ -61,10 +61,15 @@ pub(crate) async fn embed(
     let counter = TokenCounter::estimate();
     let tokens: usize = inputs.iter().map(|text| counter.count(text)).sum();
     let memory = serving.plan.memory.as_ref();
-    let vectors = match memory.filter(|memory| memory.embedding_model == wanted.model) {
+    let embedder = serving.plan.embedder();
+    let of_memory = memory.filter(|memory| {
+        memory.embedding_model == wanted.model
+            || embedder.is_some_and(|pool| pool.model == wanted.model)
+    });
+    let vectors = match of_memory {
         Some(memory) => {
             right_length(dimensions, memory.dimensions, &wanted.model)?;
-            texts(&serving, memory, &ask.weir, inputs, until).await?
+            texts(&serving, &ask.weir, inputs, until).await?
         }
         None => {
             let (_, pool) = pinned::pool(&serving, &ask, &wanted.model)?;
@@ -91,7 +96,6 @@ pub(crate) async fn embed(
 /// Vectors from wherever the memory's plan says: this process, or a pool within the request's privacy.
 async fn texts(
     serving: &Serving,
-    memory: &MemoryPlan,
     weir: &Extension,
     texts: Vec<String>,
     until: Instant,
@@ -103,15 +107,10 @@ async fn texts(
             _ => embed.embed_many(texts).await.map_err(failed),
         };
     }
-    let EmbedderPlan::Pool { pool } = &memory.embedder else {
-        return Err(Rescue::unavailable("the embedder is not loaded"));
-    };
-    match serving.plan.pool_named(pool) {
-        Some((_, pool)) if pool.privacy > serving.privacy(weir) => {
-            Err(Rescue::privacy(&memory.embedding_model))
-        }
-        Some((_, pool)) => Ok(serving.engines.embeddings(pool, &texts, until).await?),
-        None => Err(Rescue::unavailable("the pool that embeds is not served")),
+    match serving.plan.embedder() {
+        Some(pool) if pool.privacy > serving.privacy(weir) => Err(Rescue::privacy(&pool.model)),
+        Some(pool) => Ok(serving.engines.embeddings(pool, &texts, until).await?),
+        None => Err(Rescue::unavailable("the embedder is not loaded")),
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod auth;
 mod echo;
+mod embedder;
 mod errors;
 mod failover;
 mod log;
