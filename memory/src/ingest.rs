@@ -14,6 +14,7 @@ mod split_markdown;
 mod split_text;
 mod write;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use self::document::Document;
@@ -74,6 +75,8 @@ pub struct IngestReport {
     pub removed: usize,
     /// Edges of these files.
     pub edges: usize,
+    /// Files that were not reached because the run was told to end.
+    pub left: usize,
     /// Files that could not be read, with the reason.
     pub bad: Vec<BadFile>,
 }
@@ -118,6 +121,20 @@ pub fn ingest(
     options: &IngestOptions,
     progress: &mut dyn FnMut(&IngestProgress),
 ) -> Result<IngestReport, IngestError> {
+    ingest_until(memory, paths, options, &mut |at| {
+        progress(at);
+        ControlFlow::Continue(())
+    })
+}
+
+/// As [`ingest`], and ends early when `progress`, which is called before each file, says so: what was read is written, and
+/// a run that reads to the end adds the rest and the edges.
+pub fn ingest_until(
+    memory: &Memory,
+    paths: &[PathBuf],
+    options: &IngestOptions,
+    progress: &mut dyn FnMut(&IngestProgress) -> ControlFlow<()>,
+) -> Result<IngestReport, IngestError> {
     let (files, bad) = files::list(paths, options)?;
     let mut report = IngestReport {
         bad,
@@ -130,7 +147,11 @@ pub fn ingest(
     let mut writer = write::Writer::new(memory, options);
     for file in files {
         now.current = Some(file.path.clone());
-        progress(&now);
+        if progress(&now).is_break() {
+            report.left = now.files - now.files_done;
+            writer.flush(&mut report)?;
+            return Ok(report);
+        }
         match split(&file) {
             Ok(document) => {
                 let passages = document::passages(&document, options.passage_words);
@@ -153,7 +174,8 @@ pub fn ingest(
         now.passages = report.passages;
     }
     now.current = None;
-    progress(&now);
+    // Everything is read: only edges are left, which nobody has to wait for long.
+    let _ = progress(&now);
     writer.finish(&mut report)?;
     Ok(report)
 }

@@ -120,7 +120,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn flush(&mut self, report: &mut IngestReport) -> Result<(), IngestError> {
+    /// Writes the passages taken so far.
+    pub(super) fn flush(&mut self, report: &mut IngestReport) -> Result<(), IngestError> {
         let written = self.memory.edit(&Edit {
             remove_nodes: &self.removed,
             nodes: &self.nodes,

@@ -2,10 +2,11 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use weir_memory::ingest::{IngestError, IngestOptions, IngestReport, ingest};
+use weir_memory::ingest::{IngestError, IngestOptions, IngestReport, ingest, ingest_until};
 use weir_memory::{Memory, Node, NodeId, SHARED_TENANT};
 
 use crate::{open, query};
@@ -410,4 +411,32 @@ fn a_link_leads_out_of_its_folder_to_what_was_ingested_before() {
         (edges.iter()).any(|edge| edge.dst == passage_id(&one, "more.md#m")),
         "{edges:?}"
     );
+}
+
+#[test]
+fn a_run_that_is_told_to_end_keeps_whole_files_and_the_next_one_adds_the_rest() {
+    let (folder, docs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let memory = open(folder.path());
+    for (name, next) in [("a", "b"), ("b", "c"), ("c", "a")] {
+        let text = format!("# Page {name}\n\nSee [the next]({next}.md).\n");
+        fs::write(docs.path().join(format!("{name}.md")), text).unwrap();
+    }
+    let paths = [docs.path().to_owned()];
+    let options = IngestOptions::default();
+    let cut = ingest_until(&memory, &paths, &options, &mut |at| match at.files_done {
+        0 => ControlFlow::Continue(()),
+        _ => ControlFlow::Break(()),
+    });
+    let cut = cut.unwrap();
+    assert_eq!((cut.files, cut.inserted, cut.left), (1, 1, 2));
+    assert_eq!(memory.counts().nodes, 1);
+    let whole = run(&memory, docs.path());
+    assert_eq!((whole.inserted, whole.unchanged, whole.left), (2, 1, 0));
+    assert!(is_linked(
+        &memory,
+        docs.path(),
+        "a.md#page-a",
+        "hyperlink",
+        "b.md#page-b"
+    ));
 }
