@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 /// A file grows to this size; then it becomes `<name>.1` and a new one begins.
 const ROTATE_AT_BYTES: u64 = 8 << 20;
 
-/// Bytes read from the end of a file to find its last lines.
-const TAIL_BYTES: u64 = 64 << 10;
+/// Bytes read at a time, from the end of a file backwards, to find its last lines.
+const PIECE_BYTES: u64 = 64 << 10;
 
 /// A log file that rotates by size.
 #[derive(Debug)]
@@ -83,31 +83,43 @@ pub fn previous(path: &Path) -> PathBuf {
 /// # Errors
 /// The file cannot be read.
 pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
-    let mut lines = tail(path)?;
+    let mut lines = tail(path, count)?;
     if lines.len() < count {
-        let mut older = tail(&previous(path))?;
+        let mut older = tail(&previous(path), count - lines.len())?;
         older.append(&mut lines);
         lines = older;
     }
-    let start = lines.len().saturating_sub(count);
-    Ok(lines.split_off(start))
+    Ok(lines)
 }
 
-fn tail(path: &Path) -> io::Result<Vec<String>> {
+/// The last `count` lines of one file, or all when it has fewer.
+fn tail(path: &Path, count: usize) -> io::Result<Vec<String>> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    let length = file.metadata()?.len();
-    let start = length.saturating_sub(TAIL_BYTES);
-    file.seek(SeekFrom::Start(start))?;
-    let mut bytes = Vec::new();
-    file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+    let mut start = file.metadata()?.len();
+    let (mut pieces, mut line_ends) = (Vec::new(), 0);
+    // One line end more than lines: the line that reading began in may be cut and is not wanted.
+    while start > 0 && line_ends <= count {
+        let end = start;
+        start = end.saturating_sub(PIECE_BYTES);
+        file.seek(SeekFrom::Start(start))?;
+        let mut piece = Vec::new();
+        (&mut file).take(end - start).read_to_end(&mut piece)?;
+        line_ends += piece.iter().filter(|byte| **byte == b'\n').count();
+        pieces.push(piece);
+    }
+    pieces.reverse();
+    let bytes = pieces.concat();
     let text = String::from_utf8_lossy(&bytes);
-    // The first line is cut when reading began in the middle of the file.
-    let skip = usize::from(start > 0);
-    Ok(text.lines().skip(skip).map(str::to_owned).collect())
+    let lines: Vec<&str> = text.lines().collect();
+    let from = lines.len().saturating_sub(count);
+    Ok(lines[from..]
+        .iter()
+        .map(|line| (*line).to_owned())
+        .collect())
 }
 
 #[cfg(test)]
@@ -129,6 +141,20 @@ mod tests {
             lines,
             ["line 3", "line 4", "line 5", "line 6", "line 7", "line 8"]
         );
+    }
+
+    #[test]
+    fn long_lines_are_read_back_to_the_first_wanted_one_before_the_predecessor_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("engine.log");
+        std::fs::write(previous(&path), "older 0\nolder 1\n").unwrap();
+        let line = |number: usize| format!("{number} {}", "x".repeat(2 << 10));
+        let lines: Vec<String> = (0..100).map(line).collect();
+        std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+        assert_eq!(last_lines(&path, 90).unwrap(), lines[10..]);
+        let all = last_lines(&path, 101).unwrap();
+        assert_eq!(all[0], "older 1");
+        assert_eq!(all[1..], lines);
     }
 
     #[test]
