@@ -6,12 +6,11 @@ use crate::lab;
 use crate::output::{bold, columns};
 use crate::replay;
 use indicatif::HumanDuration;
-use serde_json::json;
 use std::path::Path;
 use weir_lab::collect::{CollectOptions, CollectProgress, collect};
 use weir_lab::train::{TrainCommand, train};
 use weir_router::train::{Estimate, Evaluation, TrainOptions};
-use weir_router::{Artifact, Router};
+use weir_router::{Artifact, Inspection, Router};
 
 pub(crate) async fn run(command: RouterCommand) -> Result<(), Failure> {
     match command {
@@ -33,16 +32,25 @@ pub(crate) fn artifact(file: Option<&Path>) -> Result<Artifact, Failure> {
 }
 
 fn inspect(args: &InspectArgs) -> Result<(), Failure> {
-    let artifact = artifact(args.file.as_deref())?;
-    let manifest = artifact.manifest();
+    let inspection = artifact(args.file.as_deref())?.inspect();
     if args.output == Output::Json {
-        let bytes = artifact.to_bytes().len();
-        let all = json!({"sha256": artifact.sha256(), "bytes": bytes, "manifest": manifest});
-        anstream::println!("{}", serde_json::to_string_pretty(&all)?);
+        anstream::println!("{}", serde_json::to_string_pretty(&inspection)?);
         return Ok(());
     }
-    let trained = manifest.training.as_ref().map_or_else(
-        || "never (constant heads)".to_owned(),
+    for (name, value) in facts(&inspection) {
+        anstream::println!("{name:<12} {value}");
+    }
+    anstream::println!("\n{}", arms(&inspection));
+    if let Some(evaluation) = &inspection.hold_out {
+        anstream::println!("\n{}\n", bold("On held-out questions"));
+        anstream::println!("{}", hold_out(evaluation));
+    }
+    Ok(())
+}
+
+fn facts(of: &Inspection) -> Vec<(&'static str, String)> {
+    let trained = of.training.as_ref().map_or_else(
+        || "never".to_owned(),
         |t| {
             format!(
                 "{} questions, {} outcomes, {} passes, seed {}",
@@ -50,27 +58,57 @@ fn inspect(args: &InspectArgs) -> Result<(), Failure> {
             )
         },
     );
-    let rows = [
-        ("sha256", artifact.sha256().to_owned()),
-        ("bytes", artifact.to_bytes().len().to_string()),
-        (
-            "features",
-            format!("{} ({})", manifest.features.len(), manifest.schema_hash),
-        ),
-        ("hidden", manifest.hidden.to_string()),
-        ("models", manifest.arms.models.to_string()),
-        ("arms", manifest.arms.arms.len().to_string()),
+    let none = || "-".to_owned();
+    let valued = of.training.as_ref().map_or_else(none, |t| {
+        format!("{} a second, {} a cost unit", t.per_second, t.per_cost_unit)
+    });
+    let data = of
+        .training
+        .as_ref()
+        .map_or_else(none, |t| t.data_sha256.clone());
+    let heads = if of.constant {
+        "constant: every request gets the same numbers"
+    } else {
+        "follow the request"
+    };
+    let frozen = match of.frozen.as_slice() {
+        [] => "none".to_owned(),
+        frozen => frozen.join(", "),
+    };
+    let sampling = of.sampling.iter().map(|class| {
+        let (name, temperature, top_p) = (&class.name, class.temperature, class.top_p);
+        format!("{name} (temperature {temperature}, top_p {top_p})")
+    });
+    vec![
+        ("sha256", of.sha256.clone()),
+        ("bytes", of.bytes.to_string()),
+        ("features", format!("{} ({})", of.features, of.schema_hash)),
+        ("frozen", frozen),
+        ("hidden", of.hidden.to_string()),
+        ("zeta", format!("{:.4}", of.zeta)),
+        ("nu", format!("{:.4}", of.nu)),
+        ("tau", format!("{:.4}", of.tau)),
+        ("models", of.models.to_string()),
+        ("sampling", sampling.collect::<Vec<_>>().join(", ")),
+        ("heads", heads.to_owned()),
         ("trained on", trained),
-        ("licence", manifest.licence.clone()),
-    ];
-    for (name, value) in rows {
-        anstream::println!("{name:<12} {value}");
-    }
-    if let Some(evaluation) = &manifest.hold_out {
-        anstream::println!("\n{}\n", bold("On held-out questions"));
-        anstream::println!("{}", hold_out(evaluation));
-    }
-    Ok(())
+        ("valued at", valued),
+        ("data", data),
+        ("licence", of.licence.clone()),
+    ]
+}
+
+/// Every arm: what it expects of a request it knows nothing of, and how much a request changes that.
+fn arms(of: &Inspection) -> String {
+    let rows = of.arms.iter().enumerate().map(|(index, head)| {
+        vec![
+            index.to_string(),
+            head.arm.to_string(),
+            format!("{:.3}", head.bias),
+            format!("{:.3}", head.weight_norm),
+        ]
+    });
+    columns(&["#", "ARM", "BIAS", "WEIGHTS"], rows.collect())
 }
 
 fn hold_out(evaluation: &Evaluation) -> String {
