@@ -132,7 +132,8 @@ pub struct LlamaCpp {
     #[serde(default = "LlamaCpp::default_slots")]
     #[schemars(range(min = 1, max = 64))]
     pub slots: u32,
-    /// Threads of the engine; without it Weir shares the machine's cores between the pools.
+    /// Threads of the engine; without it every engine gets all of the machine's processors but one, which is left for the
+    /// gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 512))]
     pub threads: Option<u32>,
