@@ -68,14 +68,15 @@ async fn a_request_cannot_widen_the_gateways_limit() {
 #[tokio::test]
 async fn the_words_of_a_local_request_are_never_embedded_in_the_cloud() {
     let (local, cloud) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
-    let in_the_cloud = EmbedderPlan::Pool {
-        pool: "cloud".to_owned(),
+    let embedder = Pool {
+        privacy: Privacy::Cloud,
+        ..pool("embedder", &[&cloud])
     };
-    let kb = memory_plan("none", 2, in_the_cloud);
+    let kb = memory_plan("none", 2, EmbedderPlan::Pool(Box::new(embedder)));
     let (_folder, memory) = open_memory(&kb);
-    let mut plan = plan(local_and_cloud(&local, &cloud));
+    let mut plan = plan(vec![pool("local", &[&local])]);
     plan.memory = Some(kb);
-    let world = World::with_memory(plan, prefers(0, 2), Some(memory)).await;
+    let world = World::with_memory(plan, prefers(0, 1), Some(memory)).await;
     let sought = json!({"query": "hi"});
     for (path, body, status) in [
         (
