@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use weir_local::NodeType;
 use weir_plan::Privacy;
 
 /// Small language models behind one endpoint, with a memory and a learned router.
@@ -82,6 +83,10 @@ pub(crate) struct Which {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_long_help = "Examples:\n  weir down                  # requests in flight finish first\n  \
+    weir down --name support --now"
+)]
 pub(crate) struct DownArgs {
     #[command(flatten)]
     pub(crate) which: Which,
@@ -184,7 +189,8 @@ pub(crate) struct LogsArgs {
 #[command(after_long_help = "Examples:\n  weir validate -f stack.yaml\n  \
     weir validate -f pools.yaml -f gateway.yaml --output json\n\n\
     The rules are the API server's (schema and CEL) and the operator's (references). Each finding is printed as\n\
-    file:line: object: field: what is wrong: what to write. The exit code is 1 when there is one.")]
+    file:line: object: field: what is wrong: what to write. The exit code is 1 when there is one. Files without an\n\
+    InferenceGateway are valid, as a part of a stack, with a warning that `weir up` needs one.")]
 pub(crate) struct ValidateArgs {
     /// A stack file; several make one stack
     #[arg(short, long = "file", required = true, num_args = 1.., value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -247,7 +253,8 @@ pub(crate) struct IngestArgs {
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Examples:\n  weir memory search \"how do I cache a function\"\n  \
-    weir memory search \"refund\" --domain support -n 5 --output json"
+    weir memory search \"refund\" --domain support --type doc -n 5 --output json\n\n\
+    Search and recall go as far as the MemoryStore's attention lets a request go."
 )]
 pub(crate) struct SearchArgs {
     /// The question
@@ -259,6 +266,9 @@ pub(crate) struct SearchArgs {
     /// Domains to look in
     #[arg(long = "domain")]
     pub(crate) domains: Vec<String>,
+    /// Kinds of passages: doc, memory, trace, tool_result or summary [default: all but trace]
+    #[arg(long = "type", value_name = "TYPE", value_parser = node_type)]
+    pub(crate) types: Vec<NodeType>,
     /// Passages wanted
     #[arg(short = 'n', long, default_value_t = 10)]
     pub(crate) count: usize,
@@ -267,6 +277,12 @@ pub(crate) struct SearchArgs {
     pub(crate) output: Output,
     #[command(flatten)]
     pub(crate) place: MemoryWhere,
+}
+
+fn node_type(word: &str) -> Result<NodeType, String> {
+    let mut all = NodeType::ALL.into_iter();
+    all.find(|kind| kind.as_str() == word)
+        .ok_or_else(|| "write doc, memory, trace, tool_result or summary".into())
 }
 
 #[derive(Debug, Args)]
@@ -408,6 +424,10 @@ pub(crate) struct SystemsArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_long_help = "Examples:\n  weir lab questions         # how many there are of each split\n  \
+    weir lab questions --output json > questions.jsonl"
+)]
 pub(crate) struct QuestionsArgs {
     /// Questions as JSON Lines [default: the committed ones]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -418,6 +438,10 @@ pub(crate) struct QuestionsArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_long_help = "Examples:\n  weir completions bash > ~/.local/share/bash-completion/completions/weir\n  \
+    weir completions zsh > ~/.zfunc/_weir\n  weir completions fish > ~/.config/fish/completions/weir.fish"
+)]
 pub(crate) struct CompletionsArgs {
     /// The shell
     pub(crate) shell: clap_complete::Shell,

@@ -4,6 +4,7 @@ use crate::args::{IngestArgs, MemoryCommand, MemoryWhere, Output, SearchArgs};
 use crate::fail::Failure;
 use crate::output::{columns, warning};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use weir_local::{
     ControlError, Found, Home, IngestLine, IngestOptions, IngestSummary, Instance, OfflineMemory,
@@ -61,7 +62,7 @@ async fn ingest(args: IngestArgs) -> Result<(), Failure> {
         domain: args.domain,
     };
     let bar = ProgressBar::new(0).with_style(
-        ProgressStyle::with_template("{bar:30} {pos}/{len} files  {msg}")
+        ProgressStyle::with_template("{bar:30} {pos}/{len} files  {msg}  {eta} left")
             .expect("the template is valid"),
     );
     let show = |at: IngestLine| {
@@ -77,15 +78,24 @@ async fn ingest(args: IngestArgs) -> Result<(), Failure> {
         Place::Running(instance) => ingest_running(&instance, options, show).await,
         Place::Files(open) => {
             let work = tokio::task::block_in_place(|| {
-                weir_local::ingest(&open.memory, &options, &mut |at| show(at))
+                weir_local::ingest(&open.memory, &options, &mut |at| {
+                    show(at);
+                    ControlFlow::Continue(())
+                })
             });
             work.map_err(Failure::from)
         }
     };
     let took = bar.elapsed();
     bar.finish_and_clear();
-    report(&summary?, took.as_secs_f64());
-    Ok(())
+    let summary = summary?;
+    report(&summary, took.as_secs_f64());
+    match summary.left {
+        0 => Ok(()),
+        left => Err(Failure::new(format!(
+            "{left} files were not read, since the gateway was told to end: start it and ingest again, what was read is kept"
+        ))),
+    }
 }
 
 fn rate(passages: usize, bar: &ProgressBar) -> String {
@@ -147,6 +157,7 @@ async fn search(args: SearchArgs) -> Result<(), Failure> {
         text: args.text,
         tenant: args.tenant,
         domains: args.domains,
+        types: args.types,
         count: args.count,
     };
     let found = match place(&args.place).await? {
@@ -157,9 +168,7 @@ async fn search(args: SearchArgs) -> Result<(), Failure> {
                 other => return Err(replies.unexpected(&other).into()),
             }
         }
-        Place::Files(open) => {
-            weir_local::search(&open.memory, open.embed.as_ref(), &options).await?
-        }
+        Place::Files(open) => open.search(&options).await?,
     };
     match args.output {
         Output::Json => anstream::println!("{}", serde_json::to_string_pretty(&found)?),

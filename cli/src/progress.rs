@@ -155,9 +155,14 @@ impl Progress {
                 anstream::println!("memory {}: {} nodes", memory.name, memory.nodes);
             }
             anstream::println!();
+            let key = if status.keys_required {
+                "-H \"Authorization: Bearer $WEIR_API_KEY\" \\\n  "
+            } else {
+                ""
+            };
             anstream::println!(
                 "curl {address}/v1/chat/completions -H 'content-type: application/json' \\\n  \
-                 -d '{{\"model\": \"auto\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello!\"}}]}}'"
+                 {key}-d '{{\"model\": \"auto\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello!\"}}]}}'"
             );
             let hint = format!("weir ask \"Hello!\"    model: auto lets the router choose, \"{first}\" pins one");
             anstream::println!("{}", dim(hint));

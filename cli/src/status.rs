@@ -39,6 +39,12 @@ pub(crate) fn text(status: &Status) -> String {
             memory.embedding.clone(),
         ];
         parts.push(columns(&head, vec![row]));
+        if memory.vectors_refused > 0 {
+            parts.push(warning(format!(
+                "the embedder refuses {} passages; their words find them, `weir logs` says why",
+                memory.vectors_refused
+            )));
+        }
     }
     let sha256 = status
         .router

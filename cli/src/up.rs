@@ -7,14 +7,10 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
-use weir_local::{Home, RotatingLog, Up};
+use weir_local::{Event, Events, Home, RotatingLog, Up};
 
 pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
     let home = Home::from_env()?;
-    let loaded = weir_local::load(&args.files, args.name.as_deref())?;
-    let state = home.gateway(loaded.name());
-    state.create()?;
-    log_to(RotatingLog::open(&state.log("gateway"))?);
     let shim = vec![
         std::env::current_exe()?.into_os_string(),
         "engine-shim".into(),
@@ -27,10 +23,28 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
         start_timeout: Duration::from_secs(args.start_timeout.max(1)),
         shim,
         home,
-        events: Progress::events(),
+        events: events(),
     })
     .await?;
     Ok(())
+}
+
+/// Events are shown; the first one that matters here says that the log is ours to write. Before that, a gateway that runs
+/// already may be writing it.
+fn events() -> Events {
+    let show = Progress::events();
+    Arc::new(move |event: Event| {
+        if let Event::Owned { log } = &event {
+            match RotatingLog::open(log) {
+                Ok(log) => log_to(log),
+                Err(error) => {
+                    let what = format!("nothing is logged: open {}: {error}", log.display());
+                    show(Event::Warning(what));
+                }
+            }
+        }
+        show(event);
+    })
 }
 
 /// The gateway's own log goes to its file: the terminal belongs to progress and events.

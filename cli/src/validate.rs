@@ -2,7 +2,7 @@
 
 use crate::args::{Output, ValidateArgs};
 use crate::fail::Failure;
-use crate::output::good;
+use crate::output::{good, warning};
 use weir_crds::stack::SourceFile;
 
 pub(crate) fn run(args: &ValidateArgs) -> Result<(), Failure> {
@@ -11,7 +11,14 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<(), Failure> {
         files.push(SourceFile::read(path)?);
     }
     let (objects, findings) = match weir_reconcile::load(&files) {
-        Ok(stack) => (stack.origins.len(), Vec::new()),
+        Ok(stack) => {
+            if stack.gateways.is_empty() {
+                // A part of a stack is valid, and a file of pools may be checked alone.
+                let what = "there is no InferenceGateway: `weir up` needs one in its files";
+                anstream::eprintln!("{} {what}", warning("!"));
+            }
+            (stack.origins.len(), Vec::new())
+        }
         Err(findings) => (0, findings),
     };
     match args.output {

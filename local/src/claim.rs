@@ -3,6 +3,7 @@
 //! Taken before anything is downloaded or started, given up by dropping. What happens in between is `up.rs`.
 
 use crate::control::{ControlFile, Instance, line};
+use crate::event::Event;
 use crate::home::{StateDir, StateLock};
 use crate::listen::ControlSocket;
 use crate::shared::Shared;
@@ -33,6 +34,9 @@ pub(crate) async fn own(up: &Up, gateway: &str) -> Result<Owned, UpError> {
             },
         });
     };
+    (up.events)(Event::Owned {
+        log: state.log("gateway"),
+    });
     let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
     let files = up.files.iter().map(absolute).collect();
     let shared = Arc::new(Shared::new(gateway.to_owned(), files));

@@ -1,6 +1,7 @@
 //! What happens during `weir up`, told to whoever shows it: the binary prints, tests collect.
 
 use crate::status::Status;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use weir_plan::Performance;
@@ -12,6 +13,11 @@ pub type Events = Arc<dyn Fn(Event) + Send + Sync>;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
+    /// The gateway's state folder belongs to this process from now on.
+    Owned {
+        /// Where the gateway's own log is to be written.
+        log: PathBuf,
+    },
     /// A model or embedder is on its way.
     Fetching {
         /// The pool or memory it is for.

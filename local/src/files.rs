@@ -1,8 +1,26 @@
-//! Writing small files so that a reader, or a crash, sees the old content or the new and never a part.
+//! Files: whether one is still the same, and writing small ones so that a reader, or a crash, sees the old content or the
+//! new and never a part.
 
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::SystemTime;
+
+/// Size and time of change of a file: a file that was replaced has another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Stamp {
+    bytes: u64,
+    changed: SystemTime,
+}
+
+/// The state of a file at this moment.
+pub(crate) fn stamp(path: &Path) -> io::Result<Stamp> {
+    let found = std::fs::metadata(path)?;
+    Ok(Stamp {
+        bytes: found.len(),
+        changed: found.modified()?,
+    })
+}
 
 /// Replaces a file's content; the file is readable by the user alone.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {

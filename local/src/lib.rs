@@ -11,8 +11,10 @@ mod artifact;
 mod claim;
 mod control;
 mod digest;
+mod embedder;
 mod engine;
 mod event;
+mod external;
 mod files;
 mod home;
 mod listen;
@@ -35,7 +37,6 @@ pub use event::{Event, Events};
 pub use home::{Home, HomeError, StateDir, StateLock};
 pub use memory::{
     Found, IngestLine, IngestOptions, IngestSummary, MemoryCommandError, SearchOptions, ingest,
-    search,
 };
 pub use offline::{OfflineError, OfflineMemory, open_offline};
 pub use session::Session;
@@ -43,6 +44,7 @@ pub use stack::{Loaded, StackError, load};
 pub use stage_error::StageError;
 pub use status::{GatewayPhase, MemoryStatus, PoolStatus, RouterStatus, Status};
 pub use up::{Up, UpError, up};
+pub use weir_memory::NodeType;
 
 /// An error and what caused it on one line, each said once.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {

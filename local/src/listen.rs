@@ -7,6 +7,7 @@ use crate::control::{Reply, Request, line};
 use crate::memory::{self, IngestOptions, SearchOptions};
 use crate::shared::Shared;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,6 +67,7 @@ async fn serve(stream: UnixStream, shared: &Shared) -> io::Result<()> {
         // Somebody looked whether anyone is here.
         return Ok(());
     }
+    let _reply = shared.replies.token();
     let reply = match serde_json::from_str(&text) {
         Ok(Request::Status) => Reply::Status(Box::new(shared.status())),
         Ok(Request::Shutdown { now }) => {
@@ -83,12 +85,19 @@ async fn serve(stream: UnixStream, shared: &Shared) -> io::Result<()> {
 }
 
 async fn search(shared: &Shared, options: &SearchOptions) -> Reply {
-    let open = shared.view().memory.clone();
+    let (open, embedder) = {
+        let view = shared.view();
+        (view.memory.clone(), view.embedder.clone())
+    };
     let Some(open) = open else {
         return no_memory(shared);
     };
-    let embed = open.embed.as_ref().map(|(_, queue)| queue);
-    match memory::search(&open.memory, embed, options).await {
+    // Words alone still find something when the embedder fails.
+    let vector = match embedder {
+        Some(embedder) => embedder.question(&options.text).await,
+        None => None,
+    };
+    match memory::search(&open.memory, vector, open.attention, options) {
         Ok(found) => Reply::Found(found),
         Err(error) => Reply::Failed(error.to_string()),
     }
@@ -103,12 +112,30 @@ async fn ingest(
     let Some(open) = open else {
         return Ok(no_memory(shared));
     };
+    let reading = shared.reading.token();
+    let stop = shared.drain.clone();
+    if stop.is_cancelled() {
+        let what = format!(
+            "gateway {:?} is ending: start it again, then ingest",
+            shared.gateway
+        );
+        return Ok(Reply::Failed(what));
+    }
     let (progress, mut lines) = mpsc::unbounded_channel();
     let work = tokio::task::spawn_blocking(move || {
-        memory::ingest(&open.memory, &options, &mut |at| {
+        let summary = memory::ingest(&open.memory, &options, &mut |at| {
             // Nobody listens any more when the command went away; reading goes on all the same.
             let _ = progress.send(at);
-        })
+            if stop.is_cancelled() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        // The memory is closed before the reading counts as ended.
+        drop(open);
+        drop(reading);
+        summary
     });
     while let Some(at) = lines.recv().await {
         write.write_all(&line(&Reply::Progress(at))).await?;

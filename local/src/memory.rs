@@ -4,10 +4,10 @@
 //! Read on in `vectors.rs` for what happens to passages after they were read.
 
 use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
-use weir_embed::EmbedQueue;
 use weir_memory::ingest::{self, IngestProgress};
-use weir_memory::{Filter, Memory, Query, RecallLimits};
+use weir_memory::{Filter, Memory, NodeType, Query, RecallLimits};
 
 /// Longest text of a passage in a search result, in characters.
 const SNIPPET_CHARS: usize = 240;
@@ -34,6 +34,8 @@ pub struct SearchOptions {
     pub tenant: String,
     /// Domains to look in; empty means all.
     pub domains: Vec<String>,
+    /// Kinds of passages; empty means all but traces.
+    pub types: Vec<NodeType>,
     /// Passages wanted.
     pub count: usize,
 }
@@ -68,6 +70,8 @@ pub struct IngestSummary {
     pub removed: usize,
     /// Edges written.
     pub edges: usize,
+    /// Files that were not reached because the reading was told to end.
+    pub left: usize,
     /// Files that could not be read, and why.
     pub bad: Vec<(PathBuf, String)>,
     /// Passages whose vector is still to be computed.
@@ -94,6 +98,27 @@ pub struct Found {
     pub depth: u8,
 }
 
+/// How much of the graph a request's attention looks at, as its MemoryStore says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attention {
+    /// Nodes that the search hands to attention.
+    pub(crate) seeds: usize,
+    pub(crate) limits: RecallLimits,
+}
+
+impl From<&weir_crds::Attention> for Attention {
+    fn from(spec: &weir_crds::Attention) -> Self {
+        let limits = RecallLimits {
+            hops: u8::try_from(spec.hops).unwrap_or(u8::MAX),
+            nodes_max: spec.nodes_max as usize,
+        };
+        Self {
+            seeds: spec.seeds as usize,
+            limits,
+        }
+    }
+}
+
 /// Why a memory command failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -109,14 +134,14 @@ pub enum MemoryCommandError {
     Read(#[from] weir_memory::ReadError),
 }
 
-/// Reads files into the memory. Blocks; `progress` is called from this thread.
+/// Reads files into the memory. Blocks; `progress` is called from this thread, before each file, and may end the reading.
 ///
 /// # Errors
 /// A path does not exist or the memory cannot be written. Single bad files are part of the summary.
 pub fn ingest(
     memory: &Memory,
     options: &IngestOptions,
-    progress: &mut dyn FnMut(IngestLine),
+    progress: &mut dyn FnMut(IngestLine) -> ControlFlow<()>,
 ) -> Result<IngestSummary, MemoryCommandError> {
     let mut how = ingest::IngestOptions {
         domain: options.domain.clone(),
@@ -136,9 +161,9 @@ pub fn ingest(
             files,
             files_done,
             passages,
-        });
+        })
     };
-    let report = ingest::ingest(memory, &options.paths, &how, &mut tell)?;
+    let report = ingest::ingest_until(memory, &options.paths, &how, &mut tell)?;
     Ok(IngestSummary {
         files: report.files,
         passages: report.passages,
@@ -147,6 +172,7 @@ pub fn ingest(
         unchanged: report.unchanged,
         removed: report.removed,
         edges: report.edges,
+        left: report.left,
         bad: report
             .bad
             .into_iter()
@@ -156,38 +182,28 @@ pub fn ingest(
     })
 }
 
-/// Finds passages as a request would: search, then recall through the graph. Without an embedder, by words alone.
-///
-/// # Errors
-/// The memory cannot be read.
-pub async fn search(
+/// Finds passages as a request would: search, then recall through the graph. Without the question's vector, by words
+/// alone.
+pub(crate) fn search(
     memory: &Memory,
-    embed: Option<&EmbedQueue>,
+    vector: Option<Vec<f32>>,
+    attention: Attention,
     options: &SearchOptions,
 ) -> Result<Vec<Found>, MemoryCommandError> {
-    let vector = match embed {
-        // Words alone still find something when the embedder fails.
-        Some(embed) => embed
-            .embed(&options.text)
-            .await
-            .ok()
-            .map(|vector| vector.to_vec()),
-        None => None,
-    };
     let filter = Filter {
         tenant: options.tenant.clone(),
         domains: options.domains.clone(),
-        types: Vec::new(),
+        types: options.types.clone(),
     };
     let query = Query {
         text: options.text.clone(),
         vector,
         filter,
-        k: options.count.max(64),
+        k: options.count.max(attention.seeds),
         exclude_edges: Vec::new(),
     };
     let hits = memory.search(&query)?;
-    let recall = memory.recall(&query, &hits, &RecallLimits::default());
+    let recall = memory.recall(&query, &hits, &attention.limits);
     let mut found = Vec::new();
     for recalled in recall.nodes.iter().take(options.count) {
         let Some(node) = memory.node(recalled.id)? else {

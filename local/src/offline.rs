@@ -3,6 +3,7 @@
 //! Only with the state folder's lock in hand, so that a `weir up` that starts meanwhile says who is in its way.
 
 use crate::home::{Home, HomeError, StateLock};
+use crate::memory::{self, Attention, Found, MemoryCommandError, SearchOptions};
 use crate::stack::{Loaded, StackError};
 use std::path::Path;
 use weir_embed::{EmbedQueue, Embedder};
@@ -15,7 +16,8 @@ pub struct OfflineMemory {
     /// The memory.
     pub memory: Memory,
     /// The embedder; without it, passages are found by their words.
-    pub embed: Option<EmbedQueue>,
+    embed: Option<EmbedQueue>,
+    attention: Attention,
     _lock: StateLock,
 }
 
@@ -47,6 +49,22 @@ pub enum OfflineError {
         /// The cause.
         source: weir_memory::OpenError,
     },
+}
+
+impl OfflineMemory {
+    /// Finds passages as a request would.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub async fn search(&self, options: &SearchOptions) -> Result<Vec<Found>, MemoryCommandError> {
+        let vector = match &self.embed {
+            // Words alone still find something when the embedder fails.
+            Some(queue) => queue.embed(&options.text).await.ok(),
+            None => None,
+        };
+        let vector = vector.map(|vector| vector.to_vec());
+        memory::search(&self.memory, vector, self.attention, options)
+    }
 }
 
 /// Opens the memory that the stack's gateway names. Loading an embedder blocks for a moment.
@@ -84,6 +102,7 @@ pub fn open_offline(home: &Home, loaded: &Loaded) -> Result<OfflineMemory, Offli
     Ok(OfflineMemory {
         memory,
         embed,
+        attention: Attention::from(&store.spec.attention),
         _lock: lock,
     })
 }

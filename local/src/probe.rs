@@ -1,4 +1,4 @@
-//! What an engine is asked before it serves: one token, and later a short measurement.
+//! What an engine is asked before it serves: one token or one vector, and later a short measurement.
 //!
 //! It speaks to one endpoint through `weir-engine`, as the gateway will; it starts and restarts nothing. Read on in
 //! `engine/supervisor.rs` (who waits) and `engine/bench.rs` (who measures).
@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use weir_engine::Engines;
+use weir_engine::{EngineError, Engines};
 use weir_plan::{Cost, Endpoint, EngineKind, Performance, Pool, Privacy, SamplingDefaults, Tier};
 
 /// Pause between two questions to an engine that cannot answer yet.
@@ -26,11 +26,40 @@ const TOKEN_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) struct Probe {
     engines: Engines,
     pool: Pool,
+    dimensions: Option<usize>,
+}
+
+/// Why an engine that answers is of no use.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unfit {
+    /// Its vectors do not fit the memory.
+    #[error(
+        "its vectors have {found} dimensions, spec.embedding.dimensions of the MemoryStore is {wanted}: write \
+         dimensions: {found}"
+    )]
+    Dimensions {
+        /// What the stack says.
+        wanted: usize,
+        /// What the engine gives.
+        found: usize,
+    },
+    /// It makes no vectors at all.
+    #[error(
+        "it does not embed: {0}; use a model that is made for embeddings, or give it a pooling, for example \
+         extraArgs: ['--pooling', 'mean']"
+    )]
+    NoEmbedder(String),
 }
 
 impl Probe {
-    /// A probe for an engine that is known only by its pool's name and context.
-    pub(crate) fn new(engines: Engines, pool: &str, context_tokens: u32) -> Self {
+    /// A probe for an engine that is known only by its pool's name and context. With `dimensions` it is asked for a vector
+    /// of that length, without for a token.
+    pub(crate) fn new(
+        engines: Engines,
+        pool: &str,
+        context_tokens: u32,
+        dimensions: Option<usize>,
+    ) -> Self {
         let pool = Pool {
             name: pool.to_owned(),
             model: pool.to_owned(),
@@ -47,7 +76,11 @@ impl Probe {
             tokenizer: None,
             endpoints: Vec::new(),
         };
-        Self { engines, pool }
+        Self {
+            engines,
+            pool,
+            dimensions,
+        }
     }
 
     /// The client it asks with.
@@ -72,16 +105,43 @@ pub(crate) fn endpoint(url: &str) -> Endpoint {
     }
 }
 
-/// Returns once the engine at `url` has generated a token.
-pub(crate) async fn until_generating(probe: &Probe, url: &str) {
-    let endpoint = endpoint(url);
+/// Returns once the engine at `url` has generated a token or made a vector, or has shown that it never will.
+pub(crate) async fn until_ready(probe: &Probe, url: &str) -> Result<(), Unfit> {
+    let (pool, endpoint) = (&probe.pool, endpoint(url));
     loop {
         let deadline = Instant::now() + TOKEN_TIMEOUT;
-        match probe.engines.probe(&probe.pool, &endpoint, deadline).await {
-            Ok(_) => return,
-            Err(error) => tracing::trace!(pool = %probe.pool.name, "not yet: {error}"),
+        let answer = match probe.dimensions {
+            Some(wanted) => embeds(&probe.engines, pool, &endpoint, wanted, deadline).await,
+            None => {
+                let token = probe.engines.probe(pool, &endpoint, deadline).await;
+                token.map(|_| Ok(()))
+            }
+        };
+        match answer {
+            Ok(fit) => return fit,
+            Err(error) => tracing::trace!(pool = %pool.name, "not yet: {error}"),
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Asks one endpoint for a vector: whether it is of use, or why there was no answer to that.
+pub(crate) async fn embeds(
+    engines: &Engines,
+    pool: &Pool,
+    endpoint: &Endpoint,
+    wanted: usize,
+    deadline: Instant,
+) -> Result<Result<(), Unfit>, EngineError> {
+    match engines.probe_vector(pool, endpoint, deadline).await {
+        Ok(found) if found == wanted => Ok(Ok(())),
+        Ok(found) => Ok(Err(Unfit::Dimensions { wanted, found })),
+        Err(EngineError::Status {
+            status: 400 | 404 | 405 | 501,
+            message,
+            ..
+        }) => Ok(Err(Unfit::NoEmbedder(message))),
+        Err(error) => Err(error),
     }
 }
 

@@ -2,13 +2,22 @@
 //!
 //! `world.rs` writes it when something changes, `listen.rs` reads it for commands. It holds no engine, only views of them.
 
+use crate::embedder::Embedder;
 use crate::engine::{EngineState, Phase};
+use crate::external::Reach;
 use crate::stage::OpenMemory;
 use crate::status::{GatewayPhase, MemoryStatus, PoolStatus, RouterStatus, Status};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use weir_gateway::Gateway;
+
+/// How long a command that does not read its reply keeps `weir up` from ending.
+const REPLY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Shared by the tasks of one `weir up`.
 pub(crate) struct Shared {
@@ -22,8 +31,14 @@ pub(crate) struct Shared {
     pub(crate) drain: CancellationToken,
     /// Everything ends at once.
     pub(crate) now: CancellationToken,
+    /// Readings of files, which have the memory open: the state folder is not given up while one goes on.
+    pub(crate) reading: TaskTracker,
+    /// Commands that wait for a reply.
+    pub(crate) replies: TaskTracker,
     /// New passages wait for vectors.
     pub(crate) new_passages: Arc<Notify>,
+    /// Passages that the embedder refused for good.
+    pub(crate) given_up: Arc<AtomicUsize>,
     view: Mutex<View>,
 }
 
@@ -36,6 +51,9 @@ pub(crate) struct View {
     pub(crate) reload_refused: Option<String>,
     pub(crate) pools: Vec<PoolView>,
     pub(crate) memory: Option<OpenMemory>,
+    pub(crate) embedder: Option<Embedder>,
+    pub(crate) gateway: Option<Gateway>,
+    pub(crate) keys_required: bool,
     pub(crate) router: RouterStatus,
 }
 
@@ -45,6 +63,8 @@ pub(crate) struct PoolView {
     /// Everything but the engine's state.
     pub(crate) fixed: PoolStatus,
     pub(crate) engine: Option<watch::Receiver<EngineState>>,
+    /// When it is somebody else's, whether that can be reached.
+    pub(crate) reach: Option<Reach>,
 }
 
 impl Shared {
@@ -56,6 +76,9 @@ impl Shared {
             reload_refused: None,
             pools: Vec::new(),
             memory: None,
+            embedder: None,
+            gateway: None,
+            keys_required: false,
             router: RouterStatus::default(),
         };
         Self {
@@ -64,7 +87,10 @@ impl Shared {
             started: jiff::Timestamp::now().to_string(),
             drain: CancellationToken::new(),
             now: CancellationToken::new(),
+            reading: TaskTracker::new(),
+            replies: TaskTracker::new(),
             new_passages: Arc::new(Notify::new()),
+            given_up: Arc::new(AtomicUsize::new(0)),
             view: Mutex::new(view),
         }
     }
@@ -74,11 +100,24 @@ impl Shared {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until no command has the memory open and, for a moment, until their replies are sent. Draining has begun, so a
+    /// reading ends after the file at hand.
+    pub(crate) async fn settle(&self) {
+        self.reading.close();
+        self.reading.wait().await;
+        self.replies.close();
+        let _ = tokio::time::timeout(REPLY_PATIENCE, self.replies.wait()).await;
+    }
+
     /// What `weir status` shows.
     pub(crate) fn status(&self) -> Status {
         let view = self.view().clone();
-        let pools: Vec<PoolStatus> = view.pools.iter().map(PoolView::status).collect();
-        let ready = view.phase == GatewayPhase::Serving && pools.iter().any(|pool| pool.ready);
+        let pools: Vec<PoolStatus> = {
+            let gateway = view.gateway.as_ref();
+            view.pools.iter().map(|pool| pool.status(gateway)).collect()
+        };
+        let ready = view.phase == GatewayPhase::Serving
+            && pools.iter().any(|pool| pool.ready && !pool.embeds);
         Status {
             gateway: self.gateway.clone(),
             ready,
@@ -89,22 +128,39 @@ impl Shared {
             files: self.files.clone(),
             plans: view.plans,
             reload_refused: view.reload_refused,
+            keys_required: view.keys_required,
             pools,
-            memory: view.memory.as_ref().map(OpenMemory::status),
+            memory: {
+                let given_up = self.given_up.load(Ordering::Relaxed);
+                view.memory.as_ref().map(|open| open.status(given_up))
+            },
             router: view.router,
         }
     }
 }
 
 impl PoolView {
-    fn status(&self) -> PoolStatus {
+    fn status(&self, gateway: Option<&Gateway>) -> PoolStatus {
         let mut status = self.fixed.clone();
+        if let Some(reach) = &self.reach {
+            let why = reach.borrow().clone();
+            let reason = match &why {
+                Some(_) => "Unreachable",
+                None if is_left_alone(gateway, &status.name) => "Failing",
+                None => "External",
+            };
+            reason.clone_into(&mut status.reason);
+            status.ready = reason == "External";
+            status.last_error = why;
+            return status;
+        }
         let Some(engine) = &self.engine else {
             return status;
         };
         let state = engine.borrow().clone();
         status.ready = state.phase == Phase::Ready;
         let reason = match state.phase {
+            Phase::Ready if status.embeds => "Embedding",
             Phase::Ready => "Serving",
             Phase::Loading if state.restarts == 0 => "Loading",
             Phase::Loading | Phase::Waiting => "Restarting",
@@ -118,16 +174,28 @@ impl PoolView {
     }
 }
 
+/// Whether the gateway leaves a pool alone since requests to it failed lately.
+fn is_left_alone(gateway: Option<&Gateway>, name: &str) -> bool {
+    let Some(gateway) = gateway else {
+        return false;
+    };
+    let serving = gateway.serving();
+    let mut pools = serving.plan.served();
+    pools.any(|pool| pool.name == name && !serving.engines.available(pool))
+}
+
 impl OpenMemory {
-    fn status(&self) -> MemoryStatus {
+    fn status(&self, given_up: usize) -> MemoryStatus {
         let counts = self.memory.counts();
+        let refused = given_up.min(counts.pending);
         MemoryStatus {
             name: self.name.clone(),
             kind: "embedded".into(),
             nodes: counts.nodes as u64,
             edges: counts.edges as u64,
             vectors: counts.vectors as u64,
-            vectors_pending: counts.pending as u64,
+            vectors_pending: (counts.pending - refused) as u64,
+            vectors_refused: refused as u64,
             embedding: self.config.embedding_model.clone(),
         }
     }

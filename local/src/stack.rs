@@ -5,9 +5,9 @@
 
 use crate::digest;
 use std::path::{Path, PathBuf};
-use weir_crds::InferenceGateway;
 use weir_crds::stack::{ReadError, SourceFile};
 use weir_crds::validate::Finding;
+use weir_crds::{InferenceGateway, Listen};
 use weir_reconcile::Stack;
 
 /// A stack without findings, and one gateway of it.
@@ -17,6 +17,7 @@ pub struct Loaded {
     pub stack: Stack,
     /// The gateway.
     pub gateway: InferenceGateway,
+    sources: Vec<SourceFile>,
 }
 
 /// Why a stack cannot be served.
@@ -29,6 +30,20 @@ pub enum StackError {
     /// Something in the files is wrong.
     #[error("{}", lines(.0))]
     Invalid(Vec<Finding>),
+    /// A stack that is served may not become this one.
+    #[error("{}", lines(.0))]
+    Immutable(Vec<Finding>),
+    /// The port is taken once, at the start.
+    #[error(
+        "spec.listen changed from {old} to {new}, which a running gateway cannot follow: `weir down`, then `weir up` \
+         again, or take the change back"
+    )]
+    ListenChanged {
+        /// Address and port that are served.
+        old: String,
+        /// Address and port in the files.
+        new: String,
+    },
     /// There is no gateway in the files.
     #[error("{} has no InferenceGateway: add one, it says which pools and memory are served", list(.0))]
     NoGateway(Vec<PathBuf>),
@@ -49,6 +64,24 @@ impl Loaded {
     /// Name of the gateway.
     pub fn name(&self) -> &str {
         self.gateway.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// Whether this stack may take the place of `served` while it is served. `port_given` says that the port does not come
+    /// from the stack.
+    pub(crate) fn may_replace(&self, served: &Self, port_given: bool) -> Result<(), StackError> {
+        let findings = weir_crds::validate::check_change(&served.sources, &self.sources);
+        if !findings.is_empty() {
+            return Err(StackError::Immutable(findings));
+        }
+        let (old, new) = (&served.gateway.spec.listen, &self.gateway.spec.listen);
+        if old.address != new.address || old.port != new.port && !port_given {
+            let spell = |listen: &Listen| format!("{} port {}", listen.address, listen.port);
+            return Err(StackError::ListenChanged {
+                old: spell(old),
+                new: spell(new),
+            });
+        }
+        Ok(())
     }
 }
 
@@ -75,7 +108,11 @@ pub fn load(files: &[PathBuf], name: Option<&str>) -> Result<Loaded, StackError>
         return Err(StackError::UnknownGateway { name, known });
     };
     let gateway = stack.gateways[position].clone();
-    Ok(Loaded { stack, gateway })
+    Ok(Loaded {
+        stack,
+        gateway,
+        sources,
+    })
 }
 
 fn read(files: &[PathBuf]) -> Result<Vec<SourceFile>, ReadError> {
@@ -130,6 +167,47 @@ mod tests {
         assert_ne!(missing, first);
         assert_ne!(first, second);
         assert_eq!(fingerprint(&files), first);
+    }
+
+    fn loaded(listen: &str, model: &str) -> Loaded {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("stack.yaml");
+        let text = format!(
+            "apiVersion: weir.dev/v1alpha1\nkind: ModelPool\nmetadata: {{name: small, labels: {{stack: it}}}}\nspec:\n  \
+             model: {{name: {model}, source: 'file://./m.gguf'}}\n  tier: device\n  privacy: local\n  \
+             engine: {{llamaCpp: {{}}}}\n---\n\
+             apiVersion: weir.dev/v1alpha1\nkind: InferenceGateway\nmetadata: {{name: it}}\nspec:\n  \
+             listen: {listen}\n  pools: {{matchLabels: {{stack: it}}}}\n  auth: {{anonymous: {{}}}}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        load(&[file], None).unwrap()
+    }
+
+    #[test]
+    fn another_address_or_port_needs_another_start() {
+        let served = loaded("{port: 8080}", "m");
+        let refused =
+            |new: &Loaded, given| new.may_replace(&served, given).map_err(|e| e.to_string());
+        assert_eq!(refused(&served, false), Ok(()));
+        let port = loaded("{port: 8081}", "m");
+        let error = refused(&port, false).unwrap_err();
+        assert!(
+            error.contains("8081") && error.contains("weir down"),
+            "{error}"
+        );
+        assert_eq!(refused(&port, true), Ok(()), "--port decides");
+        let address = loaded("{address: 0.0.0.0, port: 8080}", "m");
+        assert!(refused(&address, true).unwrap_err().contains("0.0.0.0"));
+    }
+
+    #[test]
+    fn an_immutable_field_says_what_to_create_instead() {
+        let error = loaded("{port: 0}", "other").may_replace(&loaded("{port: 0}", "m"), false);
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("model.name") && error.contains("create another"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -9,7 +9,10 @@ use crate::engine::launch;
 use crate::engine::supervisor::Launcher;
 use crate::engine::{Engine, EngineSpec, StartError};
 use crate::event::{Event, Events};
+use crate::external::{self, Reach};
+use crate::files::{self, Stamp};
 use crate::home::{Home, StateDir};
+use crate::memory::Attention;
 use crate::probe::Probe;
 use crate::stack::Loaded;
 use crate::stage_error::StageError;
@@ -46,8 +49,8 @@ pub(crate) struct Stager {
 pub(crate) struct Kept {
     /// Engines, by pool.
     pub(crate) specs: BTreeMap<String, EngineSpec>,
-    /// Token counters, by model file.
-    pub(crate) counters: BTreeMap<PathBuf, TokenCounter>,
+    /// Token counters, by model file and its state.
+    pub(crate) counters: BTreeMap<(PathBuf, Stamp), TokenCounter>,
     /// The open memory.
     pub(crate) memory: Option<OpenMemory>,
 }
@@ -62,6 +65,8 @@ pub(crate) struct Staged {
     pub(crate) memory: Option<OpenMemory>,
     pub(crate) router: Router,
     pub(crate) router_status: RouterStatus,
+    /// Whether external pools can be reached, by name.
+    pub(crate) reaches: BTreeMap<String, Reach>,
 }
 
 /// A pool's model on this machine.
@@ -78,6 +83,7 @@ pub(crate) struct LocalModel {
 pub(crate) struct OpenMemory {
     pub(crate) name: String,
     pub(crate) config: MemoryConfig,
+    pub(crate) attention: Attention,
     pub(crate) memory: Memory,
     /// Folder and queue of the embedder in process; `None` when a pool embeds.
     pub(crate) embed: Option<(PathBuf, EmbedQueue)>,
@@ -89,8 +95,10 @@ impl Stager {
         let memory = self.open_memory(&loaded, &kept).await?;
         let (router, router_status) = load_router(&loaded)?;
         let mut models = self.load_models(&loaded, &kept).await?;
+        external::try_embedder(&loaded, &self.engines, &self.events).await?;
         let started = self.start_engines(&models, &kept).await?;
         self.measure(&mut models, &started).await;
+        let reaches = external::follow_all(&loaded).await;
         Ok(Staged {
             loaded,
             models,
@@ -98,6 +106,7 @@ impl Stager {
             memory,
             router,
             router_status,
+            reaches,
         })
     }
 
@@ -107,7 +116,9 @@ impl Stager {
         kept: &Kept,
     ) -> Result<BTreeMap<String, LocalModel>, StageError> {
         let mut pools = Vec::new();
-        for pool in loaded.stack.selected(&loaded.gateway) {
+        let store = loaded.gateway.spec.memory.as_deref();
+        let embedding = store.and_then(|name| Some(&loaded.stack.memory(name)?.spec.embedding));
+        for pool in loaded.stack.used(&loaded.gateway) {
             if let EngineKind::LlamaCpp(engine) = &pool.spec.engine {
                 pools.push((name_of(pool), pool, engine));
             }
@@ -125,17 +136,21 @@ impl Stager {
             let (program, pool, engine) = (program.clone(), pool.clone(), engine.clone());
             async move {
                 let file = self.fetch_model(loaded, &name, &pool).await?;
-                let known = kept.counters.get(&file).cloned();
                 let object = format!("ModelPool/{name}");
+                let stamp = files::stamp(&file).map_err(|error| source_error(&object, error))?;
+                let known = kept.counters.get(&(file.clone(), stamp)).cloned();
                 let (facts, counter) = read_model(object, file.clone(), known).await?;
+                let embeds = embedding.filter(|e| e.pool.as_ref() == Some(&name));
                 let spec = EngineSpec {
                     pool: name.clone(),
                     model: pool.spec.model.name.clone(),
                     program,
                     file,
+                    stamp,
                     context_tokens: engine.context_tokens,
                     slots: engine.slots,
                     threads: launch::threads(engine.threads),
+                    embeds: embeds.map(|embedding| embedding.dimensions as usize),
                     extra_args: engine.extra_args.clone(),
                 };
                 let facts = Arc::new(facts);
@@ -227,6 +242,7 @@ impl Stager {
         Ok(Some(OpenMemory {
             name,
             config,
+            attention: Attention::from(&store.spec.attention),
             memory,
             embed,
         }))
@@ -320,7 +336,7 @@ impl Stager {
             model.performance = known.get(&key);
             let engine = started.iter().find(|engine| *engine.spec() == model.spec);
             let url = engine.and_then(|engine| engine.state().url);
-            let (None, Some(url)) = (model.performance, url) else {
+            let (None, Some(url), None) = (model.performance, url, model.spec.embeds) else {
                 continue;
             };
             let pool = model.spec.pool.clone();
@@ -342,7 +358,8 @@ impl Stager {
     }
 
     fn probe(&self, spec: &EngineSpec) -> Probe {
-        Probe::new(self.engines.clone(), &spec.pool, spec.context_tokens)
+        let (engines, pool) = (self.engines.clone(), &spec.pool);
+        Probe::new(engines, pool, spec.context_tokens, spec.embeds)
     }
 }
 

@@ -50,6 +50,14 @@ pub enum StageError {
         /// What the embedder gives.
         found: usize,
     },
+    /// The external pool that embeds is of no use to the memory.
+    #[error("ModelPool/{name}: {reason}")]
+    Embedder {
+        /// The pool.
+        name: String,
+        /// What it lacks.
+        reason: String,
+    },
     /// The router artifact does not match.
     #[error("RouterVersion/{name}: {message}")]
     Router {

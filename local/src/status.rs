@@ -26,7 +26,9 @@ pub struct Status {
     pub plans: u64,
     /// Why the last change of the files is not served.
     pub reload_refused: Option<String>,
-    /// Pools, smallest model first.
+    /// Whether a request needs an API key.
+    pub keys_required: bool,
+    /// Pools, smallest model first, the one that embeds last.
     pub pools: Vec<PoolStatus>,
     /// The memory, if the gateway names one.
     pub memory: Option<MemoryStatus>,
@@ -60,11 +62,14 @@ pub struct PoolStatus {
     pub privacy: Privacy,
     /// `llamaCpp` or `external`.
     pub engine: String,
-    /// Whether it can generate now.
+    /// Whether it makes the vectors of the memory; such a pool answers no questions.
+    pub embeds: bool,
+    /// Whether it can generate, or embed, now.
     pub ready: bool,
-    /// `Serving`, `Loading`, `Restarting`, `External`, `Stopped`.
+    /// `Serving`, `Embedding`, `Loading`, `Restarting`, `Stopped`; of an external pool `External`, `Unreachable` or
+    /// `Failing`: its server accepts connections, and requests failed lately.
     pub reason: String,
-    /// Why the engine ended last, on one line.
+    /// Why the engine ended last or cannot be reached, on one line.
     pub last_error: Option<String>,
     /// Starts after the first.
     pub restarts: u32,
@@ -98,6 +103,8 @@ pub struct MemoryStatus {
     pub vectors: u64,
     /// Nodes whose vector is still to be computed; they are found by their words meanwhile.
     pub vectors_pending: u64,
+    /// Nodes that the embedder refuses; their words find them.
+    pub vectors_refused: u64,
     /// The embedding model.
     pub embedding: String,
 }

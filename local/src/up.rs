@@ -216,7 +216,9 @@ impl Running {
         (self.up.events)(Event::Serving(Box::new(self.owned.shared.status())));
         let ended_by_itself = self.follow(&mut server, &mut changes).await;
         if let Some(reason) = ended_by_itself {
+            self.owned.shared.drain.cancel();
             self.world.stop().await;
+            self.owned.shared.settle().await;
             return Err(UpError::Served(reason));
         }
         self.owned.shared.view().phase = GatewayPhase::Draining;
@@ -226,6 +228,7 @@ impl Running {
             server.abort();
         }
         self.world.stop().await;
+        self.owned.shared.settle().await;
         Ok(())
     }
 
@@ -260,7 +263,12 @@ impl Running {
                     staging = None;
                     self.reloaded(staged).await;
                 }
-                _ = look.tick(), if staging.is_none() => staging = self.look_at_files(),
+                _ = look.tick() => if let Some(newer) = self.look_at_files() {
+                    // What is still being made ready is not what the files say any more.
+                    if let Some(outdated) = staging.replace(newer) {
+                        outdated.abort();
+                    }
+                },
             }
         }
     }
@@ -274,8 +282,10 @@ impl Running {
         self.fingerprint = fingerprint;
         let (files, name) = (self.up.files.clone(), self.owned.shared.gateway.clone());
         let (stager, kept) = (self.stager.clone(), self.world.kept());
+        let (served, port_given) = (self.world.loaded().clone(), self.up.port.is_some());
         Some(tokio::spawn(async move {
             let loaded = stack::load(&files, Some(&name))?;
+            loaded.may_replace(&served, port_given)?;
             stager.stage(loaded, kept).await
         }))
     }

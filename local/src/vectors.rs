@@ -1,17 +1,19 @@
 //! Fills in vectors in the background while words already find the passages.
 //!
-//! One task a memory, small batches through the embedder's bulk lane so that questions go first. It ends with its token and
-//! loses at most one batch: what has no vector is found again by `pending_vectors`.
+//! One task a memory, one batch a round. A batch that is refused is tried passage by passage, so that a bad one does not
+//! keep the others waiting; a passage that was refused [`TRIES_MAX`] times is left to its words until its text changes or
+//! `weir up` starts again. The task ends with its token and loses at most one batch: what has no vector is found again by
+//! `pending_vectors`. Who makes the vectors is in `embedder.rs`.
 
+use crate::digest;
+use crate::embedder::{Embedder, NoVectors};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use weir_embed::EmbedQueue;
-use weir_memory::Memory;
-
-/// Passages embedded at a time.
-const BATCH: usize = 32;
+use weir_memory::{Memory, NodeId, WriteError};
 
 /// How often new passages are looked for when nobody announces them (nodes also arrive through the HTTP API).
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -19,15 +21,28 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Pause after a failure.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(10);
 
-/// Runs until `stop`. `wake` announces new passages.
+/// How often a passage is tried alone before it is left without a vector.
+const TRIES_MAX: u32 = 3;
+
+/// Runs until `stop`. `wake` announces new passages, `given_up` counts those that get no vector.
 pub(crate) async fn fill(
     memory: Memory,
-    embed: EmbedQueue,
+    embedder: Embedder,
     wake: Arc<Notify>,
+    given_up: Arc<AtomicUsize>,
     stop: CancellationToken,
 ) {
+    let mut filler = Filler {
+        memory,
+        embedder,
+        refused: HashMap::new(),
+    };
     loop {
-        let pause = match fill_batch(&memory, &embed).await {
+        let Some(round) = stop.run_until_cancelled(filler.round()).await else {
+            return;
+        };
+        given_up.store(filler.given_up(), Ordering::Relaxed);
+        let pause = match round {
             Ok(0) => LOOK_EVERY,
             Ok(_) => Duration::ZERO,
             Err(error) => {
@@ -43,28 +58,133 @@ pub(crate) async fn fill(
     }
 }
 
-/// Embeds one batch; how many passages got a vector.
-async fn fill_batch(memory: &Memory, embed: &EmbedQueue) -> Result<usize, String> {
-    if memory.counts().pending == 0 {
-        return Ok(0);
-    }
-    let reader = memory.clone();
-    let pending = tokio::task::spawn_blocking(move || reader.pending_vectors(BATCH))
-        .await
-        .map_err(|error| error.to_string())?
-        .map_err(|error| crate::chain(&error))?;
-    let (ids, texts): (Vec<_>, Vec<_>) = pending.into_iter().unzip();
-    if ids.is_empty() {
-        return Ok(0);
-    }
-    let vectors = embed
-        .embed_many(texts)
-        .await
-        .map_err(|error| crate::chain(&error))?;
-    let rows: Vec<_> = ids.into_iter().zip(vectors).collect();
-    let writer = memory.clone();
-    tokio::task::spawn_blocking(move || writer.set_vectors(&rows))
-        .await
-        .map_err(|error| error.to_string())?
-        .map_err(|error| crate::chain(&error))
+/// Passages without a vector, and those among them that were refused.
+struct Filler {
+    memory: Memory,
+    embedder: Embedder,
+    refused: HashMap<NodeId, Refusal>,
 }
+
+/// A passage that got no vector.
+struct Refusal {
+    /// Digest of the text: another text deserves another try.
+    text: String,
+    times: u32,
+}
+
+impl Filler {
+    /// Embeds new passages in one batch or, when there are none, those that were refused before. How many passages got a
+    /// vector.
+    async fn round(&mut self) -> Result<usize, String> {
+        if self.memory.counts().pending == 0 {
+            self.refused.clear();
+            return Ok(0);
+        }
+        let (fresh, again) = self.pending().await?;
+        if fresh.is_empty() {
+            return self.one_by_one(again).await;
+        }
+        match self.store(&fresh).await {
+            Ok(stored) => Ok(stored),
+            Err(NoVectors::Away(why)) => Err(why),
+            Err(NoVectors::Refused(_)) => self.one_by_one(fresh).await,
+        }
+    }
+
+    /// A batch of passages that were never refused, and those that were and may be tried again.
+    async fn pending(&mut self) -> Result<(Vec<Passage>, Vec<Passage>), String> {
+        let (reader, batch) = (self.memory.clone(), self.embedder.batch());
+        let limit = batch + self.refused.len();
+        let pending = tokio::task::spawn_blocking(move || reader.pending_vectors(limit))
+            .await
+            .map_err(|error| error.to_string())?
+            .map_err(|error| crate::chain(&error))?;
+        if pending.len() < limit {
+            // These are all there are: what was refused and is not among them has been removed.
+            let waiting: HashSet<NodeId> = pending.iter().map(|(id, _)| *id).collect();
+            self.refused.retain(|id, _| waiting.contains(id));
+        }
+        let (mut fresh, mut again) = (Vec::new(), Vec::new());
+        for (id, text) in pending {
+            match self.refused.get(&id) {
+                Some(refusal) if refusal.text == digest::of_bytes(text.as_bytes()) => {
+                    if refusal.times < TRIES_MAX {
+                        again.push((id, text));
+                    }
+                }
+                _ if fresh.len() < batch => fresh.push((id, text)),
+                _ => {}
+            }
+        }
+        Ok((fresh, again))
+    }
+
+    /// Passages that are not tried again.
+    fn given_up(&self) -> usize {
+        let refusals = self.refused.values();
+        refusals
+            .filter(|refusal| refusal.times >= TRIES_MAX)
+            .count()
+    }
+
+    /// Embeds each passage alone and notes which are refused.
+    async fn one_by_one(&mut self, passages: Vec<Passage>) -> Result<usize, String> {
+        let (mut stored, mut last) = (0, None);
+        for passage in passages {
+            match self.store(std::slice::from_ref(&passage)).await {
+                Ok(count) => stored += count,
+                Err(NoVectors::Away(why)) => return Err(why),
+                Err(NoVectors::Refused(why)) => {
+                    self.note_refusal(&passage, &why);
+                    last = Some(why);
+                }
+            }
+        }
+        match last {
+            Some(why) if stored == 0 => Err(why),
+            _ => Ok(stored),
+        }
+    }
+
+    fn note_refusal(&mut self, (id, text): &Passage, why: &str) {
+        let digest = digest::of_bytes(text.as_bytes());
+        let refusal = self.refused.entry(*id).or_insert_with(|| Refusal {
+            text: digest.clone(),
+            times: 0,
+        });
+        if refusal.text != digest {
+            *refusal = Refusal {
+                text: digest,
+                times: 0,
+            };
+        }
+        refusal.times += 1;
+        if refusal.times == TRIES_MAX {
+            tracing::warn!(passage = %id, "it gets no vector, its words still find it: {why}");
+        }
+    }
+
+    /// Embeds passages and writes their vectors, all or none.
+    async fn store(&self, passages: &[Passage]) -> Result<usize, NoVectors> {
+        let texts: Vec<String> = passages.iter().map(|(_, text)| text.clone()).collect();
+        let vectors = self.embedder.passages(&texts).await?;
+        let ids = passages.iter().map(|(id, _)| *id);
+        let rows: Vec<_> = ids.zip(vectors).collect();
+        let writer = self.memory.clone();
+        tokio::task::spawn_blocking(move || writer.set_vectors(&rows))
+            .await
+            .map_err(|error| NoVectors::Away(error.to_string()))?
+            .map_err(|error| {
+                let why = crate::chain(&error);
+                match error {
+                    WriteError::Dimensions { .. } | WriteError::NotAVector { .. } => {
+                        NoVectors::Refused(why)
+                    }
+                    _ => NoVectors::Away(why),
+                }
+            })
+    }
+}
+
+/// Id and text.
+type Passage = (NodeId, String);

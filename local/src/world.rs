@@ -4,8 +4,10 @@
 //! One task owns a `World` (`up.rs`), so nothing here is locked. Engines of an old stack end only after requests on them
 //! have finished. It starts no engine and reads no file: that was `stage.rs`.
 
+use crate::embedder::Embedder;
 use crate::engine::{Engine, EngineSpec, Phase};
 use crate::event::{Event, Events};
+use crate::external::Reach;
 use crate::probe;
 use crate::shared::{PoolView, Shared};
 use crate::stack::Loaded;
@@ -16,8 +18,10 @@ use crate::vectors;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use weir_gateway::{Assets, Gateway};
 use weir_plan::{GatewayPlan, Revision};
@@ -41,7 +45,8 @@ pub(crate) struct World {
     revision: Revision,
     changed: mpsc::UnboundedSender<String>,
     filling: CancellationToken,
-    retiring: Vec<tokio::task::JoinHandle<()>>,
+    filler: Option<JoinHandle<()>>,
+    retiring: Vec<JoinHandle<()>>,
 }
 
 /// The stack that is served and what belongs to it.
@@ -51,6 +56,7 @@ struct Current {
     memory: Option<OpenMemory>,
     router: Router,
     router_status: RouterStatus,
+    reaches: BTreeMap<String, Reach>,
 }
 
 impl World {
@@ -74,6 +80,7 @@ impl World {
             revision: Revision { epoch, counter: 0 },
             changed,
             filling: CancellationToken::new(),
+            filler: None,
             retiring: Vec::new(),
         };
         world.adopt(started);
@@ -87,6 +94,11 @@ impl World {
         self.gateway.clone()
     }
 
+    /// The stack that is served.
+    pub(crate) fn loaded(&self) -> &Loaded {
+        &self.current.loaded
+    }
+
     /// What a new stack may keep of this one.
     pub(crate) fn kept(&self) -> Kept {
         let specs = self
@@ -97,7 +109,7 @@ impl World {
         Kept {
             specs: specs.collect(),
             counters: models
-                .map(|m| (m.spec.file.clone(), m.counter.clone()))
+                .map(|m| ((m.spec.file.clone(), m.spec.stamp), m.counter.clone()))
                 .collect(),
             memory: self.current.memory.clone(),
         }
@@ -157,6 +169,9 @@ impl World {
     /// Ends every engine, also those of earlier stacks.
     pub(crate) async fn stop(mut self) {
         self.filling.cancel();
+        if let Some(task) = self.filler.take() {
+            let _ = task.await;
+        }
         for task in self.retiring.drain(..) {
             // Its engine is dropped with it, which ends the process.
             task.abort();
@@ -312,18 +327,25 @@ impl World {
     fn fill_vectors(&mut self) {
         self.filling.cancel();
         self.filling = CancellationToken::new();
-        let Some(open) = &self.current.memory else {
+        self.shared.given_up.store(0, Ordering::Relaxed);
+        let (Some(open), Some(embedder)) = (&self.current.memory, self.embedder()) else {
             return;
         };
-        let Some((_, queue)) = &open.embed else {
-            return;
-        };
-        tokio::spawn(vectors::fill(
+        self.filler = Some(tokio::spawn(vectors::fill(
             open.memory.clone(),
-            queue.clone(),
+            embedder,
             Arc::clone(&self.shared.new_passages),
+            Arc::clone(&self.shared.given_up),
             self.filling.clone(),
-        ));
+        )));
+    }
+
+    /// What makes vectors for the memory of the current stack.
+    fn embedder(&self) -> Option<Embedder> {
+        match &self.current.memory.as_ref()?.embed {
+            Some((_, queue)) => Some(Embedder::InProcess(queue.clone())),
+            None => Some(Embedder::pool_of(self.gateway.clone()?)),
+        }
     }
 
     fn show(&self) {
@@ -340,26 +362,34 @@ impl World {
     /// Publishes what is served, pools in the order of their capability.
     fn show_in(&self, order: &[String]) {
         let mut pools = Vec::new();
-        for pool in self
-            .current
-            .loaded
-            .stack
-            .selected(&self.current.loaded.gateway)
-        {
+        let Loaded { stack, gateway, .. } = &self.current.loaded;
+        let embeds = stack.embedder(gateway).map(name_of);
+        for pool in stack.used(gateway) {
             let name = name_of(pool);
             let model = self.current.models.get(&name);
             let engine = self.engines.get(&name).map(Engine::watch);
+            let mut fixed = fixed_status(pool, model);
+            fixed.embeds = embeds.as_ref() == Some(&name);
+            let reach = self.current.reaches.get(&name).cloned();
             pools.push(PoolView {
-                fixed: fixed_status(pool, model),
+                fixed,
                 engine,
+                reach,
             });
         }
-        let rank = |name: &str| order.iter().position(|known| known == name);
+        // The pool that embeds has no rank and comes last.
+        let last = order.len();
+        let rank = |name: &str| order.iter().position(|known| known == name).unwrap_or(last);
         pools.sort_by_key(|pool| rank(&pool.fixed.name));
+        let embedder = self.embedder();
+        let keys_required = matches!(gateway.spec.auth, weir_crds::Auth::ApiKeysSecretRef(_));
         let mut view = self.shared.view();
         view.plans = self.revision.counter;
         view.pools = pools;
         view.memory.clone_from(&self.current.memory);
+        view.embedder = embedder;
+        view.gateway.clone_from(&self.gateway);
+        view.keys_required = keys_required;
         view.router.clone_from(&self.current.router_status);
     }
 }
@@ -373,6 +403,7 @@ impl Current {
             memory,
             router,
             router_status,
+            reaches,
         } = staged;
         (
             Self {
@@ -381,6 +412,7 @@ impl Current {
                 memory,
                 router,
                 router_status,
+                reaches,
             },
             started,
         )
@@ -407,8 +439,9 @@ fn fixed_status(pool: &weir_crds::ModelPool, model: Option<&LocalModel>) -> Pool
             weir_crds::Privacy::Cloud => weir_plan::Privacy::Cloud,
         },
         engine: spec.engine.as_str().to_owned(),
-        ready: true,
-        reason: "External".into(),
+        embeds: false,
+        ready: false,
+        reason: "Stopped".into(),
         last_error: None,
         restarts: 0,
         pid: None,

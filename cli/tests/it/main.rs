@@ -8,7 +8,13 @@
     reason = "a test fails by panicking"
 )]
 
+mod attention;
 mod bad_input;
+mod changes;
+mod embedding_pool;
+mod ending;
+mod external;
+mod inspect;
 mod load;
 mod local;
 mod memory;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::path::Path;
 use weir_testenv::{MINILM, component, servable_model};
 
-fn with_memory(stage: &Stage, embedder: &Path) {
+pub(crate) fn with_memory(stage: &Stage, embedder: &Path) {
     let store = format!(
         "apiVersion: weir.dev/v1alpha1\nkind: MemoryStore\nmetadata: {{name: kb}}\nspec:\n  \
          embedding: {{model: all-minilm-l6-v2, source: 'file://{}', dimensions: 384}}\n",

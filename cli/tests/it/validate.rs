@@ -37,6 +37,23 @@ fn a_finding_has_file_line_and_field_and_fails() {
 }
 
 #[test]
+fn a_stack_without_a_gateway_is_valid_with_a_warning_that_up_needs_one() {
+    let stage = Stage::new();
+    stage.write_stack(&["small"], &stage.path("none.gguf"), "");
+    let text = std::fs::read_to_string(stage.stack()).unwrap();
+    let (pools, _) = text.split_once("---\n").unwrap();
+    std::fs::write(stage.stack(), pools).unwrap();
+    let stack = stage.stack();
+    let output = stage.weir(&["validate", "-f", stack.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("no InferenceGateway"), "{said}");
+    let (code, said) = stage.up_fails(&[]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("InferenceGateway"), "{said}");
+}
+
+#[test]
 fn every_example_is_valid() {
     let stage = Stage::new();
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/stacks");

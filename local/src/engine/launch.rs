@@ -3,6 +3,7 @@
 //! Pure but for two look-ups: the file system (where `llama-server` is) and the system's choice of a free port. Starting
 //! and watching the process is `supervisor.rs`.
 
+use crate::files::Stamp;
 use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -20,15 +21,22 @@ pub(crate) struct EngineSpec {
     pub(crate) program: PathBuf,
     /// The GGUF file.
     pub(crate) file: PathBuf,
+    /// Its size and time of change: another file at the same path needs another process.
+    pub(crate) stamp: Stamp,
     /// Tokens of one request.
     pub(crate) context_tokens: u32,
     /// Requests at the same time.
     pub(crate) slots: u32,
     /// Threads of the engine.
     pub(crate) threads: u32,
+    /// Length of its vectors when it embeds; `None` when it generates.
+    pub(crate) embeds: Option<usize>,
     /// Appended as they are.
     pub(crate) extra_args: Vec<String>,
 }
+
+/// Longest text, in tokens, that an embedding engine is given memory for: a text is read in one piece.
+const EMBEDDED_TOKENS_MAX: u32 = 2048;
 
 /// Why no engine program was found.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +73,10 @@ impl EngineSpec {
             args.extend([flag.into(), value.into()]);
         }
         args.extend(["--jinja", "--metrics", "--no-webui"].map(OsString::from));
+        if self.embeds.is_some() {
+            let tokens = self.context_tokens.min(EMBEDDED_TOKENS_MAX).to_string();
+            args.extend(["--embeddings", "--ubatch-size", &tokens].map(OsString::from));
+        }
         args.extend(self.extra_args.iter().map(OsString::from));
         args
     }
@@ -118,6 +130,7 @@ pub(crate) fn threads(asked: Option<u32>) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files;
 
     fn spec() -> EngineSpec {
         EngineSpec {
@@ -125,9 +138,11 @@ mod tests {
             model: "smollm2-135m".into(),
             program: "/bin/llama-server".into(),
             file: "/models/m.gguf".into(),
+            stamp: files::stamp(Path::new("/")).unwrap(),
             context_tokens: 2048,
             slots: 4,
             threads: 3,
+            embeds: None,
             extra_args: vec!["--no-repack".into()],
         }
     }
@@ -145,6 +160,21 @@ mod tests {
             "-m /models/m.gguf --alias smollm2-135m --host 127.0.0.1 --port 4123 -c 8192 -np 4 -t 3 --jinja --metrics \
              --no-webui --no-repack"
         );
+    }
+
+    #[test]
+    fn an_engine_that_embeds_reads_a_whole_text_in_one_piece() {
+        let spec = EngineSpec {
+            embeds: Some(576),
+            ..spec()
+        };
+        let args = spec.args(4123);
+        let (last, args) = args.split_last().unwrap();
+        assert_eq!(
+            args[args.len() - 3..],
+            ["--embeddings", "--ubatch-size", "2048"]
+        );
+        assert_eq!(last, "--no-repack");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use super::launch::{EngineSpec, free_port};
 use super::log::{RotatingLog, last_lines};
-use crate::probe::{self, Probe};
+use crate::probe::{self, Probe, Unfit};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::ffi::OsString;
@@ -121,6 +121,14 @@ pub enum StartError {
         tail: Vec<String>,
         /// Where the whole log is.
         log: PathBuf,
+    },
+    /// The process answers and cannot do what the pool is for.
+    #[error("engine of pool {pool}: {reason}")]
+    Unfit {
+        /// The pool.
+        pool: String,
+        /// What it lacks.
+        reason: String,
     },
     /// The process runs and does not answer.
     #[error(
@@ -286,7 +294,10 @@ impl Life {
             biased;
             () = self.stop.cancelled() => Ok(false),
             status = process.ended() => Err(self.exited(&status)),
-            () = probe::until_generating(&self.probe, &url) => Ok(true),
+            fit = probe::until_ready(&self.probe, &url) => match fit {
+                Ok(()) => Ok(true),
+                Err(unfit) => Err(self.unfit(&unfit)),
+            },
             () = tokio::time::sleep_until(deadline) => Err(self.timed_out()),
         };
         let error = match loaded {
@@ -371,6 +382,13 @@ impl Life {
             how: describe(status),
             tail: self.tail(),
             log: self.log.clone(),
+        }
+    }
+
+    fn unfit(&self, unfit: &Unfit) -> StartError {
+        StartError::Unfit {
+            pool: self.spec.pool.clone(),
+            reason: unfit.to_string(),
         }
     }
 
