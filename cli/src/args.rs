@@ -456,3 +456,6 @@ pub(crate) struct EngineShimArgs {
     #[arg(last = true, required = true)]
     pub(crate) engine: Vec<OsString>,
 }
+
+#[cfg(test)]
+mod tests;

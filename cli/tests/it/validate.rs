@@ -1,4 +1,4 @@
-//! `weir validate`: exit codes and both outputs; and the stacks and commands that the repository shows.
+//! `weir validate`: exit codes and both outputs; and the stacks that the repository shows.
 
 use crate::support::Stage;
 use std::path::Path;
@@ -74,40 +74,6 @@ fn every_example_is_valid() {
         }
     }
     assert!(seen > 0);
-}
-
-#[test]
-fn the_commands_of_the_readme_exist() {
-    let stage = Stage::new();
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let text = std::fs::read_to_string(readme).unwrap();
-    let mut seen = 0;
-    for line in text
-        .lines()
-        .map(str::trim)
-        .filter(|line| line.starts_with("weir "))
-    {
-        let words: Vec<&str> = line
-            .split_whitespace()
-            .skip(1)
-            .take_while(|word| is_subcommand(word))
-            .collect();
-        let mut args = words.clone();
-        args.push("--help");
-        let output = stage.weir(&args);
-        assert!(
-            output.status.success(),
-            "{line:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        seen += 1;
-    }
-    assert!(seen > 0);
-}
-
-/// The first words of a command line; its arguments are paths, options or quoted.
-fn is_subcommand(word: &str) -> bool {
-    word.len() > 1 && word.chars().all(|letter| letter.is_ascii_lowercase())
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `/v1/memory/*` over HTTP: what a tenant writes, finds and may not touch.
 
 use crate::echo::{Echo, Mode};
-use crate::world::{World, assets, key, memory_plan, open_memory, plan, pool, prefers};
+use crate::world::{World, asking, assets, key, memory_plan, open_memory, plan, pool, prefers};
 use http::Method;
 use serde_json::{Value, json};
 use weir_embed::{EmbedQueue, Embedder};
@@ -30,6 +30,7 @@ async fn remembering(change: impl FnOnce(&mut GatewayPlan)) -> Remembering {
     plan.auth = Auth::ApiKeys(vec![
         key("acme", "acme", &[Scope::Memory]),
         key("globex", "globex", &[Scope::Memory]),
+        key("asker", "acme", &[Scope::Ask]),
         key("ops", "ops", &[Scope::Admin]),
     ]);
     change(&mut plan);
@@ -175,6 +176,46 @@ async fn edges_join_nodes_and_attention_walks_them() {
     let (status, recall) = memory.call("acme", Method::POST, "attend", &query).await;
     assert_eq!(status, 200, "{recall}");
     assert_eq!(recall["nodes_used"], 2, "{recall}");
+}
+
+fn seeds(plan: &mut GatewayPlan, seeds: usize) {
+    plan.memory.as_mut().unwrap().seeds = seeds;
+}
+
+/// A hundred and fifty notes about herons.
+fn herons() -> Value {
+    let note = |number: usize| json!({"text": format!("heron number {number} fishes at dawn")});
+    json!({"nodes": (0..150).map(note).collect::<Vec<_>>()})
+}
+
+#[tokio::test]
+async fn an_answer_starts_from_as_many_seeds_as_the_store_declares() {
+    let memory = remembering(|plan| seeds(plan, 100)).await;
+    let (status, written) = memory.call("acme", Method::POST, "nodes", &herons()).await;
+    assert_eq!(status, 200, "{written}");
+    let headers = [("authorization", "Bearer asker")];
+    let body = asking("auto", "When does the heron fish?").to_string();
+    let send = memory
+        .world
+        .send(Method::POST, "/v1/chat/completions", &headers, body);
+    let id = send.await.header("x-weir-decision").to_owned();
+    let path = format!("/v1/decisions/{id}");
+    let decision = memory.world.send(Method::GET, &path, &headers, "").await;
+    let decision = decision.json().await;
+    assert_eq!(decision["retrieval"]["nodes_used"], 100, "{decision}");
+}
+
+#[tokio::test]
+async fn attend_starts_from_no_more_seeds_than_the_store_declares() {
+    let memory = remembering(|plan| seeds(plan, 3)).await;
+    memory.call("acme", Method::POST, "nodes", &herons()).await;
+    let query = json!({"query": "heron", "k": 20});
+    let (status, recall) = memory.call("acme", Method::POST, "attend", &query).await;
+    assert_eq!(
+        (status, recall["nodes_used"].as_u64()),
+        (200, Some(3)),
+        "{recall}"
+    );
 }
 
 #[tokio::test]
