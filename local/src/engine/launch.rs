@@ -121,9 +121,11 @@ pub(crate) fn free_port() -> io::Result<u16> {
 /// Threads of each engine: what the pool asks for, else all processors but one, which is left for the gateway.
 pub(crate) fn threads(asked: Option<u32>) -> u32 {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let shared = u32::try_from(processors.saturating_sub(1))
-        .unwrap_or(u32::MAX)
-        .max(1);
+    threads_of(asked, u32::try_from(processors).unwrap_or(u32::MAX))
+}
+
+fn threads_of(asked: Option<u32>, processors: u32) -> u32 {
+    let shared = processors.saturating_sub(1).max(1);
     asked.filter(|threads| *threads > 0).unwrap_or(shared)
 }
 
@@ -207,8 +209,19 @@ mod tests {
 
     #[test]
     fn one_processor_is_left_for_the_gateway_unless_the_pool_asks() {
-        assert!(threads(None) >= 1);
-        assert_eq!(threads(Some(7)), 7);
-        assert_eq!(threads(Some(0)), threads(None));
+        let cases = [
+            (None, 8, 7),
+            (None, 2, 1),
+            (None, 1, 1),
+            (Some(7), 2, 7),
+            (Some(0), 4, 3),
+        ];
+        for (asked, processors, expected) in cases {
+            assert_eq!(
+                threads_of(asked, processors),
+                expected,
+                "{asked:?} {processors}"
+            );
+        }
     }
 }
