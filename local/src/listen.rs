@@ -97,7 +97,7 @@ async fn search(shared: &Shared, options: &SearchOptions) -> Reply {
         Some(embedder) => embedder.question(&options.text).await,
         None => None,
     };
-    match memory::search(&open.memory, vector, open.attention, options) {
+    match memory::search(&open.memory, vector, open.limits, options) {
         Ok(found) => Reply::Found(found),
         Err(error) => Reply::Failed(error.to_string()),
     }

@@ -99,23 +99,11 @@ pub struct Found {
 }
 
 /// How much of the graph a request's attention looks at, as its MemoryStore says.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Attention {
-    /// Nodes that the search hands to attention.
-    pub(crate) seeds: usize,
-    pub(crate) limits: RecallLimits,
-}
-
-impl From<&weir_crds::Attention> for Attention {
-    fn from(spec: &weir_crds::Attention) -> Self {
-        let limits = RecallLimits {
-            hops: u8::try_from(spec.hops).unwrap_or(u8::MAX),
-            nodes_max: spec.nodes_max as usize,
-        };
-        Self {
-            seeds: spec.seeds as usize,
-            limits,
-        }
+pub(crate) fn limits(spec: &weir_crds::Attention) -> RecallLimits {
+    RecallLimits {
+        seeds: spec.seeds as usize,
+        hops: u8::try_from(spec.hops).unwrap_or(u8::MAX),
+        nodes_max: spec.nodes_max as usize,
     }
 }
 
@@ -187,7 +175,7 @@ pub fn ingest(
 pub(crate) fn search(
     memory: &Memory,
     vector: Option<Vec<f32>>,
-    attention: Attention,
+    limits: RecallLimits,
     options: &SearchOptions,
 ) -> Result<Vec<Found>, MemoryCommandError> {
     let filter = Filter {
@@ -199,11 +187,11 @@ pub(crate) fn search(
         text: options.text.clone(),
         vector,
         filter,
-        k: options.count.max(attention.seeds),
+        k: options.count.max(limits.seeds),
         exclude_edges: Vec::new(),
     };
     let hits = memory.search(&query)?;
-    let recall = memory.recall(&query, &hits, &attention.limits);
+    let recall = memory.recall(&query, &hits, &limits);
     let mut found = Vec::new();
     for recalled in recall.nodes.iter().take(options.count) {
         let Some(node) = memory.node(recalled.id)? else {

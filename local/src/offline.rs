@@ -3,11 +3,11 @@
 //! Only with the state folder's lock in hand, so that a `weir up` that starts meanwhile says who is in its way.
 
 use crate::home::{Home, HomeError, StateLock};
-use crate::memory::{self, Attention, Found, MemoryCommandError, SearchOptions};
+use crate::memory::{self, Found, MemoryCommandError, SearchOptions};
 use crate::stack::{Loaded, StackError};
 use std::path::Path;
 use weir_embed::{EmbedQueue, Embedder};
-use weir_memory::{Memory, MemoryConfig};
+use weir_memory::{Memory, MemoryConfig, RecallLimits};
 use weir_models::Source;
 
 /// An open memory and, when its files are on this machine, its embedder.
@@ -17,7 +17,7 @@ pub struct OfflineMemory {
     pub memory: Memory,
     /// The embedder; without it, passages are found by their words.
     embed: Option<EmbedQueue>,
-    attention: Attention,
+    limits: RecallLimits,
     _lock: StateLock,
 }
 
@@ -63,7 +63,7 @@ impl OfflineMemory {
             None => None,
         };
         let vector = vector.map(|vector| vector.to_vec());
-        memory::search(&self.memory, vector, self.attention, options)
+        memory::search(&self.memory, vector, self.limits, options)
     }
 }
 
@@ -102,7 +102,7 @@ pub fn open_offline(home: &Home, loaded: &Loaded) -> Result<OfflineMemory, Offli
     Ok(OfflineMemory {
         memory,
         embed,
-        attention: Attention::from(&store.spec.attention),
+        limits: memory::limits(&store.spec.attention),
         _lock: lock,
     })
 }

@@ -12,7 +12,7 @@ use crate::event::{Event, Events};
 use crate::external::{self, Reach};
 use crate::files::{self, Stamp};
 use crate::home::{Home, StateDir};
-use crate::memory::Attention;
+use crate::memory;
 use crate::probe::Probe;
 use crate::stack::Loaded;
 use crate::stage_error::StageError;
@@ -24,7 +24,7 @@ use std::time::Instant;
 use weir_crds::{Engine as EngineKind, LlamaCpp, ModelPool};
 use weir_embed::{EmbedQueue, Embedder, TokenCounter};
 use weir_engine::Engines;
-use weir_memory::{Memory, MemoryConfig};
+use weir_memory::{Memory, MemoryConfig, RecallLimits};
 use weir_models::gguf::GgufFacts;
 use weir_models::{Progress, Source};
 use weir_plan::Performance;
@@ -83,7 +83,7 @@ pub(crate) struct LocalModel {
 pub(crate) struct OpenMemory {
     pub(crate) name: String,
     pub(crate) config: MemoryConfig,
-    pub(crate) attention: Attention,
+    pub(crate) limits: RecallLimits,
     pub(crate) memory: Memory,
     /// Folder and queue of the embedder in process; `None` when a pool embeds.
     pub(crate) embed: Option<(PathBuf, EmbedQueue)>,
@@ -242,7 +242,7 @@ impl Stager {
         Ok(Some(OpenMemory {
             name,
             config,
-            attention: Attention::from(&store.spec.attention),
+            limits: memory::limits(&store.spec.attention),
             memory,
             embed,
         }))

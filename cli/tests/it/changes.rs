@@ -1,11 +1,12 @@
 //! What a running gateway makes of changed files: some changes need another start, some another engine, and the newest
 //! change counts.
 
-use crate::support::{Stage, real_engine, until};
+use crate::support::{Stage, until};
 use serde_json::Value;
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
+use weir_testenv::servable_model;
 
 fn rewrite(stage: &Stage, old: &str, new: &str) {
     let text = std::fs::read_to_string(stage.stack()).unwrap();
@@ -62,7 +63,7 @@ fn an_address_and_an_immutable_field_do_not_change_under_a_running_gateway() {
 
 #[test]
 fn the_newest_change_is_served_while_an_older_one_still_waits() {
-    if real_engine().is_none() {
+    if servable_model().is_none() {
         return;
     }
     let mut stage = Stage::new();
@@ -98,7 +99,9 @@ fn the_newest_change_is_served_while_an_older_one_still_waits() {
 
 #[test]
 fn a_model_file_that_was_replaced_gets_another_process_with_the_next_change() {
-    let Some(model) = real_engine() else { return };
+    let Some(model) = servable_model() else {
+        return;
+    };
     let mut stage = Stage::new();
     let file = stage.path("m.gguf");
     std::fs::copy(&model, &file).unwrap();

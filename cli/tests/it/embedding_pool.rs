@@ -1,8 +1,9 @@
 //! A memory whose vectors come from a pool: the small model stands in for an embedder, its hidden states averaged.
 
-use crate::support::{Stage, real_engine};
+use crate::support::Stage;
 use serde_json::Value;
 use std::path::Path;
+use weir_testenv::servable_model;
 
 /// Length of the small model's hidden state.
 const DIMENSIONS: usize = 576;
@@ -23,7 +24,9 @@ fn with_embedding_pool(stage: &Stage, model: &Path, dimensions: usize, arguments
 
 #[test]
 fn a_pool_embeds_what_is_stored_and_what_is_asked_and_answers_no_questions() {
-    let Some(model) = real_engine() else { return };
+    let Some(model) = servable_model() else {
+        return;
+    };
     let mut stage = Stage::new();
     stage.write_stack(&["small"], &model, "");
     with_embedding_pool(&stage, &model, DIMENSIONS, "['--pooling', 'mean']");
@@ -98,7 +101,9 @@ fn a_pool_embeds_what_is_stored_and_what_is_asked_and_answers_no_questions() {
 
 #[test]
 fn a_pool_whose_vectors_have_another_length_is_refused_with_the_length_to_write() {
-    let Some(model) = real_engine() else { return };
+    let Some(model) = servable_model() else {
+        return;
+    };
     let stage = Stage::new();
     stage.write_stack(&["small"], &model, "");
     with_embedding_pool(&stage, &model, 384, "['--pooling', 'mean']");
@@ -113,7 +118,9 @@ fn a_pool_whose_vectors_have_another_length_is_refused_with_the_length_to_write(
 
 #[test]
 fn a_pool_whose_engine_does_not_embed_is_refused_at_once() {
-    let Some(model) = real_engine() else { return };
+    let Some(model) = servable_model() else {
+        return;
+    };
     let stage = Stage::new();
     stage.write_stack(&["small"], &model, "");
     with_embedding_pool(&stage, &model, DIMENSIONS, "['--pooling', 'none']");

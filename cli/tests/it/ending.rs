@@ -1,15 +1,18 @@
 //! `weir down` while a command has the memory open: the folder is given up only when the memory is closed.
 
 use crate::memory::with_memory;
-use crate::support::{Stage, real_engine};
+use crate::support::Stage;
 use std::process::{Command, Stdio};
+use weir_testenv::servable_model;
 
 /// More files than are read while `weir down` is being typed.
 const FILES: usize = 20_000;
 
 #[test]
 fn an_ingest_ends_with_the_file_at_hand_and_the_folder_is_free_again() {
-    let Some(model) = real_engine() else { return };
+    let Some(model) = servable_model() else {
+        return;
+    };
     let mut stage = Stage::new();
     stage.write_stack(&["small"], &model, "");
     let embedder = model.with_file_name("all-minilm-l6-v2");
