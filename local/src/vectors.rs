@@ -106,13 +106,11 @@ impl Filler {
         }
         let (mut fresh, mut again) = (Vec::new(), Vec::new());
         for (id, text) in pending {
-            match self.refused.get(&id) {
-                Some(refusal) if refusal.text == digest::of_bytes(text.as_bytes()) => {
-                    if refusal.times < TRIES_MAX {
-                        again.push((id, text));
-                    }
-                }
-                _ if fresh.len() < batch => fresh.push((id, text)),
+            let refusal = self.refused.get(&id);
+            let refusal = refusal.filter(|old| old.text == digest::of_bytes(text.as_bytes()));
+            match refusal {
+                Some(refusal) if refusal.times < TRIES_MAX => again.push((id, text)),
+                None if fresh.len() < batch => fresh.push((id, text)),
                 _ => {}
             }
         }

@@ -30,7 +30,7 @@ async fn remembering(change: impl FnOnce(&mut GatewayPlan)) -> Remembering {
     plan.auth = Auth::ApiKeys(vec![
         key("acme", "acme", &[Scope::Memory]),
         key("globex", "globex", &[Scope::Memory]),
-        key("asker", "acme", &[Scope::Ask]),
+        key("acme", "asker", &[Scope::Ask]),
         key("ops", "ops", &[Scope::Admin]),
     ]);
     change(&mut plan);
