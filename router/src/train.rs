@@ -1,12 +1,14 @@
 //! Training: from a log of outcomes to an artifact, and how good that artifact is.
 //!
-//! [`data`] owns the log, [`sample`] turns it into numbers, [`parameters`] holds the weights as
+//! [`data`] owns the log, [`sample`] turns it into numbers (with [`effects`] for what nobody
+//! observed), [`parameters`] holds the weights as
 //! one vector, [`forward`] and [`backward`] are the network in f64 and its gradient,
 //! [`objective`] is what is maximised, [`optimise`] the loop, `evaluate` the honest numbers
 //! afterwards. No clock and no ambient randomness: the same log and seed give the same bytes.
 
 mod backward;
 pub mod data;
+mod effects;
 pub mod evaluate;
 mod forward;
 mod objective;

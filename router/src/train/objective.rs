@@ -188,12 +188,12 @@ impl Pass<'_> {
         self.parameters.head_back(row, slope, at, gradient);
     }
 
-    /// Weighted squared error of the observed arms before they answer.
+    /// Mean squared error of the observed arms before they answer.
     fn predict_arms(&mut self, gradient: &mut Gradient) -> f64 {
         let shape = &self.parameters.shape;
         let mut loss = 0.0;
         for observed in &self.sample.observed {
-            let weight = self.sample.share(observed);
+            let weight = self.sample.share();
             let sampling = shape.sampling_row(observed.sampling);
             let head = |row| self.parameters.head(row, &self.before_choice);
             let error = head(observed.arm) + head(sampling) - observed.quality;
@@ -221,7 +221,7 @@ impl Pass<'_> {
             self.parameters
                 .head_back(row, row_slope, (&answered.after, &mut *slope), gradient);
         };
-        let weight = scale * self.sample.share(observed);
+        let weight = scale * self.sample.share();
         fit(self.parameters.shape.answer(), observed.quality, weight);
         let others = self
             .sample
@@ -250,9 +250,10 @@ impl Pass<'_> {
 }
 
 impl Sample {
-    /// An outcome's share of the question's prediction error.
-    fn share(&self, observed: &Observed) -> f64 {
-        observed.weight / self.observed.iter().map(|other| other.weight).sum::<f64>()
+    /// An outcome's share of the question's prediction error: the same for each. Inverse
+    /// probabilities would only add variance here, since every arm has a head of its own.
+    fn share(&self) -> f64 {
+        1.0 / self.observed.len() as f64
     }
 
     fn times_observed(&self, arm: usize) -> f64 {

@@ -1,11 +1,12 @@
 //! A log as numbers: normalised inputs, prices of arms, and estimates for what nobody observed.
 //!
 //! Nothing here has weights to learn by gradient. The estimate for an unobserved (question, arm)
-//! is the arm's mean plus how much easier the question was than others under the arms that were
-//! tried on it, shrunk towards zero; for an observed arm its own outcome is left out. That makes
+//! is the arm's mean plus what the other arms tried on the question say about it
+//! ([`super::effects`]); for an observed arm its own outcome is left out. That makes
 //! it usable as the outcome model of a doubly robust value, whose bias vanishes either when the
 //! model is right or when the collection probabilities are.
 
+use super::effects::Effects;
 use super::{Episode, Outcome, TrainOptions};
 use crate::arms::ArmTable;
 use crate::network::{Layout, Normaliser, raw_columns};
@@ -13,9 +14,6 @@ use crate::schema::{FeatureSchema, StepFeatures};
 
 /// Inverse probabilities beyond this are cut off; bounds the variance of one outcome.
 pub(super) const WEIGHT_MAX: f64 = 6.0;
-
-/// Pseudo-observations that pull a question's own effect towards zero.
-const SHRINKAGE: f64 = 2.0;
 
 /// Pseudo-observations that pull an arm's mean towards that of all arms.
 const ARM_SHRINKAGE: f64 = 2.0;
@@ -66,6 +64,7 @@ pub(super) struct Dataset {
     pub(super) table: ArmTable,
     pub(super) arms: ArmStatistics,
     pub(super) columns: usize,
+    effects: Effects,
 }
 
 /// What a log says about each arm whatever the question.
@@ -82,7 +81,8 @@ impl Dataset {
     /// A log with statistics and normaliser of its own.
     pub(super) fn new(episodes: &[&Episode], table: &ArmTable, options: &TrainOptions) -> Self {
         let arms = ArmStatistics::of(episodes, table, options);
-        Self::with(episodes, table, arms, fit_normaliser(episodes))
+        let effects = Effects::of(episodes, table, &arms.quality);
+        Self::with(episodes, table, (arms, effects), fit_normaliser(episodes))
     }
 
     /// Held-out questions, seen through what `self` learned from its own.
@@ -90,7 +90,7 @@ impl Dataset {
         Self::with(
             episodes,
             &self.table,
-            self.arms.clone(),
+            (self.arms.clone(), self.effects),
             self.normaliser.clone(),
         )
     }
@@ -98,7 +98,7 @@ impl Dataset {
     fn with(
         episodes: &[&Episode],
         table: &ArmTable,
-        arms: ArmStatistics,
+        (arms, effects): (ArmStatistics, Effects),
         normaliser: Normaliser,
     ) -> Self {
         let layout = Layout::of(FeatureSchema::current());
@@ -108,7 +108,7 @@ impl Dataset {
         };
         let samples = episodes
             .iter()
-            .map(|episode| sample(episode, &reader, &arms, table));
+            .map(|episode| sample(episode, &reader, (&arms, &effects), table));
         let samples = samples.collect();
         let columns = reader.layout.width();
         Self {
@@ -117,6 +117,7 @@ impl Dataset {
             table: table.clone(),
             arms,
             columns,
+            effects,
         }
     }
 }
@@ -191,7 +192,7 @@ impl Reader<'_> {
 fn sample(
     episode: &Episode,
     reader: &Reader<'_>,
-    arms: &ArmStatistics,
+    (arms, effects): (&ArmStatistics, &Effects),
     table: &ArmTable,
 ) -> Sample {
     let steps = [
@@ -201,7 +202,10 @@ fn sample(
     ];
     let steps = steps.map(|features| features.map(|features| reader.input(features)));
     let estimate: Vec<f64> = (0..table.arms.len())
-        .map(|arm| estimated(episode, arm, arms))
+        .map(|arm| {
+            let effect = effects.on(episode, arm, table, &arms.quality);
+            (arms.quality[arm] + effect).clamp(1.0, 5.0)
+        })
         .collect();
     let seen = |arm: usize| {
         let qualities = episode.outcomes.iter().filter(|outcome| outcome.arm == arm);
@@ -233,18 +237,6 @@ fn sample(
         observed: observed.collect(),
         estimate,
     }
-}
-
-/// The arm's mean plus the question's shrunk effect under the other arms tried on it.
-fn estimated(episode: &Episode, arm: usize, arms: &ArmStatistics) -> f64 {
-    let others = episode.outcomes.iter().filter(|outcome| outcome.arm != arm);
-    let (effect, count) = others.fold((0.0, 0.0), |(effect, count), outcome| {
-        (
-            effect + outcome.quality - arms.quality[outcome.arm],
-            count + 1.0,
-        )
-    });
-    (arms.quality[arm] + effect / (count + SHRINKAGE)).clamp(1.0, 5.0)
 }
 
 /// Mean and deviation of every column over the log; columns without variance get scale 0.
