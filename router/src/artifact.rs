@@ -21,6 +21,9 @@ pub use manifest::{Manifest, Training};
 /// The largest artifact that is read or written.
 pub const BYTES_MAX: usize = 128 * 1024;
 
+/// Trained on `artifacts/outcomes.jsonl`, a ladder of three models.
+const DEFAULT: &[u8] = include_bytes!("../artifacts/default.onnx");
+
 /// The most arms and sampling classes an artifact may have.
 const HEADS_MAX: usize = 512;
 
@@ -78,16 +81,10 @@ pub enum ArtifactError {
 }
 
 impl Artifact {
-    /// The committed default of this build.
+    /// The committed default of this build; `docs/router.md` says how it was made.
     pub(crate) fn builtin() -> Self {
-        // Until a trained default is committed, every request goes to the middle model of three.
-        const BY_RANK: [f32; 3] = [2.0, 3.6, 3.7];
-        let table = ArmTable::standard(BY_RANK.len());
-        let qualities = table.arms.iter().map(|arm| {
-            let best = arm.recall == crate::RecallMode::Vector && arm.context_tokens == 400;
-            BY_RANK[arm.rank] + if best { 0.2 } else { 0.0 }
-        });
-        Self::constant(&table, &qualities.collect::<Vec<_>>())
+        Self::from_bytes(DEFAULT)
+            .expect("the committed artifact was trained on this build's features")
     }
 
     /// An artifact that expects the same quality of an arm whatever the request, and accepts every
