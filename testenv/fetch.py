@@ -35,9 +35,10 @@ BUILD_TOOLS = [
     ("cargo", "builds weir", "install Rust from https://rustup.rs"),
     ("cc", "compiles the C parts of weir's dependencies", "Debian: apt-get install gcc libc6-dev"),
 ]
-CLIENT_TOOLS = [
+TEST_TOOLS = [
     ("node", "runs OpenAI's JavaScript client", "Debian: apt-get install nodejs"),
     ("npm", "installs OpenAI's JavaScript client", "Debian: apt-get install npm"),
+    ("openssl", "makes the certificates of the tests", "Debian: apt-get install openssl"),
 ]
 
 
@@ -241,7 +242,7 @@ def prerequisites(purpose):
     """Say everything that is missing at once, before anything large is fetched or built."""
     if sys.version_info < (3, 10):
         raise FetchError(f"python 3.10 or newer is needed, this is {platform.python_version()}")
-    tools = {None: [], "demo": BUILD_TOOLS, "test": BUILD_TOOLS + CLIENT_TOOLS}[purpose]
+    tools = {None: [], "demo": BUILD_TOOLS, "test": BUILD_TOOLS + TEST_TOOLS}[purpose]
     missing = [f"{tool} is missing, it {use} ({how})" for tool, use, how in tools if not shutil.which(tool)]
     if not python_has("pip"):
         missing.append(f"pip is missing for {sys.executable}, it fetches the components "

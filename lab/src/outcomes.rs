@@ -113,6 +113,9 @@ impl OutcomeLog {
             path: path.display().to_string(),
             source,
         };
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(failed)?;
+        }
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -310,7 +313,7 @@ mod tests {
     #[test]
     fn a_log_continues_after_a_crash_cut_its_last_line_short() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log.jsonl");
+        let path = folder.path().join("not/there/yet/log.jsonl");
         let mut log = OutcomeLog::open(&path, &design()).unwrap();
         log.append(question("a")).unwrap();
         log.append(outcome("a", 2)).unwrap();

@@ -244,10 +244,9 @@ impl Bench {
         // is charged the same.
         let embed_s = self.dense.embed_seconds(&question.question).await;
         let mut order = System::ALL;
-        let salt = question
-            .id
-            .bytes()
-            .fold(options.seed, |sum, b| sum * 31 + u64::from(b));
+        let salt = question.id.bytes().fold(options.seed, |sum, byte| {
+            sum.wrapping_mul(31).wrapping_add(u64::from(byte))
+        });
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(salt));
         for system in order {
             if options.stop.is_cancelled() {

@@ -99,6 +99,9 @@ impl RowFile {
             path: path.display().to_string(),
             source,
         };
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(failed)?;
+        }
         let mut options = OpenOptions::new();
         let file = options
             .read(true)

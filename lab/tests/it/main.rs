@@ -3,3 +3,4 @@
 mod collect;
 mod default_router;
 mod questions;
+mod systems;

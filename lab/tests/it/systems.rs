@@ -1,0 +1,98 @@
+//! The four systems on a small memory with the real embedder, and an engine that always gives the same answer.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use weir_embed::{EmbedQueue, Embedder};
+use weir_gateway::gateway::Assets;
+use weir_lab::echo::EchoEngine;
+use weir_lab::questions::{self, Question, Split};
+use weir_lab::systems::{SystemRow, SystemsOptions, systems};
+use weir_memory::{Batch, Memory, MemoryConfig, NewNode, SHARED_TENANT};
+use weir_plan::{EmbedderPlan, MemoryPlan};
+use weir_router::Router;
+use weir_testenv::{MINILM, component};
+
+const MODELS: [&str; 3] = ["small", "mid", "big"];
+
+/// A memory of three passages and everything that answers from it; nothing without the embedder.
+async fn assets(folder: &Path) -> Option<(Assets, MemoryPlan)> {
+    let embed = EmbedQueue::new(Embedder::load(&component(MINILM)?).unwrap());
+    let config = MemoryConfig {
+        dimensions: embed.dimensions(),
+        embedding_model: "minilm".to_owned(),
+    };
+    let plan = MemoryPlan {
+        name: "kb".to_owned(),
+        embedding_model: config.embedding_model.clone(),
+        dimensions: config.dimensions,
+        embedder: EmbedderPlan::InProcess {
+            source: String::new(),
+        },
+        seeds: 64,
+        hops: 2,
+        nodes_max: 256,
+    };
+    let memory = Memory::open(folder, &config).unwrap();
+    let mut nodes = Vec::new();
+    for text in [
+        "The gc module was frozen in version 3.7.",
+        "Herons fish at dawn.",
+        "A weir raises the river.",
+    ] {
+        let mut node = NewNode::new(SHARED_TENANT, text);
+        node.vector = Some(embed.embed(text).await.unwrap().to_vec());
+        nodes.push(node);
+    }
+    let edges = Vec::new();
+    memory.write(&Batch { nodes, edges }).unwrap();
+    let assets = Assets {
+        memory: Some(memory),
+        embed: Some(embed),
+        router: Router::builtin(),
+        counters: HashMap::new(),
+        state_dir: None,
+    };
+    Some((assets, plan))
+}
+
+fn rows(path: &Path) -> Vec<SystemRow> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn every_question_is_asked_of_all_four_systems_once_also_by_a_second_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some((assets, memory)) = assets(&folder.path().join("memory")).await else {
+        return;
+    };
+    let engine = EchoEngine::start("3.7").await.unwrap();
+    let plan = engine.plan(&MODELS, Some(memory));
+    let mut set: Vec<Question> = questions::read(None).unwrap();
+    set.retain(|question| question.split == Split::Test);
+    set.truncate(3);
+    // Ids are as long as their authors like.
+    set[0].id = "a-long-id/".repeat(40);
+    let path = folder.path().join("not/there/yet/rows.jsonl");
+    let results = folder.path().join("results");
+    let mut options = SystemsOptions::new(set, path.clone(), results.clone());
+    options.questions_max = Some(2);
+    systems(&options, plan.clone(), assets.clone(), &mut |_| ())
+        .await
+        .unwrap();
+    assert_eq!(rows(&path).len(), 8);
+
+    options.questions_max = None;
+    let report = systems(&options, plan, assets, &mut |_| ()).await.unwrap();
+    let rows = rows(&path);
+    let pairs: HashSet<String> = rows
+        .iter()
+        .map(|row| format!("{} {}", row.question, row.system.name()))
+        .collect();
+    assert_eq!((rows.len(), pairs.len()), (12, 12));
+    assert!(rows.iter().all(|row| row.error.is_none()), "{rows:?}");
+    assert!(report.markdown().contains("routed.quality_regret"));
+    assert!(results.join("systems.json").exists());
+}
