@@ -54,8 +54,8 @@ first=$((SECONDS - started))
 [ "$first" -le "$limit" ] || fail "the first answer came $first s after weir up, $limit s are allowed"
 printf '\nFirst answer %s s after weir up.\n' "$first"
 ask "In Python, what is the default value of the maxsize parameter of functools.lru_cache? Answer with the number only."
-ask "In which Python version was math.lcm added, and does it accept more than two arguments? Answer in one short sentence."
-ask "Which exception does int('x') raise in Python, and is it a subclass of OSError? Answer in one short sentence."
+ask 'Which function of the inspect module is documented with the words "Return True if the type of object is a MethodWrapperType"? Answer with the name only.'
+ask "Which Python keyword handles an exception after a try block? Answer with the keyword only."
 
 step "weir status"
 "$weir" status
