@@ -143,7 +143,6 @@ impl Gateway {
             Some(rank) => self.ask_bigger(&prepared, first, rank, draft).await,
             None => first,
         };
-        draft.tried(&prepared, &kept);
         Ok((prepared, kept))
     }
 
@@ -213,6 +212,7 @@ impl Gateway {
         match self.try_arm(prepared, order).await {
             Ok(second) => {
                 draft.asked_again(&pools[rank], None);
+                draft.tried(prepared, &second);
                 let usage = first.taken.tally.used(first.prompt_tokens);
                 let until = second.taken.started.duration_since(first.taken.started);
                 draft.spent(&pools[first.rank], usage, until.as_secs_f64());
