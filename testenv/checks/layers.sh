@@ -42,7 +42,11 @@ only weir-memory
 only weir-models
 only weir-embed models
 only weir-engine plan
-only weir-reconcile crds plan
+only weir-proto
+only weir-memory-service proto memory embed models
+only weir-gateway-cluster proto gateway engine memory embed models router plan
+only weir-reconcile crds plan router
+only weir-operator proto reconcile crds plan router
 only weir-gateway engine memory embed models router plan
 only weir-testenv
 only weir-lab gateway engine memory embed models router plan

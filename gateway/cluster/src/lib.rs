@@ -1,0 +1,1 @@
+//! What a gateway needs in a cluster: control stream, remote memory, plan on the disk.

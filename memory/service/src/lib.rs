@@ -1,0 +1,1 @@
+//! The memory service: one process that owns a store and its embedder.

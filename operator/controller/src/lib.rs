@@ -1,0 +1,1 @@
+//! The operator: watches, apply, status, lease and control stream.
