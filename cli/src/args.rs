@@ -1,5 +1,9 @@
 //! Every command, its options and its help. What was typed becomes data here; what it means is in the command's file.
 
+mod model;
+
+pub(crate) use model::{FetchArgs, ModelArgs, ModelCommand};
+
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -40,6 +44,8 @@ pub(crate) enum Command {
     Schema(SchemaArgs),
     /// Fill and search the memory
     Memory(MemoryArgs),
+    /// Bring a model onto the disk
+    Model(ModelArgs),
     /// Look into the router, replay its decisions, train another
     Router(RouterArgs),
     /// Measure systems against each other

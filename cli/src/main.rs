@@ -12,6 +12,7 @@ mod fail;
 mod lab;
 mod logs;
 mod memory;
+mod model;
 mod output;
 mod progress;
 mod replay;
@@ -55,6 +56,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Validate(args) => validate::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Memory(args) => memory::run(args.command).await,
+        Command::Model(args) => model::run(args.command).await,
         Command::Router(args) => router::run(args.command).await,
         Command::Lab(args) => lab::run(args.command).await,
         Command::Completions(args) => completions::run(&args),

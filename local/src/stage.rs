@@ -26,7 +26,7 @@ use weir_embed::{EmbedQueue, Embedder, TokenCounter};
 use weir_engine::Engines;
 use weir_memory::{Memory, MemoryConfig, RecallLimits};
 use weir_models::gguf::GgufFacts;
-use weir_models::{Progress, Source};
+use weir_models::{Access, FetchError, Fetcher, Progress, Source};
 use weir_plan::Performance;
 use weir_router::Router;
 
@@ -179,13 +179,20 @@ impl Stager {
         let source = Source::parse(text, base).map_err(|error| source_error(&object, error))?;
         let progress = self.progress(name);
         let sha256 = pool.spec.model.sha256.as_deref();
-        let file = weir_models::fetch(&source, &self.home.models(), sha256, &progress)
+        let file = self
+            .fetcher()
+            .map_err(|error| source_error(&object, error))?
+            .fetch(&source, sha256, &progress)
             .await
             .map_err(|error| source_error(&object, error))?;
         (self.events)(Event::Fetched {
             name: name.to_owned(),
         });
         Ok(file)
+    }
+
+    fn fetcher(&self) -> Result<Fetcher, FetchError> {
+        Fetcher::new(self.home.models(), Access::from_env())
     }
 
     fn progress(&self, name: &str) -> impl Fn(Progress) + Send + Sync + use<> {
@@ -259,10 +266,12 @@ impl Stager {
         let base = loaded.stack.base_dir("MemoryStore", store);
         let source = Source::parse(source, base).map_err(|error| source_error(&object, error))?;
         let progress = self.progress(store);
-        let folder =
-            weir_models::fetch_dir(&source, &self.home.models(), &EMBEDDER_FILES, &progress)
-                .await
-                .map_err(|error| source_error(&object, error))?;
+        let folder = self
+            .fetcher()
+            .map_err(|error| source_error(&object, error))?
+            .fetch_dir(&source, &EMBEDDER_FILES, &progress)
+            .await
+            .map_err(|error| source_error(&object, error))?;
         (self.events)(Event::Fetched {
             name: store.to_owned(),
         });

@@ -3,8 +3,9 @@
 //! A file stands under its final name only when every byte is there and its checksum, if one is
 //! given, is right. Downloads resume where they were cut. Verified checksums are remembered by size
 //! and modification time (`fetch/checksum.rs`), so that a restart does not read gigabytes again.
-//! `fetch/https.rs` and `fetch/hub.rs` are the two ways over a network.
+//! `fetch/https.rs` and `fetch/hub.rs` are the two ways over a network; what opens doors on them is in `fetch/access.rs`.
 
+mod access;
 mod checksum;
 mod https;
 mod hub;
@@ -13,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 use crate::Source;
 use checksum::Checksum;
+
+pub use access::{Access, S3Access};
 
 /// How far a download is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +106,17 @@ pub enum FetchError {
         #[source]
         source: hf_hub::api::tokio::ApiError,
     },
+    /// The bundle of certificate authorities cannot be used.
+    #[error("CA bundle {path}: {reason}")]
+    CaBundle {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The endpoint of the object store is no address.
+    #[error("S3 endpoint {0:?} is no address: write https://HOST in AWS_ENDPOINT_URL")]
+    S3Endpoint(String),
     /// The disk refused.
     #[error("{action} {path}")]
     Io {
@@ -127,87 +141,149 @@ impl FetchError {
     }
 }
 
-/// Brings `source` onto the disk and returns the file: its own path for `file://`, else one under
-/// the folder `cache`. With `sha256` the content is verified.
-///
-/// # Errors
-/// The source cannot be reached, or its checksum is another; nothing stays behind then.
-pub async fn fetch(
-    source: &Source,
-    cache: &Path,
-    sha256: Option<&str>,
-    progress: OnProgress<'_>,
-) -> Result<PathBuf, FetchError> {
-    let sum = Checksum::parse(sha256)?;
-    match source {
-        Source::File(path) => local_file(path, cache, &sum).await,
-        Source::Https(url) => https::download(url, cache, &sum, progress).await,
-        Source::HuggingFace {
-            repo,
-            file,
-            revision,
-        } => {
-            let file = file
-                .as_deref()
-                .ok_or_else(|| FetchError::NoFile(repo.clone()))?;
-            let path = hub::download(repo, revision, file, (cache, progress)).await?;
-            let verdict = sum
-                .verify(&path, cache, (source.to_string(), REMOVED))
-                .await;
-            if verdict.is_err() {
-                hub::remove(&path).await;
-            }
-            verdict.map(|()| path)
-        }
-    }
+/// Fetches models into one folder.
+#[derive(Clone, Debug)]
+pub struct Fetcher {
+    cache: PathBuf,
+    access: Access,
+    client: reqwest::Client,
 }
 
-/// Brings the files named in `files` of the folder, repository or address `source` onto the disk and
-/// returns the folder that holds them all.
-///
-/// # Errors
-/// As [`fetch`]; a file that the folder lacks is named.
-pub async fn fetch_dir(
-    source: &Source,
-    cache: &Path,
-    files: &[&str],
-    progress: OnProgress<'_>,
-) -> Result<PathBuf, FetchError> {
-    match source {
-        Source::File(folder) => {
+impl Fetcher {
+    /// A fetcher that keeps what it downloads under `cache`.
+    ///
+    /// # Errors
+    /// The CA bundle of `access` holds no certificate.
+    pub fn new(cache: impl Into<PathBuf>, access: Access) -> Result<Self, FetchError> {
+        Ok(Self {
+            cache: cache.into(),
+            client: access.client()?,
+            access,
+        })
+    }
+
+    /// Brings `source` onto the disk and returns the file: its own path for `file://`, else one under the cache. With
+    /// `sha256` the content is verified.
+    ///
+    /// # Errors
+    /// The source cannot be reached, or its checksum is another; nothing stays behind then.
+    pub async fn fetch(
+        &self,
+        source: &Source,
+        sha256: Option<&str>,
+        progress: OnProgress<'_>,
+    ) -> Result<PathBuf, FetchError> {
+        let sum = Checksum::parse(sha256)?;
+        match source {
+            Source::File(path) => local_file(path, &self.cache, &sum).await,
+            Source::Https(_) | Source::S3 { .. } => {
+                let address = self.access.address(source, None)?;
+                https::download(self, &address, &sum, progress).await
+            }
+            Source::HuggingFace {
+                repo,
+                file,
+                revision,
+            } => {
+                let file = file
+                    .as_deref()
+                    .ok_or_else(|| FetchError::NoFile(repo.clone()))?;
+                let path = hub::download(self, (repo, revision, file), progress).await?;
+                let verdict = sum
+                    .verify(&path, &self.cache, (source.to_string(), REMOVED))
+                    .await;
+                if verdict.is_err() {
+                    hub::remove(&path).await;
+                }
+                verdict.map(|()| path)
+            }
+        }
+    }
+
+    /// SHA-256 of a file, lower-case hexadecimal; computed once for each state of the file.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn sha256(&self, path: &Path) -> Result<String, FetchError> {
+        checksum::sum(path, &self.cache).await
+    }
+
+    /// Brings the files named in `files` of the folder, repository, prefix or address `source` onto the disk and returns
+    /// the folder that holds them all.
+    ///
+    /// # Errors
+    /// As [`Fetcher::fetch`]; a file that the folder lacks is named.
+    pub async fn fetch_dir(
+        &self,
+        source: &Source,
+        files: &[&str],
+        progress: OnProgress<'_>,
+    ) -> Result<PathBuf, FetchError> {
+        if let Source::File(folder) = source {
             check_folder(folder)?;
             let missing = files
                 .iter()
                 .map(|file| folder.join(file))
                 .find(|path| !path.is_file());
-            missing.map_or_else(|| Ok(folder.clone()), |path| Err(FetchError::Missing(path)))
+            return missing
+                .map_or_else(|| Ok(folder.clone()), |path| Err(FetchError::Missing(path)));
         }
-        Source::Https(base) => {
-            let mut folder = cache.to_path_buf();
-            for file in files {
-                let url = format!("{}/{file}", base.trim_end_matches('/'));
-                let path = https::download(&url, cache, &Checksum::none(), progress).await?;
-                folder = path.parent().unwrap_or(cache).to_path_buf();
-            }
-            Ok(folder)
+        let mut folder = self.cache.clone();
+        for file in files {
+            let path = match source {
+                Source::HuggingFace {
+                    repo,
+                    file: inner,
+                    revision,
+                } => {
+                    let name = inner.as_ref().map_or_else(
+                        || (*file).to_owned(),
+                        |inner| format!("{}/{file}", inner.trim_end_matches('/')),
+                    );
+                    hub::download(self, (repo, revision, &name), progress).await?
+                }
+                _ => {
+                    let address = self.access.address(source, Some(file))?;
+                    https::download(self, &address, &Checksum::none(), progress).await?
+                }
+            };
+            folder = path.parent().unwrap_or(&self.cache).to_path_buf();
         }
-        Source::HuggingFace {
-            repo,
-            file: inner,
-            revision,
-        } => {
-            let mut folder = cache.to_path_buf();
-            for file in files {
-                let name = inner.as_ref().map_or_else(
-                    || (*file).to_owned(),
-                    |inner| format!("{}/{file}", inner.trim_end_matches('/')),
-                );
-                let path = hub::download(repo, revision, &name, (cache, progress)).await?;
-                folder = path.parent().unwrap_or(cache).to_path_buf();
-            }
-            Ok(folder)
-        }
+        Ok(folder)
     }
+}
+
+/// Puts a fetched file under the name `to`, at once and whole: as another name of the same bytes where the file system
+/// allows it, else as a copy.
+///
+/// # Errors
+/// The disk refuses.
+pub async fn deliver(file: &Path, to: &Path) -> Result<(), FetchError> {
+    let write = || FetchError::io("write", to);
+    let folder = to.parent().unwrap_or(Path::new("."));
+    tokio::fs::create_dir_all(folder)
+        .await
+        .map_err(FetchError::io("create", folder))?;
+    let file = tokio::fs::canonicalize(file)
+        .await
+        .map_err(FetchError::io("read", file))?;
+    if tokio::fs::canonicalize(to)
+        .await
+        .is_ok_and(|there| there == file)
+    {
+        return Ok(());
+    }
+    let mut part = to.as_os_str().to_owned();
+    part.push(".new");
+    let part = PathBuf::from(part);
+    let _ = tokio::fs::remove_file(&part).await;
+    if tokio::fs::hard_link(&file, &part).await.is_err() {
+        tokio::fs::copy(&file, &part).await.map_err(write())?;
+    }
+    tokio::fs::rename(&part, to).await.map_err(write())?;
+    // Renaming one name of a file onto another name of the same file does nothing (POSIX), so the first would stay.
+    let _ = tokio::fs::remove_file(&part).await;
+    Ok(())
 }
 
 const REMOVED: &str = "the download was removed; check that `sha256` belongs to this file, or \

@@ -10,5 +10,5 @@ pub mod gguf;
 pub mod source;
 
 #[cfg(feature = "fetch")]
-pub use fetch::{FetchError, Progress, fetch, fetch_dir};
+pub use fetch::{Access, FetchError, Fetcher, Progress, deliver};
 pub use source::{Source, SourceError};

@@ -18,6 +18,13 @@ pub enum Source {
     },
     /// An https (or http) address.
     Https(String),
+    /// An object of an S3 bucket, or a prefix of several.
+    S3 {
+        /// Name of the bucket.
+        bucket: String,
+        /// Key of the object.
+        key: String,
+    },
     /// A file or folder on this machine.
     File(PathBuf),
 }
@@ -28,13 +35,16 @@ pub enum Source {
 pub enum SourceError {
     /// The scheme is missing or unknown.
     #[error(
-        "model source `{0}` has no known scheme: write hf://owner/repo/file.gguf, https://... or \
-         file://..."
+        "model source `{0}` has no known scheme: write hf://owner/repo/file.gguf, https://..., \
+         s3://bucket/key or file://..."
     )]
     Scheme(String),
     /// The repository is incomplete.
     #[error("model source `{0}` names no repository: write hf://owner/repo/file.gguf")]
     Repository(String),
+    /// The bucket or the key is missing.
+    #[error("model source `{0}` is incomplete: write s3://bucket/path/file.gguf")]
+    Bucket(String),
     /// A part of the path would lead out of the repository.
     #[error("model source `{0}` has an empty part or `..` in its path: write the plain path")]
     Path(String),
@@ -61,6 +71,9 @@ impl Source {
         let text = text.trim();
         if let Some(rest) = text.strip_prefix("hf://") {
             return parse_hub(text, rest);
+        }
+        if let Some(rest) = text.strip_prefix("s3://") {
+            return parse_s3(text, rest);
         }
         if let Some(rest) = text.strip_prefix("file://") {
             return parse_file(text, rest, base_dir);
@@ -104,6 +117,16 @@ fn parse_hub(text: &str, rest: &str) -> Result<Source, SourceError> {
     })
 }
 
+fn parse_s3(text: &str, rest: &str) -> Result<Source, SourceError> {
+    match rest.split_once('/') {
+        Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => Ok(Source::S3 {
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+        }),
+        _ => Err(SourceError::Bucket(text.to_owned())),
+    }
+}
+
 fn parse_file(text: &str, rest: &str, base_dir: &Path) -> Result<Source, SourceError> {
     if rest.is_empty() {
         return Err(SourceError::File(text.to_owned()));
@@ -134,6 +157,7 @@ impl std::fmt::Display for Source {
                 file.iter().try_for_each(|file| write!(out, "/{file}"))
             }
             Self::Https(url) => write!(out, "{url}"),
+            Self::S3 { bucket, key } => write!(out, "s3://{bucket}/{key}"),
             Self::File(path) => write!(out, "file://{}", path.display()),
         }
     }

@@ -11,7 +11,7 @@ mod error;
 mod event;
 pub mod json_span;
 mod replica;
-mod sse;
+pub mod sse;
 mod stream;
 
 pub use engines::{ChatRequest, Engines, ForwardBody};

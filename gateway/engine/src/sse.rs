@@ -10,7 +10,7 @@ const EVENT_MAX: usize = 4 << 20;
 
 /// Cuts a byte stream into the payloads of its events.
 #[derive(Debug, Default)]
-pub(crate) struct SseDecoder {
+pub struct SseDecoder {
     buffer: BytesMut,
     scanned: usize,
     skip_line_feed: bool,
@@ -21,15 +21,19 @@ pub(crate) struct SseDecoder {
 
 /// The event was larger than [`EVENT_MAX`].
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct EventTooLong;
+pub struct EventTooLong;
 
 impl SseDecoder {
-    pub(crate) fn push(&mut self, bytes: &[u8]) {
+    /// Takes the next bytes of the stream, cut anywhere.
+    pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
     /// The payload of the next whole event, if it has arrived.
-    pub(crate) fn next(&mut self) -> Result<Option<Bytes>, EventTooLong> {
+    ///
+    /// # Errors
+    /// The event is larger than 4 MiB.
+    pub fn next_event(&mut self) -> Result<Option<Bytes>, EventTooLong> {
         while let Some(line) = self.line() {
             if line.is_empty() {
                 if let Some(event) = self.take_event() {
@@ -50,7 +54,7 @@ impl SseDecoder {
     }
 
     /// The last event of a stream that ended without an empty line.
-    pub(crate) fn finish(&mut self) -> Option<Bytes> {
+    pub fn finish(&mut self) -> Option<Bytes> {
         if !self.buffer.is_empty() {
             let rest = self.buffer.split().freeze();
             self.field(&rest);
@@ -122,7 +126,7 @@ mod tests {
         let mut events = Vec::new();
         for chunk in chunks {
             decoder.push(chunk);
-            while let Some(event) = decoder.next().unwrap() {
+            while let Some(event) = decoder.next_event().unwrap() {
                 events.push(event);
             }
         }
@@ -170,6 +174,6 @@ mod tests {
         let mut decoder = SseDecoder::default();
         decoder.push(b"data: ");
         decoder.push(&vec![b'x'; EVENT_MAX]);
-        assert_eq!(decoder.next(), Err(EventTooLong));
+        assert_eq!(decoder.next_event(), Err(EventTooLong));
     }
 }

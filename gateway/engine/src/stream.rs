@@ -98,7 +98,7 @@ impl ChatStream {
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ChatEvent, EngineError>>> {
         loop {
-            match self.decoder.next() {
+            match self.decoder.next_event() {
                 Ok(Some(raw)) => return Poll::Ready(self.event(raw, cx)),
                 Ok(None) => {}
                 Err(_) => {

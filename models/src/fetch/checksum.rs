@@ -57,10 +57,7 @@ impl Checksum {
         let Some(expected) = self.0.clone() else {
             return Ok(());
         };
-        let (path, notes) = (path.to_path_buf(), cache.join("checksums"));
-        let actual = tokio::task::spawn_blocking(move || remembered_sum(&path, &notes))
-            .await
-            .expect("hashing a file does not panic")?;
+        let actual = sum(path, cache).await?;
         if actual == expected {
             return Ok(());
         }
@@ -72,6 +69,14 @@ impl Checksum {
             advice,
         })
     }
+}
+
+/// The sum of the file at `path`; `cache` holds what is remembered.
+pub(super) async fn sum(path: &Path, cache: &Path) -> Result<String, FetchError> {
+    let (path, notes) = (path.to_path_buf(), cache.join("checksums"));
+    tokio::task::spawn_blocking(move || remembered_sum(&path, &notes))
+        .await
+        .expect("hashing a file does not panic")
 }
 
 /// The sum of the file, from the note when the file is still the same.

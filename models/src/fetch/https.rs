@@ -12,26 +12,28 @@ use sha2::{Digest, Sha256};
 use tokio::fs::{self, File, OpenOptions};
 use tokio::io::AsyncWriteExt;
 
+use super::access::Address;
 use super::checksum::Checksum;
-use super::{FetchError, OnProgress, Progress, REMOVED};
+use super::{FetchError, Fetcher, OnProgress, Progress, REMOVED};
 
 /// How often a broken connection is taken up again before the caller hears of it.
 const ATTEMPTS: usize = 4;
 
-/// Downloads `url` into a folder of its own under `cache` unless it is there already.
+/// Downloads `address` into a folder of its own under the cache unless it is there already.
 pub(super) async fn download(
-    url: &str,
-    cache: &Path,
+    fetcher: &Fetcher,
+    address: &Address,
     sum: &Checksum,
     progress: OnProgress<'_>,
 ) -> Result<PathBuf, FetchError> {
+    let (cache, url) = (fetcher.cache.as_path(), address.shown.as_str());
     let target = target(url, cache);
     if !target.is_file() {
         let folder = target.parent().unwrap_or(cache);
         fs::create_dir_all(folder)
             .await
             .map_err(FetchError::io("create", folder))?;
-        let part = Part::of(url, &target);
+        let part = Part::of(fetcher, address, &target);
         let mut attempt = 1;
         while let Err(error) = part.fill(progress).await {
             let broken = matches!(
@@ -85,20 +87,22 @@ fn target(url: &str, cache: &Path) -> PathBuf {
 
 /// A download under way: the bytes so far and the entity tag they belong to.
 struct Part<'a> {
-    url: &'a str,
+    fetcher: &'a Fetcher,
+    address: &'a Address,
     path: PathBuf,
     tag: PathBuf,
 }
 
 impl<'a> Part<'a> {
-    fn of(url: &'a str, target: &Path) -> Self {
+    fn of(fetcher: &'a Fetcher, address: &'a Address, target: &Path) -> Self {
         let with = |end: &str| {
             let mut name = target.as_os_str().to_owned();
             name.push(end);
             PathBuf::from(name)
         };
         Self {
-            url,
+            fetcher,
+            address,
             path: with(".part"),
             tag: with(".etag"),
         }
@@ -121,7 +125,7 @@ impl<'a> Part<'a> {
             return self.judge_end(have, response.headers()).await;
         }
         if !status.is_success() {
-            let (url, status) = (self.url.to_owned(), status.to_string());
+            let (url, status) = (self.address.shown.clone(), status.to_string());
             return Err(FetchError::Status { url, status });
         }
         let have = if status == StatusCode::PARTIAL_CONTENT {
@@ -135,17 +139,16 @@ impl<'a> Part<'a> {
     }
 
     async fn request(&self, have: u64, tag: Option<&str>) -> Result<Response, FetchError> {
-        let failed = |source| FetchError::Connection {
-            url: self.url.to_owned(),
+        // The cause would name the address with its signature.
+        let failed = |source: reqwest::Error| FetchError::Connection {
+            url: self.address.shown.clone(),
             downloaded: have,
-            source,
+            source: source.without_url(),
         };
-        let mut request = reqwest::Client::builder()
-            .connect_timeout(std::time::Duration::from_secs(30))
-            .read_timeout(std::time::Duration::from_secs(60))
-            .build()
-            .map_err(failed)?
-            .get(self.url);
+        let mut request = self.fetcher.client.get(&self.address.url);
+        if let Some(token) = &self.address.bearer_token {
+            request = request.bearer_auth(token);
+        }
         if have > 0 {
             request = request.header(RANGE, format!("bytes={have}-"));
             if let Some(tag) = tag {
@@ -167,7 +170,7 @@ impl<'a> Part<'a> {
         self.remove().await;
         let total = total.unwrap_or(0);
         Err(FetchError::Short {
-            url: self.url.to_owned(),
+            url: self.address.shown.clone(),
             downloaded: 0,
             total,
         })
@@ -211,7 +214,7 @@ impl<'a> Part<'a> {
             let chunk = match chunk {
                 Ok(chunk) => chunk,
                 Err(source) => {
-                    broken = Some(source);
+                    broken = Some(source.without_url());
                     break;
                 }
             };
@@ -227,7 +230,7 @@ impl<'a> Part<'a> {
         file.sync_all()
             .await
             .map_err(FetchError::io("write", &self.path))?;
-        let url = self.url.to_owned();
+        let url = self.address.shown.clone();
         match (broken, total) {
             (Some(source), _) => Err(FetchError::Connection {
                 url,

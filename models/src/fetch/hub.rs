@@ -1,6 +1,6 @@
 //! One file from the Hugging Face hub, through `hf-hub`: its cache layout, its resume, its token.
 //!
-//! `HF_ENDPOINT` names another hub, `HF_TOKEN` or the hub's own token file gives access.
+//! `HF_ENDPOINT` names another hub; a token or the hub's own token file gives access.
 
 use std::path::{Path, PathBuf};
 
@@ -8,15 +8,13 @@ use hf_hub::api::tokio::{ApiBuilder, Progress as HubProgress};
 use hf_hub::{Cache, Repo, RepoType};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::{FetchError, OnProgress, Progress};
+use super::{FetchError, Fetcher, OnProgress, Progress};
 
-/// Downloads `file` of `repo` at `revision` into the hub cache under the folder of `to` unless it
-/// is there already.
+/// Downloads the file `(repo, revision, path)` into the hub's folder of the cache unless it is there already.
 pub(super) async fn download(
-    repo: &str,
-    revision: &str,
-    file: &str,
-    to: (&Path, OnProgress<'_>),
+    fetcher: &Fetcher,
+    (repo, revision, file): (&str, &str, &str),
+    progress: OnProgress<'_>,
 ) -> Result<PathBuf, FetchError> {
     let failed = |source| FetchError::Hub {
         repo: repo.to_owned(),
@@ -24,18 +22,14 @@ pub(super) async fn download(
         revision: revision.to_owned(),
         source,
     };
-    let (cache, progress) = to;
-    let cache = Cache::new(cache.join("hub"));
+    let cache = Cache::new(fetcher.cache.join("hub"));
     let whole = Repo::with_revision(repo.to_owned(), RepoType::Model, revision.to_owned());
     if let Some(path) = cache.repo(whole.clone()).get(file) {
         return Ok(path);
     }
     let mut builder = ApiBuilder::from_env().with_progress(false);
-    if let Some(token) = std::env::var("HF_TOKEN")
-        .ok()
-        .filter(|token| !token.is_empty())
-    {
-        builder = builder.with_token(Some(token));
+    if let Some(token) = &fetcher.access.hub_token {
+        builder = builder.with_token(Some(token.clone()));
     }
     let api = builder
         .with_cache_dir(cache.path().clone())

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use sha2::{Digest, Sha256};
-use weir_models::{FetchError, Progress, Source, fetch, fetch_dir};
+use weir_models::{Access, FetchError, Fetcher, Progress, S3Access, Source, deliver};
 
 use crate::server::{Behaviour, Server};
 
@@ -25,8 +25,13 @@ fn served(len: usize, breaks: &[usize]) -> Behaviour {
     }
 }
 
+fn open(cache: &Path) -> Fetcher {
+    Fetcher::new(cache, Access::default()).unwrap()
+}
+
 async fn get(server: &Server, cache: &Path, sha256: Option<&str>) -> Result<PathBuf, FetchError> {
-    fetch(&Source::Https(server.url.clone()), cache, sha256, &|_| {}).await
+    let source = Source::Https(server.url.clone());
+    open(cache).fetch(&source, sha256, &|_| {}).await
 }
 
 fn files_under(folder: &Path) -> Vec<String> {
@@ -57,7 +62,8 @@ async fn broken_connections_are_resumed_where_they_broke() {
     let told = |step: Progress| steps.lock().unwrap().push(step);
     let source = Source::Https(server.url.clone());
     let expected = sum(&content(100_000));
-    let path = fetch(&source, cache.path(), Some(&expected), &told)
+    let path = open(cache.path())
+        .fetch(&source, Some(&expected), &told)
         .await
         .unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), content(100_000));
@@ -192,7 +198,7 @@ async fn local_file_is_verified_once_and_again_after_a_change() {
     let (file, cache) = (folder.path().join("m.gguf"), folder.path().join("cache"));
     std::fs::write(&file, content(3000)).unwrap();
     let source = Source::File(file.clone());
-    let get = async |sum: &str| fetch(&source, &cache, Some(sum), &|_| {}).await;
+    let get = async |sum: &str| open(&cache).fetch(&source, Some(sum), &|_| {}).await;
     let right = sum(&content(3000));
     assert_eq!(get(&right.to_uppercase()).await.unwrap(), file);
     assert_eq!(files_under(&cache).len(), 1, "the sum is remembered");
@@ -218,7 +224,8 @@ async fn missing_file_folder_and_bad_sum_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| Source::File(folder.path().join(name));
     let told = async |source: &Source, sum: Option<&str>| {
-        let error = fetch(source, folder.path(), sum, &|_| {})
+        let error = open(folder.path())
+            .fetch(source, sum, &|_| {})
             .await
             .unwrap_err();
         error.to_string()
@@ -252,13 +259,15 @@ async fn embedder_folder_is_complete_or_names_what_it_lacks() {
     let source = Source::File(folder.path().into());
     std::fs::write(folder.path().join("config.json"), "{}").unwrap();
     let files = ["config.json", "tokenizer.json"];
-    let error = fetch_dir(&source, folder.path(), &files, &|_| {})
+    let error = open(folder.path())
+        .fetch_dir(&source, &files, &|_| {})
         .await
         .unwrap_err();
     assert!(error.to_string().contains("tokenizer.json does not exist"));
     std::fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
     assert_eq!(
-        fetch_dir(&source, folder.path(), &files, &|_| {})
+        open(folder.path())
+            .fetch_dir(&source, &files, &|_| {})
             .await
             .unwrap(),
         folder.path()
@@ -272,8 +281,93 @@ async fn embedder_over_https_lands_in_one_folder() {
     let base = server.url.trim_end_matches("/a.gguf");
     let source = Source::Https(base.to_owned());
     let files = ["config.json", "tokenizer.json"];
-    let folder = fetch_dir(&source, cache.path(), &files, &|_| {})
+    let folder = open(cache.path())
+        .fetch_dir(&source, &files, &|_| {})
         .await
         .unwrap();
     assert!(files.iter().all(|file| folder.join(file).is_file()));
+}
+
+#[tokio::test]
+async fn tokens_and_signatures_open_doors_and_are_never_told() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::start(served(100, &[])).await;
+    let host = server.url.trim_end_matches("/models/a.gguf").to_owned();
+    let access = Access {
+        bearer_token: Some("a-secret-token".into()),
+        s3: S3Access {
+            endpoint: Some(host),
+            region: Some("eu-north-1".into()),
+            key: Some(("AKIDEXAMPLE".into(), "a-secret-key".into())),
+            session_token: None,
+        },
+        ..Access::default()
+    };
+    let debug = format!("{access:?}");
+    let fetcher = Fetcher::new(cache.path(), access).unwrap();
+    let https = Source::Https(server.url.clone());
+    fetcher.fetch(&https, None, &|_| {}).await.unwrap();
+    let asked = server.requests().remove(0);
+    assert!(
+        asked.contains("authorization: Bearer a-secret-token"),
+        "{asked}"
+    );
+
+    let s3 = Source::parse("s3://models/lfm2/a.gguf", cache.path()).unwrap();
+    fetcher.fetch(&s3, None, &|_| {}).await.unwrap();
+    let asked = server.requests().remove(1);
+    assert!(asked.starts_with("GET /models/lfm2/a.gguf?"), "{asked}");
+    assert!(
+        asked.contains("X-Amz-Credential=AKIDEXAMPLE%2F")
+            && asked.contains("%2Feu-north-1%2Fs3%2F"),
+        "{asked}"
+    );
+    assert!(
+        !asked.contains("a-secret"),
+        "no token of another place: {asked}"
+    );
+
+    server.change(|behaviour| behaviour.status = Some("403 Forbidden"));
+    let other = Source::parse("s3://models/lfm2/b.gguf", cache.path()).unwrap();
+    let error = fetcher.fetch(&other, None, &|_| {}).await.unwrap_err();
+    let told = format!("{error} {error:?} {debug}");
+    assert!(told.contains("s3://models/lfm2/b.gguf"), "{told}");
+    assert!(
+        !told.contains("a-secret") && !told.contains("X-Amz"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn unusable_ca_bundle_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("ca.pem");
+    std::fs::write(&bundle, "no certificate").unwrap();
+    let access = Access {
+        ca_bundle: Some(bundle),
+        ..Access::default()
+    };
+    let error = Fetcher::new(folder.path(), access).unwrap_err().to_string();
+    assert!(
+        error.contains("ca.pem: holds no PEM certificate"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn delivered_file_replaces_what_was_there_and_survives_a_second_delivery() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, to) = (
+        folder.path().join("a"),
+        folder.path().join("out/model.gguf"),
+    );
+    std::fs::write(&file, "new").unwrap();
+    std::fs::create_dir(folder.path().join("out")).unwrap();
+    std::fs::write(&to, "old").unwrap();
+    for _ in 0..2 {
+        deliver(&file, &to).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&to).unwrap(), "new");
+    }
+    assert_eq!(files_under(&folder.path().join("out")), ["model.gguf"]);
+    assert!(file.exists());
 }

@@ -21,6 +21,7 @@ pub(crate) struct Server {
     pub(crate) url: String,
     behaviour: Arc<Mutex<Behaviour>>,
     ranges: Arc<Mutex<Vec<Option<usize>>>>,
+    requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
@@ -31,6 +32,7 @@ impl Server {
             url,
             behaviour: Arc::new(behaviour.into()),
             ranges: Arc::default(),
+            requests: Arc::default(),
         };
         let serve = server.clone();
         tokio::spawn(async move {
@@ -51,10 +53,18 @@ impl Server {
         self.ranges.lock().unwrap().clone()
     }
 
+    /// Each request's head, header names in lower case, in order.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+
     async fn answer(&self, mut stream: TcpStream) {
         let (mut range, mut if_range) = (None, None);
+        let mut head = String::new();
         let mut lines = BufReader::new(&mut stream).lines();
         while let Ok(Some(line)) = lines.next_line().await {
+            head.push_str(&line);
+            head.push('\n');
             let Some((name, value)) = line.split_once(": ") else {
                 if line.is_empty() {
                     break;
@@ -72,6 +82,7 @@ impl Server {
             }
         }
         self.ranges.lock().unwrap().push(range);
+        self.requests.lock().unwrap().push(head);
         let (head, body) = self.response(range, if_range);
         let _ = stream.write_all(head.as_bytes()).await;
         let _ = stream.write_all(&body).await;

@@ -1,0 +1,183 @@
+//! `weir model fetch`: a model on the disk, with progress; the init container of every pool in a cluster.
+//!
+//! Downloading and checking are `weir-models`; here are the options, the progress and the facts file.
+
+use crate::args::{FetchArgs, ModelCommand};
+use crate::fail::Failure;
+use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
+use serde_json::json;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use weir_local::Home;
+use weir_models::gguf::GgufFacts;
+use weir_models::{Access, Fetcher, Progress, Source, deliver};
+
+/// How often progress is told where nobody watches.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// Folder beside the destination that keeps what was downloaded, so that a restart goes on and fetches nothing twice.
+const KEPT: &str = ".weir";
+
+pub(crate) async fn run(command: ModelCommand) -> Result<(), Failure> {
+    match command {
+        ModelCommand::Fetch(args) => fetch(args).await,
+    }
+}
+
+async fn fetch(args: FetchArgs) -> Result<(), Failure> {
+    let source = Source::parse(&args.source, &std::env::current_dir()?)?;
+    let cache = match &args.to {
+        Some(to) => to.parent().unwrap_or(Path::new(".")).join(KEPT),
+        None => Home::from_env()?.models(),
+    };
+    let fetcher = Fetcher::new(cache, Access::from_env())?;
+    let shown = Shown::start();
+    let path = if args.files.is_empty() {
+        fetch_file(&fetcher, &source, &args, &shown).await?
+    } else {
+        fetch_folder(&fetcher, &source, &args, &shown).await?
+    };
+    shown.end();
+    if let Some(facts) = &args.facts {
+        write_facts(&fetcher, &path, facts).await?;
+    }
+    anstream::println!("{}", path.display());
+    Ok(())
+}
+
+async fn fetch_file(
+    fetcher: &Fetcher,
+    source: &Source,
+    args: &FetchArgs,
+    shown: &Shown,
+) -> Result<PathBuf, Failure> {
+    let sha256 = args.sha256.as_deref();
+    let file = fetcher
+        .fetch(source, sha256, &|at| shown.progress(at))
+        .await?;
+    match &args.to {
+        Some(to) => {
+            deliver(&file, to).await?;
+            Ok(to.clone())
+        }
+        None => Ok(file),
+    }
+}
+
+async fn fetch_folder(
+    fetcher: &Fetcher,
+    source: &Source,
+    args: &FetchArgs,
+    shown: &Shown,
+) -> Result<PathBuf, Failure> {
+    let names: Vec<&str> = args.files.iter().map(String::as_str).collect();
+    let folder = fetcher
+        .fetch_dir(source, &names, &|at| shown.progress(at))
+        .await?;
+    let Some(to) = &args.to else {
+        return Ok(folder);
+    };
+    for name in names {
+        deliver(&folder.join(name), &to.join(name)).await?;
+    }
+    Ok(to.clone())
+}
+
+/// Everything a pool's status says about its model.
+async fn write_facts(fetcher: &Fetcher, model: &Path, to: &Path) -> Result<(), Failure> {
+    let facts = GgufFacts::read(model)?;
+    let facts = json!({
+        "architecture": facts.architecture,
+        "parameters": facts.parameters,
+        "contextTokens": facts.context_tokens,
+        "quantization": facts.quantization,
+        "bytes": facts.bytes,
+        "sha256": fetcher.sha256(model).await?,
+    });
+    std::fs::write(to, facts.to_string())
+        .map_err(|error| Failure::new(format!("write facts to {}: {error}", to.display())))
+}
+
+/// A bar on a terminal, a line every few seconds elsewhere.
+struct Shown {
+    bar: Option<ProgressBar>,
+    started: Instant,
+    told: Mutex<Option<Instant>>,
+}
+
+impl Shown {
+    fn start() -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = "  {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+            let style = ProgressStyle::with_template(style).expect("the template is valid");
+            ProgressBar::new(0).with_style(style)
+        });
+        Self {
+            bar,
+            started: Instant::now(),
+            told: Mutex::new(None),
+        }
+    }
+
+    fn progress(&self, at: Progress) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(at.total.unwrap_or(at.downloaded));
+            bar.set_position(at.downloaded);
+            return;
+        }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|last| last.elapsed() >= TELL_EVERY) {
+            *told = Some(Instant::now());
+            anstream::eprintln!("{}", line(at, self.started.elapsed()));
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn line(at: Progress, spent: Duration) -> String {
+    let downloaded = HumanBytes(at.downloaded);
+    let Some(total) = at.total.filter(|total| *total > 0) else {
+        return format!("downloaded {downloaded}");
+    };
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a share of a file needs no more digits"
+    )]
+    let share = at.downloaded as f64 / total as f64;
+    let left = (share > 0.0).then(|| spent.mul_f64((1.0 - share).max(0.0) / share));
+    let left = left.map_or_else(String::new, |left| {
+        format!(", {} left", HumanDuration(left))
+    });
+    format!(
+        "downloaded {downloaded} of {} ({:.0} %){left}",
+        HumanBytes(total),
+        share * 100.0
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_says_how_much_is_there_and_how_long_the_rest_takes() {
+        let at = |downloaded, total| Progress { downloaded, total };
+        let spent = Duration::from_secs(30);
+        assert_eq!(
+            line(at(25 << 20, Some(100 << 20)), spent),
+            "downloaded 25.00 MiB of 100.00 MiB (25 %), 2 minutes left"
+        );
+        assert_eq!(line(at(1 << 10, None), spent), "downloaded 1.00 KiB");
+        assert_eq!(
+            line(at(0, Some(1 << 20)), spent),
+            "downloaded 0 B of 1.00 MiB (0 %)"
+        );
+    }
+}

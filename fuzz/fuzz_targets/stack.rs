@@ -1,0 +1,17 @@
+//! A stack file: YAML, then schema and CEL rules. Every finding must point into the file.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use weir_crds::stack::{SourceFile, parse};
+
+fuzz_target!(|text: &str| {
+    let file = SourceFile {
+        path: "fuzz.yaml".into(),
+        text: text.to_owned(),
+    };
+    if let Err(findings) = parse(&[file]) {
+        assert!(!findings.is_empty());
+        let lines = text.lines().count().max(1);
+        assert!(findings.iter().all(|finding| finding.line <= lines + 1));
+    }
+});
