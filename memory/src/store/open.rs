@@ -1,8 +1,11 @@
 //! Opening: identity first, then the index from the rows.
 //!
-//! Nothing is written to a store whose identity does not fit.
+//! Nothing is written to a store whose identity does not fit. A new store is made under another name and gets its own when
+//! it is whole, since redb refuses a file whose making was cut short.
 
 use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -17,6 +20,9 @@ use crate::words;
 /// The one file of a store.
 const FILE: &str = "memory.redb";
 
+/// A store that is being made, or what was left of one when its process died.
+const UNFINISHED: &str = "memory.redb.new";
+
 /// Pages that redb may keep in memory. The index answers searches, so rows are read a few at a
 /// time.
 const CACHE_BYTES: usize = 16 << 20;
@@ -27,19 +33,16 @@ impl Memory {
         if config.dimensions == 0 {
             return Err(OpenError::NoDimensions);
         }
-        std::fs::create_dir_all(dir).map_err(|source| OpenError::Directory {
-            path: dir.to_owned(),
-            source,
-        })?;
-        let database = open_database(dir)?;
+        if !dir.join(FILE).exists() {
+            make(dir, config)?;
+        }
+        let database = open_database(dir, FILE)?;
         let damaged = |source| OpenError::Damaged {
             path: dir.to_owned(),
             source,
         };
-        match stored_identity(&database).map_err(damaged)? {
-            Some(identity) => check_identity(dir, &identity, config)?,
-            None => create_tables(&database, config).map_err(damaged)?,
-        }
+        let identity = stored_identity(&database).map_err(damaged)?;
+        check_identity(dir, &identity, config)?;
         let index = load(&database, config).map_err(damaged)?;
         let inner = Inner {
             database,
@@ -54,10 +57,34 @@ impl Memory {
     }
 }
 
-fn open_database(dir: &Path) -> Result<Database, OpenError> {
+/// Makes an empty store. The folder is made when it is missing.
+fn make(dir: &Path, config: &MemoryConfig) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Directory {
+        path: dir.to_owned(),
+        source,
+    };
+    fs::create_dir_all(dir).map_err(failed)?;
+    match fs::remove_file(dir.join(UNFINISHED)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let database = open_database(dir, UNFINISHED)?;
+    create_tables(&database, config).map_err(|source| OpenError::Damaged {
+        path: dir.to_owned(),
+        source,
+    })?;
+    drop(database);
+    fs::rename(dir.join(UNFINISHED), dir.join(FILE)).map_err(failed)?;
+    // The name must last as long as what is acknowledged under it.
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(failed)
+}
+
+fn open_database(dir: &Path, file: &str) -> Result<Database, OpenError> {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
-    builder.create(dir.join(FILE)).map_err(|error| match error {
+    builder.create(dir.join(file)).map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
             OpenError::InUse {
                 path: dir.to_owned(),
@@ -76,12 +103,12 @@ fn open_database(dir: &Path) -> Result<Database, OpenError> {
 
 type Identity = HashMap<String, String>;
 
-/// `None` for a store that was just made, or whose making did not finish.
-fn stored_identity(database: &Database) -> Result<Option<Identity>, ReadError> {
+/// Empty for a database that is no memory.
+fn stored_identity(database: &Database) -> Result<Identity, ReadError> {
     let transaction = database.begin_read()?;
     let table = match transaction.open_table(row::IDENTITY) {
         Ok(table) => table,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Identity::new()),
         Err(other) => return Err(other.into()),
     };
     let mut identity = Identity::new();
@@ -89,7 +116,7 @@ fn stored_identity(database: &Database) -> Result<Option<Identity>, ReadError> {
         let (name, value) = entry?;
         identity.insert(name.value().to_owned(), value.value().to_owned());
     }
-    Ok(Some(identity))
+    Ok(identity)
 }
 
 fn check_identity(dir: &Path, stored: &Identity, wanted: &MemoryConfig) -> Result<(), OpenError> {

@@ -144,6 +144,20 @@ fn a_file_that_is_no_memory_is_refused_and_left_alone() {
 }
 
 #[test]
+fn a_store_whose_making_was_cut_short_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    // What SIGKILL left between the first and the last write of redb's header: a file without its magic number.
+    std::fs::write(dir.path().join("memory.redb.new"), vec![0; 1 << 16]).unwrap();
+    let memory = open(dir.path());
+    assert_eq!(memory.counts().nodes, 0);
+    let left: Vec<_> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left, ["memory.redb"]);
+}
+
+#[test]
 fn a_bad_node_or_edge_refuses_the_whole_batch() {
     let dir = tempfile::tempdir().unwrap();
     let memory = open(dir.path());
