@@ -121,7 +121,7 @@ impl S3Access {
         let bucket = Bucket::new(url, UrlStyle::Path, bucket.to_owned(), region.to_owned())
             .map_err(|_| bad())?;
         let Some((id, secret)) = &self.key else {
-            return Ok(bucket.object_url(key).map_err(|_| bad())?.to_string());
+            return Ok(bucket.object_url(key).to_string());
         };
         let credentials = match &self.session_token {
             Some(token) => Credentials::new_with_token(id, secret, token),
