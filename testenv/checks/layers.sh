@@ -47,6 +47,7 @@ only weir-memory-service proto memory embed models
 only weir-gateway-cluster proto gateway engine memory embed models router plan
 only weir-reconcile crds plan router
 only weir-operator proto reconcile crds plan router
+only weir-e2e crds
 only weir-gateway engine memory embed models router plan
 only weir-testenv
 only weir-lab gateway engine memory embed models router plan

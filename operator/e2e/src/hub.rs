@@ -1,0 +1,69 @@
+//! The model hub of the test cluster: `testenv/cluster/models.py`, run for as long as the scenarios.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// Serves the fetched models to pods over https. Ends when it is dropped.
+pub(crate) struct Hub {
+    /// Base address, without a slash at the end.
+    pub(crate) url: String,
+    /// Certificate of its authority, PEM.
+    pub(crate) ca: String,
+    client: reqwest::Client,
+    _process: Child,
+    _state: tempfile::TempDir,
+}
+
+impl Hub {
+    pub(crate) async fn start(repository: &Path) -> Result<Self> {
+        let state = tempfile::tempdir()?;
+        let mut process = Command::new("python3")
+            .arg(repository.join("testenv/cluster/models.py"))
+            .arg("--state")
+            .arg(state.path())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("start the model hub")?;
+        let output = process.stdout.take().context("the hub has an output")?;
+        let line = BufReader::new(output).lines().next_line().await?;
+        let facts = line.context("the model hub ended at once")?;
+        let facts: Value = serde_json::from_str(&facts).context("the hub's first line")?;
+        let url = facts["url"].as_str().context("the hub's url")?.to_owned();
+        let ca = PathBuf::from(facts["ca"].as_str().context("the hub's ca")?);
+        let ca = std::fs::read_to_string(ca)?;
+        let root = reqwest::Certificate::from_pem(ca.as_bytes())?;
+        let client = reqwest::Client::builder()
+            .add_root_certificate(root)
+            .no_proxy()
+            .build()?;
+        Ok(Self {
+            url,
+            ca,
+            client,
+            _process: process,
+            _state: state,
+        })
+    }
+
+    /// Sets a fault for a path, as models.py describes it.
+    pub(crate) async fn fault(&self, path: &str, fault: Value) -> Result<()> {
+        let url = format!("{}/control/faults", self.url);
+        let body = json!({"path": path, "fault": fault});
+        let answer = self.client.post(url).json(&body).send().await?;
+        let status = answer.status();
+        ensure!(status.is_success(), "the hub refused a fault: {status}");
+        Ok(())
+    }
+
+    /// Ends every fault.
+    pub(crate) async fn mend(&self) -> Result<()> {
+        let url = format!("{}/control/faults", self.url);
+        self.client.delete(url).send().await?.error_for_status()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,143 @@
+//! Scenarios on a real cluster: API server, kubelet, containerd, pods that run our image and a real engine.
+//!
+//! `make e2e` builds the images, starts the cluster of testenv/cluster and runs this program. Each scenario installs what it
+//! needs in a namespace of its own and removes it; the first installs the operator with Helm as docs/operations.md says, the
+//! last removes it and looks for what is left. They run one after the other, in the order of [`SCENARIOS`]. Nothing is
+//! doubled here. Reading on: `scenarios/` (what is promised), `world.rs` (the cluster), `load.rs` (requests in the meantime).
+
+mod ask;
+mod hub;
+mod install;
+mod load;
+mod scenarios;
+mod world;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use futures_util::future::BoxFuture;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+use world::World;
+
+/// Runs scenarios of Weir on a cluster.
+#[derive(Debug, Parser)]
+#[command(
+    after_help = "Examples:\n  weir-e2e --kubeconfig ~/.cache/weir/cluster/run/admin.kubeconfig\n  \
+    weir-e2e --kubeconfig ... install stack     # only these, in this program's order\n  weir-e2e --list"
+)]
+struct Args {
+    /// Scenarios to run [default: all]
+    scenarios: Vec<String>,
+    /// The cluster
+    #[arg(long, value_name = "FILE", required_unless_present = "list")]
+    kubeconfig: Option<PathBuf>,
+    /// Folder with kubectl and helm
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        default_value = "~/.cache/weir/cluster/bin"
+    )]
+    tools: String,
+    /// Tag of the images weir.local/weir and weir.local/llama-server
+    #[arg(long, default_value = "dev")]
+    tag: String,
+    /// Print the scenarios and end
+    #[arg(long)]
+    list: bool,
+    /// Keep the namespaces of failed scenarios
+    #[arg(long)]
+    keep: bool,
+}
+
+type Scenario = for<'a> fn(&'a World) -> BoxFuture<'a, Result<()>>;
+
+/// In the order in which they run: the first installs, the last uninstalls.
+const SCENARIOS: [(&str, &str, Scenario); 8] = [
+    (
+        "install",
+        "helm installs the operator, which becomes ready",
+        |w| Box::pin(install::run(w)),
+    ),
+    (
+        "stack",
+        "a stack becomes Ready and answers from its memory",
+        |w| Box::pin(scenarios::stack::run(w)),
+    ),
+    (
+        "idle",
+        "an idle stack sees no write but Leases, and a second apply changes nothing",
+        |w| Box::pin(scenarios::idle::run(w)),
+    ),
+    ("scale", "a pool goes 1, 3, 0, 1 under load", |w| {
+        Box::pin(scenarios::scale::run(w))
+    }),
+    (
+        "faults",
+        "pods, the leader and the API server are killed under load",
+        |w| Box::pin(scenarios::faults::run(w)),
+    ),
+    (
+        "mistakes",
+        "every kind of mistake is told by a condition and mended without a restart",
+        |w| Box::pin(scenarios::mistakes::run(w)),
+    ),
+    ("upgrade", "an upgraded operator restarts no pool", |w| {
+        Box::pin(scenarios::upgrade::run(w))
+    }),
+    (
+        "uninstall",
+        "nothing is left but the resource definitions",
+        |w| Box::pin(scenarios::uninstall::run(w)),
+    ),
+];
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Args::parse()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("e2e: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether every scenario passed.
+async fn run(args: Args) -> Result<bool> {
+    if args.list {
+        for (name, promise, _) in SCENARIOS {
+            println!("{name:<10} {promise}");
+        }
+        return Ok(true);
+    }
+    for name in &args.scenarios {
+        let known = SCENARIOS.iter().any(|(known, ..)| known == name);
+        ensure!(known, "there is no scenario {name:?}: see --list");
+    }
+    let kubeconfig = args.kubeconfig.context("--kubeconfig is missing")?;
+    let world = World::open(&kubeconfig, &args.tools, &args.tag, args.keep).await?;
+    let chosen = |name: &str| args.scenarios.is_empty() || args.scenarios.iter().any(|s| s == name);
+    let mut failed = Vec::new();
+    for (name, promise, scenario) in SCENARIOS.into_iter().filter(|(name, ..)| chosen(name)) {
+        println!("--- {name}: {promise}");
+        let started = Instant::now();
+        let result = scenario(&world).await;
+        let took = started.elapsed().as_secs_f64();
+        match result {
+            Ok(()) => println!("--- {name}: passed in {took:.1} s"),
+            Err(error) => {
+                println!("--- {name}: FAILED after {took:.1} s: {error:#}");
+                failed.push(name);
+                if name == "install" {
+                    break;
+                }
+            }
+        }
+    }
+    if !failed.is_empty() {
+        println!("failed: {}", failed.join(", "));
+    }
+    Ok(failed.is_empty())
+}

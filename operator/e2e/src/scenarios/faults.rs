@@ -1,0 +1,108 @@
+//! Pods, the leader and the API server are killed under load, and no request is lost.
+
+use crate::load::Load;
+use crate::world::{Namespace, SYSTEM, World};
+use anyhow::{Context, Result};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams};
+use serde_json::json;
+use std::time::Duration;
+
+const STACK: &str = include_str!("../../stacks/load.yaml");
+
+pub(crate) async fn run(world: &World) -> Result<()> {
+    let namespace = world.namespace("e2e-faults").await?;
+    let result = steps(&namespace).await;
+    namespace.finish(result).await
+}
+
+async fn steps(namespace: &Namespace<'_>) -> Result<()> {
+    namespace.apply(STACK).await?;
+    namespace
+        .ready(("ModelPool", "steady"), ("True", ""), 120)
+        .await?;
+    namespace
+        .ready(("InferenceGateway", "load"), ("True", ""), 120)
+        .await?;
+    let gateway = namespace.gateway("load", None).await?;
+    let load = Load::start(&gateway, "steady", Duration::from_millis(100));
+
+    // One engine of two goes at once, as when its node dies; the other answers what it had not begun.
+    let engines = namespace.pods("weir.dev/pool=steady").await?;
+    delete_pod(namespace, &engines[0]).await?;
+    println!("    {:.1} s: an engine's pod was deleted", load.at());
+    namespace
+        .ready(("ModelPool", "steady"), ("True", ""), 60)
+        .await?;
+
+    let gateways = namespace.pods("weir.dev/gateway=load").await?;
+    delete_pod(namespace, &gateways[0]).await?;
+    println!("    {:.1} s: a gateway's pod was deleted", load.at());
+    namespace
+        .ready(("InferenceGateway", "load"), ("True", ""), 60)
+        .await?;
+
+    let killed = kill_leader(namespace.world).await?;
+    println!("    {:.1} s: the leader {killed} was killed", load.at());
+    let patch = json!({"spec": {"replicas": 3}});
+    namespace.patch("ModelPool", "steady", patch).await?;
+    namespace
+        .ready(("ModelPool", "steady"), ("True", ""), 90)
+        .await
+        .context("under the new leader")?;
+
+    namespace.world.restart("kube-apiserver").await?;
+    println!(
+        "    {:.1} s: the API server was killed and started",
+        load.at()
+    );
+    let patch = json!({"spec": {"replicas": 2}});
+    let patched = namespace.world.until(Duration::from_secs(60), async || {
+        Ok(Some(
+            namespace
+                .patch("ModelPool", "steady", patch.clone())
+                .await?,
+        ))
+    });
+    patched.await?;
+    namespace
+        .ready(("ModelPool", "steady"), ("True", ""), 90)
+        .await
+        .context("after the API server's restart")?;
+    let total = load.end().await?;
+    println!("    {total} requests, none failed");
+    Ok(())
+}
+
+/// Deletes a pod as an eviction does: it may finish what it has begun.
+async fn delete_pod(namespace: &Namespace<'_>, pod: &Pod) -> Result<()> {
+    let api: Api<Pod> = Api::namespaced(namespace.world.client.clone(), &namespace.name);
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    api.delete(name, &DeleteParams::default()).await?;
+    Ok(())
+}
+
+/// Kills the leading operator without a word and waits until another leads.
+async fn kill_leader(world: &World) -> Result<String> {
+    let leases: Api<Lease> = Api::namespaced(world.client.clone(), SYSTEM);
+    let holder = async || {
+        let lease = leases.get("weir").await?;
+        anyhow::Ok(
+            lease
+                .spec
+                .and_then(|spec| spec.holder_identity)
+                .unwrap_or_default(),
+        )
+    };
+    let leader = holder().await?;
+    let pods: Api<Pod> = Api::namespaced(world.client.clone(), SYSTEM);
+    pods.delete(&leader, &DeleteParams::default().grace_period(0))
+        .await?;
+    let next = world.until(Duration::from_secs(60), async || {
+        let now = holder().await?;
+        Ok((!now.is_empty() && now != leader).then_some(()))
+    });
+    next.await.context("nobody takes over")?;
+    Ok(leader)
+}

@@ -1,0 +1,222 @@
+//! Every kind of mistake is told by a condition and an Event, and mended without a restart.
+
+use crate::world::{Namespace, World};
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+const STACK: &str = include_str!("../../stacks/load.yaml");
+
+pub(crate) async fn run(world: &World) -> Result<()> {
+    let namespace = world.namespace("e2e-mistakes").await?;
+    let result = steps(&namespace).await;
+    world.hub.mend().await?;
+    namespace.finish(result).await
+}
+
+async fn steps(namespace: &Namespace<'_>) -> Result<()> {
+    namespace.apply(STACK).await?;
+    for pool in ["steady", "moving"] {
+        namespace
+            .ready(("ModelPool", pool), ("True", ""), 120)
+            .await?;
+    }
+    namespace
+        .ready(("InferenceGateway", "load"), ("True", ""), 120)
+        .await?;
+    a_missing_secret(namespace)
+        .await
+        .context("a missing Secret")?;
+    two_pools_of_one_name(namespace)
+        .await
+        .context("two pools of one name")?;
+    a_wrong_checksum(namespace)
+        .await
+        .context("a wrong checksum")?;
+    an_unreachable_source(namespace)
+        .await
+        .context("an unreachable source")?;
+    a_spec_that_is_refused(namespace)
+        .await
+        .context("a spec that is refused")?;
+    a_paused_pool(namespace).await.context("a paused pool")
+}
+
+/// The gateway serves on with what it has while its new keys are missing.
+async fn a_missing_secret(namespace: &Namespace<'_>) -> Result<()> {
+    let auth =
+        json!({"spec": {"auth": {"anonymous": null, "apiKeysSecretRef": {"name": "absent"}}}});
+    namespace.patch("InferenceGateway", "load", auth).await?;
+    let gateway = namespace
+        .ready(
+            ("InferenceGateway", "load"),
+            ("False", "SecretNotFound"),
+            30,
+        )
+        .await?;
+    let told = crate::world::conditions(&gateway);
+    ensure!(
+        told.contains("absent"),
+        "the condition names no Secret: {told}"
+    );
+    let events = namespace.events("InferenceGateway", "load").await?;
+    ensure!(
+        events.iter().any(|reason| reason == "SecretNotFound"),
+        "events: {events:?}"
+    );
+    let labels = json!({"weir.dev/watch": "true"});
+    namespace
+        .secret(
+            "absent",
+            labels,
+            ("acme.e2e", "e2e-key-0123456789abcdef0123456789abcdef"),
+        )
+        .await?;
+    namespace
+        .ready(("InferenceGateway", "load"), ("True", ""), 60)
+        .await?;
+    let auth = json!({"spec": {"auth": {"anonymous": {}, "apiKeysSecretRef": null}}});
+    namespace.patch("InferenceGateway", "load", auth).await?;
+    namespace
+        .ready(("InferenceGateway", "load"), ("True", ""), 60)
+        .await
+        .map(drop)
+}
+
+async fn two_pools_of_one_name(namespace: &Namespace<'_>) -> Result<()> {
+    let twin = json!({
+        "apiVersion": weir_crds::API_VERSION, "kind": "ModelPool",
+        "metadata": {"name": "twin", "labels": {"weir.dev/stack": "load"}},
+        "spec": {
+            "model": {"name": "steady"}, "tier": "server", "privacy": "local",
+            "engine": {"external": {"url": "https://twin.invalid"}},
+        },
+    });
+    namespace.apply_object(&twin).await?;
+    namespace
+        .ready(
+            ("InferenceGateway", "load"),
+            ("False", "DuplicateModel"),
+            30,
+        )
+        .await?;
+    let gateway = namespace.gateway("load", None).await?;
+    gateway
+        .chat("steady", "Are you there?", 2)
+        .await
+        .context("what was served is served on")?;
+    let api = namespace.weir("ModelPool").await?;
+    api.delete("twin", &kube::api::DeleteParams::default())
+        .await?;
+    namespace
+        .ready(("InferenceGateway", "load"), ("True", ""), 30)
+        .await
+        .map(drop)
+}
+
+fn another(name: &str, source: &str, sha256: Option<&str>) -> serde_json::Value {
+    json!({
+        "apiVersion": weir_crds::API_VERSION, "kind": "ModelPool", "metadata": {"name": name},
+        "spec": {
+            "model": {"name": name, "source": source, "sha256": sha256}, "tier": "edge", "privacy": "local",
+            "engine": {"llamaCpp": {"contextTokens": 512, "slots": 1, "threads": 1}},
+            "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
+        },
+    })
+}
+
+async fn a_wrong_checksum(namespace: &Namespace<'_>) -> Result<()> {
+    let source = format!("{}/models/tiny-random.gguf", namespace.world.hub.url);
+    let wrong = "0".repeat(64);
+    namespace
+        .apply_object(&another("checked", &source, Some(&wrong)))
+        .await?;
+    let pool = namespace
+        .ready(("ModelPool", "checked"), ("False", "FetchFailed"), 60)
+        .await?;
+    let told = crate::world::conditions(&pool);
+    ensure!(
+        told.contains(&wrong),
+        "the condition does not say which sum was expected: {told}"
+    );
+    let mended = json!({"spec": {"model": {"sha256": null}}});
+    namespace.patch("ModelPool", "checked", mended).await?;
+    namespace
+        .ready(("ModelPool", "checked"), ("True", ""), 90)
+        .await
+        .map(drop)
+}
+
+async fn an_unreachable_source(namespace: &Namespace<'_>) -> Result<()> {
+    let world = namespace.world;
+    world
+        .hub
+        .fault("/models/tiny-random.gguf", json!({"status": 503}))
+        .await?;
+    let source = format!("{}/models/tiny-random.gguf", world.hub.url);
+    namespace
+        .apply_object(&another("away", &source, None))
+        .await?;
+    let pool = namespace
+        .ready(("ModelPool", "away"), ("False", "FetchFailed"), 60)
+        .await?;
+    let told = crate::world::conditions(&pool);
+    ensure!(
+        told.contains("503"),
+        "the condition does not say what the server answered: {told}"
+    );
+    world.hub.mend().await?;
+    namespace
+        .ready(("ModelPool", "away"), ("True", ""), 120)
+        .await
+        .map(drop)
+}
+
+async fn a_spec_that_is_refused(namespace: &Namespace<'_>) -> Result<()> {
+    let refused = namespace
+        .apply_object(&another("auto", "ftp://models/a.gguf", None))
+        .await;
+    let told = refused
+        .err()
+        .map(|error| format!("{error:#}"))
+        .unwrap_or_default();
+    ensure!(
+        told.contains("hf://OWNER/REPO/FILE.gguf"),
+        "the API server said {told:?}"
+    );
+    Ok(())
+}
+
+async fn a_paused_pool(namespace: &Namespace<'_>) -> Result<()> {
+    let pause =
+        |value: serde_json::Value| json!({"metadata": {"annotations": {"weir.dev/paused": value}}});
+    namespace
+        .patch("ModelPool", "moving", pause(json!("true")))
+        .await?;
+    namespace
+        .patch("ModelPool", "moving", json!({"spec": {"replicas": 2}}))
+        .await?;
+    let paused = namespace
+        .world
+        .until(std::time::Duration::from_secs(30), async || {
+            let pool = namespace.weir("ModelPool").await?.get("moving").await?;
+            Ok(crate::world::conditions(&pool)
+                .contains("Paused")
+                .then_some(()))
+        });
+    paused.await.context("no condition says Paused")?;
+    ensure!(
+        namespace.pods("weir.dev/pool=moving").await?.len() == 1,
+        "a paused pool was scaled"
+    );
+    namespace
+        .patch("ModelPool", "moving", pause(json!(null)))
+        .await?;
+    let scaled = namespace
+        .world
+        .until(std::time::Duration::from_secs(60), async || {
+            Ok((namespace.pods("weir.dev/pool=moving").await?.len() == 2).then_some(()))
+        });
+    scaled
+        .await
+        .context("what was changed while it was paused is not done afterwards")
+}

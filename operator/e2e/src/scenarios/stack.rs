@@ -1,0 +1,155 @@
+//! A stack becomes Ready and answers from its memory, and everything that a person reads about it is there.
+
+use crate::ask::Gateway;
+use crate::world::{Namespace, World};
+use anyhow::{Context, Result, ensure};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const STACK: &str = include_str!("../../stacks/answers.yaml");
+const KEY: &str = "e2e-key-0123456789abcdef0123456789abcdef";
+const FACT: &str =
+    "The gate of the harbour of Zorblax is painted turquoise, because its keeper likes the sea.";
+
+pub(crate) async fn run(world: &World) -> Result<()> {
+    let namespace = world.namespace("e2e-stack").await?;
+    let result = steps(&namespace).await;
+    namespace.finish(result).await
+}
+
+async fn steps(namespace: &Namespace<'_>) -> Result<()> {
+    let labels = json!({"weir.dev/watch": "true"});
+    namespace
+        .secret("keys", labels, ("acme.e2e.ask-memory", KEY))
+        .await?;
+    namespace.apply(STACK).await?;
+    let pool = namespace
+        .ready(("ModelPool", "small"), ("True", ""), 180)
+        .await?;
+    namespace
+        .ready(("MemoryStore", "kb"), ("True", ""), 120)
+        .await?;
+    let gateway = namespace
+        .ready(("InferenceGateway", "support"), ("True", ""), 120)
+        .await?;
+    says_what_it_serves(&pool.data["status"])?;
+    let url = gateway.data["status"]["url"].as_str().unwrap_or_default();
+    ensure!(
+        url.contains("support-gateway.e2e-stack.svc"),
+        "status.url is {url:?}"
+    );
+
+    let gateway = namespace.gateway("support", Some(KEY)).await?;
+    answers_from_its_memory(namespace, &gateway).await?;
+    let stranger = namespace
+        .gateway("support", Some("another-key-0123456789abcdef"))
+        .await?;
+    let body = json!({"model": "auto", "messages": [{"role": "user", "content": "Hello"}]});
+    let (status, _) = stranger.try_post("/v1/chat/completions", &body).await?;
+    ensure!(
+        status == StatusCode::UNAUTHORIZED,
+        "a wrong key is answered with {status}"
+    );
+
+    let store = namespace.world.until(Duration::from_secs(60), async || {
+        let store = namespace.weir("MemoryStore").await?.get("kb").await?;
+        let nodes = store.data["status"]["nodes"].as_u64();
+        Ok((nodes == Some(1)).then_some(store))
+    });
+    store
+        .await
+        .context("status.nodes of the memory does not become 1")?;
+    survives_a_new_memory_pod(namespace, &gateway).await?;
+    prints_its_columns(namespace).await
+}
+
+fn says_what_it_serves(status: &Value) -> Result<()> {
+    let model = &status["model"];
+    ensure!(model["architecture"] == "llama", "status.model is {model}");
+    ensure!(
+        model["bytes"]
+            .as_u64()
+            .is_some_and(|bytes| bytes > 50 << 20),
+        "status.model is {model}"
+    );
+    let speed = status["performance"]["decodeTokensPerSecond"].as_f64();
+    ensure!(
+        speed.is_some_and(|speed| speed > 0.0),
+        "status.performance is {}",
+        status["performance"]
+    );
+    Ok(())
+}
+
+async fn answers_from_its_memory(namespace: &Namespace<'_>, gateway: &Gateway) -> Result<()> {
+    let nodes = json!({"nodes": [{"text": FACT, "metadata": {"title": "Harbours"}}]});
+    let written = gateway.post("/v1/memory/nodes", &nodes).await?;
+    ensure!(written["inserted"] == 1, "the memory answered {written}");
+    let sought = json!({"query": "Which colour has the gate of Zorblax?", "k": 3});
+    let found = namespace.world.until(Duration::from_secs(30), async || {
+        let found = gateway.post("/v1/memory/search", &sought).await?;
+        Ok(found["hits"][0]["cosine"].is_number().then_some(found))
+    });
+    let found = found.await.context("the passage gets no vector")?;
+    ensure!(found["hits"][0]["text"] == FACT, "the search found {found}");
+    let answer = gateway
+        .chat(
+            "auto",
+            "Which colour has the gate of the harbour of Zorblax?",
+            32,
+        )
+        .await?;
+    let content = answer["choices"][0]["message"]["content"]
+        .as_str()
+        .unwrap_or_default();
+    println!("    {content}");
+    ensure!(!content.is_empty(), "an empty answer: {answer}");
+    let sources = answer["weir"]["sources"].to_string();
+    ensure!(
+        sources.contains("Harbours"),
+        "the answer has the sources {sources}: {answer}"
+    );
+    Ok(())
+}
+
+/// What was acknowledged is there after the memory's pod was killed, and questions are answered in the meantime.
+async fn survives_a_new_memory_pod(namespace: &Namespace<'_>, gateway: &Gateway) -> Result<()> {
+    ensure!(
+        namespace.delete_pods("weir.dev/memory=kb", true).await? == 1,
+        "the memory has one pod"
+    );
+    gateway
+        .chat("auto", "What is a harbour?", 8)
+        .await
+        .context("without its memory")?;
+    let sought = json!({"query": "gate of Zorblax", "k": 3});
+    let found = namespace.world.until(Duration::from_secs(60), async || {
+        let (status, text) = gateway.try_post("/v1/memory/search", &sought).await?;
+        Ok((status == StatusCode::OK && text.contains("turquoise")).then_some(()))
+    });
+    found.await.context("the passage is lost with its pod")
+}
+
+async fn prints_its_columns(namespace: &Namespace<'_>) -> Result<()> {
+    let printed = |kind: &'static str| async move {
+        let arguments = ["-n", &namespace.name, "get", kind, "--no-headers"];
+        namespace.world.tool("kubectl", &arguments).await
+    };
+    let (pool, store, gateway) = (
+        printed("mp").await?,
+        printed("ms").await?,
+        printed("ig").await?,
+    );
+    print!("    {pool}    {store}    {gateway}");
+    ensure!(
+        pool.contains("edge") && pool.contains("llamaCpp"),
+        "mp prints {pool}"
+    );
+    ensure!(store.contains("embedded"), "ms prints {store}");
+    ensure!(
+        gateway.contains("http://") && gateway.contains("builtin"),
+        "ig prints {gateway}"
+    );
+    Ok(())
+}

@@ -1,0 +1,353 @@
+//! The cluster as a scenario sees it: namespaces, objects, conditions, and what to print when a wait ends in vain.
+
+use crate::ask::Gateway;
+use crate::hub::Hub;
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1::{Event, Namespace as NamespaceObject, Pod, Service};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::GroupVersionKind;
+use kube::{Client, Config, discovery};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::{Duration, Instant};
+use tokio::process::Command;
+
+/// How often a state is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Where the operator is installed.
+pub(crate) const SYSTEM: &str = "weir-system";
+
+/// The cluster, the hub, and the tools of a person.
+pub(crate) struct World {
+    pub(crate) client: Client,
+    pub(crate) hub: Hub,
+    pub(crate) repository: PathBuf,
+    pub(crate) tag: String,
+    kubeconfig: PathBuf,
+    tools: PathBuf,
+    keep: bool,
+}
+
+impl World {
+    pub(crate) async fn open(
+        kubeconfig: &Path,
+        tools: &str,
+        tag: &str,
+        keep: bool,
+    ) -> Result<Self> {
+        let read = Kubeconfig::read_from(kubeconfig)?;
+        let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../..")
+            .canonicalize()?;
+        let home = std::env::home_dir().unwrap_or_default();
+        Ok(Self {
+            client: Client::try_from(config)?,
+            hub: Hub::start(&repository).await?,
+            repository,
+            tag: tag.to_owned(),
+            kubeconfig: kubeconfig.to_owned(),
+            tools: match tools.strip_prefix("~/") {
+                Some(rest) => home.join(rest),
+                None => PathBuf::from(tools),
+            },
+            keep,
+        })
+    }
+
+    /// Runs kubectl or helm; its standard output.
+    pub(crate) async fn tool(&self, tool: &str, arguments: &[&str]) -> Result<String> {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = Command::new(self.tools.join(tool))
+            .args(arguments)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .output()
+            .await
+            .with_context(|| format!("run {tool}"))?;
+        let told = String::from_utf8_lossy(&stderr);
+        ensure!(
+            status.success(),
+            "{tool} {}: {status}: {told}",
+            arguments.join(" ")
+        );
+        Ok(String::from_utf8_lossy(&stdout).into_owned())
+    }
+
+    /// Kills a process of the cluster and starts it again.
+    pub(crate) async fn restart(&self, process: &str) -> Result<()> {
+        let script = self.repository.join("testenv/cluster/cluster.sh");
+        let ended = Command::new(script)
+            .args(["restart", process])
+            .status()
+            .await?;
+        ensure!(ended.success(), "restart {process}: {ended}");
+        Ok(())
+    }
+
+    /// A new namespace that enforces the restricted pod security.
+    pub(crate) async fn namespace(&self, name: &str) -> Result<Namespace<'_>> {
+        let api: Api<NamespaceObject> = Api::all(self.client.clone());
+        let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+        let object = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels},
+        });
+        let patch = PatchParams::apply("weir-e2e").force();
+        api.patch(name, &patch, &Patch::Apply(object)).await?;
+        Ok(Namespace {
+            world: self,
+            name: name.to_owned(),
+        })
+    }
+}
+
+/// A scenario's own namespace.
+pub(crate) struct Namespace<'w> {
+    pub(crate) world: &'w World,
+    pub(crate) name: String,
+}
+
+impl Namespace<'_> {
+    /// Runs a scenario's steps, then removes the namespace; what a person would look at first is printed when they fail.
+    pub(crate) async fn finish(self, result: Result<()>) -> Result<()> {
+        if result.is_err() {
+            self.tell().await;
+            if self.world.keep {
+                return result;
+            }
+        }
+        let api: Api<NamespaceObject> = Api::all(self.world.client.clone());
+        api.delete(&self.name, &kube::api::DeleteParams::default())
+            .await?;
+        let gone = self.world.until(Duration::from_secs(90), async || {
+            Ok(api.get_opt(&self.name).await?.is_none().then_some(()))
+        });
+        let gone = gone
+            .await
+            .with_context(|| format!("namespace {} does not end", self.name));
+        result.and(gone)
+    }
+
+    async fn tell(&self) {
+        for arguments in [
+            ["get", "weir,pods,statefulsets,deployments", "-o", "wide"],
+            [
+                "get",
+                "events",
+                "--sort-by=.lastTimestamp",
+                "-o=custom-columns=OBJECT:.involvedObject.name,REASON:.reason,MESSAGE:.message",
+            ],
+        ] {
+            let all = [&["-n", &self.name][..], &arguments].concat();
+            match self.world.tool("kubectl", &all).await {
+                Ok(text) => println!("{text}"),
+                Err(error) => println!("{error:#}"),
+            }
+        }
+    }
+
+    /// Applies the documents of a stack; `{hub}` becomes the hub's address.
+    pub(crate) async fn apply(&self, text: &str) -> Result<()> {
+        let text = text.replace("{hub}", &self.world.hub.url);
+        for document in weir_crds::yaml::documents(&text).context("a scenario's YAML")? {
+            self.apply_object(&document.value).await?;
+        }
+        Ok(())
+    }
+
+    /// Applies one object.
+    pub(crate) async fn apply_object(&self, object: &Value) -> Result<DynamicObject> {
+        let kind = object["kind"].as_str().context("kind")?;
+        let name = object["metadata"]["name"]
+            .as_str()
+            .context("metadata.name")?;
+        let api = self
+            .api(object["apiVersion"].as_str().unwrap_or_default(), kind)
+            .await?;
+        let patch = PatchParams::apply("weir-e2e").force();
+        let applied = api.patch(name, &patch, &Patch::Apply(object)).await;
+        applied.with_context(|| format!("apply {kind}/{name}"))
+    }
+
+    /// Objects of a kind in this namespace.
+    pub(crate) async fn api(&self, api_version: &str, kind: &str) -> Result<Api<DynamicObject>> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let wanted = GroupVersionKind::gvk(group, version, kind);
+        let (resource, _) = discovery::pinned_kind(&self.world.client, &wanted).await?;
+        Ok(Api::namespaced_with(
+            self.world.client.clone(),
+            &self.name,
+            &resource,
+        ))
+    }
+
+    /// Objects of one of our kinds.
+    pub(crate) async fn weir(&self, kind: &str) -> Result<Api<DynamicObject>> {
+        self.api(weir_crds::API_VERSION, kind).await
+    }
+
+    /// Changes an object of ours by a merge patch.
+    pub(crate) async fn patch(
+        &self,
+        kind: &str,
+        name: &str,
+        patch: Value,
+    ) -> Result<DynamicObject> {
+        let api = self.weir(kind).await?;
+        let patched = api
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await;
+        patched.with_context(|| format!("patch {kind}/{name}"))
+    }
+
+    /// Sets replicas through the scale subresource, as an autoscaler or `kubectl scale` does.
+    pub(crate) async fn scale(&self, kind: &str, name: &str, replicas: u32) -> Result<()> {
+        let patch = json!({"spec": {"replicas": replicas}});
+        let api = self.weir(kind).await?;
+        let scaled = api
+            .patch_scale(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await;
+        scaled
+            .with_context(|| format!("scale {kind}/{name}"))
+            .map(drop)
+    }
+
+    /// Waits until the condition `Ready` of an object has this status and, unless it is empty, this reason, for the object's
+    /// present generation.
+    pub(crate) async fn ready(
+        &self,
+        (kind, name): (&str, &str),
+        (status, reason): (&str, &str),
+        within: u64,
+    ) -> Result<DynamicObject> {
+        let api = self.weir(kind).await?;
+        let fits = |object: &DynamicObject| {
+            condition(object, "Ready").is_some_and(|ready| {
+                ready["status"] == status
+                    && (reason.is_empty() || ready["reason"] == reason)
+                    && ready["observedGeneration"].as_i64() == object.metadata.generation
+            })
+        };
+        let seen = self.world.until(Duration::from_secs(within), async || {
+            Ok(api.get_opt(name).await?.filter(fits))
+        });
+        if let Ok(object) = seen.await {
+            return Ok(object);
+        }
+        let last = api.get_opt(name).await?;
+        let told = last.map_or_else(|| "it does not exist".into(), |object| conditions(&object));
+        bail!("{kind}/{name} is not Ready={status} {reason} after {within} s: {told}")
+    }
+
+    /// Reasons of the events about an object.
+    pub(crate) async fn events(&self, kind: &str, name: &str) -> Result<Vec<String>> {
+        let api: Api<Event> = Api::namespaced(self.world.client.clone(), &self.name);
+        let fields = format!("involvedObject.kind={kind},involvedObject.name={name}");
+        let found = api.list(&ListParams::default().fields(&fields)).await?;
+        Ok(found.into_iter().filter_map(|event| event.reason).collect())
+    }
+
+    /// Pods that carry a label.
+    pub(crate) async fn pods(&self, label: &str) -> Result<Vec<Pod>> {
+        let api: Api<Pod> = Api::namespaced(self.world.client.clone(), &self.name);
+        Ok(api.list(&ListParams::default().labels(label)).await?.items)
+    }
+
+    /// Ends pods that carry a label, at once or as an eviction would.
+    pub(crate) async fn delete_pods(&self, label: &str, at_once: bool) -> Result<usize> {
+        let api: Api<Pod> = Api::namespaced(self.world.client.clone(), &self.name);
+        let how = match at_once {
+            true => kube::api::DeleteParams::default().grace_period(0),
+            false => kube::api::DeleteParams::default(),
+        };
+        let pods = self.pods(label).await?;
+        for pod in &pods {
+            api.delete(pod.metadata.name.as_deref().unwrap_or_default(), &how)
+                .await?;
+        }
+        Ok(pods.len())
+    }
+
+    /// The gateway behind the Service of an InferenceGateway.
+    pub(crate) async fn gateway(&self, name: &str, key: Option<&str>) -> Result<Gateway> {
+        let api: Api<Service> = Api::namespaced(self.world.client.clone(), &self.name);
+        let service = api.get(&format!("{name}-gateway")).await?;
+        let spec = service.spec.context("a Service has a spec")?;
+        let address = spec.cluster_ip.context("a Service has an address")?;
+        let port = spec
+            .ports
+            .unwrap_or_default()
+            .first()
+            .map_or(80, |port| port.port);
+        Gateway::new(format!("http://{address}:{port}"), key)
+    }
+
+    /// Creates a Secret with one entry.
+    pub(crate) async fn secret(
+        &self,
+        name: &str,
+        labels: Value,
+        entry: (&str, &str),
+    ) -> Result<()> {
+        let object = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "labels": labels},
+            "stringData": {entry.0: entry.1},
+        });
+        let api = self.api("v1", "Secret").await?;
+        let object: DynamicObject = serde_json::from_value(object)?;
+        api.create(&PostParams::default(), &object).await?;
+        Ok(())
+    }
+}
+
+impl World {
+    /// Looks until there is something, for at most `within`.
+    pub(crate) async fn until<T>(
+        &self,
+        within: Duration,
+        mut look: impl AsyncFnMut() -> Result<Option<T>>,
+    ) -> Result<T> {
+        let started = Instant::now();
+        loop {
+            // A failed look counts as nothing seen: the API server may be the one that is being restarted.
+            let seen = look().await;
+            match seen {
+                Ok(Some(found)) => return Ok(found),
+                Err(error) if started.elapsed() >= within => return Err(error),
+                Ok(None) if started.elapsed() >= within => {
+                    bail!("not within {} s", within.as_secs())
+                }
+                _ => tokio::time::sleep(LOOK_EVERY).await,
+            }
+        }
+    }
+}
+
+/// A condition of an object's status.
+pub(crate) fn condition<'o>(object: &'o DynamicObject, wanted: &str) -> Option<&'o Value> {
+    let conditions = object.data["status"]["conditions"].as_array()?;
+    conditions
+        .iter()
+        .find(|condition| condition["type"] == wanted)
+}
+
+/// Every condition on one line.
+pub(crate) fn conditions(object: &DynamicObject) -> String {
+    let conditions = object.data["status"]["conditions"].as_array();
+    let lines = conditions.into_iter().flatten().map(|condition| {
+        let word = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+        format!(
+            "{}={} {}: {}",
+            word("type"),
+            word("status"),
+            word("reason"),
+            word("message")
+        )
+    });
+    lines.collect::<Vec<_>>().join("; ")
+}
