@@ -39,13 +39,27 @@ test: components ## Every test, on the real engine
 bench: components ## Benchmarks; results go to benches/results
 	$(CARGO) bench --locked -p weir-bench
 
+.PHONY: image
+image: ## Build the images of weir and llama-server, as archives (WEIR_IMAGE_PROFILE=release for small and fast ones)
+	@testenv/fetch.py engine-static
+	@testenv/image.sh
+
+.PHONY: cluster-up
+cluster-up: ## Start a real Kubernetes cluster on this machine (root; the first time it is built, six minutes or more)
+	@testenv/cluster/cluster.sh up
+
+.PHONY: cluster-down
+cluster-down: ## End it and leave nothing behind
+	@testenv/cluster/cluster.sh down
+
 .PHONY: layers
 layers: ## Check who depends on whom
 	testenv/checks/layers.sh
 
 .PHONY: generate
-generate: ## Write the generated files again (CRD YAML, golden messages)
+generate: ## Write the generated files again (CRD YAML, golden messages, the chart of the CRDs)
 	UPDATE=1 $(CARGO) test --locked -p weir-crds -p weir-reconcile --quiet
+	charts/generate.py
 
 .PHONY: deny
 deny: ## Licences, bans and sources of every dependency
