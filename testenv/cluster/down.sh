@@ -1,0 +1,67 @@
+# Taking the cluster down, whatever state it is in: also one whose `up` was killed half way.
+#
+# Sourced by cluster.sh. First nobody may start anything again (kubelet, containerd), then pods end, then the control plane,
+# then what the kernel still holds. Only what carries the cluster's name or lies under $RUN is touched.
+
+# Pods: a shim a pod, which names our socket; the processes of its containers are its children.
+end_pods() {
+  local cmdline shim
+  for cmdline in $(grep -lsF -- "$CONTAINERD_SOCKET" /proc/[0-9]*/cmdline); do
+    shim=$(cut -d/ -f3 <<<"$cmdline")
+    [[ $(readlink "/proc/$shim/exe") == *containerd-shim* ]] || continue
+    pkill -KILL --parent "$shim"
+    kill -9 "$shim" 2>/dev/null
+  done
+  # A shim leaves the socket that it was asked through.
+  find "$RUN/containerd/state" -name address -exec cat {} + 2>/dev/null | grep -o '/run/containerd/s/[0-9a-f]*' | xargs -r rm -f
+}
+
+mounts_of_cluster() { awk -v folder="$RUN/" 'index($2, folder) == 1 {print $2}' /proc/mounts | sort -r; }
+
+unmount_all() {
+  mounts_of_cluster | xargs -r -n 1 umount --lazy
+  # Removing a folder removes what is mounted below it, such as the models of this machine.
+  [ -z "$(mounts_of_cluster)" ] || fail "still mounted below $RUN, nothing was removed: $(mounts_of_cluster | xargs)"
+}
+
+undo_network() {
+  local family
+  ! ip link show $BRIDGE >/dev/null 2>&1 || ip link del $BRIDGE
+  for family in ip ip6; do
+    ! nft list table $family kube-proxy >/dev/null 2>&1 || nft delete table $family kube-proxy
+  done
+  rm -f /var/lib/cni/results/weir-pods-*
+}
+
+undo_kernel_settings() {
+  [ ! -f "$RUN/sysctls" ] || sysctl --quiet --load "$RUN/sysctls"
+  # The kubelet's groups, in the one hierarchy or in each of the old kind; one that is in use stays.
+  local groups
+  for groups in /sys/fs/cgroup/kubepods /sys/fs/cgroup/*/kubepods; do
+    [ ! -d "$groups" ] || find "$groups" -depth -type d -exec rmdir {} + 2>/dev/null
+  done
+}
+
+take_down() {
+  local name
+  if [ ! -d "$RUN" ]; then
+    say "not up"
+    return
+  fi
+  # What is gone already must not keep the rest from going.
+  set +e
+  for name in kubelet kube-proxy provisioner coredns containerd; do stop $name; done
+  end_pods
+  # Watches keep an API server open for a minute; there is nothing to be saved.
+  for name in kube-scheduler kube-controller-manager kube-apiserver etcd; do stop $name 0; done
+  undo_network
+  undo_kernel_settings
+  unmount_all
+  find /var/log/containers -lname "$RUN/*" -delete 2>/dev/null
+  # Here the kubelet listens for device plugins, wherever its own folder is.
+  rm -f /var/lib/kubelet/device-plugins/kubelet.sock
+  rmdir /var/lib/kubelet/device-plugins /var/lib/kubelet 2>/dev/null
+  rm -rf --one-file-system "$RUN"
+  set -e
+  say "down"
+}

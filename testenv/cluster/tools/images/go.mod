@@ -1,0 +1,3 @@
+module weir.local/testenv/images
+
+go 1.24.0
