@@ -19,7 +19,8 @@
 #   names        cluster.local is answered inside pods, and for this machine by 10.244.0.1.
 #   images       are imported, never pulled: imagePullPolicy Never or IfNotPresent. weir.local/probe:dev is there: GET, POST and
 #                look-ups from inside a pod (tools/images/probe).
-#   volumes      the default class `standard` makes a folder per claim; fsGroup is honoured as on a real disk (provisioner.py).
+#   volumes      the default class `standard` makes a folder for a claim when the first pod uses it; fsGroup is honoured as on a
+#                real disk (provisioner.py).
 #   pod security label a namespace pod-security.kubernetes.io/enforce=restricted and it is enforced.
 #   writes       every write with its author is in ~/.cache/weir/cluster/run/log/audit.log.
 #   not there    NetworkPolicies are not enforced, LoadBalancers get no address, there are no metrics and no CSI.

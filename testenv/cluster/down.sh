@@ -5,14 +5,17 @@
 
 # Pods: a shim a pod, which names our socket; the processes of its containers are its children.
 end_pods() {
-  local cmdline shim
+  local cmdline shim state
   for cmdline in $(grep -lsF -- "$CONTAINERD_SOCKET" /proc/[0-9]*/cmdline); do
     shim=$(cut -d/ -f3 <<<"$cmdline")
     [[ $(readlink "/proc/$shim/exe") == *containerd-shim* ]] || continue
     pkill -KILL --parent "$shim"
     kill -9 "$shim" 2>/dev/null
   done
-  # A shim leaves the socket that it was asked through.
+  # A shim leaves the socket that it was asked through, and runc what it knew of the containers.
+  for state in "$RUN"/containerd/state/io.containerd.runtime.v2.task/k8s.io/*; do
+    rm -rf "/run/containerd/runc/k8s.io/$(basename "$state")"
+  done
   find "$RUN/containerd/state" -name address -exec cat {} + 2>/dev/null | grep -o '/run/containerd/s/[0-9a-f]*' | xargs -r rm -f
 }
 
@@ -25,12 +28,16 @@ unmount_all() {
 }
 
 undo_network() {
-  local family
+  local family memory pod
   ! ip link show $BRIDGE >/dev/null 2>&1 || ip link del $BRIDGE
   for family in ip ip6; do
     ! nft list table $family kube-proxy >/dev/null 2>&1 || nft delete table $family kube-proxy
   done
-  rm -f /var/lib/cni/results/weir-pods-*
+  # The plugins remember each pod's links, the loopback too, which every cluster calls alike: a pod's number tells them apart.
+  for memory in /var/lib/cni/results/weir-pods-*-eth0; do
+    pod=${memory#*weir-pods-}
+    rm -f "$memory" "/var/lib/cni/results/cni-loopback-${pod%-eth0}-lo"
+  done
 }
 
 undo_kernel_settings() {

@@ -3,7 +3,8 @@
 
 The controller manager's own provisioner makes folders that only root may write, and Weir's pods are not root. Volumes of the
 type `local` obey a pod's fsGroup as disks do, so a pod that forgets it fails here as it would elsewhere. It follows the protocol
-of external provisioners: a pending claim gets a volume that names it; a released volume is deleted with its folder.
+of external provisioners: a claim for which the scheduler chose the node gets a volume that names it; a released volume is deleted
+with its folder.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import threading
 
 PROVISIONER = "weir.local/node-folder"
 STORAGE_CLASS = "standard"
+CHOSEN_NODE = "volume.kubernetes.io/selected-node"
 
 
 class Cluster:
@@ -46,7 +48,7 @@ class Cluster:
 
     def serve_claim(self, claim):
         spec, meta = claim["spec"], claim["metadata"]
-        waits = claim["status"].get("phase") == "Pending" and not spec.get("volumeName")
+        waits = claim["status"].get("phase") == "Pending" and meta.get("annotations", {}).get(CHOSEN_NODE) == self.node
         if spec.get("storageClassName") != STORAGE_CLASS or not waits or "deletionTimestamp" in meta:
             return
         name = f"pvc-{meta['uid']}"

@@ -23,7 +23,7 @@ step() { printf 'cluster test: %3s s  %s\n' "$SECONDS" "$*"; }
 
 stop() {
   [ ! -f "$work/hub" ] || kill "$(cat "$work/hub")" 2>/dev/null || true
-  kubectl delete namespace $namespace --ignore-not-found --wait=false >/dev/null || true
+  "$bin/kubectl" --kubeconfig "$kubeconfig" delete namespace $namespace --ignore-not-found --wait=false >/dev/null || true
   rm -rf "$work"
 }
 trap stop EXIT
