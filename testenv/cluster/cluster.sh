@@ -16,7 +16,8 @@
 #
 #   addresses    10.244.0.1 is this machine as pods see it, on the bridge weir0: API server :16443, DNS :53. Pods are in
 #                10.244.0.0/24, Services in 10.96.0.0/16; this machine reaches both, so a test can call a pod directly.
-#   names        cluster.local is answered inside pods, and for this machine by 10.244.0.1.
+#                Pods reach the outside as this machine does.
+#   names        cluster.local is answered inside pods, and for this machine by 10.244.0.1; other names as on this machine.
 #   images       are imported, never pulled: imagePullPolicy Never or IfNotPresent. weir.local/probe:dev is there: GET, POST and
 #                look-ups from inside a pod (tools/images/probe).
 #   volumes      the default class `standard` makes a folder for a claim when the first pod uses it; fsGroup is honoured as on a

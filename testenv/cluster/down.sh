@@ -28,10 +28,11 @@ unmount_all() {
 }
 
 undo_network() {
-  local family memory pod
+  local table memory pod
   ! ip link show $BRIDGE >/dev/null 2>&1 || ip link del $BRIDGE
-  for family in ip ip6; do
-    ! nft list table $family kube-proxy >/dev/null 2>&1 || nft delete table $family kube-proxy
+  for table in "ip kube-proxy" "ip6 kube-proxy" "ip weir-test"; do
+    # shellcheck disable=SC2086
+    ! nft list table $table >/dev/null 2>&1 || nft delete table $table
   done
   # The plugins remember each pod's links, the loopback too, which every cluster calls alike: a pod's number tells them apart.
   for memory in /var/lib/cni/results/weir-pods-*-eth0; do

@@ -108,6 +108,20 @@ run_provisioner() {
     --kubeconfig "$CONFIG/provisioner.kubeconfig" --folder "$RUN/volumes"
 }
 
+# Pods reach what this machine reaches, under its address: a model hub, where there is one.
+open_the_outside() {
+  nft -f - <<Y
+table ip weir-test
+delete table ip weir-test
+table ip weir-test {
+  chain outside {
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr $POD_CIDR ip daddr != { $POD_CIDR, $SERVICE_CIDR } masquerade
+  }
+}
+Y
+}
+
 load_image() { # ARCHIVE
   [ -f "$1" ] || fail "no image archive at $1"
   ctr --address "$CONTAINERD_SOCKET" --namespace k8s.io images import "$1" >/dev/null
@@ -121,6 +135,7 @@ node_up() {
   for image in pause probe; do load_image "$IMAGES/$image.tar"; done
   run_kubelet
   run_kube-proxy
+  open_the_outside
   run_coredns
   run_provisioner
   wait_for 90 kubelet kubectl wait --for=condition=Ready node/$NODE --timeout=1s
