@@ -57,9 +57,10 @@ layers: ## Check who depends on whom
 	testenv/checks/layers.sh
 
 .PHONY: generate
-generate: ## Write the generated files again (CRD YAML, golden messages, the chart of the CRDs)
+generate: ## Write the generated files again (CRD YAML, golden messages, the chart of the CRDs, dashboards)
 	UPDATE=1 $(CARGO) test --locked -p weir-crds -p weir-reconcile --quiet
 	charts/generate.py
+	charts/dashboards.py
 
 .PHONY: deny
 deny: ## Licences, bans and sources of every dependency

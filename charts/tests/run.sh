@@ -34,6 +34,15 @@ for values in tests/cases/*.values.yaml; do
   cases=$((cases + 1))
 done
 
+# Every metric that a dashboard asks for is one that the code counts.
+metrics=$(grep -rhoE 'weir_[a-z_]+' weir/dashboards | sed 's/_bucket$//' | sort -u)
+for metric in $metrics; do
+  grep -rqF --include='*.rs' "\"$metric\"" ../gateway ../memory ../operator || complain "a dashboard asks for $metric, which nothing counts"
+done
+dashboards=$(render weir --set dashboards.enabled=true | grep -c 'grafana_dashboard: "1"' || true)
+[ "$dashboards" = 3 ] || complain "there are $dashboards dashboards, not 3"
+cases=$((cases + 2))
+
 # The definitions are generated from crds/yaml and reviewed there; here it counts whether an uninstall spares them.
 kept() { render weir-crds --set "keep=$1" | grep -c 'helm.sh/resource-policy: keep' || true; }
 [ "$(kept true)" = "$(find ../crds/yaml -name '*.yaml' | wc -l)" ] || complain "an uninstall of weir-crds does not spare every definition"

@@ -1,0 +1,135 @@
+#!/usr/bin/env python3
+"""Write the Grafana dashboards of charts/weir/dashboards, each panel from one line below.
+
+    charts/dashboards.py
+
+The JSON is committed; testenv/checks/generated.sh runs this and fails on a difference, and charts/tests/run.sh looks every metric up
+in the code, so that no panel stays empty because a name changed.
+"""
+
+import json
+import pathlib
+
+TARGET = pathlib.Path(__file__).resolve().parent / "weir" / "dashboards"
+WINDOW = "$__rate_interval"
+SELECTED = 'namespace=~"$namespace"'
+
+
+def rate(metric, by, where=""):
+    return f"sum by ({by}) (rate({metric}{{{SELECTED}{where}}}[{WINDOW}]))"
+
+
+def quantile(q, metric, by):
+    buckets = f"sum by (le, {by}) (rate({metric}_bucket{{{SELECTED}}}[{WINDOW}]))"
+    return f"histogram_quantile({q}, {buckets})"
+
+
+def share(part, whole):
+    return f"{part} / {whole}"
+
+
+def total(metric, by):
+    return f"sum by ({by}) ({metric}{{{SELECTED}}})"
+
+
+def largest(metric):
+    return f"max by (pod) ({metric}{{{SELECTED}}})"
+
+
+# title, unit, then queries with their legends.
+GATEWAY = [
+    ("Requests by status", "reqps", (rate("weir_requests_total", "status"), "{{status}}")),
+    ("Time to the head of an answer", "s",
+     (quantile(0.5, "weir_response_head_seconds", "route"), "{{route}} p50"),
+     (quantile(0.99, "weir_response_head_seconds", "route"), "{{route}} p99")),
+    ("Routed answers by model", "reqps", (rate("weir_answers_total", "model"), "{{model}}")),
+    ("Share of answers that a bigger model gave again", "percentunit",
+     (share(rate("weir_answers_total", "namespace", ',escalated="true"'), rate("weir_answers_total", "namespace")),
+      "{{namespace}}")),
+    ("Routed answers by recall", "reqps", (rate("weir_answers_total", "recall"), "{{recall}}")),
+    ("Pinned answers by model", "reqps", (rate("weir_pinned_answers_total", "model"), "{{model}}")),
+    ("Failures by reason", "reqps", (rate("weir_failures_total", "kind"), "{{kind}}")),
+    ("Tokens by model and kind", "short", (rate("weir_tokens_total", "model, kind"), "{{model}} {{kind}}")),
+    ("In flight and queued", "short",
+     (total("weir_in_flight", "pod"), "{{pod}} in flight"), (total("weir_queued", "pod"), "{{pod}} queued")),
+    ("In flight by pool", "short", (total("weir_pool_in_flight", "pool"), "{{pool}}")),
+    ("Replicas by pool, as a gateway sees them", "short", (f"max by (pool) (weir_pool_replicas{{{SELECTED}}})", "{{pool}}")),
+    ("Pools that can be asked", "bool", (f"min by (pool) (weir_pool_available{{{SELECTED}}})", "{{pool}}")),
+    ("Rollout: the candidate's share", "percent", (f"max(weir_rollout_weight{{{SELECTED}}})", "weight")),
+    ("Rollout: requests by version", "reqps", (rate("weir_rollout_requests_total", "version"), "{{version}}")),
+    ("Rollout: share of errors by version", "percentunit",
+     (share(rate("weir_rollout_errors_total", "version"), rate("weir_rollout_requests_total", "version")), "{{version}}")),
+    ("Rollout: decisions that differ", "reqps",
+     (rate("weir_rollout_shadowed_total", "namespace"), "decided twice"),
+     (rate("weir_rollout_disagreements_total", "namespace"), "differ")),
+    ("Age of the plan", "s", (largest("weir_plan_age_seconds"), "{{pod}}")),
+    ("Decision records lost", "short", (rate("weir_log_rows_lost_total", "pod"), "{{pod}}")),
+]
+
+MEMORY = [
+    ("Calls", "reqps", (rate("weir_memory_calls_total", "call, code"), "{{call}} {{code}}")),
+    ("Time of a call", "s",
+     (quantile(0.5, "weir_memory_call_seconds", "call"), "{{call}} p50"),
+     (quantile(0.99, "weir_memory_call_seconds", "call"), "{{call}} p99")),
+    ("Nodes", "short", (largest("weir_memory_nodes"), "{{pod}}")),
+    ("Edges", "short", (largest("weir_memory_edges"), "{{pod}}")),
+    ("Nodes with a vector", "short", (largest("weir_memory_vectors"), "{{pod}}")),
+    ("Nodes that wait for a vector, or never get one", "short",
+     (largest("weir_memory_vectors_pending"), "{{pod}} wait"), (largest("weir_memory_vectors_refused"), "{{pod}} refused")),
+]
+
+OPERATOR = [
+    ("Who leads", "bool", (largest("weir_leader"), "{{pod}}")),
+    ("Gateways on the control stream", "short", (largest("weir_gateways_connected"), "{{pod}}")),
+    ("Reconciles by kind", "ops", (rate("weir_reconciles_total", "kind"), "{{kind}}")),
+    ("Reconciles by result", "ops", (rate("weir_reconciles_total", "result"), "{{result}}")),
+    ("Time of a reconcile", "s", (quantile(0.99, "weir_reconcile_seconds", "kind"), "{{kind}} p99")),
+    ("Objects that are due or wait", "short", (largest("weir_queue_length"), "{{pod}}")),
+    ("Plans told to gateways", "ops", (rate("weir_plans_published_total", "pod"), "{{pod}}")),
+    ("Watches that failed", "ops", (rate("weir_watch_errors_total", "kind"), "{{kind}}")),
+    ("Objects that this version cannot read", "short", (largest("weir_unreadable_objects"), "{{pod}}")),
+]
+
+
+def panel(number, title, unit, *queries):
+    return {
+        "id": number + 1,
+        "type": "timeseries",
+        "title": title,
+        "datasource": {"type": "prometheus", "uid": "$datasource"},
+        "gridPos": {"x": 12 * (number % 2), "y": 8 * (number // 2), "w": 12, "h": 8},
+        "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
+        "options": {"legend": {"displayMode": "table", "placement": "right", "calcs": ["lastNotNull"]}},
+        "targets": [{"refId": chr(ord("A") + index), "expr": expression, "legendFormat": legend}
+                    for index, (expression, legend) in enumerate(queries)],
+    }
+
+
+def dashboard(name, metric, rows):
+    def variable(kind, called, query):
+        return {"type": kind, "name": called, "query": query, "refresh": 2}
+
+    namespaces = variable("query", "namespace", f"label_values({metric}, namespace)")
+    namespaces |= {"datasource": {"type": "prometheus", "uid": "$datasource"}, "includeAll": True, "multi": True}
+    return {
+        "uid": f"weir-{name}",
+        "title": f"Weir {name}",
+        "tags": ["weir"],
+        "schemaVersion": 39,
+        "refresh": "30s",
+        "time": {"from": "now-1h", "to": "now"},
+        "templating": {"list": [variable("datasource", "datasource", "prometheus"), namespaces]},
+        "panels": [panel(number, *row) for number, row in enumerate(rows)],
+    }
+
+
+def main():
+    TARGET.mkdir(exist_ok=True)
+    for name, metric, rows in [("gateway", "weir_requests_total", GATEWAY), ("memory", "weir_memory_nodes", MEMORY),
+                               ("operator", "weir_leader", OPERATOR)]:
+        text = json.dumps(dashboard(name, metric, rows), indent=1)
+        (TARGET / f"{name}.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
