@@ -44,7 +44,7 @@ while [ $# -gt 0 ]; do
 done
 [ ${#images[@]} -gt 0 ] || images=(weir llama-server)
 [ "$profile" = dev ] || [ "$profile" = release ] || fail "WEIR_IMAGE_PROFILE is dev or release, not $profile"
-command -v buildah >/dev/null || fail "buildah is missing, it writes the images (Debian: apt-get install buildah)"
+command -v buildah >/dev/null || fail "buildah is missing, it writes the images (testenv/cluster/cluster.sh build installs it, on Debian)"
 mkdir -p "$output"
 store=$(mktemp -d)
 trap 'rm -rf "$store"' EXIT

@@ -6,9 +6,11 @@
 //! (`checks/layers.sh`), and it depends on nothing. Go on with `llama_server.rs`.
 
 mod llama_server;
+mod model_hub;
 mod tls_server;
 
 pub use llama_server::LlamaServer;
+pub use model_hub::ModelHub;
 pub use tls_server::UntrustedTlsServer;
 
 use std::io::Write;
@@ -18,6 +20,8 @@ use std::path::{Path, PathBuf};
 pub const SMOLLM2: &str = "models/smollm2-135m-instruct-q4_1.gguf";
 /// Qwen2.5-Coder, a chat model with another vocabulary.
 pub const QWEN: &str = "models/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf";
+/// Two layers of random weights, for load: it answers with exactly the tokens that a request allows.
+pub const TINY_RANDOM: &str = "models/tiny-random.gguf";
 /// MiniLM, the embedder: a folder.
 pub const MINILM: &str = "models/all-minilm-l6-v2";
 
@@ -113,6 +117,22 @@ mod tests {
         assert!(in_path("sh").is_some_and(|path| path.ends_with("sh")));
         assert_eq!(in_path("no-such-program-of-weir"), None);
         assert_eq!(in_path("."), None);
+    }
+
+    #[test]
+    fn the_random_model_gives_every_token_that_a_request_allows() {
+        let Some(model) = component(TINY_RANDOM) else {
+            return;
+        };
+        let Some(server) = LlamaServer::start(&model, 2048) else {
+            return;
+        };
+        let body =
+            r#"{"messages": [{"role": "user", "content": "Was ist älter?"}], "max_tokens": 700}"#;
+        let (status, answer) = server.call("POST", "/v1/chat/completions", body).unwrap();
+        assert_eq!(status, 200, "{answer}");
+        assert!(answer.contains(r#""completion_tokens":700"#), "{answer}");
+        assert!(answer.contains(r#""finish_reason":"length""#), "{answer}");
     }
 
     #[test]
