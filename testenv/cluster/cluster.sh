@@ -5,7 +5,9 @@
 #   cluster.sh up [--no-node]     start it and wait until its node is Ready (ten seconds); prints the kubeconfig's path.
 #                                 --no-node: the control plane alone, where no pod runs
 #   cluster.sh down               end it: no process, mount, interface, firewall table or file of it stays
-#   cluster.sh load IMAGE_TAR     import an image archive (those of testenv/image.sh) into the running node
+#   cluster.sh load IMAGE_TAR [NAME]
+#                                 import an image archive (those of testenv/image.sh) into the running node, and call it NAME too:
+#                                 an upgrade to the same program under another name
 #   cluster.sh restart PROCESS    SIGKILL one process of it and start it again (kube-apiserver, kubelet, etcd, ...)
 #   cluster.sh kubeconfig         print the kubeconfig's path
 #   cluster.sh --help             this text
@@ -50,9 +52,11 @@ one_command() {
 
 # one_cluster: take the machine's lock; etcd keeps it open.
 one_cluster() {
+  local owner
   mkdir -p "$(dirname "$LOCK")"
+  owner=$(cat "$LOCK" 2>/dev/null || true)
   exec 9<>"$LOCK"
-  flock --nonblock 9 || fail "another cluster is up on this machine, its state is in $(cat "$LOCK"): take it down first"
+  flock --nonblock 9 || fail "another cluster is up on this machine${owner:+, its state is in $owner}: take it down first"
   echo "$RUN" >"$LOCK"
 }
 
@@ -96,7 +100,11 @@ case "${1:-}" in
   build) one_command; build; say "built in $BIN" ;;
   up) up "${@:2}" ;;
   down) need_root; one_command; take_down ;;
-  load) [ -n "${2:-}" ] || fail "load needs an image archive"; load_image "$2" ;;
+  load)
+    alive containerd || fail "no cluster with a node is up: cluster.sh up starts one"
+    [ -n "${2:-}" ] || fail "load needs an image archive"
+    load_image "${@:2}"
+    ;;
   restart)
     alive "${2:-}" || fail "no process of the cluster is called '${2:-}'; there are: $(find "$RUN/pids" -type f -printf '%f ' 2>/dev/null)"
     [ "$2" != etcd ] || one_command

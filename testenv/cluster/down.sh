@@ -70,6 +70,7 @@ take_down() {
   rm -f /var/lib/kubelet/device-plugins/kubelet.sock
   rmdir /var/lib/kubelet/device-plugins /var/lib/kubelet 2>/dev/null
   rm -rf --one-file-system "$RUN"
+  if [ "$(cat "$LOCK" 2>/dev/null)" = "$RUN" ]; then : >"$LOCK"; fi
   set -e
   say "down"
 }

@@ -122,9 +122,15 @@ table ip weir-test {
 Y
 }
 
-load_image() { # ARCHIVE
+# load_image ARCHIVE [NAME]: the image under its own name, and under NAME as well.
+load_image() {
+  local ctr=(ctr --address "$CONTAINERD_SOCKET" --namespace k8s.io images) own
   [ -f "$1" ] || fail "no image archive at $1"
-  ctr --address "$CONTAINERD_SOCKET" --namespace k8s.io images import "$1" >/dev/null
+  "${ctr[@]}" import "$1" >/dev/null
+  if [ -n "${2:-}" ]; then
+    own=$(tar -xOf "$1" index.json | grep -o '"org.opencontainers.image.ref.name":"[^"]*"' | cut -d '"' -f 4)
+    "${ctr[@]}" tag --force "$own" "$2" >/dev/null
+  fi
 }
 
 node_up() {
