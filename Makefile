@@ -8,7 +8,7 @@ WEIR = $(CARGO) run --locked --quiet -p weir --
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .PHONY: check
 check: ## Inner loop: format, lints and unit tests of what changed (a minute or two when warm)
@@ -34,6 +34,11 @@ test: NEEDED_BY = test
 test: components ## Every test, on the real engine
 	WEIR_TEST_REQUIRE_ENGINE=1 WEIR_KILL_ROUNDS=200 $(CARGO) test --locked --workspace
 	testenv/clients/run.sh
+
+.PHONY: e2e
+e2e: NEEDED_BY = e2e
+e2e: components ## Weir on a real cluster of this machine: images, cluster, every scenario (root; Go)
+	testenv/e2e.sh
 
 .PHONY: bench
 bench: components ## Benchmarks; results go to benches/results

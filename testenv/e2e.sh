@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Weir on a real cluster: build the images, start the cluster, run the scenarios of operator/e2e, end the cluster.
+#
+#   testenv/e2e.sh                    every scenario
+#   testenv/e2e.sh install scale      only these; `install` must have run on the cluster before the others
+#   testenv/e2e.sh --keep install     keep what a failed scenario left
+#
+# A cluster that was up before stays up: the inner loop is `make cluster-up` once, then this. WEIR_IMAGE_PROFILE as in image.sh.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cluster=testenv/cluster/cluster.sh
+images=${CARGO_TARGET_DIR:-target}/images
+
+kubeconfig=$($cluster kubeconfig)
+[ -e "$kubeconfig" ] || trap '$cluster down' EXIT
+$cluster up
+
+testenv/image.sh --output "$images"
+$cluster load "$images/llama-server.tar"
+# The second name is what the scenario `upgrade` goes to: the same program, as far as everything the operator builds can tell another.
+$cluster load "$images/weir.tar" weir.local/weir-next:dev
+
+${CARGO:-cargo} run --locked --quiet -p weir-e2e -- --kubeconfig "$kubeconfig" "$@"
