@@ -41,7 +41,10 @@ step "pod security is enforced"
 
 python3 models.py --state "$work/models" >"$work/facts" &
 echo $! >"$work/hub"
-until [ -s "$work/facts" ]; do sleep 0.1; done
+until [ -s "$work/facts" ]; do
+  kill -0 "$(cat "$work/hub")" 2>/dev/null || fail "the model hub ended at its start"
+  sleep 0.1
+done
 url=$(python3 -c 'import json, sys; print(json.load(sys.stdin)["url"])' <"$work/facts")
 kubectl create configmap roots --from-file="$work/models/ca.crt" >/dev/null
 
