@@ -82,6 +82,9 @@ pub struct MemoryPlan {
     pub embedding_model: String,
     /// Length of a vector.
     pub dimensions: usize,
+    /// Address of the memory service, `https://...`; `None` for a store that the gateway's process opens itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// Where vectors come from.
     pub embedder: EmbedderPlan,
     /// Nodes that the search hands to attention.

@@ -248,6 +248,7 @@ fn memory_plan(stack: &Stack, memory: &MemoryStore, observed: &Observed) -> Memo
         name: own.to_owned(),
         embedding_model: spec.embedding.model.clone(),
         dimensions: spec.embedding.dimensions as usize,
+        service: None,
         embedder,
         seeds: spec.attention.seeds as usize,
         hops: spec.attention.hops as usize,
