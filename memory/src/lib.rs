@@ -11,6 +11,7 @@
 pub mod context;
 pub mod ingest;
 
+mod access;
 mod attention;
 mod bm25;
 mod graph;
@@ -23,9 +24,10 @@ mod store;
 mod vectors;
 mod words;
 
+pub use access::Access;
 pub use node::{
     Edge, EdgeId, EdgeMetadata, Metadata, NewEdge, NewNode, Node, NodeId, NodeSource, NodeType,
-    SHARED_TENANT,
+    SHARED_TENANT, UnknownName,
 };
 pub use recall::{Recall, RecallLimits, Recalled};
 pub use search::{Filter, Hit, Query, SearchError, SearchResult};

@@ -137,6 +137,21 @@ impl NodeType {
     }
 }
 
+impl FromStr for NodeType {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|kind| kind.as_str() == name)
+            .ok_or_else(|| UnknownName(name.to_owned()))
+    }
+}
+
+/// A name that is none of a node's types or sources.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} names no type or source of a node")]
+pub struct UnknownName(pub String);
+
 /// Who a node comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -150,6 +165,31 @@ pub enum NodeSource {
     Agent,
     /// Weir itself.
     System,
+}
+
+impl NodeSource {
+    /// Every source, in the order of their declaration.
+    pub const ALL: [Self; 4] = [Self::Kb, Self::User, Self::Agent, Self::System];
+
+    /// The name that rows use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kb => "kb",
+            Self::User => "user",
+            Self::Agent => "agent",
+            Self::System => "system",
+        }
+    }
+}
+
+impl FromStr for NodeSource {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|source| source.as_str() == name)
+            .ok_or_else(|| UnknownName(name.to_owned()))
+    }
 }
 
 /// What is known about a node beside its text.

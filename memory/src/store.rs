@@ -215,6 +215,34 @@ pub enum WriteError {
         /// The weight.
         weight: f32,
     },
+    /// A node that the caller may not change.
+    #[error("node {id} belongs to another tenant")]
+    OtherTenant {
+        /// The node.
+        id: NodeId,
+    },
+    /// A node for a tenant that is not the caller's.
+    #[error("tenant {tenant:?} needs an admin key")]
+    NeedsAdmin {
+        /// The tenant.
+        tenant: String,
+    },
+    /// An edge at a node that the caller may not know of.
+    #[error("node {id} is not in your memory")]
+    NotReadable {
+        /// Place of the edge in the batch.
+        edge: usize,
+        /// `src` or `dst`.
+        end: &'static str,
+        /// The node.
+        id: NodeId,
+    },
+    /// An edge between two nodes that the caller may read and not change.
+    #[error("edges[{edge}] joins shared nodes only: that needs an admin key")]
+    SharedEdge {
+        /// Place of the edge in the batch.
+        edge: usize,
+    },
     /// A row that is there cannot be read.
     #[error("cannot compare with what is stored")]
     Stored(#[source] ReadError),

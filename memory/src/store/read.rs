@@ -84,6 +84,22 @@ impl Memory {
         Ok(waiting)
     }
 
+    /// The documents that were ingested for a tenant: what the store knows each by, and its passages in order.
+    pub fn documents(&self, tenant: &str) -> Result<Vec<(String, Vec<NodeId>)>, ReadError> {
+        let transaction = self.inner.database.begin_read()?;
+        let table = transaction.open_table(row::DOCUMENTS)?;
+        let mut documents = Vec::new();
+        for entry in table.range((tenant, "")..)? {
+            let (key, ids) = entry?;
+            let (owner, name) = key.value();
+            if owner != tenant {
+                break;
+            }
+            documents.push((name.to_owned(), row::decode_ids(ids.value())));
+        }
+        Ok(documents)
+    }
+
     /// The passages that the document of the key `key` had when it was last ingested.
     pub(crate) fn document(&self, tenant: &str, key: &str) -> Result<Vec<NodeId>, ReadError> {
         let transaction = self.inner.database.begin_read()?;

@@ -1,7 +1,8 @@
 //! One write transaction: what it changes in the tables, and what the index must follow.
 //!
 //! A node's row is written with its vector pending, the vector next, the pending flag cleared last.
-//! What would change nothing is not written. Checks of what comes from outside stand in `write.rs`.
+//! What would change nothing is not written. What a caller may do is checked here, on the rows as this transaction sees
+//! them; checks of the values that come from outside stand in `write.rs`.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -12,6 +13,7 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use super::row::{self, EdgeRow, NodeRow};
 use super::write::Edit;
 use super::{WriteError, Written};
+use crate::access::Access;
 use crate::index::{Change, Index, Labels, VectorChange};
 use crate::node::{EdgeMetadata, Metadata, NewEdge, NewNode, Node, NodeId, NodeType};
 use crate::{vectors, words};
@@ -75,15 +77,19 @@ impl<'t> Transaction<'t> {
     pub(super) fn perform(&mut self, edit: &Edit<'_>) -> Result<Written, WriteError> {
         let mut written = Written::default();
         for id in edit.remove_nodes {
-            written.removed += usize::from(self.remove_node(*id)?);
+            if self.may_remove(edit.access, *id)? {
+                written.removed += usize::from(self.remove_node(*id)?);
+            }
         }
         for node in edit.nodes {
+            self.check_put(edit.access, node)?;
             self.put_node(node, &mut written)?;
         }
         for (src, dst, rel) in edit.remove_edges {
             self.remove_edge(*src, *dst, rel)?;
         }
-        for edge in edit.edges {
+        for (place, edge) in edit.edges.iter().enumerate() {
+            self.check_join(edit.access, place, edge)?;
             written.edges += usize::from(self.put_edge(edge)?);
         }
         for (tenant, key, ids) in edit.documents {
@@ -99,6 +105,60 @@ impl<'t> Transaction<'t> {
         row::decode_node(id, bytes.value(), 0)
             .map(Some)
             .map_err(WriteError::Stored)
+    }
+
+    /// False where the caller may not know of the node, which is then not there for it.
+    fn may_remove(&self, access: Option<&Access>, id: NodeId) -> Result<bool, WriteError> {
+        let Some(access) = access else {
+            return Ok(true);
+        };
+        match self.stored_node(id)?.filter(|node| access.may_read(node)) {
+            Some(node) if access.may_change(&node.tenant) => Ok(true),
+            Some(_) => Err(WriteError::OtherTenant { id }),
+            None => Ok(false),
+        }
+    }
+
+    /// Neither another tenant's node may be replaced, nor one be given to another tenant.
+    fn check_put(&self, access: Option<&Access>, new: &NewNode) -> Result<(), WriteError> {
+        let Some(access) = access.filter(|access| !access.admin) else {
+            return Ok(());
+        };
+        if !access.may_change(&new.tenant) {
+            let tenant = new.tenant.clone();
+            return Err(WriteError::NeedsAdmin { tenant });
+        }
+        match self.stored_node(new.id)? {
+            Some(before) if !access.may_change(&before.tenant) => {
+                Err(WriteError::OtherTenant { id: new.id })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_join(
+        &self,
+        access: Option<&Access>,
+        place: usize,
+        new: &NewEdge,
+    ) -> Result<(), WriteError> {
+        let Some(access) = access else {
+            return Ok(());
+        };
+        let mut changeable = false;
+        for (end, id) in [("src", new.src), ("dst", new.dst)] {
+            let stored = self.stored_node(id)?.filter(|node| access.may_read(node));
+            let node = stored.ok_or(WriteError::NotReadable {
+                edge: place,
+                end,
+                id,
+            })?;
+            changeable |= access.may_change(&node.tenant);
+        }
+        match changeable {
+            true => Ok(()),
+            false => Err(WriteError::SharedEdge { edge: place }),
+        }
     }
 
     fn put_node(&mut self, new: &NewNode, written: &mut Written) -> Result<(), WriteError> {

@@ -5,12 +5,15 @@
 
 use super::transaction::Transaction;
 use super::{Batch, Memory, WriteError, Written};
+use crate::access::Access;
 use crate::node::{NewEdge, NewNode, NodeId};
 use crate::vectors;
 
 /// Everything that one transaction does, in this order.
 #[derive(Default)]
 pub(crate) struct Edit<'a> {
+    /// On whose behalf; `None` for this process itself, which may do everything.
+    pub(crate) access: Option<&'a Access>,
     /// Nodes to remove, with their edges.
     pub(crate) remove_nodes: &'a [NodeId],
     /// Nodes to write.
@@ -31,6 +34,28 @@ impl Memory {
             edges: &batch.edges,
             ..Edit::default()
         })
+    }
+
+    /// Writes a batch for a caller, who may change its own tenant's nodes and join them to those that it may read. The
+    /// check and the write are one transaction. An edge needs two nodes that the caller may read and one that it may
+    /// change: what everybody recalls from shared nodes is not one tenant's to write.
+    pub fn write_as(&self, access: &Access, batch: &Batch) -> Result<Written, WriteError> {
+        self.edit(&Edit {
+            access: Some(access),
+            nodes: &batch.nodes,
+            edges: &batch.edges,
+            ..Edit::default()
+        })
+    }
+
+    /// As [`Memory::delete`], for a caller. False also where the caller may not know of the node.
+    pub fn delete_as(&self, access: &Access, id: NodeId) -> Result<bool, WriteError> {
+        let written = self.edit(&Edit {
+            access: Some(access),
+            remove_nodes: &[id],
+            ..Edit::default()
+        })?;
+        Ok(written.removed > 0)
     }
 
     /// Removes a node with its vector and edges. False when it was not there.
