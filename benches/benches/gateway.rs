@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
-use weir_gateway::gateway::{Assets, Gateway};
+use weir_gateway::gateway::{Assets, Gateway, MemoryAsset};
 use weir_lab::echo::EchoEngine;
 use weir_lab::questions::{self, Question};
 use weir_lab::results::{Goal, Results, Row};
@@ -47,8 +47,10 @@ async fn main() -> anyhow::Result<()> {
         if counters.is_empty() { "estimated token counts" } else { "exact token counts" },
     ));
     let assets = Assets {
-        memory: Some(memory),
-        embed,
+        memory: Some(MemoryAsset::Open {
+            store: memory,
+            embed,
+        }),
         router: Router::builtin(),
         counters,
         state_dir: None,
@@ -153,6 +155,7 @@ fn memory_plan() -> MemoryPlan {
         name: "bench".to_owned(),
         embedding_model: weir_bench::EMBEDDING_MODEL.to_owned(),
         dimensions: DIMENSIONS,
+        service: None,
         embedder: EmbedderPlan::InProcess {
             source: weir_bench::EMBEDDING_MODEL.to_owned(),
         },

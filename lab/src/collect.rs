@@ -114,7 +114,7 @@ pub async fn collect(
     assets: Assets,
     progress: &mut (dyn FnMut(&CollectProgress) + Send),
 ) -> Result<CollectProgress, CollectError> {
-    let memory = assets.memory.clone();
+    let memory = assets.store().cloned();
     let models: Vec<String> = plan.pools.iter().map(|pool| pool.model.clone()).collect();
     let gateway = Gateway::new(plan, assets).map_err(|e| CollectError::Gateway(e.to_string()))?;
     let mut questions: Vec<&Question> = options

@@ -11,7 +11,7 @@
 //!     `-- decisions.jsonl   one row a decision, when the gateway's `logs.sink` is `file`; `.1` holds those before
 //! ```
 //!
-//! Models, and the measured speed of engines by model digest (`benchmarks.json`), are shared by all gateways and lie in
+//! Beside the folders, `sent-*.json` say what `weir memory ingest --gateway` sent where. Models, and the measured speed of engines by model digest (`benchmarks.json`), are shared by all gateways and lie in
 //! `$WEIR_CACHE` (default `~/.cache/weir`). This file names paths and takes
 //! the lock; it starts nothing. Read on in `up.rs`.
 

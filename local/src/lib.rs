@@ -11,7 +11,6 @@ mod artifact;
 mod claim;
 mod control;
 mod digest;
-mod embedder;
 mod engine;
 mod event;
 mod external;
@@ -21,6 +20,7 @@ mod listen;
 mod memory;
 mod offline;
 mod probe;
+mod sent;
 mod session;
 mod shared;
 mod stack;
@@ -28,7 +28,6 @@ mod stage;
 mod stage_error;
 mod status;
 mod up;
-mod vectors;
 mod world;
 
 pub use control::{ControlError, ControlFile, Instance, Replies, Reply, Request};
@@ -39,6 +38,7 @@ pub use memory::{
     Found, IngestLine, IngestOptions, IngestSummary, MemoryCommandError, SearchOptions, ingest,
 };
 pub use offline::{OfflineError, OfflineMemory, open_offline};
+pub use sent::Sent;
 pub use session::Session;
 pub use stack::{Loaded, StackError, load};
 pub use stage_error::StageError;

@@ -11,10 +11,14 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
+
+/// Longest wait for the vector of a question; words alone find something too.
+const QUESTION_BUDGET: Duration = Duration::from_secs(10);
 
 /// Longest request.
 const REQUEST_BYTES_MAX: u64 = 1 << 20;
@@ -94,9 +98,10 @@ async fn search(shared: &Shared, options: &SearchOptions) -> Reply {
     };
     // Words alone still find something when the embedder fails.
     let vector = match embedder {
-        Some(embedder) => embedder.question(&options.text).await,
+        Some(embedder) => embedder.question(&options.text, QUESTION_BUDGET).await.ok(),
         None => None,
     };
+    let vector = vector.map(|vector| vector.to_vec());
     match memory::search(&open.memory, vector, open.limits, options) {
         Ok(found) => Reply::Found(found),
         Err(error) => Reply::Failed(error.to_string()),

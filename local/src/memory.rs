@@ -1,7 +1,7 @@
 //! The two memory commands, the same for a running instance and for files that nobody has open.
 //!
 //! Storage, search and reading files are `weir-memory`; this file turns them into messages that cross the control socket.
-//! Read on in `vectors.rs` for what happens to passages after they were read.
+//! Read on in weir-memory-live's `fill.rs` for what happens to passages after they were read.
 
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;

@@ -2,7 +2,6 @@
 //!
 //! `world.rs` writes it when something changes, `listen.rs` reads it for commands. It holds no engine, only views of them.
 
-use crate::embedder::Embedder;
 use crate::engine::{EngineState, Phase};
 use crate::external::Reach;
 use crate::stage::OpenMemory;
@@ -15,6 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_gateway::Gateway;
+use weir_memory_live::Embedder;
 
 /// How long a command that does not read its reply keeps `weir up` from ending.
 const REPLY_PATIENCE: Duration = Duration::from_secs(2);

@@ -4,7 +4,6 @@
 //! One task owns a `World` (`up.rs`), so nothing here is locked. Engines of an old stack end only after requests on them
 //! have finished. It starts no engine and reads no file: that was `stage.rs`.
 
-use crate::embedder::Embedder;
 use crate::engine::{Engine, EngineSpec, Phase};
 use crate::event::{Event, Events};
 use crate::external::Reach;
@@ -14,7 +13,6 @@ use crate::stack::Loaded;
 use crate::stage::{Kept, LocalModel, OpenMemory, Staged, name_of};
 use crate::stage_error::StageError;
 use crate::status::{PoolStatus, RouterStatus};
-use crate::vectors;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,7 +21,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use weir_gateway::{Assets, Gateway};
+use weir_engine::Engines;
+use weir_gateway::{Assets, Gateway, MemoryAsset};
+use weir_memory_live::{Embedder, fill};
 use weir_plan::{GatewayPlan, Revision};
 use weir_reconcile::{ModelFacts, Observed, ObservedPool};
 use weir_router::Router;
@@ -313,10 +313,10 @@ impl World {
             .collect();
         let memory = self.current.memory.as_ref();
         Assets {
-            memory: memory.map(|open| open.memory.clone()),
-            embed: memory
-                .and_then(|open| open.embed.as_ref())
-                .map(|(_, queue)| queue.clone()),
+            memory: memory.map(|open| MemoryAsset::Open {
+                store: open.memory.clone(),
+                embed: open.embed.as_ref().map(|(_, queue)| queue.clone()),
+            }),
             router: self.current.router.clone(),
             counters,
             state_dir: Some(self.state_dir.clone()),
@@ -331,7 +331,7 @@ impl World {
         let (Some(open), Some(embedder)) = (&self.current.memory, self.embedder()) else {
             return;
         };
-        self.filler = Some(tokio::spawn(vectors::fill(
+        self.filler = Some(tokio::spawn(fill(
             open.memory.clone(),
             embedder,
             Arc::clone(&self.shared.new_passages),
@@ -344,7 +344,11 @@ impl World {
     fn embedder(&self) -> Option<Embedder> {
         match &self.current.memory.as_ref()?.embed {
             Some((_, queue)) => Some(Embedder::InProcess(queue.clone())),
-            None => Some(Embedder::pool_of(self.gateway.clone()?)),
+            None => {
+                let gateway = self.gateway.clone()?;
+                let pool = move || gateway.serving().plan.embedder().cloned();
+                Some(Embedder::pool(Engines::new(), pool))
+            }
         }
     }
 

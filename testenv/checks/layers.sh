@@ -43,17 +43,18 @@ only weir-models
 only weir-embed models
 only weir-engine plan
 only weir-proto
-only weir-memory-service proto memory embed models
-only weir-gateway-cluster proto gateway engine memory embed models router plan
+only weir-memory-live memory embed models engine plan
+only weir-memory-service proto memory-live memory embed models engine plan
+only weir-gateway-cluster proto gateway engine memory memory-live embed models router plan
 only weir-reconcile crds plan router
 only weir-operator proto reconcile crds plan router
 only weir-e2e crds
-only weir-gateway engine memory embed models router plan
+only weir-gateway engine memory memory-live embed models router plan
 only weir-testenv
-only weir-lab gateway engine memory embed models router plan
-only weir-bench testenv lab gateway engine memory embed models router plan
-only weir-local gateway engine memory embed models router plan reconcile crds
-only weir local lab gateway engine memory embed models router plan reconcile crds
+only weir-lab gateway engine memory memory-live embed models router plan
+only weir-bench testenv lab gateway engine memory memory-live embed models router plan
+only weir-local gateway engine memory memory-live embed models router plan reconcile crds
+only weir local lab gateway engine memory memory-live embed models router plan reconcile crds
 
 members=$(cargo metadata --locked --quiet --no-deps --format-version 1 |
   python3 -c 'import json,sys; print(*(package["name"] for package in json.load(sys.stdin)["packages"]))')

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use weir_embed::{EmbedQueue, TokenCounter};
 use weir_engine::{Engines, Usage};
 use weir_memory::Memory;
+use weir_memory_live::{Embedder, LiveMemory, MemoryCalls};
 use weir_plan::{FORMAT, GatewayPlan, Pool, Privacy, QueryText};
 use weir_router::{FeatureSchema, RecallMode, Router};
 
@@ -37,16 +38,28 @@ struct Inner {
 /// What goes with a plan and is not data: open files and loaded models.
 #[derive(Clone, Debug)]
 pub struct Assets {
-    /// The memory that the plan names, open.
-    pub memory: Option<Memory>,
-    /// The embedder, when it runs in process.
-    pub embed: Option<EmbedQueue>,
+    /// The memory that the plan names.
+    pub memory: Option<MemoryAsset>,
     /// The router, as loaded: it is bound to the plan's pools here.
     pub router: Router,
     /// Token counters by pool name; a pool without one is estimated.
     pub counters: HashMap<String, TokenCounter>,
     /// Where the decision log is written.
     pub state_dir: Option<PathBuf>,
+}
+
+/// The memory that goes with a plan.
+#[derive(Clone, Debug)]
+pub enum MemoryAsset {
+    /// A store that this process has open.
+    Open {
+        /// The store.
+        store: Memory,
+        /// Its embedder, when that runs in this process too.
+        embed: Option<EmbedQueue>,
+    },
+    /// A memory of another process. It compares the plan's dimensions with the store's itself, when it reaches it.
+    Service(Arc<dyn MemoryCalls>),
 }
 
 /// A plan with its assets, as requests see it.
@@ -57,9 +70,7 @@ pub struct Serving {
     /// The engines of its pools.
     pub engines: Engines,
     /// The memory.
-    pub memory: Option<Memory>,
-    /// The embedder in process.
-    pub embed: Option<EmbedQueue>,
+    pub memory: Option<Arc<dyn MemoryCalls>>,
     /// The router, bound to the plan's pools.
     pub router: Router,
     /// When the plan was applied.
@@ -256,14 +267,40 @@ impl Gateway {
     }
 }
 
+impl MemoryAsset {
+    /// The memory as requests ask it: an open store is joined with its embedder, here or in a pool of the plan.
+    fn calls(self, plan: &GatewayPlan, engines: &Engines) -> Arc<dyn MemoryCalls> {
+        let (store, embed) = match self {
+            Self::Service(calls) => return calls,
+            Self::Open { store, embed } => (store, embed),
+        };
+        let pool = || {
+            let pool = plan.embedder()?.clone();
+            Some(Embedder::pool(engines.clone(), move || Some(pool.clone())))
+        };
+        let embedder = embed.map(Embedder::InProcess).or_else(pool);
+        Arc::new(LiveMemory::new(store, embedder))
+    }
+}
+
+impl Assets {
+    /// The store, where this process has it open.
+    pub fn store(&self) -> Option<&Memory> {
+        match &self.memory {
+            Some(MemoryAsset::Open { store, .. }) => Some(store),
+            _ => None,
+        }
+    }
+}
+
 impl Serving {
     fn new(plan: GatewayPlan, assets: Assets, engines: Engines) -> Self {
         let router = assets.router.bind(plan.pools.len());
+        let memory = assets.memory.map(|asset| asset.calls(&plan, &engines));
         Self {
             plan,
             engines,
-            memory: assets.memory,
-            embed: assets.embed,
+            memory,
             router,
             since: Instant::now(),
             counters: assets.counters,
@@ -398,13 +435,13 @@ fn check(plan: &GatewayPlan, assets: &Assets) -> Result<(), PlanError> {
         }
     }
     match (&plan.memory, &assets.memory) {
-        (None, None) => Ok(()),
-        (Some(memory), Some(store)) => {
+        (None, None) | (Some(_), Some(MemoryAsset::Service(_))) => Ok(()),
+        (Some(memory), Some(MemoryAsset::Open { store, embed })) => {
             let (planned, found) = (memory.dimensions, store.config().dimensions);
             if planned != found {
                 return Err(PlanError::Dimensions { planned, found });
             }
-            match assets.embed.as_ref().map(EmbedQueue::dimensions) {
+            match embed.as_ref().map(EmbedQueue::dimensions) {
                 Some(found) if found != planned => Err(PlanError::Embedder { planned, found }),
                 _ => Ok(()),
             }

@@ -36,5 +36,5 @@ mod stream;
 mod tally;
 mod verdict;
 
-pub use gateway::{Assets, Gateway};
+pub use gateway::{Assets, Gateway, MemoryAsset};
 pub use serve::serve;

@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::{
 };
 use std::time::Duration;
 use weir_engine::Usage;
+use weir_memory_live::Presence;
 
 /// Seconds; from a cached answer to a long one on a slow CPU.
 const SECONDS: [f64; 12] = [
@@ -131,10 +132,14 @@ impl Gauges<'_> {
             metrics::gauge!("weir_pool_available", label()).set(available);
         }
         if let Some(memory) = &self.serving.memory {
-            let counts = memory.counts();
-            metrics::gauge!("weir_memory_nodes").set(counts.nodes as f64);
-            metrics::gauge!("weir_memory_edges").set(counts.edges as f64);
-            metrics::gauge!("weir_memory_vectors_pending").set(counts.pending as f64);
+            let presence = memory.presence();
+            let away = matches!(presence, Presence::Away(_));
+            metrics::gauge!("weir_memory_away").set(f64::from(u8::from(away)));
+            if let Presence::Here(counts) = presence {
+                metrics::gauge!("weir_memory_nodes").set(counts.nodes as f64);
+                metrics::gauge!("weir_memory_edges").set(counts.edges as f64);
+                metrics::gauge!("weir_memory_vectors_pending").set(counts.pending as f64);
+            }
         }
     }
 }
@@ -179,6 +184,10 @@ fn describe() {
         ("weir_pool_in_flight", "Requests at a pool's replicas"),
         ("weir_pool_replicas", "Replicas that a pool has"),
         ("weir_pool_available", "Whether a pool can be asked now"),
+        (
+            "weir_memory_away",
+            "Whether answers go without recall because the memory cannot be asked",
+        ),
         ("weir_memory_nodes", "Nodes of the memory"),
         ("weir_memory_edges", "Edges of the memory"),
         (

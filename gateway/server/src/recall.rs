@@ -1,8 +1,9 @@
-//! Steps 2 and 3: embed the question, search the memory, attend to the graph around the hits.
+//! Steps 2 and 3: the question goes to the memory, which embeds it, searches, and attends to the graph around the hits.
 //!
-//! Each step has a time budget, and one that fails or is late is skipped: the answer then has less context or none, and
-//! the router sees the step as missing. Never sends a question to an embedding pool beyond the request's privacy. What
-//! of the candidates enters a prompt is decided in `choose.rs` and printed by `prompt.rs`.
+//! One call, whoever owns the memory; a step that fails or is late is missing in its answer, and a memory that is away
+//! gives nothing: the answer then has less context or none, and the router sees the step as missing. Never lets a question
+//! travel to an embedding pool beyond the request's privacy. What of the candidates enters a prompt is decided in
+//! `choose.rs` and printed by `prompt.rs`.
 
 use crate::ask::{Ask, AskError};
 use crate::extension::{Extension, MemoryFilter, MemoryUse};
@@ -10,17 +11,15 @@ use crate::gateway::Serving;
 use crate::record::{LatencyRow, RetrievalRow};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use weir_memory::context::Candidate;
-use weir_memory::{Filter, Memory, NodeId, NodeType, Query, Recall, RecallLimits, SearchResult};
-use weir_plan::{EmbedderPlan, MemoryPlan};
+use weir_memory::{Filter, NodeId, NodeType, Recall, RecallLimits, SearchResult};
+use weir_memory_live::{Asked, MemoryError, Recollection, Wanted};
+use weir_plan::MemoryPlan;
 use weir_router::{RecallFacts, SearchFacts, StepFeatures};
 
-/// Longest that embedding may take.
-const EMBED_BUDGET: Duration = Duration::from_millis(1000);
-/// Longest that searching, and then attention, may take.
-const STORE_BUDGET: Duration = Duration::from_millis(1000);
-/// Nodes whose text is read as candidates for the context.
+/// Nodes whose text is read as candidates for the context. Not fewer than [`LOGGED_NODES`], since of the attention only
+/// the candidates are listed.
 const CANDIDATES: usize = 24;
 /// Node ids in the log row.
 const LOGGED_NODES: usize = 20;
@@ -28,6 +27,8 @@ const LOGGED_NODES: usize = 20;
 /// What the memory gave to one question. Empty fields are skipped steps.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Remembered {
+    /// The question's vector.
+    pub(crate) embedding: Option<Arc<[f32]>>,
     /// By strength in the search.
     pub(crate) vector: Vec<Candidate>,
     /// By attention.
@@ -38,104 +39,54 @@ pub(crate) struct Remembered {
     pub(crate) row: Option<RetrievalRow>,
 }
 
-/// Embeds a question in time, or not at all.
-pub(crate) async fn embed(
-    serving: &Serving,
-    weir: &Extension,
-    text: &str,
-    spent: &mut LatencyRow,
-) -> Option<Arc<[f32]>> {
-    let plan = serving.plan.memory.as_ref()?;
-    let started = Instant::now();
-    let vector = tokio::time::timeout(EMBED_BUDGET, vector_of(serving, plan, weir, text)).await;
-    spent.embed = started.elapsed().as_secs_f64() * 1e3;
-    let vector = vector.unwrap_or_else(|_| Err(format!("no vector within {EMBED_BUDGET:?}")));
-    let fitting = vector.and_then(|vector| match vector.len() {
-        length if length == plan.dimensions => Ok(vector),
-        length => Err(format!(
-            "{length} dimensions, the memory holds {}",
-            plan.dimensions
-        )),
-    });
-    fitting
-        .inspect_err(|error| tracing::warn!(error, "the question was not embedded"))
-        .ok()
-}
-
-async fn vector_of(
-    serving: &Serving,
-    plan: &MemoryPlan,
-    weir: &Extension,
-    text: &str,
-) -> Result<Arc<[f32]>, String> {
-    if let Some(embed) = &serving.embed {
-        return embed.embed(text).await.map_err(|error| error.to_string());
-    }
-    let EmbedderPlan::Pool(pool) = &plan.embedder else {
-        return Err("no embedder is loaded".to_owned());
-    };
-    if pool.privacy > serving.privacy(weir) {
-        return Err("the embedder's pool is beyond the request's privacy".to_owned());
-    }
-    let deadline = Instant::now() + EMBED_BUDGET;
-    let inputs = [text.to_owned()];
-    let vectors = serving.engines.embeddings(pool, &inputs, deadline).await;
-    let first = vectors
-        .map_err(|error| error.to_string())?
-        .into_iter()
-        .next();
-    first
-        .map(Arc::from)
-        .ok_or_else(|| "the embedder's pool sent no vector".to_owned())
-}
-
-/// Searches and attends. `None` where the memory is absent or switched off.
+/// Asks the memory. Nothing where there is none; the question's vector alone where the client switched it off.
 pub(crate) async fn remember(
     serving: &Serving,
     ask: &Ask,
     text: &str,
-    vector: Option<Arc<[f32]>>,
     spent: &mut LatencyRow,
 ) -> Remembered {
     let (Some(memory), Some(plan)) = (&serving.memory, &serving.plan.memory) else {
         return Remembered::default();
     };
-    let Some(query) = query(ask, text, vector, plan.seeds) else {
-        return Remembered::default();
-    };
-    let query = Arc::new(query);
-    let started = Instant::now();
-    let (store, asked) = (memory.clone(), Arc::clone(&query));
-    let searched = in_time("search", move || search(&store, &asked)).await;
-    spent.retrieval = started.elapsed().as_secs_f64() * 1e3;
-    let Some((found, vector)) = searched else {
-        return Remembered::default();
+    let asked = Asked {
+        text: text.to_owned(),
+        vector: None,
+        embed: may_embed(serving, &ask.weir),
+        wanted: wanted(ask, plan),
     };
     let started = Instant::now();
-    let limits = RecallLimits {
-        seeds: plan.seeds,
-        hops: u8::try_from(plan.hops).unwrap_or(u8::MAX),
-        nodes_max: plan.nodes_max,
-    };
-    let (store, asked, seeds) = (memory.clone(), Arc::clone(&query), found.clone());
-    let recalled = in_time("recall", move || attend(&store, &asked, &seeds, &limits)).await;
-    spent.attention = started.elapsed().as_secs_f64() * 1e3;
-    let mut features = vec![search_features(&found)];
-    let row = retrieval_row(&found, recalled.as_ref().map(|(recall, _)| recall), memory);
-    let graph = recalled.map_or_else(Vec::new, |(recall, graph)| {
-        features.push(recall_features(&found, &recall));
-        graph
-    });
-    Remembered {
-        vector,
-        graph,
-        features,
-        row: Some(row),
+    match memory.recall(asked).await {
+        Ok(recollection) => {
+            spent.embed = recollection.spent.embed;
+            spent.retrieval = recollection.spent.search;
+            spent.attention = recollection.spent.attend;
+            remembered(recollection)
+        }
+        Err(error) => {
+            spent.retrieval = started.elapsed().as_secs_f64() * 1e3;
+            match error {
+                // The memory says once that it is away; the gateway's metrics and `/readyz` say it all the while.
+                MemoryError::Away(_) => tracing::debug!(%error, "nothing was recalled"),
+                _ => tracing::warn!(%error, "nothing was recalled"),
+            }
+            Remembered::default()
+        }
     }
 }
 
-/// The question for the memory, or `None` where the client switched it off.
-fn query(ask: &Ask, text: &str, vector: Option<Arc<[f32]>>, k: usize) -> Option<Query> {
+/// Whether a text may travel to what embeds for the memory.
+pub(crate) fn may_embed(serving: &Serving, weir: &Extension) -> bool {
+    let beyond = |pool: &weir_plan::Pool| pool.privacy > serving.privacy(weir);
+    if serving.plan.embedder().is_some_and(beyond) {
+        tracing::warn!("not embedded: the embedder's pool is beyond the request's privacy");
+        return false;
+    }
+    true
+}
+
+/// What to recall, or `None` where the client switched it off.
+fn wanted(ask: &Ask, plan: &MemoryPlan) -> Option<Wanted> {
     let narrowed = match &ask.weir.memory {
         MemoryUse::Off => return None,
         MemoryUse::On => MemoryFilter::default(),
@@ -146,19 +97,47 @@ fn query(ask: &Ask, text: &str, vector: Option<Arc<[f32]>>, k: usize) -> Option<
         domains: narrowed.domains,
         types: types(&narrowed.types),
     };
-    let vector = vector.map(|vector| vector.to_vec());
-    Some(Query {
-        text: text.to_owned(),
-        vector,
+    let limits = RecallLimits {
+        seeds: plan.seeds,
+        hops: u8::try_from(plan.hops).unwrap_or(u8::MAX),
+        nodes_max: plan.nodes_max,
+    };
+    Some(Wanted {
         filter,
-        k,
-        ..Query::default()
+        limits,
+        candidates: CANDIDATES,
     })
 }
 
 fn types(names: &[String]) -> Vec<NodeType> {
-    let named = |name: &String| NodeType::ALL.into_iter().find(|kind| kind.as_str() == name);
-    names.iter().filter_map(named).collect()
+    names.iter().filter_map(|name| name.parse().ok()).collect()
+}
+
+fn remembered(recollection: Recollection) -> Remembered {
+    let Recollection {
+        vector: embedding,
+        found,
+        attended,
+        generation,
+        ..
+    } = recollection;
+    let Some((found, vector)) = found else {
+        return Remembered {
+            embedding,
+            ..Remembered::default()
+        };
+    };
+    let recall = attended.as_ref().map(|(recall, _)| recall);
+    let mut features = vec![search_features(&found)];
+    features.extend(recall.map(|recall| recall_features(&found, recall)));
+    let row = retrieval_row(&found, recall, generation);
+    Remembered {
+        embedding,
+        vector,
+        graph: attended.map_or_else(Vec::new, |(_, graph)| graph),
+        features,
+        row: Some(row),
+    }
 }
 
 /// Checks the parts of a memory filter that the parser cannot: the store's name and the node types.
@@ -177,12 +156,8 @@ pub(crate) fn check_filter(serving: &Serving, ask: &Ask) -> Result<(), AskError>
         let message = format!("memory store {store:?} is not served here: this gateway has {here}");
         return Err(AskError::new("weir.memory.store", message));
     }
-    let known = |name: &&String| {
-        NodeType::ALL
-            .iter()
-            .all(|kind| kind.as_str() != name.as_str())
-    };
-    match filter.types.iter().find(known) {
+    let unknown = |name: &&String| name.parse::<NodeType>().is_err();
+    match filter.types.iter().find(unknown) {
         Some(name) => {
             let all = NodeType::ALL.map(NodeType::as_str).join(", ");
             let message = format!("node type {name:?} does not exist: send some of {all}");
@@ -190,67 +165,6 @@ pub(crate) fn check_filter(serving: &Serving, ask: &Ask) -> Result<(), AskError>
         }
         None => Ok(()),
     }
-}
-
-async fn in_time<T: Send + 'static>(
-    step: &'static str,
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Option<T> {
-    let done = tokio::time::timeout(STORE_BUDGET, tokio::task::spawn_blocking(work)).await;
-    let done = match done {
-        Ok(Ok(done)) => done,
-        Ok(Err(_)) => Err("its thread died".to_owned()),
-        Err(_) => Err(format!("nothing within {STORE_BUDGET:?}")),
-    };
-    done.inspect_err(|error| tracing::warn!(step, error, "a memory step was skipped"))
-        .ok()
-}
-
-fn search(memory: &Memory, query: &Query) -> Result<(SearchResult, Vec<Candidate>), String> {
-    let found = memory.search(query).map_err(|error| error.to_string())?;
-    let least = found.hits.last().map_or(0.0, |hit| hit.strength);
-    let range = found.hits.first().map_or(0.0, |hit| hit.strength) - least;
-    let scored = found.hits.iter().map(|hit| {
-        let relative = if range > 0.0 {
-            (hit.strength - least) / range
-        } else {
-            1.0
-        };
-        (hit.id, hit.cosine.unwrap_or(relative))
-    });
-    let candidates = candidates(memory, &scored.take(CANDIDATES).collect::<Vec<_>>())?;
-    Ok((found, candidates))
-}
-
-fn attend(
-    memory: &Memory,
-    query: &Query,
-    found: &SearchResult,
-    limits: &RecallLimits,
-) -> Result<(Recall, Vec<Candidate>), String> {
-    let recall = memory.recall(query, found, limits);
-    let most = recall.nodes.first().map_or(1.0, |node| node.score);
-    let scored = recall.nodes.iter().map(|node| (node.id, node.score / most));
-    let candidates = candidates(memory, &scored.take(CANDIDATES).collect::<Vec<_>>())?;
-    Ok((recall, candidates))
-}
-
-fn candidates(memory: &Memory, scored: &[(NodeId, f32)]) -> Result<Vec<Candidate>, String> {
-    let ids: Vec<NodeId> = scored.iter().map(|(id, _)| *id).collect();
-    let nodes = memory.nodes(&ids).map_err(|error| error.to_string())?;
-    let score = |id: NodeId| {
-        scored
-            .iter()
-            .find(|(of, _)| *of == id)
-            .map_or(0.0, |(_, s)| *s)
-    };
-    Ok(nodes
-        .into_iter()
-        .map(|node| Candidate {
-            score: score(node.id),
-            node,
-        })
-        .collect())
 }
 
 fn search_features(found: &SearchResult) -> StepFeatures {
@@ -285,7 +199,7 @@ fn recall_features(found: &SearchResult, recall: &Recall) -> StepFeatures {
     .features()
 }
 
-fn retrieval_row(found: &SearchResult, recall: Option<&Recall>, memory: &Memory) -> RetrievalRow {
+fn retrieval_row(found: &SearchResult, recall: Option<&Recall>, generation: u64) -> RetrievalRow {
     let distances: Vec<f32> = found
         .hits
         .iter()
@@ -326,6 +240,6 @@ fn retrieval_row(found: &SearchResult, recall: Option<&Recall>, memory: &Memory)
             .take(LOGGED_NODES)
             .map(ToString::to_string)
             .collect(),
-        index_version: memory.generation(),
+        index_version: generation,
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::error::Error;
 use std::time::Duration;
 use weir_engine::{EngineError, Fault};
-use weir_memory::{ReadError, SearchError, WriteError};
+use weir_memory_live::MemoryError;
 use weir_plan::GatewayPlan;
 
 /// Asked for when nothing says how long to wait.
@@ -328,25 +328,17 @@ pub(crate) fn beyond_context(prompt_tokens: u32, context_tokens: u32) -> String 
     )
 }
 
-impl From<WriteError> for Rescue {
-    fn from(error: WriteError) -> Self {
+impl From<MemoryError> for Rescue {
+    fn from(error: MemoryError) -> Self {
         match &error {
-            WriteError::Stored(_) | WriteError::Storage(_) => {
-                Self::internal("writing to the memory", &error)
-            }
-            _ => Self::unprocessable(error.to_string()),
+            MemoryError::Forbidden(message) => Self::new(StatusCode::FORBIDDEN, "tenant", message),
+            MemoryError::Field { field, message } => Self::field(field, message),
+            MemoryError::Refused(message) => Self::unprocessable(message),
+            MemoryError::Away(message) => Self::unavailable(message),
+            MemoryError::Late => Self::timeout(
+                "the memory did not finish in time; what was sent may still be stored",
+            ),
+            MemoryError::Failed { what, .. } => Self::internal(what, &error),
         }
-    }
-}
-
-impl From<ReadError> for Rescue {
-    fn from(error: ReadError) -> Self {
-        Self::internal("reading the memory", &error)
-    }
-}
-
-impl From<SearchError> for Rescue {
-    fn from(error: SearchError) -> Self {
-        Self::unprocessable(error.to_string())
     }
 }

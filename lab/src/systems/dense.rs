@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
 use weir_embed::{EmbedQueue, TokenCounter};
 use weir_engine::{ChatRequest, Engines, Usage};
-use weir_gateway::gateway::Assets;
+use weir_gateway::gateway::{Assets, MemoryAsset};
 use weir_memory::{Filter, Memory, NodeId, Query};
 use weir_plan::{GatewayPlan, Pool};
 use weir_router::RecallMode;
@@ -43,16 +43,14 @@ impl Dense {
         let engines = Engines::new();
         engines.set_pools(&plan.pools);
         let counter = assets.counters.get(&pool.name).cloned();
+        let Some(MemoryAsset::Open { store, embed }) = &assets.memory else {
+            return Err(SystemsError::Missing("a memory"));
+        };
+        let embed = embed.clone();
         Ok(Self {
             engines,
-            memory: assets
-                .memory
-                .clone()
-                .ok_or(SystemsError::Missing("a memory"))?,
-            embed: assets
-                .embed
-                .clone()
-                .ok_or(SystemsError::Missing("an embedder in process"))?,
+            memory: store.clone(),
+            embed: embed.ok_or(SystemsError::Missing("an embedder in process"))?,
             counter: counter.unwrap_or_else(TokenCounter::estimate),
             tenant: tenant.to_owned(),
             pool,

@@ -202,8 +202,8 @@ impl Bench {
         assets: Assets,
     ) -> Result<Self, SystemsError> {
         let memory = assets
-            .memory
-            .clone()
+            .store()
+            .cloned()
             .ok_or(SystemsError::Missing("a memory"))?;
         let dense = Dense::new(&plan, &assets, &options.tenant)?;
         let corpus = Corpus::read(&memory, &options.tenant, &options.questions)?;

@@ -13,7 +13,6 @@ const MODELS: [&str; 3] = ["small", "mid", "big"];
 fn assets() -> Assets {
     Assets {
         memory: None,
-        embed: None,
         router: Router::builtin(),
         counters: std::collections::HashMap::new(),
         state_dir: None,

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use weir_embed::{EmbedQueue, Embedder};
-use weir_gateway::gateway::Assets;
+use weir_gateway::gateway::{Assets, MemoryAsset};
 use weir_lab::echo::EchoEngine;
 use weir_lab::questions::{self, Question, Split};
 use weir_lab::systems::{SystemRow, SystemsOptions, systems};
@@ -25,6 +25,7 @@ async fn assets(folder: &Path) -> Option<(Assets, MemoryPlan)> {
         name: "kb".to_owned(),
         embedding_model: config.embedding_model.clone(),
         dimensions: config.dimensions,
+        service: None,
         embedder: EmbedderPlan::InProcess {
             source: String::new(),
         },
@@ -46,8 +47,10 @@ async fn assets(folder: &Path) -> Option<(Assets, MemoryPlan)> {
     let edges = Vec::new();
     memory.write(&Batch { nodes, edges }).unwrap();
     let assets = Assets {
-        memory: Some(memory),
-        embed: Some(embed),
+        memory: Some(MemoryAsset::Open {
+            store: memory,
+            embed: Some(embed),
+        }),
         router: Router::builtin(),
         counters: HashMap::new(),
         state_dir: None,

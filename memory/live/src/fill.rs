@@ -2,18 +2,22 @@
 //!
 //! One task a memory, one batch a round. A batch that is refused is tried passage by passage, so that a bad one does not
 //! keep the others waiting; a passage that was refused [`TRIES_MAX`] times is left to its words until its text changes or
-//! `weir up` starts again. The task ends with its token and loses at most one batch: what has no vector is found again by
+//! the process starts again. The task ends with its token and loses at most one batch: what has no vector is found again by
 //! `pending_vectors`. Who makes the vectors is in `embedder.rs`.
 
-use crate::digest;
-use crate::embedder::{Embedder, NoVectors};
+use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use weir_memory::{Memory, NodeId, WriteError};
+
+use crate::chain;
+use crate::embedder::{Embedder, NoVectors};
 
 /// How often new passages are looked for when nobody announces them (nodes also arrive through the HTTP API).
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -25,7 +29,7 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(10);
 const TRIES_MAX: u32 = 3;
 
 /// Runs until `stop`. `wake` announces new passages, `given_up` counts those that get no vector.
-pub(crate) async fn fill(
+pub async fn fill(
     memory: Memory,
     embedder: Embedder,
     wake: Arc<Notify>,
@@ -68,7 +72,7 @@ struct Filler {
 /// A passage that got no vector.
 struct Refusal {
     /// Digest of the text: another text deserves another try.
-    text: String,
+    text: u64,
     times: u32,
 }
 
@@ -98,7 +102,7 @@ impl Filler {
         let pending = tokio::task::spawn_blocking(move || reader.pending_vectors(limit))
             .await
             .map_err(|error| error.to_string())?
-            .map_err(|error| crate::chain(&error))?;
+            .map_err(|error| chain(&error))?;
         if pending.len() < limit {
             // These are all there are: what was refused and is not among them has been removed.
             let waiting: HashSet<NodeId> = pending.iter().map(|(id, _)| *id).collect();
@@ -107,7 +111,7 @@ impl Filler {
         let (mut fresh, mut again) = (Vec::new(), Vec::new());
         for (id, text) in pending {
             let refusal = self.refused.get(&id);
-            let refusal = refusal.filter(|old| old.text == digest::of_bytes(text.as_bytes()));
+            let refusal = refusal.filter(|old| old.text == digest(&text));
             match refusal {
                 Some(refusal) if refusal.times < TRIES_MAX => again.push((id, text)),
                 None if fresh.len() < batch => fresh.push((id, text)),
@@ -145,16 +149,11 @@ impl Filler {
     }
 
     fn note_refusal(&mut self, (id, text): &Passage, why: &str) {
-        let digest = digest::of_bytes(text.as_bytes());
-        let refusal = self.refused.entry(*id).or_insert_with(|| Refusal {
-            text: digest.clone(),
-            times: 0,
-        });
-        if refusal.text != digest {
-            *refusal = Refusal {
-                text: digest,
-                times: 0,
-            };
+        let text = digest(text);
+        let new = || Refusal { text, times: 0 };
+        let refusal = self.refused.entry(*id).or_insert_with(new);
+        if refusal.text != text {
+            *refusal = new();
         }
         refusal.times += 1;
         if refusal.times == TRIES_MAX {
@@ -165,7 +164,7 @@ impl Filler {
     /// Embeds passages and writes their vectors, all or none.
     async fn store(&self, passages: &[Passage]) -> Result<usize, NoVectors> {
         let texts: Vec<String> = passages.iter().map(|(_, text)| text.clone()).collect();
-        let vectors = self.embedder.passages(&texts).await?;
+        let vectors = self.embedder.passages(texts).await?;
         let ids = passages.iter().map(|(id, _)| *id);
         let rows: Vec<_> = ids.zip(vectors).collect();
         let writer = self.memory.clone();
@@ -173,7 +172,7 @@ impl Filler {
             .await
             .map_err(|error| NoVectors::Away(error.to_string()))?
             .map_err(|error| {
-                let why = crate::chain(&error);
+                let why = chain(&error);
                 match error {
                     WriteError::Dimensions { .. } | WriteError::NotAVector { .. } => {
                         NoVectors::Refused(why)
@@ -186,3 +185,10 @@ impl Filler {
 
 /// Id and text.
 type Passage = (NodeId, String);
+
+/// Only compared within this process.
+fn digest(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,6 +1,6 @@
 //! `POST /v1/embeddings`: the memory's own embedder, or a pool's when `model` names one.
 //!
-//! Reading on: weir-embed's `queue.rs`; questions and searches of the memory are embedded in `recall.rs`.
+//! Reading on: weir-embed's `queue.rs`; questions and searches of the memory are embedded by the memory itself.
 
 use super::{Shared, body, caller, deadline, extension, pinned};
 use crate::ask::{Ask, wrong};
@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Instant;
 use weir_embed::TokenCounter;
+use weir_memory_live::MemoryError;
 use weir_plan::Scope;
 
 /// Most texts of one request, as for OpenAI.
@@ -93,24 +94,23 @@ pub(crate) async fn embed(
     Ok(Json(body))
 }
 
-/// Vectors from wherever the memory's plan says: this process, or a pool within the request's privacy.
+/// Vectors from wherever the memory's plan says: a pool within the request's privacy, or the memory itself.
 async fn texts(
     serving: &Serving,
     weir: &Extension,
     texts: Vec<String>,
     until: Instant,
 ) -> Result<Vec<Vec<f32>>, Rescue> {
-    let failed = |error: weir_embed::EmbedError| Rescue::internal("embedding", &error);
-    if let Some(embed) = &serving.embed {
-        return match texts.as_slice() {
-            [text] => Ok(vec![embed.embed(text).await.map_err(failed)?.to_vec()]),
-            _ => embed.embed_many(texts).await.map_err(failed),
-        };
-    }
-    match serving.plan.embedder() {
-        Some(pool) if pool.privacy > serving.privacy(weir) => Err(Rescue::privacy(&pool.model)),
-        Some(pool) => Ok(serving.engines.embeddings(pool, &texts, until).await?),
-        None => Err(Rescue::unavailable("the embedder is not loaded")),
+    match (serving.plan.embedder(), &serving.memory) {
+        (Some(pool), _) if pool.privacy > serving.privacy(weir) => {
+            Err(Rescue::privacy(&pool.model))
+        }
+        (Some(pool), _) => Ok(serving.engines.embeddings(pool, &texts, until).await?),
+        (None, Some(memory)) => {
+            let vectors = tokio::time::timeout_at(until.into(), memory.embed(texts)).await;
+            Ok(vectors.unwrap_or(Err(MemoryError::Late))?)
+        }
+        (None, None) => Err(Rescue::unavailable("the embedder is not loaded")),
     }
 }
 

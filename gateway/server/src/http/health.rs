@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
+use weir_memory_live::Presence;
 
 pub(crate) async fn healthz() -> &'static str {
     "ok\n"
@@ -33,12 +34,13 @@ pub(crate) async fn readyz(State(surfaces): Shared) -> Response {
         .pools
         .iter()
         .any(|pool| engines.available(pool));
-    let memory = serving.memory.as_ref().map(|memory| {
-        let counts = memory.counts();
-        json!({
+    let memory = serving.memory.as_ref();
+    let memory = memory.map(|memory| match memory.presence() {
+        Presence::Here(counts) => json!({
             "nodes": counts.nodes, "edges": counts.edges,
             "vectors": counts.vectors, "pending": counts.pending,
-        })
+        }),
+        Presence::Away(message) => json!({"reason": "MemoryAway", "message": message}),
     });
     let status = if ready {
         StatusCode::OK

@@ -1,16 +1,15 @@
 //! `/v1/memory/*`: write nodes and edges, search, attend, delete.
 //!
 //! A key reads and writes its own tenant's nodes and reads those that are shared; only admin keys write shared ones
-//! and edges between them. Memory calls touch a disk and a CPU, so they run beside the async threads. Reading on:
-//! weir-memory's `store.rs`.
+//! and edges between them. That rule is the memory's (`Access`), which checks it where it writes; here a request is read
+//! and bounded. Reading on: weir-memory-live's `calls.rs`, weir-memory's `access.rs`.
 
 use super::admission::Place;
 use super::{Shared, Surfaces, body, deadline, extension};
 use crate::auth::Identity;
 use crate::extension::Extension;
 use crate::gateway::Serving;
-use crate::recall::embed;
-use crate::record::LatencyRow;
+use crate::recall::may_embed;
 use crate::rescue::Rescue;
 use axum::Json;
 use axum::extract::{Path, Request, State};
@@ -20,9 +19,10 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Instant;
 use weir_memory::{
-    Batch, EdgeMetadata, Filter, Memory, Metadata, NewEdge, NewNode, Node, NodeId, NodeSource,
-    NodeType, Query, RecallLimits, SHARED_TENANT,
+    Access, Batch, EdgeMetadata, Filter, Metadata, NewEdge, NewNode, Node, NodeId, NodeSource,
+    NodeType, RecallLimits,
 };
+use weir_memory_live::{MemoryCalls, MemoryError, Sought};
 use weir_plan::Scope;
 
 /// Most nodes or edges of one request.
@@ -71,7 +71,7 @@ struct WrittenEdge {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Sought {
+struct Question {
     query: String,
     vector: Option<Vec<f32>>,
     #[serde(default)]
@@ -86,8 +86,8 @@ struct Sought {
 /// A memory call of one caller.
 struct Call {
     serving: Arc<Serving>,
-    identity: Identity,
-    memory: Memory,
+    access: Access,
+    memory: Arc<dyn MemoryCalls>,
     /// How far the words of a search may travel to be embedded.
     weir: Extension,
     /// When the call must be answered.
@@ -108,18 +108,13 @@ pub(crate) async fn write_nodes(
         .map(|(index, node)| call.new_node(index, node))
         .collect::<Result<Vec<_>, _>>()?;
     let ids: Vec<NodeId> = nodes.iter().map(|node| node.id).collect();
+    let batch = Batch {
+        nodes,
+        edges: Vec::new(),
+    };
+    let access = call.access.clone();
     let written = call
-        .blocking(move |memory, identity| {
-            for node in &nodes {
-                if let Some(stored) = memory.node(node.id)? {
-                    may_change(&identity, &stored)?;
-                }
-            }
-            Ok(memory.write(&Batch {
-                nodes,
-                edges: Vec::new(),
-            })?)
-        })
+        .ask(move |memory| async move { memory.write(access, batch).await })
         .await?;
     Ok(Json(json!({
         "ids": ids, "inserted": written.inserted, "updated": written.updated,
@@ -134,17 +129,13 @@ pub(crate) async fn write_edges(
     let (call, bytes) = Call::begin(&surfaces, request).await?;
     let Edges { edges } = body::typed(&bytes)?;
     bounded("edges", edges.len())?;
-    let edges: Vec<NewEdge> = edges.into_iter().map(WrittenEdge::new_edge).collect();
+    let batch = Batch {
+        nodes: Vec::new(),
+        edges: edges.into_iter().map(WrittenEdge::new_edge).collect(),
+    };
+    let access = call.access.clone();
     let written = call
-        .blocking(move |memory, identity| {
-            for (index, edge) in edges.iter().enumerate() {
-                may_join(&identity, memory, index, edge)?;
-            }
-            Ok(memory.write(&Batch {
-                nodes: Vec::new(),
-                edges,
-            })?)
-        })
+        .ask(move |memory| async move { memory.write(access, batch).await })
         .await?;
     Ok(Json(json!({"edges": written.edges})))
 }
@@ -154,23 +145,22 @@ pub(crate) async fn search(
     request: Request,
 ) -> Result<Json<Value>, Rescue> {
     let (call, bytes) = Call::begin(&surfaces, request).await?;
-    let query = call.query(body::typed(&bytes)?).await?;
-    call.blocking(move |memory, _| {
-        let found = memory.search(&query)?;
-        let hits = found.hits.iter().filter_map(|hit| {
-            let node = memory.node(hit.id).ok()??;
-            let scores = [("cosine", json!(hit.cosine)), ("bm25", json!(hit.bm25))];
-            Some(shown(
-                &node,
-                &[&scores[..], &[("strength", json!(hit.strength))]].concat(),
-            ))
-        });
-        let hits: Vec<Value> = hits.collect();
-        Ok(Json(
-            json!({"hits": hits, "filter_share": found.filter_share}),
-        ))
-    })
-    .await
+    let sought = call.sought(body::typed(&bytes)?)?;
+    let found = call
+        .ask(move |memory| async move { memory.search(sought).await })
+        .await?;
+    let hits = found.nodes.iter().filter_map(|node| {
+        let hit = found.result.hits.iter().find(|hit| hit.id == node.id)?;
+        let scores = [
+            ("cosine", json!(hit.cosine)),
+            ("bm25", json!(hit.bm25)),
+            ("strength", json!(hit.strength)),
+        ];
+        Some(shown(node, scores))
+    });
+    let hits: Vec<Value> = hits.collect();
+    let filter_share = found.result.filter_share;
+    Ok(Json(json!({"hits": hits, "filter_share": filter_share})))
 }
 
 pub(crate) async fn attend(
@@ -178,28 +168,27 @@ pub(crate) async fn attend(
     request: Request,
 ) -> Result<Json<Value>, Rescue> {
     let (call, bytes) = Call::begin(&surfaces, request).await?;
-    let sought: Sought = body::typed(&bytes)?;
-    let limits = call.limits(&sought)?;
-    let query = call.query(sought).await?;
-    call.blocking(move |memory, _| {
-        let found = memory.search(&query)?;
-        let recall = memory.recall(&query, &found, &limits);
-        let nodes = recall.nodes.iter().filter_map(|recalled| {
-            let node = memory.node(recalled.id).ok()??;
-            let score = ("score", json!(recalled.score));
-            let cosine = ("cosine", json!(recalled.cosine));
-            Some(shown(
-                &node,
-                &[score, cosine, ("depth", json!(recalled.depth))],
-            ))
-        });
-        let nodes: Vec<Value> = nodes.collect();
-        Ok(Json(json!({
-            "nodes": nodes, "entropy": recall.entropy, "depth": recall.depth,
-            "nodes_used": recall.nodes_used,
-        })))
-    })
-    .await
+    let question: Question = body::typed(&bytes)?;
+    let limits = call.limits(&question)?;
+    let sought = call.sought(question)?;
+    let attended = call
+        .ask(move |memory| async move { memory.attend(sought, limits).await })
+        .await?;
+    let recall = &attended.recall;
+    let nodes = attended.nodes.iter().filter_map(|node| {
+        let recalled = recall.nodes.iter().find(|of| of.id == node.id)?;
+        let scores = [
+            ("score", json!(recalled.score)),
+            ("cosine", json!(recalled.cosine)),
+            ("depth", json!(recalled.depth)),
+        ];
+        Some(shown(node, scores))
+    });
+    let nodes: Vec<Value> = nodes.collect();
+    Ok(Json(json!({
+        "nodes": nodes, "entropy": recall.entropy, "depth": recall.depth,
+        "nodes_used": recall.nodes_used,
+    })))
 }
 
 pub(crate) async fn delete_node(
@@ -209,18 +198,15 @@ pub(crate) async fn delete_node(
 ) -> Result<Json<Value>, Rescue> {
     let (call, _) = Call::begin(&surfaces, request).await?;
     let unknown = || Rescue::not_found("the node");
-    let id: NodeId = serde_json::from_value(json!(id)).map_err(|_| unknown())?;
-    call.blocking(move |memory, identity| {
-        let stored = memory.node(id)?.filter(|node| may_read(&identity, node));
-        may_change(&identity, &stored.ok_or_else(unknown)?)?;
-        if memory.delete(id)? {
-            Ok(())
-        } else {
-            Err(unknown())
-        }
-    })
-    .await?;
-    Ok(Json(json!({"id": id, "deleted": true})))
+    let id: NodeId = id.parse().map_err(|_| unknown())?;
+    let access = call.access.clone();
+    let deleted = call
+        .ask(move |memory| async move { memory.delete(access, id).await })
+        .await?;
+    match deleted {
+        true => Ok(Json(json!({"id": id, "deleted": true}))),
+        false => Err(unknown()),
+    }
 }
 
 impl Call {
@@ -239,7 +225,7 @@ impl Call {
         let place = surfaces.enter(&serving, until).await?;
         let call = Self {
             serving,
-            identity,
+            access: access(&identity),
             memory,
             weir,
             until,
@@ -249,23 +235,13 @@ impl Call {
     }
 
     fn new_node(&self, index: usize, node: WrittenNode) -> Result<NewNode, Rescue> {
-        let tenant = match node.tenant {
-            None => self.identity.tenant.clone(),
-            Some(tenant) if tenant == self.identity.tenant || self.identity.has(Scope::Admin) => {
-                tenant
-            }
-            Some(tenant) => {
-                let message = format!("tenant {tenant:?} needs an admin key");
-                return Err(Rescue::new(StatusCode::FORBIDDEN, "tenant", message));
-            }
-        };
         if node.text.trim().is_empty() {
             let message = "text is empty: send what shall be remembered";
             return Err(Rescue::field(format!("nodes[{index}].text"), message));
         }
         Ok(NewNode {
             id: node.id.unwrap_or_else(NodeId::random),
-            tenant,
+            tenant: node.tenant.unwrap_or_else(|| self.access.tenant.clone()),
             text: node.text,
             node_type: node.node_type,
             source: node.source,
@@ -274,58 +250,48 @@ impl Call {
         })
     }
 
-    /// The query with its vector; without an embedder, or where the only one lies beyond the request's privacy, the
-    /// words alone find what they can.
-    async fn query(&self, sought: Sought) -> Result<Query, Rescue> {
-        if sought.query.trim().is_empty() {
+    /// What is looked for; without an embedder, or where the only one lies beyond the request's privacy, the words alone
+    /// find what they can.
+    fn sought(&self, question: Question) -> Result<Sought, Rescue> {
+        if question.query.trim().is_empty() {
             return Err(Rescue::field(
                 "query",
                 "query is empty: send a question or words",
             ));
         }
-        let k = sought.k.unwrap_or(10);
+        let k = question.k.unwrap_or(10);
         if k == 0 || k > HITS_MAX {
             return Err(Rescue::field(
                 "k",
                 format!("k is {k}: send 1 to {HITS_MAX}"),
             ));
         }
-        let vector = match sought.vector {
-            Some(vector) => Some(vector),
-            None => {
-                let mut spent = LatencyRow::default();
-                let vector = embed(&self.serving, &self.weir, &sought.query, &mut spent).await;
-                vector.map(|vector| vector.to_vec())
-            }
-        };
-        let tenant = self.identity.tenant.clone();
-        let filter = Filter {
-            tenant,
-            domains: sought.domains,
-            types: sought.types,
-        };
-        Ok(Query {
-            text: sought.query,
-            vector,
-            filter,
+        Ok(Sought {
+            text: question.query,
+            embed: question.vector.is_none() && may_embed(&self.serving, &self.weir),
+            vector: question.vector,
+            filter: Filter {
+                tenant: self.access.tenant.clone(),
+                domains: question.domains,
+                types: question.types,
+            },
             k,
-            exclude_edges: Vec::new(),
         })
     }
 
     /// The plan's limits, which a request may only lower.
-    fn limits(&self, sought: &Sought) -> Result<RecallLimits, Rescue> {
+    fn limits(&self, question: &Question) -> Result<RecallLimits, Rescue> {
         let plan = self.serving.plan.memory.as_ref();
         let hops_max = plan.map_or(2, |plan| u8::try_from(plan.hops).unwrap_or(u8::MAX));
         let nodes_max = plan.map_or(HITS_MAX, |plan| plan.nodes_max);
-        let hops = sought.hops.unwrap_or(hops_max);
+        let hops = question.hops.unwrap_or(hops_max);
         if hops > hops_max {
             return Err(Rescue::field(
                 "hops",
                 format!("hops is {hops}: send 0 to {hops_max}"),
             ));
         }
-        let wanted = sought.nodes_max.unwrap_or(nodes_max);
+        let wanted = question.nodes_max.unwrap_or(nodes_max);
         if wanted == 0 || wanted > nodes_max {
             let message = format!("nodes_max is {wanted}: send 1 to {nodes_max}");
             return Err(Rescue::field("nodes_max", message));
@@ -337,28 +303,30 @@ impl Call {
         })
     }
 
-    /// Works beside the async threads. Work that is late goes on, and keeps its place until it ends: the store cannot
-    /// be stopped in the middle.
-    async fn blocking<T: Send + 'static>(
+    /// Asks the memory. A call that is late goes on, and keeps its place until it ends: the store cannot be stopped in the
+    /// middle.
+    async fn ask<T, F>(
         self,
-        work: impl FnOnce(&Memory, Identity) -> Result<T, Rescue> + Send + 'static,
-    ) -> Result<T, Rescue> {
+        call: impl FnOnce(Arc<dyn MemoryCalls>) -> F + Send + 'static,
+    ) -> Result<T, Rescue>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, MemoryError>> + Send + 'static,
+    {
         let Self {
             memory,
-            identity,
-            until,
             place,
+            until,
             ..
         } = self;
-        let work = tokio::task::spawn_blocking(move || {
+        let work = tokio::spawn(async move {
             let _place = place;
-            work(&memory, identity)
+            call(memory).await
         });
         match tokio::time::timeout_at(until.into(), work).await {
-            Ok(done) => done.map_err(|error| Rescue::internal("the memory call", &error))?,
-            Err(_) => Err(Rescue::timeout(
-                "the memory did not finish in time; what was sent may still be stored",
-            )),
+            Ok(Ok(done)) => Ok(done?),
+            Ok(Err(error)) => Err(Rescue::internal("the memory call", &error)),
+            Err(_) => Err(MemoryError::Late.into()),
         }
     }
 }
@@ -372,40 +340,11 @@ impl WrittenEdge {
     }
 }
 
-fn may_read(identity: &Identity, node: &Node) -> bool {
-    node.tenant == identity.tenant || node.tenant == SHARED_TENANT || identity.has(Scope::Admin)
-}
-
-fn may_change(identity: &Identity, node: &Node) -> Result<(), Rescue> {
-    if node.tenant == identity.tenant || identity.has(Scope::Admin) {
-        return Ok(());
+fn access(identity: &Identity) -> Access {
+    Access {
+        tenant: identity.tenant.clone(),
+        admin: identity.has(Scope::Admin),
     }
-    let message = format!("node {} belongs to another tenant", node.id);
-    Err(Rescue::new(StatusCode::FORBIDDEN, "tenant", message))
-}
-
-/// An edge needs two nodes that the caller may read and one that it may change: what everybody recalls from shared
-/// nodes is not one tenant's to write.
-fn may_join(
-    identity: &Identity,
-    memory: &Memory,
-    index: usize,
-    edge: &NewEdge,
-) -> Result<(), Rescue> {
-    let mut changeable = false;
-    for (end, id) in [("src", edge.src), ("dst", edge.dst)] {
-        let stored = memory.node(id)?.filter(|node| may_read(identity, node));
-        let node = stored.ok_or_else(|| {
-            let message = format!("node {id} is not in your memory");
-            Rescue::field(format!("edges[{index}].{end}"), message)
-        })?;
-        changeable |= may_change(identity, &node).is_ok();
-    }
-    if changeable {
-        return Ok(());
-    }
-    let message = format!("edges[{index}] joins shared nodes only: that needs an admin key");
-    Err(Rescue::new(StatusCode::FORBIDDEN, "tenant", message))
 }
 
 fn bounded(field: &str, count: usize) -> Result<(), Rescue> {
@@ -418,13 +357,13 @@ fn bounded(field: &str, count: usize) -> Result<(), Rescue> {
     ))
 }
 
-fn shown(node: &Node, scores: &[(&str, Value)]) -> Value {
+fn shown<const N: usize>(node: &Node, scores: [(&str, Value); N]) -> Value {
     let mut shown = json!({
         "id": node.id, "type": node.node_type, "source": node.source, "text": node.text,
         "metadata": node.metadata,
     });
     for (name, value) in scores {
-        shown[*name] = value.clone();
+        shown[name] = value;
     }
     shown
 }

@@ -24,6 +24,7 @@ async fn embedding(privacy: Privacy) -> (World, Echo, Echo, tempfile::TempDir) {
         name: "kb".to_owned(),
         embedding_model: "of-the-memory".to_owned(),
         dimensions: 2,
+        service: None,
         embedder: EmbedderPlan::Pool(Box::new(embedder)),
         seeds: 64,
         hops: 2,

@@ -5,7 +5,7 @@ use crate::world::{World, asking, assets, key, memory_plan, open_memory, plan, p
 use http::Method;
 use serde_json::{Value, json};
 use weir_embed::{EmbedQueue, Embedder};
-use weir_gateway::gateway::Assets;
+use weir_gateway::gateway::{Assets, MemoryAsset};
 use weir_plan::{Auth, EmbedderPlan, GatewayPlan, Scope};
 use weir_testenv::{MINILM, component};
 
@@ -132,8 +132,11 @@ async fn a_question_that_shares_no_word_with_a_passage_finds_it_by_its_vector() 
     let mut plan = plan(vec![pool("small", &[])]);
     plan.memory = Some(store);
     let loaded = Assets {
-        embed: Some(EmbedQueue::new(embedder)),
-        ..assets(prefers(0, 1), Some(memory))
+        memory: Some(MemoryAsset::Open {
+            store: memory,
+            embed: Some(EmbedQueue::new(embedder)),
+        }),
+        ..assets(prefers(0, 1), None)
     };
     let world = World::with_assets(plan, loaded).await;
     let passages = [

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use weir_gateway::gateway::{Assets, Gateway};
+use weir_gateway::gateway::{Assets, Gateway, MemoryAsset};
 use weir_memory::{Memory, MemoryConfig};
 use weir_plan::{
     ApiKey, Auth, Cost, EmbedderPlan, Endpoint, EngineKind, Exploration, FORMAT, GatewayPlan,
@@ -114,6 +114,7 @@ pub(crate) fn memory_plan(model: &str, dimensions: usize, embedder: EmbedderPlan
         name: "kb".to_owned(),
         embedding_model: model.to_owned(),
         dimensions,
+        service: None,
         embedder,
         seeds: 64,
         hops: 2,
@@ -155,9 +156,9 @@ fn qualities(table: &ArmTable, rank: usize) -> Vec<f32> {
 
 /// What goes with a plan: no embedder, no counters, no log.
 pub(crate) fn assets(router: Router, memory: Option<Memory>) -> Assets {
+    let embed = None;
     Assets {
-        memory,
-        embed: None,
+        memory: memory.map(|store| MemoryAsset::Open { store, embed }),
         router,
         counters: HashMap::new(),
         state_dir: None,

@@ -1,0 +1,35 @@
+//! The memory as a request sees it: calls that a store in this process or a service answers.
+//!
+//! Owns [`MemoryCalls`], the one way in which a gateway asks a memory, and [`LiveMemory`], which answers from an open
+//! store and its [`Embedder`]. The other implementation is the client of the memory service (`gateway/cluster`), and the
+//! service itself answers with a [`LiveMemory`]. Also fills in missing vectors in the background. Storage, search and
+//! attention are weir-memory; this crate adds time: budgets, threads, embedding. Reading on: `calls.rs`, `live.rs`,
+//! `recall.rs`, `fill.rs`.
+
+mod calls;
+mod embedder;
+mod fill;
+mod live;
+mod recall;
+#[cfg(feature = "wire")]
+pub mod wire;
+
+pub use calls::{
+    Asked, Attended, Found, MemoryCalls, MemoryError, Presence, Recollection, Reply, Sought, Spent,
+    Wanted,
+};
+pub use embedder::{Embedder, NoVectors};
+pub use fill::fill;
+pub use live::LiveMemory;
+pub use recall::{EMBED_BUDGET, STORE_BUDGET};
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        line = format!("{line}: {source}");
+        cause = source.source();
+    }
+    line
+}

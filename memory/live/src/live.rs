@@ -1,0 +1,146 @@
+//! `LiveMemory`: an open store with its embedder, answering what `calls.rs` asks.
+//!
+//! Store calls touch a disk and a CPU, so they run beside the async threads. They are answered when they end, however long
+//! that takes: the store cannot be stopped in the middle, and whoever waits decides when to stop waiting. The recall of a
+//! question, which skips what is late, is in `recall.rs`.
+
+use std::sync::Arc;
+
+use weir_embed::EmbedError;
+use weir_memory::{Access, Batch, Memory, NodeId, Query, ReadError, RecallLimits, Written};
+
+use crate::calls::{
+    Asked, Attended, Found, MemoryCalls, MemoryError, Presence, Recollection, Reply, Sought,
+};
+use crate::chain;
+use crate::embedder::Embedder;
+use crate::recall::{EMBED_BUDGET, recollect};
+
+/// An open store with what makes its vectors. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LiveMemory {
+    pub(crate) store: Memory,
+    pub(crate) embedder: Option<Embedder>,
+}
+
+impl LiveMemory {
+    /// Without an embedder, words alone find what they can.
+    pub fn new(store: Memory, embedder: Option<Embedder>) -> Self {
+        Self { store, embedder }
+    }
+
+    /// The question's vector when it can be had in time and fits the store.
+    pub(crate) async fn vector_of(&self, text: &str) -> Option<Arc<[f32]>> {
+        let vector = match &self.embedder {
+            Some(embedder) => embedder.question(text, EMBED_BUDGET).await,
+            None => return None,
+        };
+        let wanted = self.store.config().dimensions;
+        let vector = vector.map_err(|error| error.to_string());
+        let fitting = vector.and_then(|vector| match vector.len() {
+            length if length == wanted => Ok(vector),
+            length => Err(format!("{length} dimensions, the memory holds {wanted}")),
+        });
+        fitting
+            .inspect_err(|error| tracing::warn!(error, "the question was not embedded"))
+            .ok()
+    }
+
+    /// The query of a call, with its vector where it can have one.
+    async fn query(&self, sought: Sought) -> Query {
+        let vector = match sought.vector {
+            Some(vector) => Some(vector),
+            None if sought.embed => self.vector_of(&sought.text).await.map(|v| v.to_vec()),
+            None => None,
+        };
+        Query {
+            text: sought.text,
+            vector,
+            filter: sought.filter,
+            k: sought.k,
+            exclude_edges: Vec::new(),
+        }
+    }
+
+    async fn beside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Memory) -> Result<T, MemoryError> + Send + 'static,
+    ) -> Result<T, MemoryError> {
+        let store = self.store.clone();
+        let done = tokio::task::spawn_blocking(move || work(&store)).await;
+        done.map_err(|error| MemoryError::Failed {
+            what: "the memory call",
+            why: error.to_string(),
+        })?
+    }
+}
+
+impl MemoryCalls for LiveMemory {
+    fn presence(&self) -> Presence {
+        Presence::Here(self.store.counts())
+    }
+
+    fn recall(&self, asked: Asked) -> Reply<'_, Recollection> {
+        Box::pin(async move { Ok(recollect(self, asked).await) })
+    }
+
+    fn search(&self, sought: Sought) -> Reply<'_, Found> {
+        Box::pin(async move {
+            let query = self.query(sought).await;
+            self.beside(move |store| {
+                let result = store.search(&query)?;
+                let ids: Vec<NodeId> = result.hits.iter().map(|hit| hit.id).collect();
+                let nodes = store.nodes(&ids)?;
+                Ok(Found { result, nodes })
+            })
+            .await
+        })
+    }
+
+    fn attend(&self, sought: Sought, limits: RecallLimits) -> Reply<'_, Attended> {
+        Box::pin(async move {
+            let query = self.query(sought).await;
+            self.beside(move |store| {
+                let recall = store.recall(&query, &store.search(&query)?, &limits);
+                let ids: Vec<NodeId> = recall.nodes.iter().map(|node| node.id).collect();
+                let nodes = store.nodes(&ids)?;
+                Ok(Attended { recall, nodes })
+            })
+            .await
+        })
+    }
+
+    fn write(&self, access: Access, batch: Batch) -> Reply<'_, Written> {
+        Box::pin(self.beside(move |store| Ok(store.write_as(&access, &batch)?)))
+    }
+
+    fn delete(&self, access: Access, id: NodeId) -> Reply<'_, bool> {
+        Box::pin(self.beside(move |store| Ok(store.delete_as(&access, id)?)))
+    }
+
+    fn embed(&self, texts: Vec<String>) -> Reply<'_, Vec<Vec<f32>>> {
+        Box::pin(async move {
+            let Some(Embedder::InProcess(queue)) = &self.embedder else {
+                return Err(MemoryError::Away("the embedder is not loaded".to_owned()));
+            };
+            let failed = |error: EmbedError| MemoryError::Failed {
+                what: "embedding",
+                why: chain(&error),
+            };
+            match texts.as_slice() {
+                // A single text is a question: it goes before passages, and is cached.
+                [text] => Ok(vec![queue.embed(text).await.map_err(failed)?.to_vec()]),
+                _ => queue.embed_many(texts).await.map_err(failed),
+            }
+        })
+    }
+}
+
+impl From<ReadError> for MemoryError {
+    fn from(error: ReadError) -> Self {
+        Self::Failed {
+            what: "reading the memory",
+            why: chain(&error),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The recall of one question: embed it, search, attend to the graph around the hits.
+//!
+//! Each step has a time budget, and one that fails or is late is skipped: the recollection then has no such part. What
+//! the router makes of it is gateway/server's `recall.rs`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use weir_memory::context::Candidate;
+use weir_memory::{Memory, NodeId, Query, ReadError, Recall, RecallLimits, SearchResult};
+
+use crate::calls::{Asked, Recollection, Spent, Wanted};
+use crate::live::LiveMemory;
+
+/// Longest that embedding may take.
+pub const EMBED_BUDGET: Duration = Duration::from_millis(1000);
+/// Longest that searching, and then attention, may take.
+pub const STORE_BUDGET: Duration = Duration::from_millis(1000);
+
+/// Does the steps in order.
+pub(crate) async fn recollect(memory: &LiveMemory, asked: Asked) -> Recollection {
+    let mut spent = Spent::default();
+    let started = Instant::now();
+    let vector = match asked.vector {
+        Some(vector) => Some(Arc::from(vector)),
+        None if asked.embed => memory.vector_of(&asked.text).await,
+        None => None,
+    };
+    spent.embed = milliseconds(started);
+    let Some(wanted) = asked.wanted else {
+        return Recollection {
+            vector,
+            generation: memory.store.generation(),
+            spent,
+            ..Recollection::default()
+        };
+    };
+    let Wanted {
+        filter,
+        limits,
+        candidates,
+    } = wanted;
+    let query = Arc::new(Query {
+        text: asked.text,
+        vector: vector.as_deref().map(<[f32]>::to_vec),
+        filter,
+        k: limits.seeds,
+        exclude_edges: Vec::new(),
+    });
+    let started = Instant::now();
+    let (store, asking) = (memory.store.clone(), Arc::clone(&query));
+    let found = in_time("search", move || search(&store, &asking, candidates)).await;
+    spent.search = milliseconds(started);
+    let attended = match found.clone() {
+        Some((seeds, _)) => {
+            let started = Instant::now();
+            let store = memory.store.clone();
+            let work = move || attend(&store, &query, &seeds, &limits, candidates);
+            let attended = in_time("recall", work).await;
+            spent.attend = milliseconds(started);
+            attended
+        }
+        None => None,
+    };
+    Recollection {
+        vector,
+        found,
+        attended,
+        generation: memory.store.generation(),
+        spent,
+    }
+}
+
+async fn in_time<T: Send + 'static>(
+    step: &'static str,
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Option<T> {
+    let done = tokio::time::timeout(STORE_BUDGET, tokio::task::spawn_blocking(work)).await;
+    let done = match done {
+        Ok(Ok(done)) => done,
+        Ok(Err(_)) => Err("its thread died".to_owned()),
+        Err(_) => Err(format!("nothing within {STORE_BUDGET:?}")),
+    };
+    done.inspect_err(|error| tracing::warn!(step, error, "a memory step was skipped"))
+        .ok()
+}
+
+fn search(
+    memory: &Memory,
+    query: &Query,
+    most: usize,
+) -> Result<(SearchResult, Vec<Candidate>), String> {
+    let found = memory.search(query).map_err(|error| error.to_string())?;
+    let least = found.hits.last().map_or(0.0, |hit| hit.strength);
+    let range = found.hits.first().map_or(0.0, |hit| hit.strength) - least;
+    let scored = found.hits.iter().map(|hit| {
+        let relative = if range > 0.0 {
+            (hit.strength - least) / range
+        } else {
+            1.0
+        };
+        (hit.id, hit.cosine.unwrap_or(relative))
+    });
+    let candidates = candidates(memory, &scored.take(most).collect::<Vec<_>>())
+        .map_err(|error| error.to_string())?;
+    Ok((found, candidates))
+}
+
+fn attend(
+    memory: &Memory,
+    query: &Query,
+    found: &SearchResult,
+    limits: &RecallLimits,
+    most: usize,
+) -> Result<(Recall, Vec<Candidate>), String> {
+    let mut recall = memory.recall(query, found, limits);
+    recall.nodes.truncate(most);
+    let highest = recall.nodes.first().map_or(1.0, |node| node.score);
+    let scored = recall
+        .nodes
+        .iter()
+        .map(|node| (node.id, node.score / highest));
+    let candidates =
+        candidates(memory, &scored.collect::<Vec<_>>()).map_err(|error| error.to_string())?;
+    Ok((recall, candidates))
+}
+
+fn candidates(memory: &Memory, scored: &[(NodeId, f32)]) -> Result<Vec<Candidate>, ReadError> {
+    let ids: Vec<NodeId> = scored.iter().map(|(id, _)| *id).collect();
+    let nodes = memory.nodes(&ids)?;
+    let score = |id: NodeId| {
+        let of = scored.iter().find(|(of, _)| *of == id);
+        of.map_or(0.0, |(_, score)| *score)
+    };
+    Ok(nodes
+        .into_iter()
+        .map(|node| Candidate {
+            score: score(node.id),
+            node,
+        })
+        .collect())
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
