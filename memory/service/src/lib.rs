@@ -1,1 +1,26 @@
-//! The memory service: one process that owns a store and its embedder.
+//! The memory service: one process that owns a store and its embedder, and answers gateways over gRPC.
+//!
+//! Owns the start, the end and the way in: certificates, health, metrics. What a call does is weir-memory-live, the same
+//! code that a gateway runs whose store is in its own process; what a message means is its `wire` module. Knows no
+//! Kubernetes. Reading on: `server.rs`, then `acceptor.rs` (who may connect) and `calls.rs` (the calls).
+
+mod acceptor;
+mod calls;
+mod certificates;
+mod health;
+mod metrics;
+mod server;
+
+pub use certificates::TlsError;
+pub use server::{EmbedderSource, Options, ServeError, Server};
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        line = format!("{line}: {source}");
+        cause = source.source();
+    }
+    line
+}

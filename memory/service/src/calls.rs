@@ -1,0 +1,161 @@
+//! The calls: a message into a call of the live memory, its answer into a message, each counted and timed.
+//!
+//! Decides nothing: what a caller may do is the store's, what a message means is weir-memory-live's `wire`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::Notify;
+use tonic::{Code, Request, Response, Status};
+use weir_memory::Memory;
+use weir_memory_live::{LiveMemory, MemoryCalls, wire};
+use weir_proto::memory::v1;
+
+use crate::metrics::Metrics;
+
+/// Most texts of one call, as for OpenAI.
+const TEXTS_MAX: usize = 2048;
+
+/// The service.
+pub(crate) struct Calls {
+    store: Memory,
+    memory: LiveMemory,
+    /// New passages wait for vectors.
+    wake: Arc<Notify>,
+    metrics: Arc<Metrics>,
+}
+
+impl Calls {
+    pub(crate) fn new(
+        store: Memory,
+        memory: LiveMemory,
+        wake: Arc<Notify>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            store,
+            memory,
+            wake,
+            metrics,
+        }
+    }
+
+    /// Answers a call, counted by its name and how it ended.
+    async fn answer<T>(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = Result<T, Status>>,
+    ) -> Result<Response<T>, Status> {
+        let started = Instant::now();
+        let done = work.await;
+        let code = done.as_ref().map_or_else(Status::code, |_| Code::Ok);
+        if let Err(status) = &done
+            && code == Code::Internal
+        {
+            tracing::error!(call = name, "{}", status.message());
+        }
+        self.metrics.called(name, code, started.elapsed());
+        done.map(Response::new)
+    }
+}
+
+#[tonic::async_trait]
+impl v1::memory_server::Memory for Calls {
+    async fn describe(
+        &self,
+        _: Request<v1::DescribeRequest>,
+    ) -> Result<Response<v1::Description>, Status> {
+        let work = async {
+            let (counts, config) = (self.store.counts(), self.store.config());
+            Ok(v1::Description {
+                embedding_model: config.embedding_model.clone(),
+                dimensions: u32::try_from(config.dimensions).unwrap_or(u32::MAX),
+                nodes: counts.nodes as u64,
+                edges: counts.edges as u64,
+                vectors: counts.vectors as u64,
+                pending: counts.pending as u64,
+                generation: self.store.generation(),
+            })
+        };
+        self.answer("Describe", work).await
+    }
+
+    async fn recall(
+        &self,
+        request: Request<v1::RecallRequest>,
+    ) -> Result<Response<v1::Recollection>, Status> {
+        let work = async {
+            let asked = wire::asked(request.into_inner())?;
+            let given = self.memory.recall(asked).await.map_err(wire::status_of)?;
+            Ok(wire::recollection(given))
+        };
+        self.answer("Recall", work).await
+    }
+
+    async fn search(
+        &self,
+        request: Request<v1::SearchRequest>,
+    ) -> Result<Response<v1::SearchReply>, Status> {
+        let work = async {
+            let sought = wire::sought(request.into_inner())?;
+            let found = self.memory.search(sought).await.map_err(wire::status_of)?;
+            Ok(wire::search_reply(found))
+        };
+        self.answer("Search", work).await
+    }
+
+    async fn attend(
+        &self,
+        request: Request<v1::AttendRequest>,
+    ) -> Result<Response<v1::AttendReply>, Status> {
+        let work = async {
+            let (sought, limits) = wire::read_attend(request.into_inner())?;
+            let attended = self.memory.attend(sought, limits).await;
+            Ok(wire::attend_reply(attended.map_err(wire::status_of)?))
+        };
+        self.answer("Attend", work).await
+    }
+
+    async fn write(
+        &self,
+        request: Request<v1::WriteRequest>,
+    ) -> Result<Response<v1::Written>, Status> {
+        let work = async {
+            let (access, batch) = wire::read_write(request.into_inner())?;
+            let written = self.memory.write(access, batch).await;
+            let written = written.map_err(wire::status_of)?;
+            self.wake.notify_one();
+            Ok(wire::written(written))
+        };
+        self.answer("Write", work).await
+    }
+
+    async fn delete_node(
+        &self,
+        request: Request<v1::DeleteNodeRequest>,
+    ) -> Result<Response<v1::DeleteNodeReply>, Status> {
+        let work = async {
+            let (access, id) = wire::read_delete(request.into_inner())?;
+            let deleted = self.memory.delete(access, id).await;
+            let deleted = deleted.map_err(wire::status_of)?;
+            Ok(v1::DeleteNodeReply { deleted })
+        };
+        self.answer("DeleteNode", work).await
+    }
+
+    async fn embed(
+        &self,
+        request: Request<v1::EmbedRequest>,
+    ) -> Result<Response<v1::EmbedReply>, Status> {
+        let work = async {
+            let texts = request.into_inner().texts;
+            if texts.is_empty() || texts.len() > TEXTS_MAX {
+                let message = format!("{} texts: send 1 to {TEXTS_MAX}", texts.len());
+                return Err(Status::invalid_argument(message));
+            }
+            let vectors = self.memory.embed(texts).await;
+            Ok(wire::embed_reply(vectors.map_err(wire::status_of)?))
+        };
+        self.answer("Embed", work).await
+    }
+}

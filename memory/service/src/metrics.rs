@@ -1,0 +1,99 @@
+//! What the service counts, in Prometheus' words, and never a text, a tenant or an address.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use metrics::with_local_recorder;
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+use tonic::Code;
+use weir_memory::Memory;
+
+/// Seconds; from a search in a small memory to a batch of passages.
+const SECONDS: [f64; 11] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0,
+];
+
+/// Counters and histograms of one service.
+pub(crate) struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let suffix = Matcher::Suffix("_seconds".to_owned());
+        let builder = PrometheusBuilder::new().set_buckets_for_metric(suffix, &SECONDS);
+        let recorder = builder
+            .expect("the list of buckets is not empty")
+            .build_recorder();
+        let handle = recorder.handle();
+        with_local_recorder(&recorder, describe);
+        Self { recorder, handle }
+    }
+}
+
+impl Metrics {
+    /// A call ended.
+    pub(crate) fn called(&self, call: &'static str, code: Code, took: Duration) {
+        with_local_recorder(&self.recorder, || {
+            let code = format!("{code:?}");
+            metrics::counter!("weir_memory_calls_total", "call" => call, "code" => code)
+                .increment(1);
+            metrics::histogram!("weir_memory_call_seconds", "call" => call).record(took);
+        });
+    }
+
+    /// Folds what was recorded since, so that memory stays bounded when nobody scrapes.
+    pub(crate) fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    /// The text of a scrape; of a store that is open, how much it holds.
+    pub(crate) fn render(&self, open: Option<(&Memory, &AtomicUsize)>) -> String {
+        if let Some((store, refused)) = open {
+            with_local_recorder(&self.recorder, || gauges(store, refused));
+        }
+        self.handle.render()
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+fn gauges(store: &Memory, refused: &AtomicUsize) {
+    let counts = store.counts();
+    let refused = refused.load(Ordering::Relaxed).min(counts.pending);
+    metrics::gauge!("weir_memory_nodes").set(counts.nodes as f64);
+    metrics::gauge!("weir_memory_edges").set(counts.edges as f64);
+    metrics::gauge!("weir_memory_vectors").set(counts.vectors as f64);
+    metrics::gauge!("weir_memory_vectors_pending").set((counts.pending - refused) as f64);
+    metrics::gauge!("weir_memory_vectors_refused").set(refused as f64);
+    metrics::gauge!("weir_memory_generation").set(store.generation() as f64);
+}
+
+fn describe() {
+    metrics::describe_counter!("weir_memory_calls_total", "Calls by name and gRPC code");
+    metrics::describe_histogram!("weir_memory_call_seconds", "Time of a call in the service");
+    for (name, help) in [
+        ("weir_memory_nodes", "Nodes of the memory"),
+        ("weir_memory_edges", "Edges of the memory"),
+        ("weir_memory_vectors", "Nodes with a vector"),
+        (
+            "weir_memory_vectors_pending",
+            "Nodes that wait for a vector",
+        ),
+        (
+            "weir_memory_vectors_refused",
+            "Nodes that the embedder refused; their words find them",
+        ),
+        ("weir_memory_generation", "Number of the last write"),
+    ] {
+        metrics::describe_gauge!(name, help);
+    }
+}
