@@ -225,6 +225,9 @@ pub(crate) enum MemoryCommand {
     Ingest(IngestArgs),
     /// Find passages as a request would
     Search(SearchArgs),
+    /// Own a memory and answer the gateways of a cluster
+    #[cfg(feature = "cluster")]
+    Serve(MemoryServeArgs),
 }
 
 #[derive(Debug, Args)]
@@ -239,8 +242,10 @@ pub(crate) struct MemoryWhere {
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Examples:\n  weir memory ingest docs/ --domain python\n  \
-    weir memory ingest handbook.md faq.jsonl -f stack.yaml\n\n\
-    Reading the same files again changes nothing; a file that cannot be read is reported and the rest goes on."
+    weir memory ingest handbook.md faq.jsonl -f stack.yaml\n  \
+    weir memory ingest docs/ --gateway https://weir.example.org --api-key $KEY\n\n\
+    Reading the same files again changes nothing; a file that cannot be read is reported and the rest goes on. With\n\
+    --gateway the files are read here and sent in batches; a run that broke off is continued by running it again."
 )]
 pub(crate) struct IngestArgs {
     /// Files and folders
@@ -252,6 +257,12 @@ pub(crate) struct IngestArgs {
     /// Domain of the passages
     #[arg(long)]
     pub(crate) domain: Option<String>,
+    /// Address of a gateway to send the passages to, as one of a cluster
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url, conflicts_with_all = ["name", "files"])]
+    pub(crate) gateway: Option<String>,
+    /// API key for --gateway; everybody's passages need an admin key
+    #[arg(long, value_name = "KEY", env = "WEIR_API_KEY", hide_env_values = true)]
+    pub(crate) api_key: Option<String>,
     #[command(flatten)]
     pub(crate) place: MemoryWhere,
 }
@@ -283,6 +294,53 @@ pub(crate) struct SearchArgs {
     pub(crate) output: Output,
     #[command(flatten)]
     pub(crate) place: MemoryWhere,
+}
+
+#[cfg(feature = "cluster")]
+#[derive(Debug, Args)]
+#[command(
+    group = clap::ArgGroup::new("source").required(true).args(["embedder", "embeddings_url"]),
+    after_long_help = "Example:\n  weir memory serve --path /var/lib/weir/memory --tls /etc/weir/tls \
+    --model all-minilm-l6-v2 --dimensions 384 --embedder /var/lib/weir/embedder\n\n\
+    Gateways of the namespace in the service's own certificate may call, by their certificates. The health port answers\n\
+    /healthz, /readyz and /metrics without one."
+)]
+pub(crate) struct MemoryServeArgs {
+    /// Folder of the store; it is made when it is missing
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) path: PathBuf,
+    /// Name of the embedding model; a store keeps the one it was made with
+    #[arg(long)]
+    pub(crate) model: String,
+    /// Length of a vector; a store keeps the one it was made with
+    #[arg(long)]
+    pub(crate) dimensions: std::num::NonZeroUsize,
+    /// Folder with model.safetensors, tokenizer.json and config.json
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) embedder: Option<PathBuf>,
+    /// Address of a pool that embeds instead, without /v1
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub(crate) embeddings_url: Option<String>,
+    /// The embedding model's name at that pool [default: --model]
+    #[arg(long, value_name = "NAME", requires = "embeddings_url")]
+    pub(crate) embeddings_model: Option<String>,
+    /// Key for that pool
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "WEIR_EMBEDDINGS_API_KEY",
+        hide_env_values = true
+    )]
+    pub(crate) embeddings_api_key: Option<String>,
+    /// Folder with ca.crt, tls.crt and tls.key; they are read again when they change
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) tls: PathBuf,
+    /// Where gateways call
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:7444")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// Where probes and metrics are answered
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8081")]
+    pub(crate) listen_health: std::net::SocketAddr,
 }
 
 fn node_type(word: &str) -> Result<NodeType, String> {

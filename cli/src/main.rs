@@ -12,6 +12,9 @@ mod fail;
 mod lab;
 mod logs;
 mod memory;
+mod memory_send;
+#[cfg(feature = "cluster")]
+mod memory_serve;
 mod model;
 mod output;
 mod progress;

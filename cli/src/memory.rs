@@ -1,7 +1,9 @@
-//! `weir memory`: through the running gateway when there is one, else on the files themselves.
+//! `weir memory`: through the running gateway when there is one, else on the files themselves. Sending passages to a gateway
+//! elsewhere is `memory_send.rs`, owning a memory in a cluster `memory_serve.rs`.
 
 use crate::args::{IngestArgs, MemoryCommand, MemoryWhere, Output, SearchArgs};
 use crate::fail::Failure;
+use crate::memory_send::{self, Target};
 use crate::output::{columns, warning};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
@@ -18,6 +20,8 @@ pub(crate) async fn run(command: MemoryCommand) -> Result<(), Failure> {
     match command {
         MemoryCommand::Ingest(args) => ingest(args).await,
         MemoryCommand::Search(args) => search(args).await,
+        #[cfg(feature = "cluster")]
+        MemoryCommand::Serve(args) => crate::memory_serve::run(args).await,
     }
 }
 
@@ -61,6 +65,10 @@ async fn ingest(args: IngestArgs) -> Result<(), Failure> {
         tenant: args.tenant,
         domain: args.domain,
     };
+    if let Some(gateway) = &args.gateway {
+        let target = Target::new(gateway, args.api_key)?;
+        return memory_send::run(&target, &options).await;
+    }
     let bar = ProgressBar::new(0).with_style(
         ProgressStyle::with_template("{bar:30} {pos}/{len} files  {msg}  {eta} left")
             .expect("the template is valid"),
@@ -122,7 +130,7 @@ async fn ingest_running(
     }
 }
 
-fn report(summary: &IngestSummary, seconds: f64) {
+pub(crate) fn report(summary: &IngestSummary, seconds: f64) {
     let IngestSummary {
         files,
         passages,

@@ -95,3 +95,59 @@ fn a_running_gateway_reads_documents_and_computes_their_vectors() {
     assert!(stage.weir(&["down", "--now"]).status.success());
     assert_eq!(stage.ended(), Some(0));
 }
+
+#[test]
+fn documents_are_sent_to_a_gateway_elsewhere_and_follow_their_files() {
+    let Some(model) = servable_model() else {
+        return;
+    };
+    let Some(embedder) = component(MINILM) else {
+        return;
+    };
+    let mut stage = Stage::new();
+    stage.write_stack(&["small"], &model, "");
+    with_memory(&stage, &embedder);
+    let address = stage.up()["address"].as_str().unwrap().to_owned();
+    let docs = stage.path("docs");
+    let send = || {
+        let docs = docs.to_str().unwrap();
+        let output = stage.weir(&["memory", "ingest", docs, "--gateway", &address]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        assert!(said.contains("broken.jsonl"), "a bad file is named: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let more = "# Weirs\n\nA weir is a low wall across a river that raises the water behind it.\n\n\
+                # Gates\n\nA sluice gate is lifted to let water pass, see [weirs](weir.md#weirs).\n";
+    std::fs::write(docs.join("weir.md"), more).unwrap();
+    let said = send();
+    assert!(said.contains("2 new") && said.contains(" edges"), "{said}");
+    let said = send();
+    assert!(
+        said.contains("0 new") && said.contains("2 as before"),
+        "{said}"
+    );
+    let less = "# Weirs\n\nA weir is a low wall across a river that raises the water behind it.\n";
+    std::fs::write(docs.join("weir.md"), less).unwrap();
+    let said = send();
+    assert!(
+        said.contains("1 as before") && said.contains("1 removed"),
+        "{said}"
+    );
+    let status = stage.status_when("one passage is left", |status| {
+        status["memory"]["nodes"] == 1
+    });
+    assert_eq!(status["memory"]["edges"], 0, "{status}");
+    let hit = first_hit(&stage, &[]);
+    assert!(hit["text"].as_str().unwrap().contains("low wall"), "{hit}");
+    let nobody = [
+        "memory",
+        "ingest",
+        docs.to_str().unwrap(),
+        "--gateway",
+        "http://127.0.0.1:1",
+    ];
+    let said = stage.weir(&nobody).stderr;
+    assert!(String::from_utf8_lossy(&said).contains("cannot be reached"));
+    assert!(stage.weir(&["down", "--now"]).status.success());
+}

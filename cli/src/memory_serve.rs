@@ -1,0 +1,57 @@
+//! `weir memory serve`: the memory service until it is told to end. What it does is weir-memory-service.
+
+use crate::args::MemoryServeArgs;
+use crate::fail::Failure;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+use weir_memory_service::{EmbedderSource, Options, Server};
+use weir_plan::Secret;
+
+pub(crate) async fn run(args: MemoryServeArgs) -> Result<(), Failure> {
+    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().json().with_env_filter(filter);
+    // Only a second call could fail, and there is none.
+    let _ = tracing::subscriber::set_global_default(log.with_writer(std::io::stderr).finish());
+    let stop = CancellationToken::new();
+    tokio::spawn(follow_signals(stop.clone()));
+    let server = Server::bind(options(args)?).await?;
+    server.run(stop).await?;
+    Ok(())
+}
+
+fn options(args: MemoryServeArgs) -> Result<Options, Failure> {
+    let embedder = match (args.embedder, args.embeddings_url) {
+        (Some(folder), _) => EmbedderSource::Folder(folder),
+        (None, Some(url)) => EmbedderSource::Pool {
+            url,
+            model: args.embeddings_model.unwrap_or_else(|| args.model.clone()),
+            api_key: args.embeddings_api_key.map(Secret::new),
+        },
+        (None, None) => return Err(Failure::new("give --embedder or --embeddings-url")),
+    };
+    Ok(Options {
+        path: args.path,
+        model: args.model,
+        dimensions: args.dimensions.get(),
+        embedder,
+        tls: args.tls,
+        listen: args.listen,
+        listen_health: args.listen_health,
+    })
+}
+
+/// The first signal drains.
+async fn follow_signals(stop: CancellationToken) {
+    let signals = signal(SignalKind::interrupt())
+        .and_then(|interrupt| Ok((interrupt, signal(SignalKind::terminate())?)));
+    let Ok((mut interrupt, mut terminate)) = signals else {
+        return;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("told to end: calls in flight finish");
+    stop.cancel();
+}
