@@ -13,6 +13,7 @@ pub use policy::{
 };
 pub use pool::{
     Cost, Endpoint, EngineKind, Performance, Pool, Privacy, SamplingDefaults, Secret, Tier,
+    WhenCold,
 };
 
 use serde::{Deserialize, Serialize};
@@ -177,6 +178,19 @@ mod tests {
             }
             .is_served()
         );
+    }
+
+    #[test]
+    fn a_pool_of_an_older_plan_is_not_brought_up_by_demand() {
+        let older = r#"{"name": "small", "model": "m", "upstreamModel": "m", "tier": "edge", "privacy": "local",
+            "engine": "llamaCpp", "contextTokens": 2048, "slots": 1, "parameters": 0, "sampling": {}, "tokenizer": null,
+            "cost": {"promptPerMillion": 0.0, "completionPerMillion": 0.0}, "endpoints": [],
+            "performance": {"prefillTokensPerSecond": 1.0, "decodeTokensPerSecond": 1.0}}"#;
+        let mut pool: Pool = serde_json::from_str(older).unwrap();
+        assert_eq!(pool.when_cold, None);
+        pool.when_cold = Some(WhenCold::Spill);
+        let written = serde_json::to_string(&pool).unwrap();
+        assert!(written.ends_with(r#""whenCold":"spill"}"#), "{written}");
     }
 
     #[test]

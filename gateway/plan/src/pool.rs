@@ -34,6 +34,20 @@ pub struct Pool {
     pub tokenizer: Option<String>,
     /// Replicas that can generate now.
     pub endpoints: Vec<Endpoint>,
+    /// What happens to requests while there is no endpoint, for a pool that demand brings up from zero. `None`: nothing
+    /// would bring a replica up, so the pool is unavailable then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_cold: Option<WhenCold>,
+}
+
+/// What happens to requests for a pool that is at zero and is brought up by them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum WhenCold {
+    /// They wait for the first replica.
+    Hold,
+    /// Another permitted pool answers; where there is none they wait.
+    Spill,
 }
 
 /// Where a model runs.
