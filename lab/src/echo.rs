@@ -114,6 +114,7 @@ impl EchoEngine {
                 url: self.url.clone(),
                 api_key: None,
             }],
+            when_cold: None,
         }
     }
 }

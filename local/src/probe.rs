@@ -75,6 +75,7 @@ impl Probe {
             performance: Performance::default(),
             tokenizer: None,
             endpoints: Vec::new(),
+            when_cold: None,
         };
         Self {
             engines,

@@ -19,5 +19,6 @@ pub(crate) fn pool(name: &str) -> Pool {
         performance: Performance::default(),
         tokenizer: None,
         endpoints: Vec::new(),
+        when_cold: None,
     }
 }

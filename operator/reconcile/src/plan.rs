@@ -215,6 +215,7 @@ fn pool(stack: &Stack, resource: &ModelPool, observed: &Observed) -> Pool {
         performance: seen.performance.unwrap_or_default(),
         tokenizer: seen.tokenizer.clone(),
         endpoints,
+        when_cold: None,
     }
 }
 
