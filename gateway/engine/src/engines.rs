@@ -88,6 +88,10 @@ impl Engines {
         self.inner.replicas.set_pools(&pools);
     }
 
+    pub(crate) fn replicas(&self) -> &Replicas {
+        &self.inner.replicas
+    }
+
     /// Requests in flight at a pool's replicas.
     pub fn load(&self, pool_name: &str) -> usize {
         self.inner.replicas.load(pool_name)
@@ -109,7 +113,7 @@ impl Engines {
         let mut attempts = self.inner.replicas.attempts(pool);
         loop {
             let lease = attempts.next()?;
-            let target = Target::new(pool, &pool.endpoints[lease.endpoint]);
+            let target = Target::new(pool, &lease.endpoint);
             match self.chat_once(target, lease, body.clone(), deadline).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => attempts.failed(error)?,
@@ -136,7 +140,7 @@ impl Engines {
         let mut attempts = self.inner.replicas.attempts(pool);
         loop {
             let mut lease = attempts.next()?;
-            let target = Target::new(pool, &pool.endpoints[lease.endpoint]);
+            let target = Target::new(pool, &lease.endpoint);
             let until = patience(&lease, deadline);
             let call = Call {
                 path,
@@ -173,7 +177,7 @@ impl Engines {
         let mut attempts = self.inner.replicas.attempts(pool);
         loop {
             let lease = attempts.next()?;
-            let target = Target::new(pool, &pool.endpoints[lease.endpoint]);
+            let target = Target::new(pool, &lease.endpoint);
             match self.embeddings_once(&target, lease, &request).await {
                 Ok(vectors) => return Ok(vectors),
                 Err(error) => attempts.failed(error)?,
@@ -284,7 +288,8 @@ fn alone(pool: &Pool, endpoint: &Endpoint) -> Result<(Target, Lease), EngineErro
         endpoints: vec![endpoint.clone()],
         ..pool.clone()
     };
-    let lease = Replicas::default().attempts(&lone).next()?;
+    let replicas = Replicas::default();
+    let lease = replicas.attempts(&lone).next()?;
     Ok((Target::new(pool, endpoint), lease))
 }
 

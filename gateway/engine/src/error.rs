@@ -19,6 +19,14 @@ pub enum EngineError {
         /// Name of the pool.
         pool: String,
     },
+    /// The pool is at zero, and the replica that the request asked for did not come in time.
+    #[error("pool `{pool}` is at zero and got no replica within {} ms", waited.as_millis())]
+    Cold {
+        /// Name of the pool.
+        pool: String,
+        /// How long the request waited.
+        waited: Duration,
+    },
     /// Every replica failed lately and is being left alone.
     #[error("every replica of pool `{pool}` failed lately; next try in {} ms", retry_after.as_millis())]
     BreakerOpen {
@@ -144,6 +152,7 @@ impl EngineError {
     pub fn pool(&self) -> &str {
         match self {
             Self::NoEndpoint { pool }
+            | Self::Cold { pool, .. }
             | Self::BreakerOpen { pool, .. }
             | Self::Refused { pool, .. }
             | Self::TimedOut { pool, .. }
@@ -168,6 +177,7 @@ impl EngineError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::NoEndpoint { .. } => "no_endpoint",
+            Self::Cold { .. } => "cold",
             Self::BreakerOpen { .. } => "breaker_open",
             Self::Refused { .. } => "refused",
             Self::TimedOut { .. } => "timed_out",

@@ -6,10 +6,12 @@
 
 mod breaker;
 mod client;
+mod cold;
 mod engines;
 mod error;
 mod event;
 pub mod json_span;
+mod load;
 mod replica;
 pub mod sse;
 mod stream;
@@ -17,4 +19,5 @@ mod stream;
 pub use engines::{ChatRequest, Engines, ForwardBody};
 pub use error::{EngineError, Fault, Phase};
 pub use event::{ChatEvent, Timings, Usage};
+pub use load::PoolLoad;
 pub use stream::ChatStream;

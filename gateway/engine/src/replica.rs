@@ -5,20 +5,33 @@
 
 use crate::breaker::{Admission, Breaker, Failure};
 use crate::error::{EngineError, Phase};
+use crate::load::{Counts, PoolLoad, Present};
 use rand::Rng;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use weir_plan::{Endpoint, Pool};
 
 /// Rest of an overloaded replica that did not say how long.
 const REST: Duration = Duration::from_millis(500);
 
 /// All replicas of all pools.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Replicas {
-    by_pool: Mutex<HashMap<String, Vec<Arc<Replica>>>>,
+    by_pool: Mutex<HashMap<String, Known>>,
+    /// Told each time the pools change.
+    changed: watch::Sender<()>,
+}
+
+/// What is known of one pool.
+#[derive(Debug, Default)]
+struct Known {
+    /// As the newest plan has it; `None` when that plan has no such pool.
+    served: Option<Pool>,
+    replicas: Vec<Arc<Replica>>,
+    counts: Arc<Counts>,
 }
 
 #[derive(Debug)]
@@ -28,13 +41,19 @@ pub(crate) struct Replica {
     breaker: Mutex<Breaker>,
 }
 
+/// A replica with its address.
+type Asked = (Endpoint, Arc<Replica>);
+
 /// The replicas that one request has not asked yet.
 pub(crate) struct Attempts<'a> {
     pool: &'a Pool,
-    left: Vec<(usize, Arc<Replica>)>,
-    current: Option<(usize, Arc<Replica>)>,
-    again: Option<(usize, Arc<Replica>)>,
+    replicas: &'a Replicas,
+    counts: Arc<Counts>,
+    left: Vec<Asked>,
+    current: Option<Asked>,
+    again: Option<Asked>,
     asked_again: bool,
+    renewed: bool,
     waits: Vec<Duration>,
     last: Option<EngineError>,
 }
@@ -43,61 +62,166 @@ pub(crate) struct Attempts<'a> {
 #[derive(Debug)]
 pub(crate) struct Lease {
     replica: Arc<Replica>,
-    /// Position of the endpoint in the pool.
-    pub(crate) endpoint: usize,
+    counts: Arc<Counts>,
+    /// Where the replica is.
+    pub(crate) endpoint: Endpoint,
     /// Whether another replica could still be asked after this one.
     pub(crate) others: bool,
+    began: bool,
     settled: bool,
+    _in_flight: Present,
+}
+
+/// What has become of a pool that had no endpoint.
+pub(crate) enum Live {
+    /// It has some.
+    Warm(Box<Pool>),
+    /// It still has none.
+    Cold,
+    /// The newest plan has another pool of this name, or none.
+    Gone,
+}
+
+impl Default for Replicas {
+    fn default() -> Self {
+        Self {
+            by_pool: Mutex::default(),
+            changed: watch::channel(()).0,
+        }
+    }
 }
 
 impl Replicas {
-    /// Forgets replicas that are in no pool any more, keeps the state of those that stay.
+    /// Forgets replicas that are in no pool any more, keeps the state of those that stay and every pool's totals.
     pub(crate) fn set_pools(&self, pools: &[&Pool]) {
         let mut by_pool = lock(&self.by_pool);
-        by_pool.retain(|name, _| pools.iter().any(|pool| pool.name == *name));
-        for pool in pools {
-            let known = by_pool.entry(pool.name.clone()).or_default();
-            known.retain(|replica| pool.endpoints.iter().any(|end| end.url == replica.url));
-            for endpoint in &pool.endpoints {
-                Replica::known(known, endpoint);
+        let names: HashSet<&str> = pools.iter().map(|pool| pool.name.as_str()).collect();
+        for (name, known) in &mut *by_pool {
+            if !names.contains(name.as_str()) {
+                known.served = None;
+                known.replicas.clear();
             }
         }
+        for pool in pools {
+            let known = by_pool.entry(pool.name.clone()).or_default();
+            let kept = |replica: &Arc<Replica>| pool.endpoints.iter().any(|e| e.url == replica.url);
+            known.replicas.retain(kept);
+            for endpoint in &pool.endpoints {
+                Replica::known(&mut known.replicas, endpoint);
+            }
+            known.served = Some((*pool).clone());
+        }
+        drop(by_pool);
+        self.changed.send_replace(());
+    }
+
+    /// Told each time the pools change.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// What the newest plan says of a pool.
+    pub(crate) fn live(&self, pool: &Pool) -> Live {
+        let by_pool = lock(&self.by_pool);
+        let served = by_pool
+            .get(&pool.name)
+            .and_then(|known| known.served.as_ref());
+        match served {
+            Some(served) if !is_same(served, pool) => Live::Gone,
+            Some(served) if served.endpoints.is_empty() => Live::Cold,
+            Some(served) => Live::Warm(Box::new(served.clone())),
+            None => Live::Gone,
+        }
+    }
+
+    /// The counters of a pool.
+    pub(crate) fn counts(&self, pool: &str) -> Arc<Counts> {
+        let mut by_pool = lock(&self.by_pool);
+        Arc::clone(&by_pool.entry(pool.to_owned()).or_default().counts)
+    }
+
+    /// Load of every pool of the newest plan, by name.
+    pub(crate) fn loads(&self) -> Vec<PoolLoad> {
+        let by_pool = lock(&self.by_pool);
+        let served = by_pool.iter().filter(|(_, known)| known.served.is_some());
+        let mut loads: Vec<PoolLoad> = served
+            .map(|(name, known)| known.counts.load(name))
+            .collect();
+        drop(by_pool);
+        loads.sort_unstable_by(|a, b| a.pool.cmp(&b.pool));
+        loads
     }
 
     /// Requests in flight at the current replicas of a pool.
     pub(crate) fn load(&self, pool: &str) -> usize {
         let by_pool = lock(&self.by_pool);
-        by_pool.get(pool).map_or(0, |replicas| {
-            replicas.iter().map(|replica| replica.load()).sum()
+        by_pool.get(pool).map_or(0, |known| {
+            known.replicas.iter().map(|replica| replica.load()).sum()
         })
     }
 
     /// Whether some replica of the pool would be asked now.
     pub(crate) fn available(&self, pool: &Pool) -> bool {
         let now = Instant::now();
-        self.of(pool).iter().any(|(_, replica)| {
-            !matches!(lock(&replica.breaker).admission(now), Admission::Wait(_))
+        let mut by_pool = lock(&self.by_pool);
+        let known = by_pool.entry(pool.name.clone()).or_default();
+        pool.endpoints.iter().any(|endpoint| {
+            let replica = Replica::known(&mut known.replicas, endpoint);
+            let admission = lock(&replica.breaker).admission(now);
+            !matches!(admission, Admission::Wait(_))
         })
     }
 
-    pub(crate) fn attempts<'a>(&self, pool: &'a Pool) -> Attempts<'a> {
+    /// Begins a request to a pool.
+    pub(crate) fn attempts<'a>(&'a self, pool: &'a Pool) -> Attempts<'a> {
+        let mut by_pool = lock(&self.by_pool);
+        let known = by_pool.entry(pool.name.clone()).or_default();
+        let counts = Arc::clone(&known.counts);
+        let left = known.of(pool);
+        drop(by_pool);
+        counts.requested();
         Attempts {
             pool,
-            left: self.of(pool),
+            replicas: self,
+            counts,
+            left,
             current: None,
             again: None,
             asked_again: false,
+            renewed: false,
             waits: Vec::new(),
             last: None,
         }
     }
 
-    fn of(&self, pool: &Pool) -> Vec<(usize, Arc<Replica>)> {
+    /// Replicas of the pool in the newest plan that `pool`, of an older one, lacks.
+    fn newer(&self, pool: &Pool) -> Vec<Asked> {
+        let Live::Warm(mut served) = self.live(pool) else {
+            return Vec::new();
+        };
+        let is_new = |endpoint: &Endpoint| pool.endpoints.iter().all(|e| e.url != endpoint.url);
+        served.endpoints.retain(is_new);
         let mut by_pool = lock(&self.by_pool);
-        let known = by_pool.entry(pool.name.clone()).or_default();
-        let endpoints = pool.endpoints.iter().enumerate();
+        by_pool.entry(pool.name.clone()).or_default().of(&served)
+    }
+}
+
+/// Whether a request for one of two pools of the same name may be answered by the other.
+fn is_same(one: &Pool, other: &Pool) -> bool {
+    one.model == other.model
+        && one.upstream_model == other.upstream_model
+        && one.privacy == other.privacy
+        && one.engine == other.engine
+}
+
+impl Known {
+    fn of(&mut self, pool: &Pool) -> Vec<Asked> {
+        let endpoints = pool.endpoints.iter();
         endpoints
-            .map(|(index, endpoint)| (index, Replica::known(known, endpoint)))
+            .map(|endpoint| {
+                let replica = Replica::known(&mut self.replicas, endpoint);
+                (endpoint.clone(), replica)
+            })
             .collect()
     }
 }
@@ -140,12 +264,22 @@ impl Attempts<'_> {
                 }
             }
             drop(breaker);
-            self.current = Some((endpoint, Arc::clone(&replica)));
-            return Ok(Lease::new(replica, endpoint, !self.left.is_empty()));
+            let asked = (endpoint, Arc::clone(&replica));
+            self.current = Some(asked.clone());
+            return Ok(Lease::new(asked, !self.left.is_empty(), &self.counts));
         }
-        if let Some((endpoint, replica)) = self.again.take() {
-            return Ok(Lease::new(replica, endpoint, false));
+        if !self.renewed {
+            // A replica that the newest plan names may have come since this request began.
+            self.renewed = true;
+            self.left = self.replicas.newer(self.pool);
+            if !self.left.is_empty() {
+                return self.next();
+            }
         }
+        if let Some(again) = self.again.take() {
+            return Ok(Lease::new(again, false, &self.counts));
+        }
+        self.counts.failed();
         Err(self.give_up())
     }
 
@@ -156,6 +290,7 @@ impl Attempts<'_> {
     /// The same error, when trying elsewhere cannot help.
     pub(crate) fn failed(&mut self, error: EngineError) -> Result<(), EngineError> {
         if !error.retryable() {
+            // Only the client's own fault is not worth another replica, and no fault of the pool.
             return Err(error);
         }
         if matches!(error, EngineError::Reset { .. }) && !self.asked_again {
@@ -187,18 +322,22 @@ impl Attempts<'_> {
 }
 
 impl Lease {
-    fn new(replica: Arc<Replica>, endpoint: usize, others: bool) -> Self {
+    fn new((endpoint, replica): Asked, others: bool, counts: &Arc<Counts>) -> Self {
         replica.in_flight.fetch_add(1, Ordering::Relaxed);
         Self {
             replica,
+            counts: Arc::clone(counts),
             endpoint,
             others,
+            began: false,
             settled: false,
+            _in_flight: counts.in_flight(),
         }
     }
 
     /// Something of the answer has arrived.
-    pub(crate) fn answering(&self) {
+    pub(crate) fn answering(&mut self) {
+        self.began = true;
         lock(&self.replica.breaker).answering();
     }
 
@@ -211,6 +350,10 @@ impl Lease {
     /// The replica failed; what that means for its breaker depends on how.
     pub(crate) fn failed(&mut self, error: &EngineError) {
         self.settled = true;
+        if self.began {
+            // No other replica takes over any more.
+            self.counts.failed();
+        }
         let mut breaker = lock(&self.replica.breaker);
         let now = Instant::now();
         match error {

@@ -65,11 +65,6 @@ impl ChatStream {
         }
     }
 
-    /// Position, in the pool's plan, of the endpoint that answers.
-    pub fn endpoint(&self) -> usize {
-        self.lease.endpoint
-    }
-
     /// Reads and drops the rest of the answer.
     pub(crate) async fn read_to_end(mut self) -> Result<(), EngineError> {
         self.read_ahead.clear();

@@ -141,6 +141,16 @@ impl GatewayPlan {
     pub fn served(&self) -> impl Iterator<Item = &Pool> {
         self.pools.iter().chain(self.embedder())
     }
+
+    /// One of [`GatewayPlan::served`] by its name.
+    pub fn served_mut(&mut self, name: &str) -> Option<&mut Pool> {
+        let embedder = match self.memory.as_mut().map(|memory| &mut memory.embedder) {
+            Some(EmbedderPlan::Pool(pool)) => Some(&mut **pool),
+            _ => None,
+        };
+        let mut served = self.pools.iter_mut().chain(embedder);
+        served.find(|pool| pool.name == name)
+    }
 }
 
 impl PlanFormat {

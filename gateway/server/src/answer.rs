@@ -132,6 +132,9 @@ impl Gateway {
         let (chosen, ms) = timed(|| choose(self, &prepared));
         let chosen = chosen?;
         draft.chosen(&chosen, ms);
+        if let Some(rank) = chosen.instead_of {
+            self.engines().wanted(&prepared.serving.plan.pools[rank]);
+        }
         let first = self.first_answer(&prepared, &chosen, hold, draft).await?;
         draft.tried(&prepared, &first);
         let (judged, ms) = timed(|| judge(self, &prepared, &first));

@@ -9,7 +9,7 @@ use crate::gateway::Gateway;
 use crate::masks::{Masked, Needs, PoolState, masks};
 use crate::prepare::Prepared;
 use std::time::Duration;
-use weir_plan::{Guardrail, GuardrailAction};
+use weir_plan::{Guardrail, GuardrailAction, WhenCold};
 use weir_router::{Arm, Choice, ChoiceInputs};
 
 /// When to ask again where no pool can answer.
@@ -25,6 +25,15 @@ pub(crate) struct Chosen {
     pub(crate) arm: usize,
     /// The guardrail that set it.
     pub(crate) guardrail: Option<Guardrail>,
+    /// Rank of the pool at zero that would have been chosen: this choice answers while that pool is brought up.
+    pub(crate) instead_of: Option<usize>,
+}
+
+/// What a choice depends on besides the request and the plan, taken once.
+struct Now {
+    states: Vec<PoolState>,
+    expected: Vec<Expected>,
+    draw: f64,
 }
 
 impl Chosen {
@@ -49,30 +58,52 @@ impl Chosen {
 }
 
 /// Decides what answers.
+///
+/// A pool at zero is chosen as if it were up, since that is how it is known to be wanted. Where the plan says `spill`
+/// another permitted pool that is up answers then; otherwise the request waits for the first replica in `dispatch.rs`.
 pub(crate) fn choose(gateway: &Gateway, prepared: &Prepared) -> Result<Chosen, AnswerError> {
+    let serving = &prepared.serving;
+    let arms = &serving.router.arms().arms;
+    let forecasts = pool_forecasts(gateway, prepared);
+    let now = Now {
+        states: pool_states(prepared),
+        expected: forecast(arms, &forecasts, prepared.max_tokens()),
+        draw: rand::random(),
+    };
+    let chosen = decide(prepared, &now, true)?;
+    let rank = arms[chosen.arm].rank;
+    let spills = serving.plan.pools[rank].when_cold == Some(WhenCold::Spill);
+    if now.states[rank].cold && spills {
+        // Where no pool that is up may answer, the request waits all the same.
+        if let Ok(other) = decide(prepared, &now, false) {
+            return Ok(Chosen {
+                instead_of: Some(rank),
+                ..other
+            });
+        }
+    }
+    Ok(chosen)
+}
+
+/// The choice among all pools, or among those that are up only.
+fn decide(prepared: &Prepared, now: &Now, cold: bool) -> Result<Chosen, AnswerError> {
     let plan = &prepared.serving.plan;
     let router = &prepared.serving.router;
     let arms = &router.arms().arms;
-    let expected = forecast(
-        arms,
-        &pool_forecasts(gateway, prepared),
-        prepared.max_tokens(),
-    );
-    let latency_s: Vec<f64> = expected.iter().map(|arm| arm.latency_s).collect();
-    let states = pool_states(prepared);
-    let mask = masks(arms, &states, &needs(prepared), &latency_s);
+    let latency_s: Vec<f64> = now.expected.iter().map(|arm| arm.latency_s).collect();
+    let mask = masks(arms, &now.states, &needs(prepared, cold), &latency_s);
     let inputs = ChoiceInputs {
         permitted: mask.iter().map(Option::is_none).collect(),
         latency_s,
-        cost: expected.iter().map(|arm: &Expected| arm.cost).collect(),
+        cost: now.expected.iter().map(|arm| arm.cost).collect(),
         per_second: plan.objective.per_second,
         per_cost_unit: plan.objective.per_cost_unit,
         floor: plan.exploration.floor,
         near_tie_margin: plan.exploration.near_tie_margin,
-        draw: rand::random(),
+        draw: now.draw,
     };
     if !inputs.permitted.contains(&true) {
-        return Err(nothing_permitted(prepared, &mask, &states));
+        return Err(nothing_permitted(prepared, &mask, &now.states));
     }
     let choice = router.choose(&prepared.state, &inputs)?;
     let rule = guardrail(&plan.guardrails, prepared.ask.weir.domain.as_deref());
@@ -90,6 +121,7 @@ pub(crate) fn choose(gateway: &Gateway, prepared: &Prepared) -> Result<Chosen, A
         mask,
         arm,
         guardrail,
+        instead_of: None,
     })
 }
 
@@ -112,6 +144,7 @@ pub(crate) fn pool_states(prepared: &Prepared) -> Vec<PoolState> {
         .map(|(pool, size)| PoolState {
             privacy: pool.privacy,
             available: serving.engines.available(pool),
+            cold: pool.endpoints.is_empty() && pool.when_cold.is_some(),
             context_tokens: pool.context_tokens,
             whole_tokens: size.whole,
             least_tokens: size.least,
@@ -119,10 +152,11 @@ pub(crate) fn pool_states(prepared: &Prepared) -> Vec<PoolState> {
         .collect()
 }
 
-fn needs(prepared: &Prepared) -> Needs {
+fn needs(prepared: &Prepared, cold: bool) -> Needs {
     let budget = prepared.ask.weir.budget_ms.map(Duration::from_millis);
     let left = budget.map(|budget| budget.saturating_sub(prepared.ask.received.elapsed()));
     Needs {
+        cold,
         privacy: prepared.serving.privacy(&prepared.ask.weir),
         vector: !prepared.remembered.vector.is_empty(),
         graph: !prepared.remembered.graph.is_empty(),

@@ -8,7 +8,7 @@ use crate::speed::Sample;
 use crate::tally::Tally;
 use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use weir_engine::{ChatEvent, ChatRequest, ChatStream, EngineError, Engines};
 use weir_memory::context::Context;
 use weir_plan::{EngineKind, Pool};
@@ -87,6 +87,8 @@ pub(crate) struct Taken {
     pub(crate) events: Vec<ChatEvent>,
     /// What is still to come; `None` when the answer is whole.
     pub(crate) rest: Option<ChatStream>,
+    /// Time spent waiting for the first replica of a pool at zero.
+    pub(crate) held: Duration,
     pub(crate) started: Instant,
     /// Seconds until the first event.
     pub(crate) first_s: f64,
@@ -128,14 +130,17 @@ pub(crate) async fn dispatch(
     request: ChatRequest,
     hold: Hold,
 ) -> Result<Taken, EngineError> {
+    let asked = Instant::now();
+    let pool = engines.warm(pool, request.deadline).await?;
     let started = Instant::now();
-    let stream = engines.chat(pool, request).await?;
+    let stream = engines.chat(&pool, request).await?;
     let first_s = started.elapsed().as_secs_f64();
     let mut taken = Taken {
         tally: Tally::default(),
         prefix: None,
         events: Vec::new(),
         rest: Some(stream),
+        held: started - asked,
         started,
         first_s,
     };
@@ -247,6 +252,7 @@ mod tests {
             prefix: None,
             events: Vec::new(),
             rest: None,
+            held: Duration::ZERO,
             started: Instant::now(),
             first_s: 0.0,
         }

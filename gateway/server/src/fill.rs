@@ -52,6 +52,7 @@ impl Draft {
             let since = attempt.taken.started.elapsed().as_secs_f64() - attempt.taken.first_s;
             self.row.latency_ms.ttft = self.elapsed_ms() - since.max(0.0) * 1e3;
         }
+        self.row.latency_ms.queue += attempt.taken.held.as_secs_f64() * 1e3;
         self.row.latency_ms.prompt += attempt.prompt_ms;
         self.row.sources = sources(attempt);
         self.row.executed = Some(ExecutedRow {

@@ -6,19 +6,20 @@
 use crate::ask::{Ask, ModelChoice};
 use crate::decisions::{Decisions, Draft, LogError};
 use crate::extension::Extension;
+use crate::lifecycle::Lifecycle;
 use crate::normalise::Question;
 use crate::record::{ExecutedRow, Feedback, QueryRow, Record, RouterRow, TokensRow};
 use crate::speed::Speeds;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use weir_embed::{EmbedQueue, TokenCounter};
 use weir_engine::{Engines, Usage};
 use weir_memory::Memory;
 use weir_memory_live::{Embedder, LiveMemory, MemoryCalls};
-use weir_plan::{FORMAT, GatewayPlan, Pool, Privacy, QueryText};
+use weir_plan::{Endpoint, FORMAT, GatewayPlan, Pool, Privacy, QueryText};
 use weir_router::{FeatureSchema, RecallMode, Router};
 
 /// A gateway. Cheap to clone; all clones are the same gateway.
@@ -33,6 +34,9 @@ struct Inner {
     engines: Engines,
     speeds: Speeds,
     decisions: Decisions,
+    lifecycle: Lifecycle,
+    /// Held while what is served is replaced.
+    replacing: Mutex<()>,
 }
 
 /// What goes with a plan and is not data: open files and loaded models.
@@ -158,6 +162,8 @@ impl Gateway {
             engines,
             speeds: Speeds::default(),
             decisions,
+            lifecycle: Lifecycle::default(),
+            replacing: Mutex::new(()),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -167,17 +173,33 @@ impl Gateway {
     /// Serves another plan from now on. When it is refused the present one stays.
     pub fn apply(&self, plan: GatewayPlan, assets: Assets) -> Result<(), PlanError> {
         check(&plan, &assets)?;
+        let _one = self.inner.replacing.lock();
         self.inner
             .decisions
             .log_to(plan.logs.sink, assets.state_dir.as_deref())?;
-        self.inner.engines.set_pools(plan.served());
-        let serving = Arc::new(Serving::new(plan, assets, self.inner.engines.clone()));
+        self.replace(Serving::new(plan, assets, self.inner.engines.clone()));
+        Ok(())
+    }
+
+    /// Serves a pool at other endpoints from now on; everything else stays. False when the plan has no such pool.
+    pub fn set_endpoints(&self, pool: &str, endpoints: Vec<Endpoint>) -> bool {
+        let _one = self.inner.replacing.lock();
+        let mut serving = Serving::clone(&self.serving());
+        let Some(pool) = serving.plan.served_mut(pool) else {
+            return false;
+        };
+        pool.endpoints = endpoints;
+        self.replace(serving);
+        true
+    }
+
+    fn replace(&self, serving: Serving) {
+        self.inner.engines.set_pools(serving.plan.served());
         *self
             .inner
             .serving
             .write()
-            .unwrap_or_else(PoisonError::into_inner) = serving;
-        Ok(())
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(serving);
     }
 
     /// What is served now.
@@ -191,9 +213,14 @@ impl Gateway {
         )
     }
 
-    /// The HTTP surfaces of this gateway.
+    /// The HTTP surfaces of this gateway, all on one port.
     pub fn http(&self) -> axum::Router {
         crate::http::router(self.clone())
+    }
+
+    /// The surfaces for clients, and those for who runs the gateway: metrics and health, for a port of their own.
+    pub fn http_apart(&self) -> (axum::Router, axum::Router) {
+        crate::http::routers(self.clone())
     }
 
     /// The engines.
@@ -235,6 +262,10 @@ impl Gateway {
     /// Rows that the log could not take or write.
     pub(crate) fn rows_lost(&self) -> u64 {
         self.inner.decisions.rows_lost()
+    }
+
+    pub(crate) fn lifecycle(&self) -> &Lifecycle {
+        &self.inner.lifecycle
     }
 
     pub(crate) fn speeds(&self) -> &Speeds {
@@ -341,14 +372,15 @@ impl Serving {
         }
     }
 
+    /// Name of the router version that decides.
+    pub(crate) fn router_version(&self) -> &str {
+        let named = self.plan.router.as_ref();
+        named.map_or("builtin", |router| &router.version)
+    }
+
     fn router_row(&self) -> RouterRow {
-        let version = self
-            .plan
-            .router
-            .as_ref()
-            .map_or("builtin", |router| &router.version);
         RouterRow {
-            version: version.to_owned(),
+            version: self.router_version().to_owned(),
             artifact_sha256: self.router.artifact().sha256().to_owned(),
             schema_hash: FeatureSchema::current().hash().to_owned(),
             models: self.plan.pools.len(),

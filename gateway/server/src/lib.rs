@@ -19,6 +19,7 @@ mod fixture;
 pub mod forecast;
 pub mod gateway;
 pub mod http;
+mod lifecycle;
 pub mod masks;
 pub mod message;
 mod metrics;
@@ -37,4 +38,5 @@ mod tally;
 mod verdict;
 
 pub use gateway::{Assets, Gateway, MemoryAsset};
-pub use serve::serve;
+pub use lifecycle::{STALE_AFTER, Standing};
+pub use serve::{serve, serve_routes};

@@ -19,6 +19,8 @@ pub enum Masked {
     Privacy,
     /// The pool has no replica that can answer.
     Unavailable,
+    /// The pool is at zero and another answers while this one is brought up.
+    Cold,
     /// Nothing of this kind was recalled.
     Recall,
     /// The prompt does not fit the model's context.
@@ -34,6 +36,8 @@ pub struct PoolState {
     pub privacy: Privacy,
     /// Whether a replica can answer.
     pub available: bool,
+    /// Whether it is at zero and demand brings it up.
+    pub cold: bool,
     /// Tokens of its context, answer included.
     pub context_tokens: u32,
     /// Tokens of the whole conversation with its tokenizer.
@@ -45,6 +49,8 @@ pub struct PoolState {
 /// What the request demands.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Needs {
+    /// Whether a pool at zero may be chosen.
+    pub cold: bool,
     /// How far it may travel: the lesser of the request's and the gateway's.
     pub privacy: Privacy,
     /// Whether the search found something.
@@ -97,7 +103,10 @@ fn mask(arm: &Arm, pool: Option<&PoolState>, needs: &Needs, cut: bool) -> Option
     if pool.privacy > needs.privacy {
         return Some(Masked::Privacy);
     }
-    if !pool.available {
+    if pool.cold && !needs.cold {
+        return Some(Masked::Cold);
+    }
+    if !pool.available && !pool.cold {
         return Some(Masked::Unavailable);
     }
     let context = match arm.recall {
@@ -162,6 +171,7 @@ mod tests {
     const SMALL: PoolState = PoolState {
         privacy: Privacy::Local,
         available: true,
+        cold: false,
         context_tokens: 512,
         whole_tokens: 100,
         least_tokens: 50,
@@ -172,6 +182,7 @@ mod tests {
         ..SMALL
     };
     const NEEDS: Needs = Needs {
+        cold: true,
         privacy: Privacy::Cloud,
         vector: true,
         graph: true,
@@ -208,6 +219,22 @@ mod tests {
             masks(&ARMS, &[away], &NEEDS, &SECONDS),
             [Some(Masked::Unavailable); 4]
         );
+    }
+
+    #[test]
+    fn a_pool_at_zero_is_chosen_or_masked_as_the_request_says() {
+        let cold = PoolState {
+            available: false,
+            cold: true,
+            ..BIG
+        };
+        assert_eq!(masks(&ARMS, &[SMALL, cold], &NEEDS, &SECONDS), [None; 4]);
+        let warm_only = Needs {
+            cold: false,
+            ..NEEDS
+        };
+        let masked = masks(&ARMS, &[SMALL, cold], &warm_only, &SECONDS);
+        assert_eq!(masked, [None, None, Some(Masked::Cold), Some(Masked::Cold)]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use crate::answer::Decided;
 use crate::gateway::Serving;
 use crate::http::recall_name;
+use crate::lifecycle::Standing;
 use http::StatusCode;
 use metrics::{Label, with_local_recorder};
 use metrics_exporter_prometheus::{
@@ -32,6 +33,7 @@ pub(crate) struct Gauges<'a> {
     pub(crate) queued: u32,
     pub(crate) rows_lost: u64,
     pub(crate) serving: &'a Serving,
+    pub(crate) standing: Standing,
 }
 
 impl Metrics {
@@ -123,6 +125,19 @@ impl Gauges<'_> {
         metrics::gauge!("weir_queued").set(f64::from(self.queued));
         metrics::counter!("weir_log_rows_lost_total").absolute(self.rows_lost);
         metrics::gauge!("weir_plan_age_seconds").set(self.serving.since.elapsed().as_secs_f64());
+        let flag = |is: bool| f64::from(u8::from(is));
+        metrics::gauge!("weir_plan_stale").set(flag(self.standing.is_stale()));
+        metrics::gauge!("weir_router_missing").set(flag(self.standing.router_missing.is_some()));
+        for (reason, count) in &self.standing.refusals {
+            metrics::counter!("weir_plans_refused_total", "reason" => *reason).absolute(*count);
+        }
+        for load in self.serving.engines.loads() {
+            let label = || vec![Label::new("pool", load.pool.clone())];
+            metrics::gauge!("weir_pool_waiting", label()).set(f64::from(load.waiting));
+            metrics::counter!("weir_pool_requests_total", label()).absolute(load.requests);
+            metrics::counter!("weir_pool_errors_total", label()).absolute(load.errors);
+            metrics::counter!("weir_pool_wanted_total", label()).absolute(load.wanted);
+        }
         for pool in self.serving.plan.served() {
             let label = || vec![Label::new("pool", pool.name.clone())];
             let load = self.serving.engines.load(&pool.name) as f64;
@@ -167,6 +182,16 @@ fn describe() {
             "weir_log_rows_lost_total",
             "Decision rows that the log could not take or write",
         ),
+        ("weir_plans_refused_total", "Plans refused, by reason"),
+        ("weir_pool_requests_total", "Requests that asked a pool"),
+        (
+            "weir_pool_errors_total",
+            "Requests that got no whole answer from the pool they asked",
+        ),
+        (
+            "weir_pool_wanted_total",
+            "Requests that chose a pool while it was at zero",
+        ),
     ] {
         metrics::describe_counter!(name, help);
     }
@@ -180,6 +205,18 @@ fn describe() {
         (
             "weir_plan_age_seconds",
             "Time since the plan that serves arrived",
+        ),
+        (
+            "weir_plan_stale",
+            "Whether the operator that should confirm the plan is not heard",
+        ),
+        (
+            "weir_router_missing",
+            "Whether the router artifact of the plan is not to be had",
+        ),
+        (
+            "weir_pool_waiting",
+            "Requests that wait for the first replica of a pool at zero",
         ),
         ("weir_pool_in_flight", "Requests at a pool's replicas"),
         ("weir_pool_replicas", "Replicas that a pool has"),

@@ -244,6 +244,9 @@ impl From<&EngineError> for Rescue {
             EngineError::NoEndpoint { .. } | EngineError::Refused { .. } => {
                 Self::unavailable("no replica of the model can answer now")
             }
+            EngineError::Cold { .. } => {
+                Self::unavailable("the model is being started: try again shortly")
+            }
             EngineError::BreakerOpen { retry_after, .. } => {
                 Self::unavailable("every replica of the model failed lately").retry_in(*retry_after)
             }

@@ -21,14 +21,28 @@ pub async fn serve(
     listener: TcpListener,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
+    let routes = gateway.http();
+    serve_routes(gateway, routes, listener, stop).await
+}
+
+/// [`serve`] with some of the gateway's routes.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve_routes(
+    gateway: Gateway,
+    routes: axum::Router,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     // An event of a stream is smaller than a segment and must not wait for the next one.
     let listener = listener.tap_io(|tcp| {
         if let Err(error) = tcp.set_nodelay(true) {
             tracing::debug!(%error, "a connection keeps its delay");
         }
     });
-    let serving = axum::serve(listener, gateway.http())
-        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let serving =
+        axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
     tokio::select! {
         served = serving.into_future() => served,
         () = patience(&gateway, stop) => {

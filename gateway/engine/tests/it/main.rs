@@ -5,6 +5,7 @@
     reason = "a double that cannot start fails its test"
 )]
 
+mod cold;
 mod doubles;
 mod faults;
 mod real;

@@ -122,6 +122,7 @@ async fn a_dead_replica_is_left_alone_and_tried_again_later() {
     let both = pool(&[&dead, &good.url]);
     engines.set_pools(std::slice::from_ref(&both));
     assert!(engines.available(&both));
+    engines.set_pools(std::slice::from_ref(&pool_of_dead));
     assert!(matches!(
         ask(&engines, &pool_of_dead).await,
         Err(EngineError::BreakerOpen { .. })

@@ -74,7 +74,8 @@ pub(crate) async fn embed(
         }
         None => {
             let (_, pool) = pinned::pool(&serving, &ask, &wanted.model)?;
-            serving.engines.embeddings(pool, &inputs, until).await?
+            let warm = serving.engines.warm(pool, until).await?;
+            serving.engines.embeddings(&warm, &inputs, until).await?
         }
     };
     // A pool's length is known only from its answer.
@@ -105,7 +106,10 @@ async fn texts(
         (Some(pool), _) if pool.privacy > serving.privacy(weir) => {
             Err(Rescue::privacy(&pool.model))
         }
-        (Some(pool), _) => Ok(serving.engines.embeddings(pool, &texts, until).await?),
+        (Some(pool), _) => {
+            let warm = serving.engines.warm(pool, until).await?;
+            Ok(serving.engines.embeddings(&warm, &texts, until).await?)
+        }
         (None, Some(memory)) => {
             let vectors = tokio::time::timeout_at(until.into(), memory.embed(texts)).await;
             Ok(vectors.unwrap_or(Err(MemoryError::Late))?)

@@ -49,14 +49,14 @@ pub(crate) async fn generate(
     let until = deadline(&serving, &ask.weir, ask.received);
     let _place = surfaces.enter(&serving, until).await?;
     let id = surfaces.gateway.new_decision_id();
-    let asked = serving.engines.chat(
-        pool,
-        ChatRequest {
-            body: chat.clone(),
-            deadline: until,
-        },
-    );
-    let asked = asked.await;
+    let wanted = ChatRequest {
+        body: chat.clone(),
+        deadline: until,
+    };
+    let asked = match serving.engines.warm(pool, until).await {
+        Ok(warm) => serving.engines.chat(&warm, wanted).await,
+        Err(error) => Err(error),
+    };
     let ttft = asked.is_ok().then(|| ask.received.elapsed());
     let generated = match asked {
         Ok(stream) => read(stream).await,

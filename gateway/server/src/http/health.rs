@@ -1,6 +1,7 @@
 //! `/healthz`, `/readyz` and `/metrics`: no key needed, nothing private shown.
 //!
-//! Alive means this process answers; ready means some model can. Reading on: `metrics.rs`.
+//! Alive means this process answers; ready means some model can, or will once it is brought up from zero, and the gateway
+//! is not leaving. Reading on: `metrics.rs`.
 
 use super::Shared;
 use crate::metrics::Gauges;
@@ -10,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
 use weir_memory_live::Presence;
+use weir_plan::Pool;
 
 pub(crate) async fn healthz() -> &'static str {
     "ok\n"
@@ -26,14 +28,13 @@ pub(crate) async fn readyz(State(surfaces): Shared) -> Response {
             json!({
                 "name": pool.name, "model": pool.model, "replicas": pool.endpoints.len(),
                 "available": engines.available(pool), "in_flight": engines.load(&pool.name),
+                "cold": is_cold(pool),
             })
         })
         .collect();
-    let ready = serving
-        .plan
-        .pools
-        .iter()
-        .any(|pool| engines.available(pool));
+    let standing = surfaces.gateway.standing();
+    let mut pools_up = serving.plan.pools.iter();
+    let ready = !standing.draining && pools_up.any(|pool| engines.available(pool) || is_cold(pool));
     let memory = serving.memory.as_ref();
     let memory = memory.map(|memory| match memory.presence() {
         Presence::Here(counts) => json!({
@@ -49,9 +50,22 @@ pub(crate) async fn readyz(State(surfaces): Shared) -> Response {
     };
     let body = json!({
         "ready": ready, "gateway": serving.plan.gateway, "pools": pools, "memory": memory,
-        "plan": {"revision": serving.plan.revision, "age_seconds": serving.since.elapsed().as_secs()},
+        "draining": standing.draining,
+        "plan": {
+            "revision": serving.plan.revision, "age_seconds": serving.since.elapsed().as_secs(),
+            "stale": standing.is_stale(), "refused": standing.refused,
+        },
+        "router": {
+            "version": serving.router_version(), "sha256": serving.router.artifact().sha256(),
+            "missing": standing.router_missing,
+        },
     });
     (status, Json(body)).into_response()
+}
+
+/// Whether the pool is at zero and demand brings it up.
+fn is_cold(pool: &Pool) -> bool {
+    pool.endpoints.is_empty() && pool.when_cold.is_some()
 }
 
 pub(crate) async fn metrics(State(surfaces): Shared) -> Response {
@@ -62,6 +76,7 @@ pub(crate) async fn metrics(State(surfaces): Shared) -> Response {
         queued,
         rows_lost: surfaces.gateway.rows_lost(),
         serving: &serving,
+        standing: surfaces.gateway.standing(),
     };
     let text = surfaces.metrics.render(&gauges);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()

@@ -30,7 +30,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 pub(crate) use chat::recall_name;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use weir_plan::Scope;
@@ -45,8 +45,27 @@ pub(crate) struct Surfaces {
 
 type Shared = State<Arc<Surfaces>>;
 
-/// All routes of a gateway.
+/// All routes of a gateway on one port.
 pub(crate) fn router(gateway: Gateway) -> Router {
+    let surfaces = surfaces(gateway);
+    let routes = clients().route("/metrics", get(health::metrics));
+    finish(routes, surfaces)
+}
+
+/// The routes of clients, and those of who runs the gateway. Health stands on both: a probe asks where requests go.
+pub(crate) fn routers(gateway: Gateway) -> (Router, Router) {
+    let surfaces = surfaces(gateway);
+    let operations = Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics));
+    (
+        finish(clients(), Arc::clone(&surfaces)),
+        finish(operations, surfaces),
+    )
+}
+
+fn surfaces(gateway: Gateway) -> Arc<Surfaces> {
     let (admission, metrics) = (Admission::new(), Metrics::new());
     let surfaces = Arc::new(Surfaces {
         gateway,
@@ -54,6 +73,10 @@ pub(crate) fn router(gateway: Gateway) -> Router {
         metrics,
     });
     spawn_upkeep(&surfaces);
+    surfaces
+}
+
+fn clients() -> Router<Arc<Surfaces>> {
     Router::new()
         .route("/v1/chat/completions", post(chat::complete))
         .route("/v1/models", get(models::list))
@@ -70,7 +93,10 @@ pub(crate) fn router(gateway: Gateway) -> Router {
         .route("/v1/decisions/{id}", get(decisions::show))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics))
+}
+
+fn finish(routes: Router<Arc<Surfaces>>, surfaces: Arc<Surfaces>) -> Router {
+    routes
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(from_fn_with_state(Arc::clone(&surfaces), observe))
@@ -141,6 +167,8 @@ fn spawn_upkeep(surfaces: &Arc<Surfaces>) {
 
 const UPKEEP: Duration = Duration::from_secs(10);
 const REQUEST_ID: &str = "x-request-id";
+/// Stands on every answer while the operator is not heard.
+const PLAN_STALE: &str = "x-weir-plan-stale";
 /// Longest request id that is taken over from a client.
 const REQUEST_ID_MAX: usize = 128;
 
@@ -161,9 +189,18 @@ async fn observe(
     if let Some(id) = &id {
         request.headers_mut().insert(REQUEST_ID, id.clone());
     }
+    let version = request.version();
     let mut response = next.run(request).await;
+    let headers = response.headers_mut();
     if let Some(id) = id {
-        response.headers_mut().insert(REQUEST_ID, id);
+        headers.insert(REQUEST_ID, id);
+    }
+    if surfaces.gateway.is_stale() {
+        headers.insert(PLAN_STALE, HeaderValue::from_static("true"));
+    }
+    // A client that keeps its connection would find it closed in the middle of its next request.
+    if surfaces.gateway.is_draining() && version < Version::HTTP_2 {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let path = path.as_ref().map_or("other", MatchedPath::as_str);
     surfaces

@@ -92,7 +92,9 @@ pub(crate) async fn pass(asked: Asked, bytes: Bytes) -> Result<Response, Rescue>
         finished: false,
         _place: place,
     };
-    let forwarded = serving.engines.forward(pool, CHAT, body, deadline).await;
+    let warm = serving.engines.warm(pool, deadline).await;
+    let warm = warm.map_err(|error| outcome.failed(&error))?;
+    let forwarded = serving.engines.forward(&warm, CHAT, body, deadline).await;
     let forwarded = forwarded.map_err(|error| outcome.failed(&error))?;
     outcome.ttft = Some(outcome.ask.received.elapsed());
     let mut response = Response::new(Body::empty());

@@ -1,0 +1,113 @@
+//! What a gateway says of itself beyond its pools: whether it hears its operator, what it could not take over, whether it
+//! is leaving.
+//!
+//! Facts only: whoever follows an operator or a signal reports them here, `/readyz`, metrics and headers show them. A
+//! gateway without an operator (`weir up`) is never stale. Reading on: `http/health.rs`.
+
+use crate::gateway::Gateway;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A plan that its operator has not confirmed for this long is stale.
+pub const STALE_AFTER: Duration = Duration::from_secs(10);
+
+/// What is known; see [`Gateway::standing`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether the plan comes from an operator.
+    pub follows: bool,
+    /// When the operator was heard last.
+    pub heard: Option<Instant>,
+    /// Why the newest plan was refused; `None` once a newer one is served.
+    pub refused: Option<&'static str>,
+    /// Plans refused since the process began, by reason.
+    pub refusals: BTreeMap<&'static str, u64>,
+    /// Digest of the router artifact that the plan names and nobody has: another router decides meanwhile.
+    pub router_missing: Option<String>,
+    /// Whether the gateway is leaving: it answers, and asks to be sent nothing more.
+    pub draining: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Lifecycle(Mutex<Standing>);
+
+impl Standing {
+    /// Whether the operator that should confirm the plan has not been heard for [`STALE_AFTER`].
+    pub fn is_stale(&self) -> bool {
+        let lately = |heard: Instant| heard.elapsed() < STALE_AFTER;
+        self.follows && !self.heard.is_some_and(lately)
+    }
+}
+
+impl Lifecycle {
+    fn lock(&self) -> MutexGuard<'_, Standing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gateway {
+    /// What this gateway says of itself now.
+    pub fn standing(&self) -> Standing {
+        self.lifecycle().lock().clone()
+    }
+
+    /// Whether the plan is not confirmed by the operator that it comes from.
+    pub fn is_stale(&self) -> bool {
+        self.lifecycle().lock().is_stale()
+    }
+
+    /// Whether this gateway is leaving.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.lifecycle().lock().draining
+    }
+
+    /// From now on the plan comes from an operator, and is stale while that is not heard.
+    pub fn follow_operator(&self) {
+        self.lifecycle().lock().follows = true;
+    }
+
+    /// The operator was heard.
+    pub fn operator_heard(&self) {
+        self.lifecycle().lock().heard = Some(Instant::now());
+    }
+
+    /// A plan was refused, for one of a few fixed reasons, and the present one stays.
+    pub fn plan_refused(&self, reason: &'static str) {
+        let mut standing = self.lifecycle().lock();
+        standing.refused = Some(reason);
+        *standing.refusals.entry(reason).or_default() += 1;
+    }
+
+    /// The newest plan is served.
+    pub fn plan_taken(&self) {
+        self.lifecycle().lock().refused = None;
+    }
+
+    /// The artifact that the plan names is not to be had, or not missing any more.
+    pub fn router_missing(&self, sha256: Option<String>) {
+        self.lifecycle().lock().router_missing = sha256;
+    }
+
+    /// From now on `/readyz` says no and connections are closed after the answer at hand; requests are still answered.
+    pub fn drain(&self) {
+        self.lifecycle().lock().draining = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plan_that_an_operator_should_confirm_grows_stale() {
+        let mut standing = Standing::default();
+        assert!(!standing.is_stale());
+        standing.follows = true;
+        assert!(standing.is_stale(), "never heard");
+        standing.heard = Some(Instant::now());
+        assert!(!standing.is_stale());
+        standing.heard = Instant::now().checked_sub(STALE_AFTER);
+        assert!(standing.is_stale());
+    }
+}
