@@ -5,11 +5,6 @@
 //! `memory/service`.
 
 /// The control stream between the operator and its gateways.
-#[expect(
-    missing_docs,
-    clippy::all,
-    reason = "generated; the .proto file carries the documentation"
-)]
 pub mod control {
     /// Version 1.
     pub mod v1 {
@@ -18,11 +13,6 @@ pub mod control {
 }
 
 /// The memory service.
-#[expect(
-    missing_docs,
-    clippy::all,
-    reason = "generated; the .proto file carries the documentation"
-)]
 pub mod memory {
     /// Version 1.
     pub mod v1 {
