@@ -264,7 +264,7 @@ impl Attempts<'_> {
                 }
             }
             drop(breaker);
-            let asked = (endpoint, Arc::clone(&replica));
+            let asked = (endpoint, replica);
             self.current = Some(asked.clone());
             return Ok(Lease::new(asked, !self.left.is_empty(), &self.counts));
         }

@@ -1,4 +1,4 @@
-//! What a gateway says of itself beyond its pools: whether it hears its operator, what it could not take over, whether it
+//! What a gateway says of itself beyond its pools: whether its plan is the newest, what it could not take over, whether it
 //! is leaving.
 //!
 //! Facts only: whoever follows an operator or a signal reports them here, `/readyz`, metrics and headers show them. A
@@ -17,8 +17,8 @@ pub const STALE_AFTER: Duration = Duration::from_secs(10);
 pub struct Standing {
     /// Whether the plan comes from an operator.
     pub follows: bool,
-    /// When the operator was heard last.
-    pub heard: Option<Instant>,
+    /// When the operator confirmed the plan last.
+    pub confirmed: Option<Instant>,
     /// Why the newest plan was refused; `None` once a newer one is served.
     pub refused: Option<&'static str>,
     /// Plans refused since the process began, by reason.
@@ -33,10 +33,10 @@ pub struct Standing {
 pub(crate) struct Lifecycle(Mutex<Standing>);
 
 impl Standing {
-    /// Whether the operator that should confirm the plan has not been heard for [`STALE_AFTER`].
+    /// Whether the operator that should confirm the plan has not done so for [`STALE_AFTER`].
     pub fn is_stale(&self) -> bool {
-        let lately = |heard: Instant| heard.elapsed() < STALE_AFTER;
-        self.follows && !self.heard.is_some_and(lately)
+        let lately = |confirmed: Instant| confirmed.elapsed() < STALE_AFTER;
+        self.follows && !self.confirmed.is_some_and(lately)
     }
 }
 
@@ -62,14 +62,14 @@ impl Gateway {
         self.lifecycle().lock().draining
     }
 
-    /// From now on the plan comes from an operator, and is stale while that is not heard.
+    /// From now on the plan comes from an operator, and is stale while that does not confirm it.
     pub fn follow_operator(&self) {
         self.lifecycle().lock().follows = true;
     }
 
-    /// The operator was heard.
-    pub fn operator_heard(&self) {
-        self.lifecycle().lock().heard = Some(Instant::now());
+    /// The operator lives and says that the plan that is served is the newest one.
+    pub fn plan_confirmed(&self) {
+        self.lifecycle().lock().confirmed = Some(Instant::now());
     }
 
     /// A plan was refused, for one of a few fixed reasons, and the present one stays.
@@ -104,10 +104,10 @@ mod tests {
         let mut standing = Standing::default();
         assert!(!standing.is_stale());
         standing.follows = true;
-        assert!(standing.is_stale(), "never heard");
-        standing.heard = Some(Instant::now());
+        assert!(standing.is_stale(), "never confirmed");
+        standing.confirmed = Some(Instant::now());
         assert!(!standing.is_stale());
-        standing.heard = Instant::now().checked_sub(STALE_AFTER);
+        standing.confirmed = Instant::now().checked_sub(STALE_AFTER);
         assert!(standing.is_stale());
     }
 }

@@ -208,7 +208,7 @@ fn describe() {
         ),
         (
             "weir_plan_stale",
-            "Whether the operator that should confirm the plan is not heard",
+            "Whether the operator that should confirm the plan does not",
         ),
         (
             "weir_router_missing",

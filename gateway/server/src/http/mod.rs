@@ -167,7 +167,7 @@ fn spawn_upkeep(surfaces: &Arc<Surfaces>) {
 
 const UPKEEP: Duration = Duration::from_secs(10);
 const REQUEST_ID: &str = "x-request-id";
-/// Stands on every answer while the operator is not heard.
+/// Stands on every answer while the operator does not confirm the plan.
 const PLAN_STALE: &str = "x-weir-plan-stale";
 /// Longest request id that is taken over from a client.
 const REQUEST_ID_MAX: usize = 128;

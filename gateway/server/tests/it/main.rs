@@ -7,6 +7,7 @@
 )]
 
 mod auth;
+mod cold;
 mod echo;
 mod embedder;
 mod errors;

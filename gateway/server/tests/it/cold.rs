@@ -1,0 +1,206 @@
+//! Pools at zero that demand brings up: who waits, who is answered by another pool, what is counted. And leaving.
+
+use crate::echo::{Echo, Mode};
+use crate::world::{World, asking, asking_with, plan, pool, prefers};
+use http::StatusCode;
+use serde_json::json;
+use std::time::Duration;
+use weir_engine::PoolLoad;
+use weir_plan::{Endpoint, Guardrail, GuardrailAction, Pool, Privacy, WhenCold};
+
+fn cold(name: &str, when: WhenCold) -> Pool {
+    Pool {
+        when_cold: Some(when),
+        ..pool(name, &[])
+    }
+}
+
+fn at(echo: &Echo) -> Vec<Endpoint> {
+    pool("x", &[echo]).endpoints
+}
+
+fn load(world: &World, pool: &str) -> PoolLoad {
+    let loads = world.gateway.engines().loads();
+    loads.into_iter().find(|load| load.pool == pool).unwrap()
+}
+
+async fn until_waiting(world: &World, pool: &str, count: u32) {
+    let reached = async {
+        while load(world, pool).waiting != count {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), reached)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn requests_for_a_pool_at_zero_wait_for_its_first_replica_on_every_surface() {
+    let echo = Echo::start(Mode::Echo).await;
+    let world = World::start(plan(vec![cold("small", WhenCold::Hold)]), prefers(0, 1)).await;
+    assert_eq!(world.get("/readyz").await.status, StatusCode::OK);
+    let streamed = asking_with("auto", "hi", &json!({"stream": true}));
+    let generate = json!({"model_id": "small-model", "prompt": "hi"});
+    let embed = json!({"model": "small-model", "input": "hi"});
+    let (auto, pinned) = (asking("auto", "hi"), asking("small-model", "hi"));
+    let bring_up = async {
+        until_waiting(&world, "small", 5).await;
+        assert!(world.gateway.set_endpoints("small", at(&echo)));
+    };
+    let (a, b, c, d, e, ()) = tokio::join!(
+        world.chat(&auto),
+        world.chat(&streamed),
+        world.chat(&pinned),
+        world.post("/generate", &generate),
+        world.post("/v1/embeddings", &embed),
+        bring_up,
+    );
+    for reply in [&a, &b, &c, &d, &e] {
+        assert_eq!(reply.status, StatusCode::OK);
+    }
+    let row = world.row_of(a).await;
+    assert!(row["latency_ms"]["queue"].as_f64().unwrap() > 0.0, "{row}");
+    b.text().await;
+    let small = load(&world, "small");
+    assert_eq!((small.waiting, small.wanted, small.requests), (0, 5, 5));
+    assert_eq!(world.chat(&auto).await.status, StatusCode::OK);
+    assert_eq!(load(&world, "small").wanted, 5, "a warm pool is not wanted");
+}
+
+#[tokio::test]
+async fn who_waited_in_vain_is_asked_to_come_back_and_only_then() {
+    let mut timed = plan(vec![cold("small", WhenCold::Spill)]);
+    timed.limits.request_timeout_ms = 200;
+    let world = World::start(timed, prefers(0, 1)).await;
+    for model in ["auto", "small-model"] {
+        let since = std::time::Instant::now();
+        let reply = world.chat(&asking(model, "hi")).await;
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{model}");
+        assert!(!reply.header("retry-after").is_empty(), "{model}");
+        assert!(since.elapsed() >= Duration::from_millis(200), "{model}");
+    }
+    let small = load(&world, "small");
+    assert_eq!((small.waiting, small.wanted), (0, 2));
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_waits_no_longer() {
+    let world = World::start(plan(vec![cold("small", WhenCold::Hold)]), prefers(0, 1)).await;
+    let body = asking("small-model", "hi");
+    tokio::select! {
+        _ = world.chat(&body) => panic!("nobody could have answered"),
+        () = until_waiting(&world, "small", 1) => {}
+    }
+    until_waiting(&world, "small", 0).await;
+}
+
+#[tokio::test]
+async fn a_warm_pool_answers_instead_of_a_cold_one_that_spills_and_the_row_says_so() {
+    let (small, big) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
+    let pools = vec![pool("small", &[&small]), cold("big", WhenCold::Spill)];
+    let world = World::start(plan(pools), prefers(1, 2)).await;
+    let reply = world.chat(&asking("auto", "hi")).await;
+    assert_eq!(reply.header("x-weir-model"), "small-model");
+    let row = world.row_of(reply).await;
+    assert!(row["choice"]["mask"].to_string().contains("cold"), "{row}");
+    let wanted = load(&world, "big");
+    assert_eq!((wanted.wanted, wanted.waiting, wanted.requests), (1, 0, 0));
+    world.post("/v1/route", &asking("auto", "hi")).await;
+    assert_eq!(load(&world, "big").wanted, 1, "to be told is not to want");
+    world.gateway.set_endpoints("big", at(&big));
+    let reply = world.chat(&asking("auto", "hi")).await;
+    assert_eq!(reply.header("x-weir-model"), "big-model");
+}
+
+#[tokio::test]
+async fn a_cold_pool_that_holds_is_waited_for_though_another_is_warm() {
+    let (small, big) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
+    let pools = vec![pool("small", &[&small]), cold("big", WhenCold::Hold)];
+    let world = World::start(plan(pools), prefers(1, 2)).await;
+    let auto = asking("auto", "hi");
+    let bring_up = async {
+        until_waiting(&world, "big", 1).await;
+        world.gateway.set_endpoints("big", at(&big));
+    };
+    let (reply, ()) = tokio::join!(world.chat(&auto), bring_up);
+    assert_eq!(reply.header("x-weir-model"), "big-model");
+    assert_eq!(small.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_cold_pool_beyond_the_requests_privacy_is_not_wanted() {
+    let small = Echo::start(Mode::Echo).await;
+    let far = Pool {
+        privacy: Privacy::Cloud,
+        ..cold("big", WhenCold::Hold)
+    };
+    let world = World::start(plan(vec![pool("small", &[&small]), far]), prefers(1, 2)).await;
+    let local = asking_with("auto", "hi", &json!({"weir": {"privacy": "local"}}));
+    let reply = world.chat(&local).await;
+    assert_eq!(reply.header("x-weir-model"), "small-model");
+    assert_eq!(load(&world, "big").wanted, 0);
+}
+
+#[tokio::test]
+async fn under_a_guardrail_the_biggest_warm_model_answers_instead_of_the_cold_biggest() {
+    let (small, middle) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
+    let pools = vec![
+        pool("small", &[&small]),
+        pool("middle", &[&middle]),
+        cold("big", WhenCold::Spill),
+    ];
+    let mut plan = plan(pools);
+    plan.guardrails = vec![Guardrail {
+        name: "careful".to_owned(),
+        domains: vec!["medical".to_owned()],
+        then: GuardrailAction::UseBiggest,
+    }];
+    let world = World::start(plan, prefers(0, 3)).await;
+    let asked = asking_with("auto", "hi", &json!({"weir": {"domain": "medical"}}));
+    let reply = world.chat(&asked).await;
+    assert_eq!(reply.header("x-weir-model"), "middle-model");
+    assert_eq!(load(&world, "big").wanted, 1);
+}
+
+#[tokio::test]
+async fn endpoints_of_a_pool_change_without_a_new_plan() {
+    let (old, new) = (
+        Echo::start(Mode::HangInTheMiddle).await,
+        Echo::start(Mode::Echo).await,
+    );
+    let world = World::of(&old).await;
+    let before = world.gateway.serving();
+    let streamed = asking_with("small-model", "hi", &json!({"stream": true}));
+    let running = world.chat(&streamed).await;
+    old.until_open(1).await;
+    assert!(world.gateway.set_endpoints("small", at(&new)));
+    assert!(!world.gateway.set_endpoints("unknown", Vec::new()));
+    assert_eq!(world.gateway.serving().since, before.since);
+    assert_eq!(
+        world.chat(&asking("auto", "hi")).await.status,
+        StatusCode::OK
+    );
+    old.until_open(1).await;
+    drop(running);
+    assert_eq!(new.bodies().len(), 1);
+}
+
+#[tokio::test]
+async fn a_gateway_that_leaves_is_not_ready_and_still_answers() {
+    let echo = Echo::start(Mode::Echo).await;
+    let world = World::of(&echo).await;
+    assert_eq!(
+        world.chat(&asking("auto", "hi")).await.header("connection"),
+        ""
+    );
+    world.gateway.drain();
+    let ready = world.get("/readyz").await;
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ready.json().await["draining"], true);
+    let reply = world.chat(&asking("auto", "hi")).await;
+    assert_eq!(
+        (reply.status, reply.header("connection")),
+        (StatusCode::OK, "close")
+    );
+}
