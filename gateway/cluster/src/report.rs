@@ -1,0 +1,106 @@
+//! What this gateway tells the operator: totals since its start, and when they are worth telling.
+//!
+//! A report replaces the one before it, so one that is lost costs nothing. Pure but for reading the counters.
+
+use std::time::{Duration, Instant};
+use weir_gateway::Gateway;
+use weir_plan::Revision;
+use weir_proto::control::v1 as wire;
+
+/// Changes are told at most this often.
+const BUSY: Duration = Duration::from_secs(1);
+/// Without changes the gateway says this often that it lives.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// The reports of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Reports {
+    last: Option<(Instant, wire::Report)>,
+}
+
+impl Reports {
+    /// The report to send now, if there is one to send.
+    pub(crate) fn due(&mut self, present: wire::Report, now: Instant) -> Option<wire::Report> {
+        if let Some((sent, last)) = &self.last {
+            let patience = if *last == present { IDLE } else { BUSY };
+            if now.duration_since(*sent) < patience {
+                return None;
+            }
+        }
+        self.last = Some((now, present.clone()));
+        Some(present)
+    }
+}
+
+/// Everything there is to tell now.
+pub(crate) fn report(gateway: Option<&Gateway>, serves: Option<Revision>) -> wire::Report {
+    let loads = gateway.map(|gateway| gateway.engines().loads());
+    let pools = loads.unwrap_or_default().into_iter();
+    wire::Report {
+        serves: serves.map(revision),
+        pools: pools.map(load).collect(),
+        rollouts: Vec::new(),
+    }
+}
+
+fn load(load: weir_engine::PoolLoad) -> wire::PoolLoad {
+    wire::PoolLoad {
+        pool: load.pool,
+        in_flight: load.in_flight,
+        waiting: load.waiting,
+        requests: load.requests,
+        errors: load.errors,
+        wanted: load.wanted,
+    }
+}
+
+/// A revision as it travels.
+pub(crate) fn revision(revision: Revision) -> wire::Revision {
+    wire::Revision {
+        epoch: revision.epoch,
+        counter: revision.counter,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_told_at_most_every_second_and_life_every_five() {
+        let with = |requests| wire::Report {
+            pools: vec![wire::PoolLoad {
+                requests,
+                ..wire::PoolLoad::default()
+            }],
+            ..wire::Report::default()
+        };
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut reports = Reports::default();
+        let sent = [
+            (0, 0, true),
+            (250, 1, false),
+            (1000, 2, true),
+            (1250, 2, false),
+            (5750, 2, false),
+            (6000, 2, true),
+            (8000, 3, true),
+            (8250, 4, false),
+        ]
+        .map(|(ms, requests, _)| (ms, requests, reports.due(with(requests), at(ms)).is_some()));
+        assert_eq!(
+            sent,
+            [
+                (0, 0, true),
+                (250, 1, false),
+                (1000, 2, true),
+                (1250, 2, false),
+                (5750, 2, false),
+                (6000, 2, true),
+                (8000, 3, true),
+                (8250, 4, false),
+            ]
+        );
+    }
+}
