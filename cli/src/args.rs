@@ -50,6 +50,9 @@ pub(crate) enum Command {
     Router(RouterArgs),
     /// Measure systems against each other
     Lab(LabArgs),
+    /// Answer requests in a cluster, as the operator's plan says
+    #[cfg(feature = "cluster")]
+    Gateway(Box<crate::gateway::GatewayArgs>),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Run an engine until it or its owner ends (used by `weir up`)

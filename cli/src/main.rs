@@ -9,6 +9,8 @@ mod ask;
 mod completions;
 mod down;
 mod fail;
+#[cfg(feature = "cluster")]
+mod gateway;
 mod lab;
 mod logs;
 mod memory;
@@ -62,6 +64,8 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Model(args) => model::run(args.command).await,
         Command::Router(args) => router::run(args.command).await,
         Command::Lab(args) => lab::run(args.command).await,
+        #[cfg(feature = "cluster")]
+        Command::Gateway(args) => gateway::run(*args).await,
         Command::Completions(args) => completions::run(&args),
         Command::EngineShim(_) => Ok(()),
     }
