@@ -129,9 +129,14 @@ impl GatewayPlan {
             .find(|(_, pool)| pool.model == model)
     }
 
-    /// The pool that embeds for the memory, when the vectors do not come from this process.
+    /// The pool that this process asks for vectors: one that embeds for a memory which the process opens itself. A memory
+    /// service asks for vectors on its own.
     pub fn embedder(&self) -> Option<&Pool> {
-        match &self.memory.as_ref()?.embedder {
+        let memory = self
+            .memory
+            .as_ref()
+            .filter(|memory| memory.service.is_none())?;
+        match &memory.embedder {
             EmbedderPlan::Pool(pool) => Some(pool),
             EmbedderPlan::InProcess { .. } => None,
         }
