@@ -4,11 +4,11 @@
     unreachable_pub,
     reason = "KubeSchema repeats each type inside a function"
 )]
-#![expect(clippy::duplicated_attributes, reason = "printer columns share a type")]
 
 use crate::common::{NameRef, Privacy};
 use crate::schema::exactly_one;
 use crate::units::{ByteSize, Duration};
+use crate::workload::{PodOptions, Resources};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -28,7 +28,18 @@ use std::collections::BTreeMap;
     status = "InferenceGatewayStatus",
     derive = "PartialEq",
     doc = "One OpenAI-compatible entrance to a set of pools.",
-    printcolumn(name = "Router", type_ = "string", json_path = ".spec.router.version"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')")
+        .message("metadata.name names a Service too, so it must be at most 40 lower-case letters, digits and '-', starting with a letter: write for example support"),
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "URL", type_ = "string", json_path = ".status.url"),
+    printcolumn(name = "Router", type_ = "string", json_path = ".status.router.active"),
+    printcolumn(name = "Candidate", type_ = "string", json_path = ".status.router.candidate"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.router.phase"),
+    printcolumn(name = "Weight", type_ = "integer", json_path = ".status.router.weight"),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -47,9 +58,22 @@ use std::collections::BTreeMap;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct InferenceGatewaySpec {
-    /// Where the gateway listens in local mode.
+    /// Where the gateway listens in local mode. In a cluster it listens at port 8080 of its Service.
     #[serde(default)]
     pub listen: Listen,
+    /// Processes that serve the gateway. Local mode starts one.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0, max = 100))]
+    pub replicas: u32,
+    /// How clients reach the gateway. In a cluster only.
+    #[serde(default)]
+    pub expose: Expose,
+    /// Processors and memory of one process. Without it, it requests 250m and 256Mi. In a cluster only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// Where the processes may run, and as whom. In a cluster only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodOptions>,
     /// The pools behind this gateway.
     pub pools: PoolSelector,
     /// Name of the MemoryStore to recall from; without it the gateway answers without recall.
@@ -70,7 +94,7 @@ pub struct InferenceGatewaySpec {
     pub guardrails: Vec<Guardrail>,
     /// Who may ask: exactly one of apiKeysSecretRef, anonymous.
     pub auth: Auth,
-    /// Bounds on size, time and concurrency.
+    /// Bounds on size, time and concurrency, across all replicas together.
     #[serde(default)]
     pub limits: Limits,
     /// What is written down about decisions.
@@ -92,6 +116,62 @@ pub struct Listen {
     #[serde(default = "Listen::default_port")]
     #[schemars(range(min = 0, max = 65_535))]
     pub port: u16,
+}
+
+/// How clients reach the gateway.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Expose {
+    /// Type of the Service: ClusterIP, NodePort or LoadBalancer.
+    #[serde(default)]
+    pub service: ServiceType,
+    /// Route of the Gateway API to the Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_route: Option<HttpRoute>,
+}
+
+/// Type of a Service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ServiceType {
+    /// Reachable in the cluster.
+    #[default]
+    #[serde(rename = "ClusterIP")]
+    ClusterIp,
+    /// Reachable at a port of every node.
+    NodePort,
+    /// Reachable at an address of the cluster's load balancer.
+    LoadBalancer,
+}
+
+/// A route of the Gateway API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpRoute {
+    /// The Gateway that the route hangs on.
+    pub parent_ref: ParentRef,
+    /// Host names that lead here; without them, every name of the Gateway.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    #[x_kube(validation = Rule::new("self.all(host, host.matches('^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$'))")
+        .message("must be host names: write for example ask.example.com or *.example.com"))]
+    pub hostnames: Vec<String>,
+}
+
+/// A Gateway of the Gateway API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ParentRef {
+    /// Name of the Gateway.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Its namespace; without it, this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+    /// One of its listeners; without it, all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub section_name: Option<String>,
 }
 
 /// Chooses pools by their labels.
@@ -269,9 +349,46 @@ pub enum QueryText {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InferenceGatewayStatus {
+    /// Where clients in the cluster reach the gateway, or outside when a load balancer or a route leads to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Processes that exist.
+    #[serde(default)]
+    pub replicas: i32,
+    /// Processes that answer.
+    #[serde(default)]
+    pub ready_replicas: i32,
+    /// Label selector of the pods, for the scale subresource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// The router that decides, and the one on trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router: Option<GatewayRouterStatus>,
     /// Ready first.
     #[serde(default)]
     pub conditions: Vec<Condition>,
+}
+
+/// The router that decides, and the one on trial.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayRouterStatus {
+    /// RouterVersion that decides; `builtin` is the artifact that Weir ships.
+    pub active: String,
+    /// RouterVersion on trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<String>,
+    /// Phase of the trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// Percent of the requests that the candidate decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+}
+
+/// Processes, when nobody says how many.
+fn one() -> u32 {
+    1
 }
 
 impl Listen {

@@ -15,30 +15,41 @@ pub mod stack;
 mod structure;
 mod units;
 pub mod validate;
+mod workload;
 pub mod yaml;
 
 pub use common::{NameRef, Privacy, SecretKeyRef, Tier};
 pub use inference_gateway::{
-    Auth, Exploration, GatewayRouter, Guardrail, GuardrailAction, GuardrailCondition,
-    InferenceGateway, InferenceGatewaySpec, InferenceGatewayStatus, Limits, Listen, LogSink, Logs,
-    Objective, PoolSelector, PrivacyLimits, QueryText,
+    Auth, Exploration, Expose, GatewayRouter, GatewayRouterStatus, Guardrail, GuardrailAction,
+    GuardrailCondition, HttpRoute, InferenceGateway, InferenceGatewaySpec, InferenceGatewayStatus,
+    Limits, Listen, LogSink, Logs, Objective, ParentRef, PoolSelector, PrivacyLimits, QueryText,
+    ServiceType,
 };
 pub use memory_store::{
-    Attention, EmbeddedStore, Embedding, MemoryStore, MemoryStoreSpec, MemoryStoreStatus, Store,
+    Attention, DeletionPolicy, EmbeddedStore, Embedding, MemoryStore, MemoryStoreSpec,
+    MemoryStoreStatus, Store,
 };
 pub use model_pool::{
-    Cost, Engine, External, LlamaCpp, Model, ModelPool, ModelPoolSpec, ModelPoolStatus, Sampling,
+    Autoscaling, Cache, Cost, Dtype, Engine, External, HostPath, LlamaCpp, Model, ModelPool,
+    ModelPoolSpec, ModelPoolStatus, ModelStatus, PerformanceStatus, Sampling, Update, Vllm,
+    WhenCold,
 };
-pub use router_version::{Artifact, RouterVersion, RouterVersionSpec, RouterVersionStatus};
+pub use router_version::{
+    Artifact, ConfigMapKeyRef, Holdout, RouterVersion, RouterVersionSpec, RouterVersionStatus,
+    TrainedFrom,
+};
 pub use schema::{SchemaError, crds, schema};
 pub use units::{ByteSize, Duration, UnitError};
+pub use workload::{PodOptions, Quantity, Resources};
 
 pub use k8s_openapi::api::core::v1::Secret;
-pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// Group of every kind in this crate.
 pub const GROUP: &str = "weir.dev";
 /// Version of every kind in this crate.
 pub const VERSION: &str = "v1alpha1";
+/// Annotation that stops the reconciling of an object when it is `"true"`.
+pub const PAUSED: &str = "weir.dev/paused";
 /// What `apiVersion` says in a document of this crate's kinds.
 pub const API_VERSION: &str = "weir.dev/v1alpha1";

@@ -4,7 +4,6 @@
     unreachable_pub,
     reason = "KubeSchema repeats each type inside a function"
 )]
-#![expect(clippy::duplicated_attributes, reason = "printer columns share a type")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -12,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::schema::exactly_one;
+use crate::workload::{PodOptions, Quantity, Resources};
 
 /// A memory: nodes, edges and vectors that gateways recall from.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +26,11 @@ use crate::schema::exactly_one;
     status = "MemoryStoreStatus",
     derive = "PartialEq",
     doc = "A memory: nodes, edges and vectors that gateways recall from.",
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')")
+        .message("metadata.name names a Service too, so it must be at most 40 lower-case letters, digits and '-', starting with a letter: write for example kb"),
+    printcolumn(name = "Kind", type_ = "string", json_path = ".status.kind"),
+    printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.nodes"),
+    printcolumn(name = "Edges", type_ = "integer", json_path = ".status.edges"),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -51,6 +56,13 @@ pub struct MemoryStoreSpec {
     /// Where nodes, edges and vectors are kept.
     #[serde(default)]
     pub store: Store,
+    /// Where the memory service may run, and as whom. In a cluster only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodOptions>,
+    /// What happens to the volume when this object is deleted: Retain keeps it, and another MemoryStore of the same name
+    /// takes it up again. In a cluster only; local mode never deletes a memory.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
     /// How much of the graph attention looks at.
     #[serde(default)]
     pub attention: Attention,
@@ -65,11 +77,13 @@ pub struct Embedding {
     /// Name of the embedding model, part of the store's identity.
     #[schemars(length(min = 1, max = 128))]
     pub model: String,
-    /// Folder with model.safetensors, tokenizer.json and config.json: hf://OWNER/REPO or, in local mode, file://PATH.
+    /// Folder with model.safetensors, tokenizer.json and config.json: hf://OWNER/REPO, https://HOST/FOLDER or
+    /// s3://BUCKET/FOLDER; in a cluster also pvc://CLAIM/FOLDER, which is mounted and read where it is; in local mode also
+    /// file://PATH.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(validation = Rule::new("self.matches('^(hf://[^/]+/[^/]+(/.*)?|file://.+)$')")
-        .message("must say where the embedder is: write hf://OWNER/REPO or file://PATH of a folder"))]
+    #[x_kube(validation = Rule::new("self.matches('^(hf://[^/]+/[^/]+(/.*)?|https://[^/]+/.+|s3://[^/]+/.+|pvc://[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[^/].*|file://.+)$') && !self.contains('/../')")
+        .message("must say where the embedder is: write hf://OWNER/REPO, or https://HOST/FOLDER, s3://BUCKET/FOLDER, pvc://CLAIM/FOLDER or file://PATH of a folder"))]
     pub source: Option<String>,
     /// Name of a ModelPool whose `/v1/embeddings` is asked instead. The pool carries the labels that the gateway selects,
     /// embeds only, and answers no questions: Weir starts its llama.cpp with `--embeddings`.
@@ -91,9 +105,36 @@ pub enum Store {
 }
 
 /// The store in one file of the process that serves it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new(
+    "has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)"
+).message("storageClassName is immutable, as a claim's is: create another MemoryStore and move the passages")
+    .field_path(".storageClassName"))]
 #[serde(rename_all = "camelCase")]
-pub struct EmbeddedStore {}
+pub struct EmbeddedStore {
+    /// Size of the volume; it may grow when the storage class permits it. In a cluster only.
+    #[serde(default = "EmbeddedStore::default_storage")]
+    #[x_kube(validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity(oldSelf)) >= 0")
+        .message("a volume cannot shrink: write at least what it was"))]
+    pub storage: Quantity,
+    /// StorageClass of the volume; without it, the cluster's default. In a cluster only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class_name: Option<String>,
+    /// Processors and memory of the memory service. Without it, it requests 500m and 512Mi. In a cluster only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+}
+
+/// What happens to storage when the object that owns it is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// It is deleted too.
+    Delete,
+    /// It stays.
+    #[default]
+    Retain,
+}
 
 /// How much of the graph attention looks at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -120,9 +161,37 @@ pub struct Attention {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MemoryStoreStatus {
+    /// Where the memory is kept: embedded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Passages and what links them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<u64>,
+    /// Links.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edges: Option<u64>,
+    /// Passages with a vector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vectors: Option<u64>,
     /// Ready first.
     #[serde(default)]
     pub conditions: Vec<Condition>,
+}
+
+impl EmbeddedStore {
+    fn default_storage() -> Quantity {
+        Quantity::new("10Gi")
+    }
+}
+
+impl Default for EmbeddedStore {
+    fn default() -> Self {
+        Self {
+            storage: Self::default_storage(),
+            storage_class_name: None,
+            resources: None,
+        }
+    }
 }
 
 impl Attention {
