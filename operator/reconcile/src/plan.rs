@@ -12,7 +12,7 @@ use weir_crds::{self as crds, InferenceGateway, MemoryStore, ModelPool};
 use weir_plan::{
     Auth, Cost, EmbedderPlan, Endpoint, EngineKind, Exploration, FORMAT, GatewayPlan, Guardrail,
     GuardrailAction, Limits, LogSink, Logs, MemoryPlan, Objective, Performance, Pool, Privacy,
-    PrivacyLimits, QueryText, Revision, RouterPlan, SamplingDefaults, Secret, Tier,
+    PrivacyLimits, QueryText, Revision, RouterPlan, SamplingDefaults, Secret, Tier, WhenCold,
 };
 
 /// What was observed of the world that a plan speaks about.
@@ -23,6 +23,12 @@ pub struct Observed {
     pub pools: BTreeMap<String, ObservedPool>,
     /// Folder of the embedder's files, by MemoryStore; without it the store's `embedding.source` is passed on.
     pub embedders: BTreeMap<String, String>,
+    /// Address of the memory service, by MemoryStore; without it the gateway's process opens the store itself.
+    pub services: BTreeMap<String, String>,
+    /// Whether somebody brings replicas up and down, as the operator does and `weir up` does not.
+    pub is_scaled: bool,
+    /// Processes of the gateway that share its limits, at least one.
+    pub replicas: u32,
     /// Order among plans.
     pub revision: Revision,
 }
@@ -107,11 +113,16 @@ pub fn plan(
         limits: Limits {
             request_timeout_ms: spec.limits.request_timeout.milliseconds(),
             body_max_bytes: spec.limits.body_max.bytes(),
-            in_flight_max: spec.limits.in_flight_max,
-            queue_max: spec.limits.queue_max,
+            in_flight_max: share(spec.limits.in_flight_max, observed.replicas),
+            queue_max: share(spec.limits.queue_max, observed.replicas),
         },
         logs: logs(&spec.logs),
     })
+}
+
+/// One process's share of a limit that all processes have together, rounded up so that none has nothing.
+fn share(limit: u32, replicas: u32) -> u32 {
+    limit.div_ceil(replicas.max(1))
 }
 
 fn no_gateway(stack: &Stack, wanted: &str) -> Problem {
@@ -134,7 +145,7 @@ fn no_gateway(stack: &Stack, wanted: &str) -> Problem {
 }
 
 /// Whether a problem's object is one that the gateway uses.
-fn concerns(stack: &Stack, gateway: &InferenceGateway, problem: &Problem) -> bool {
+pub(crate) fn concerns(stack: &Stack, gateway: &InferenceGateway, problem: &Problem) -> bool {
     let spec = &gateway.spec;
     let is = |wanted: Option<&str>| wanted == Some(problem.name.as_str());
     match problem.kind.as_str() {
@@ -180,6 +191,12 @@ fn pool(stack: &Stack, resource: &ModelPool, observed: &Observed) -> Pool {
         crds::Engine::LlamaCpp(engine) => {
             (EngineKind::LlamaCpp, engine.context_tokens, engine.slots)
         }
+        // vLLM takes what any server takes that speaks OpenAI's API, under the names that are common among them.
+        crds::Engine::Vllm(engine) => (
+            EngineKind::External,
+            engine.max_model_len,
+            engine.max_num_seqs,
+        ),
         crds::Engine::External(engine) => {
             (EngineKind::External, engine.context_tokens, engine.slots)
         }
@@ -188,6 +205,11 @@ fn pool(stack: &Stack, resource: &ModelPool, observed: &Observed) -> Pool {
     let known = seen.facts.map_or(0, |facts| facts.parameters);
     let (upstream_model, endpoints, parameters) = match &spec.engine {
         crds::Engine::LlamaCpp(_) => (model, seen.endpoints.clone(), known),
+        crds::Engine::Vllm(engine) => (
+            model,
+            seen.endpoints.clone(),
+            engine.parameters.unwrap_or(known),
+        ),
         crds::Engine::External(engine) => (
             engine.model_name.as_ref().unwrap_or(model),
             vec![external_endpoint(stack, engine)],
@@ -215,7 +237,17 @@ fn pool(stack: &Stack, resource: &ModelPool, observed: &Observed) -> Pool {
         performance: seen.performance.unwrap_or_default(),
         tokenizer: seen.tokenizer.clone(),
         endpoints,
-        when_cold: None,
+        when_cold: observed
+            .is_scaled
+            .then(|| spec.autoscaling.as_ref().map(when_cold))
+            .flatten(),
+    }
+}
+
+fn when_cold(scaling: &crds::Autoscaling) -> WhenCold {
+    match scaling.when_cold {
+        crds::WhenCold::Hold => WhenCold::Hold,
+        crds::WhenCold::Spill => WhenCold::Spill,
     }
 }
 
@@ -249,7 +281,7 @@ fn memory_plan(stack: &Stack, memory: &MemoryStore, observed: &Observed) -> Memo
         name: own.to_owned(),
         embedding_model: spec.embedding.model.clone(),
         dimensions: spec.embedding.dimensions as usize,
-        service: None,
+        service: observed.services.get(own).cloned(),
         embedder,
         seeds: spec.attention.seeds as usize,
         hops: spec.attention.hops as usize,

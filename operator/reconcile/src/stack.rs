@@ -1,6 +1,6 @@
 //! The objects of one namespace together, with where they were written.
 
-use crate::validate::{Problem, validate};
+use crate::validate::{Problem, validate, validate_local};
 use std::collections::BTreeMap;
 use std::path::Path;
 use weir_crds::stack::{Document, Origin, Resource, SourceFile};
@@ -30,7 +30,8 @@ pub struct Stack {
 /// Every finding: of single documents first, and when there is none of how the documents fit together.
 pub fn load(files: &[SourceFile]) -> Result<Stack, Vec<Finding>> {
     let stack = Stack::from_documents(weir_crds::stack::parse(files)?);
-    let problems = validate(&stack);
+    let mut problems = validate(&stack);
+    problems.extend(validate_local(&stack));
     if problems.is_empty() {
         return Ok(stack);
     }

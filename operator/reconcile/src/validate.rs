@@ -43,11 +43,12 @@ pub fn validate(stack: &Stack) -> Vec<Problem> {
         .gateways
         .iter()
         .flat_map(|gateway| gateway_problems(stack, gateway));
-    pools
-        .chain(memories)
-        .chain(gateways)
-        .chain(shared_ports(stack))
-        .collect()
+    pools.chain(memories).chain(gateways).collect()
+}
+
+/// Every problem that a stack has on one machine only, where gateways share its ports.
+pub fn validate_local(stack: &Stack) -> Vec<Problem> {
+    shared_ports(stack)
 }
 
 fn pool_problems(stack: &Stack, pool: &ModelPool) -> Vec<Problem> {

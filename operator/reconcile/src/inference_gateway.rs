@@ -1,0 +1,109 @@
+//! InferenceGateway: what has to exist for one gateway to answer, what its processes are told, and what is known of it.
+//!
+//! The plan itself is made in `plan.rs`; this file says which part of it lies on the gateway's disk, so that a gateway
+//! starts with the operator away, and which part travels apart.
+
+mod build;
+mod status;
+
+pub use build::{Material, build};
+pub use status::{Observed, Trial, status};
+
+use crate::stack::Stack;
+use crate::validate::{Problem, validate as validate_stack};
+use crate::{model_pool, names, plan};
+use std::collections::BTreeMap;
+use weir_crds::{Engine, InferenceGateway};
+use weir_plan::{EmbedderPlan, Endpoint, GatewayPlan, Pool, Revision};
+
+/// Every problem that keeps a gateway from working, as [`fn@crate::plan`] finds them.
+pub fn validate(gateway: &InferenceGateway, stack: &Stack) -> Vec<Problem> {
+    let problems = validate_stack(stack).into_iter();
+    problems
+        .filter(|problem| crate::plan::concerns(stack, gateway, problem))
+        .collect()
+}
+
+/// What a plan is made of in a cluster: what the status of pools says, the endpoints of each pool by its name, and where
+/// memory services listen.
+pub fn observed(
+    gateway: &InferenceGateway,
+    stack: &Stack,
+    endpoints: &BTreeMap<String, Vec<Endpoint>>,
+    revision: Revision,
+) -> plan::Observed {
+    let pools = stack.pools.iter().map(|pool| {
+        let name = pool.metadata.name.clone().unwrap_or_default();
+        let endpoints = endpoints.get(&name).cloned().unwrap_or_default();
+        (name, model_pool::observed(pool, endpoints))
+    });
+    let namespace = gateway.metadata.namespace.as_deref().unwrap_or_default();
+    let services = stack.memories.iter().map(|memory| {
+        let name = memory.metadata.name.clone().unwrap_or_default();
+        let url = names::memory_url(&name, namespace);
+        (name, url)
+    });
+    plan::Observed {
+        pools: pools.collect(),
+        embedders: BTreeMap::new(),
+        services: services.collect(),
+        is_scaled: true,
+        replicas: gateway.spec.replicas,
+        revision,
+    }
+}
+
+/// The plan as it travels: without the endpoints of pools in the cluster, which travel by themselves.
+#[must_use]
+pub fn without_endpoints(plan: &GatewayPlan, stack: &Stack) -> GatewayPlan {
+    with_endpoints(plan.clone(), stack, |_| Vec::new())
+}
+
+/// The plan as it lies on the disk: Services instead of pods, and no place in the order of plans, so that it changes only
+/// when a resource does and any plan of an operator replaces it.
+#[must_use]
+pub fn slow_plan(plan: &GatewayPlan, stack: &Stack, namespace: &str) -> GatewayPlan {
+    let service = |pool: &str| {
+        vec![Endpoint {
+            url: names::pool_url(pool, namespace),
+            api_key: None,
+        }]
+    };
+    GatewayPlan {
+        revision: Revision::default(),
+        ..with_endpoints(plan.clone(), stack, service)
+    }
+}
+
+/// The pools of a plan that run in the cluster, whose endpoints travel by themselves.
+pub fn pools_in_cluster<'a>(plan: &'a GatewayPlan, stack: &Stack) -> Vec<&'a Pool> {
+    let pools = plan.served();
+    pools
+        .filter(|pool| is_in_cluster(stack, &pool.name))
+        .collect()
+}
+
+fn is_in_cluster(stack: &Stack, pool: &str) -> bool {
+    let engine = stack.pool(pool).map(|pool| &pool.spec.engine);
+    engine.is_some_and(|engine| !matches!(engine, Engine::External(_)))
+}
+
+fn with_endpoints(
+    mut plan: GatewayPlan,
+    stack: &Stack,
+    endpoints: impl Fn(&str) -> Vec<Endpoint>,
+) -> GatewayPlan {
+    let embedder = plan
+        .memory
+        .as_mut()
+        .and_then(|memory| match &mut memory.embedder {
+            EmbedderPlan::Pool(pool) => Some(&mut **pool),
+            EmbedderPlan::InProcess { .. } => None,
+        });
+    for pool in plan.pools.iter_mut().chain(embedder) {
+        if is_in_cluster(stack, &pool.name) {
+            pool.endpoints = endpoints(&pool.name);
+        }
+    }
+    plan
+}

@@ -1,0 +1,261 @@
+//! What people see of a gateway, from what was observed of it and from the status of what it uses.
+
+use crate::condition::{Seen, Verdict};
+use crate::names::{self, GATEWAY_LABEL, GATEWAY_PORT, selector_text};
+use crate::pods;
+use crate::stack::Stack;
+use crate::validate::Problem;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use weir_crds::{Condition, GatewayRouterStatus, InferenceGateway, InferenceGatewayStatus};
+
+/// What was observed of a gateway.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Observed {
+    /// Its Deployment, as applied.
+    pub deployment: Option<Deployment>,
+    /// Its pods.
+    pub pods: Vec<Pod>,
+    /// Its Service.
+    pub service: Option<Service>,
+    /// The version that decides, when it is not the one that the spec names: one that a rollout has not replaced yet.
+    pub active: Option<String>,
+    /// The version on trial.
+    pub trial: Option<Trial>,
+    /// What the API server said when it refused an object.
+    pub refused: Option<String>,
+}
+
+/// A router version on trial.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Trial {
+    /// The version.
+    pub candidate: String,
+    /// Phase of its rollout.
+    pub phase: String,
+    /// Percent of the requests that it decides.
+    pub weight: u32,
+}
+
+/// What `status.router.active` says when the spec names no version.
+const BUILTIN: &str = "builtin";
+
+/// The status of a gateway.
+pub fn status(
+    gateway: &InferenceGateway,
+    stack: &Stack,
+    observed: &Observed,
+    (problems, now): (&[Problem], Timestamp),
+) -> InferenceGatewayStatus {
+    let before = gateway.status.clone().unwrap_or_default();
+    let seen = Seen {
+        before: &before.conditions,
+        generation: gateway.metadata.generation,
+        now,
+    };
+    let name = gateway.metadata.name.as_deref().unwrap_or_default();
+    let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
+    let staying = pods::staying(&observed.pods, "");
+    let ready_pods = staying.iter().filter(|pod| pods::is_ready(pod)).count();
+    let pools = wrong_at(problems, "spec.pools").unwrap_or_else(|| pools_ready(gateway, stack));
+    let memory = wrong_at(problems, "spec.memory").or_else(|| memory_ready(gateway, stack));
+    let router = router_ready(gateway, stack);
+    let used: Vec<&Verdict> = [Some(&pools), memory.as_ref(), Some(&router)]
+        .into_iter()
+        .flatten()
+        .collect();
+    let ready = ready((gateway, observed), problems, (count(ready_pods), &used));
+    let mut verdicts = vec![("Ready", ready), ("PoolsReady", pools)];
+    verdicts.extend(memory.map(|verdict| ("MemoryReady", verdict)));
+    verdicts.push(("RouterReady", router));
+    let wanted = gateway.spec.router.version.as_deref().unwrap_or(BUILTIN);
+    let trial = observed.trial.as_ref();
+    InferenceGatewayStatus {
+        url: Some(url(gateway, observed)),
+        replicas: count(staying.iter().filter(|pod| !pods::is_over(pod)).count()),
+        ready_replicas: count(ready_pods),
+        selector: Some(selector_text(GATEWAY_LABEL, name)),
+        router: Some(GatewayRouterStatus {
+            active: observed.active.clone().unwrap_or_else(|| wanted.to_owned()),
+            candidate: trial.map(|trial| trial.candidate.clone()),
+            phase: trial.map(|trial| trial.phase.clone()),
+            weight: trial.map(|trial| trial.weight),
+        }),
+        conditions: seen.conditions(verdicts),
+    }
+}
+
+/// Where clients reach the gateway: by a route's first host name, else at the load balancer, else in the cluster.
+fn url(gateway: &InferenceGateway, observed: &Observed) -> String {
+    let expose = &gateway.spec.expose;
+    let route = expose
+        .http_route
+        .as_ref()
+        .and_then(|route| route.hostnames.first());
+    if let Some(host) = route.filter(|host| !host.starts_with('*')) {
+        // Whether the route's listener speaks TLS is its own business; mostly it does.
+        return format!("https://{host}");
+    }
+    let status = observed
+        .service
+        .as_ref()
+        .and_then(|service| service.status.as_ref());
+    let ingress =
+        status.and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref()?.first());
+    let outside = ingress.and_then(|ingress| ingress.hostname.as_ref().or(ingress.ip.as_ref()));
+    let name = names::gateway(gateway.metadata.name.as_deref().unwrap_or_default());
+    let namespace = gateway.metadata.namespace.as_deref().unwrap_or_default();
+    match outside {
+        Some(host) if host.contains(':') => format!("http://[{host}]:{GATEWAY_PORT}"),
+        Some(host) => format!("http://{host}:{GATEWAY_PORT}"),
+        None => format!("http://{name}.{namespace}.svc:{GATEWAY_PORT}"),
+    }
+}
+
+/// The condition `Ready` of something that a gateway uses, when it is about its spec as it is now.
+fn ready_condition(conditions: &[Condition], generation: Option<i64>) -> Option<&Condition> {
+    let ready = conditions
+        .iter()
+        .find(|condition| condition.type_ == "Ready")?;
+    (ready.observed_generation >= generation).then_some(ready)
+}
+
+/// What is wrong with the part of the spec that starts with `field`.
+fn wrong_at(problems: &[Problem], field: &str) -> Option<Verdict> {
+    let found = problems
+        .iter()
+        .filter(|problem| problem.field.starts_with(field));
+    let found: Vec<Problem> = found.cloned().collect();
+    Some(Verdict::of_problems(found.first()?, &found))
+}
+
+fn pools_ready(gateway: &InferenceGateway, stack: &Stack) -> Verdict {
+    let mut waiting = Vec::new();
+    let pools = stack.used(gateway);
+    for pool in &pools {
+        let name = pool.metadata.name.as_deref().unwrap_or_default();
+        let conditions = pool
+            .status
+            .as_ref()
+            .map_or(&[][..], |status| &status.conditions);
+        match ready_condition(conditions, pool.metadata.generation) {
+            Some(condition) if condition.status == "True" => {}
+            Some(condition) => waiting.push(format!("{name} ({})", condition.reason)),
+            None => waiting.push(format!("{name} (not reconciled yet)")),
+        }
+    }
+    match (waiting.len(), pools.len()) {
+        (_, 0) => Verdict::no(
+            "NoPools",
+            "no ModelPool carries the labels that the gateway selects",
+        ),
+        (0, all) => Verdict::yes("AllReady", format!("{all} of {all} pools are ready")),
+        (some, all) => {
+            let reason = if some == all {
+                "NoneReady"
+            } else {
+                "SomeNotReady"
+            };
+            let text = format!(
+                "not ready: {}: see `kubectl describe mp`",
+                waiting.join(", ")
+            );
+            Verdict::no(reason, text)
+        }
+    }
+}
+
+fn memory_ready(gateway: &InferenceGateway, stack: &Stack) -> Option<Verdict> {
+    let wanted = gateway.spec.memory.as_deref()?;
+    let Some(memory) = stack.memory(wanted) else {
+        let text = format!("no MemoryStore is called {wanted}: answers are given without recall");
+        return Some(Verdict::no("MemoryStoreNotFound", text));
+    };
+    let conditions = memory
+        .status
+        .as_ref()
+        .map_or(&[][..], |status| &status.conditions);
+    Some(
+        match ready_condition(conditions, memory.metadata.generation) {
+            Some(condition) if condition.status == "True" => Verdict::yes("Ready", wanted),
+            Some(condition) => Verdict::no(
+                &condition.reason,
+                format!(
+                    "MemoryStore {wanted} is not ready, answers are given without recall: {}",
+                    condition.message
+                ),
+            ),
+            None => Verdict::unknown(
+                "NotReconciled",
+                format!("MemoryStore {wanted} was not looked at yet"),
+            ),
+        },
+    )
+}
+
+fn router_ready(gateway: &InferenceGateway, stack: &Stack) -> Verdict {
+    let Some(wanted) = gateway.spec.router.version.as_deref() else {
+        return Verdict::yes("Builtin", "the artifact that Weir ships decides");
+    };
+    let Some(version) = stack.router(wanted) else {
+        let text = format!("no RouterVersion is called {wanted}");
+        return Verdict::no("RouterVersionNotFound", text);
+    };
+    let conditions = version
+        .status
+        .as_ref()
+        .map_or(&[][..], |status| &status.conditions);
+    match ready_condition(conditions, version.metadata.generation) {
+        Some(condition) if condition.status == "True" => Verdict::yes("Ready", wanted),
+        Some(condition) => Verdict::no(
+            &condition.reason,
+            format!("RouterVersion {wanted} is not ready: {}", condition.message),
+        ),
+        None => Verdict::unknown(
+            "NotReconciled",
+            format!("RouterVersion {wanted} was not looked at yet"),
+        ),
+    }
+}
+
+fn ready(
+    (gateway, observed): (&InferenceGateway, &Observed),
+    problems: &[Problem],
+    (ready_pods, used): (i32, &[&Verdict]),
+) -> Verdict {
+    if let Some(problem) = problems.first() {
+        return Verdict::of_problems(problem, problems);
+    }
+    if let Some(why) = &observed.refused {
+        return Verdict::no("Refused", why.clone());
+    }
+    let desired = i32::try_from(gateway.spec.replicas).unwrap_or(i32::MAX);
+    if desired == 0 {
+        return Verdict::yes("ScaledToZero", "spec.replicas is 0");
+    }
+    if ready_pods < desired {
+        let text = format!("{ready_pods} of {desired} processes answer");
+        let trouble = pods::trouble(&pods::staying(&observed.pods, ""));
+        return match trouble {
+            Some(trouble) => Verdict::no(trouble.reason, format!("{text}: {}", trouble.message)),
+            None => Verdict::no("Starting", text),
+        };
+    }
+    if !pods::is_settled(observed.deployment.as_ref(), desired) {
+        return Verdict::no(
+            "Updating",
+            "processes of the gateway as it was are being replaced",
+        );
+    }
+    match used.iter().find(|verdict| !verdict.is_true()) {
+        Some(verdict) => Verdict::no(&verdict.reason, verdict.message.clone()),
+        None => Verdict::yes(
+            "Serving",
+            format!("{desired} of {desired} processes answer"),
+        ),
+    }
+}

@@ -1,0 +1,135 @@
+//! What a stack says that one machine cannot do, or has no use for.
+//!
+//! The same YAML is for a laptop and a cluster. What would make an answer impossible or different is refused by `weir up`
+//! with what to write instead; what only says how a cluster should run things is named once and passed over.
+
+use crate::stack::Stack;
+use crate::validate::{Problem, name};
+use weir_crds::{
+    Cache, DeletionPolicy, EmbeddedStore, Engine, Expose, InferenceGateway, MemoryStore, ModelPool,
+    Store, Update,
+};
+
+/// What a gateway uses that needs a cluster.
+pub fn cluster_only(stack: &Stack, gateway: &InferenceGateway) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for pool in stack.used(gateway) {
+        let on = |field: &str, message: &str, instead: &str| Problem {
+            kind: "ModelPool".into(),
+            name: name(&pool.metadata.name).to_owned(),
+            field: field.into(),
+            reason: "ClusterOnly".into(),
+            message: message.into(),
+            instead: instead.into(),
+        };
+        if matches!(pool.spec.engine, Engine::Vllm(_)) {
+            problems.push(on(
+                "spec.engine.vllm",
+                "vLLM is started in a cluster only",
+                "use engine.llamaCpp, or engine.external with the address of a vLLM that runs",
+            ));
+        }
+        if is_claim(pool.spec.model.source.as_ref()) {
+            problems.push(on(
+                "spec.model.source",
+                "pvc:// is a volume of a cluster",
+                "write hf://OWNER/REPO/FILE.gguf, https://HOST/FILE.gguf or file://PATH",
+            ));
+        }
+    }
+    let memory = gateway.spec.memory.as_deref();
+    let memory = memory.and_then(|wanted| stack.memory(wanted));
+    problems.extend(
+        memory
+            .filter(|memory| is_claim(memory.spec.embedding.source.as_ref()))
+            .map(|memory| Problem {
+                kind: "MemoryStore".into(),
+                name: name(&memory.metadata.name).to_owned(),
+                field: "spec.embedding.source".into(),
+                reason: "ClusterOnly".into(),
+                message: "pvc:// is a volume of a cluster".into(),
+                instead: "write hf://OWNER/REPO, https://HOST/FOLDER or file://PATH".into(),
+            }),
+    );
+    problems
+}
+
+fn is_claim(source: Option<&String>) -> bool {
+    source.is_some_and(|source| source.starts_with("pvc://"))
+}
+
+/// What a gateway's stack says that has no effect on one machine, one line an object.
+pub fn without_effect(stack: &Stack, gateway: &InferenceGateway) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut tell = |kind: &str, own: &Option<String>, fields: Vec<&str>| {
+        if !fields.is_empty() {
+            let fields = fields.join(", ");
+            lines.push(format!(
+                "{kind}/{}: no effect in local mode: {fields}",
+                name(own)
+            ));
+        }
+    };
+    for pool in stack.used(gateway) {
+        tell("ModelPool", &pool.metadata.name, of_pool(pool));
+    }
+    let memory = gateway.spec.memory.as_deref();
+    if let Some(memory) = memory.and_then(|wanted| stack.memory(wanted)) {
+        tell("MemoryStore", &memory.metadata.name, of_memory(memory));
+    }
+    tell(
+        "InferenceGateway",
+        &gateway.metadata.name,
+        of_gateway(gateway),
+    );
+    lines
+}
+
+/// The fields among `all` that are set.
+fn set(all: &[(&'static str, bool)]) -> Vec<&'static str> {
+    let set = all.iter().filter(|(_, is_set)| *is_set);
+    set.map(|(field, _)| *field).collect()
+}
+
+fn of_pool(pool: &ModelPool) -> Vec<&'static str> {
+    let spec = &pool.spec;
+    let image = match &spec.engine {
+        Engine::LlamaCpp(engine) => engine.image.is_some(),
+        Engine::Vllm(_) | Engine::External(_) => false,
+    };
+    set(&[
+        ("engine.llamaCpp.image", image),
+        (
+            "model.credentialsSecretRef",
+            spec.model.credentials_secret_ref.is_some(),
+        ),
+        ("resources", spec.resources.is_some()),
+        ("pod", spec.pod.is_some()),
+        ("cache", spec.cache != Cache::default()),
+        ("replicas", spec.replicas != 1),
+        ("autoscaling", spec.autoscaling.is_some()),
+        ("update", spec.update != Update::default()),
+    ])
+}
+
+fn of_memory(memory: &MemoryStore) -> Vec<&'static str> {
+    let Store::Embedded(embedded) = &memory.spec.store;
+    set(&[
+        ("store.embedded", *embedded != EmbeddedStore::default()),
+        ("pod", memory.spec.pod.is_some()),
+        (
+            "deletionPolicy",
+            memory.spec.deletion_policy != DeletionPolicy::default(),
+        ),
+    ])
+}
+
+fn of_gateway(gateway: &InferenceGateway) -> Vec<&'static str> {
+    let spec = &gateway.spec;
+    set(&[
+        ("replicas", spec.replicas != 1),
+        ("expose", spec.expose != Expose::default()),
+        ("resources", spec.resources.is_some()),
+        ("pod", spec.pod.is_some()),
+    ])
+}

@@ -1,0 +1,251 @@
+//! The objects of a memory: claim, StatefulSet, Service, disruption budget, network policy.
+//!
+//! The claim is an object of its own and not a template of the StatefulSet: so it can grow, and stay when the memory goes.
+
+use crate::names::{
+    self, FETCH_CONTAINER, MEMORY_HEALTH_PORT, MEMORY_LABEL, MEMORY_PORT, STATE_FOLDER, TLS_FOLDER,
+};
+use crate::network;
+use crate::object::{self, Object, Owner};
+use crate::platform::Platform;
+use crate::pod;
+use crate::stack::Stack;
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
+use k8s_openapi::api::core::v1::{
+    Container, EnvVar, PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSpec, PodTemplateSpec,
+    VolumeResourceRequirements,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use std::collections::BTreeMap;
+use weir_crds::{DeletionPolicy, EmbeddedStore, Engine, MemoryStore, ModelPool, Store};
+
+/// Name of the container that serves the memory.
+const CONTAINER: &str = "memory";
+/// Where the embedder's files lie.
+const EMBEDDER_FOLDER: &str = "/var/lib/weir/embedder";
+/// What an embedder is made of.
+const EMBEDDER_FILES: [&str; 3] = ["model.safetensors", "tokenizer.json", "config.json"];
+/// Where the claim of a `pvc://` source is mounted.
+const SOURCE_FOLDER: &str = "/var/lib/weir-source";
+
+/// The objects of a memory. Where a pool embeds for it, `stack` says how that is reached.
+pub fn build(store: &MemoryStore, stack: &Stack, platform: &Platform) -> Vec<Object> {
+    let Store::Embedded(embedded) = &store.spec.store;
+    let owner = Owner {
+        kind: "MemoryStore",
+        label: MEMORY_LABEL,
+        metadata: &store.metadata,
+    };
+    let name = names::memory(owner.name());
+    let namespace = &platform.operator_namespace;
+    let ports = (MEMORY_PORT, Some(MEMORY_HEALTH_PORT));
+    let mut objects: Vec<Object> = object::ca_bundle(&owner, &name, platform)
+        .into_iter()
+        .collect();
+    objects.extend([
+        claim(&owner, store.spec.deletion_policy, embedded),
+        network::service(&owner, name.clone(), MEMORY_PORT, "ClusterIP"),
+        network::policy_for_weir(&owner, name.clone(), ports, namespace),
+        network::budget(&owner, name.clone()),
+        Object::StatefulSet(Box::new(StatefulSet {
+            metadata: owner.owned(name.clone()),
+            spec: Some(StatefulSetSpec {
+                // One writer: two processes on one store would each believe their own.
+                replicas: Some(1),
+                service_name: Some(name),
+                selector: LabelSelector {
+                    match_labels: Some(names::selector(MEMORY_LABEL, owner.name())),
+                    ..LabelSelector::default()
+                },
+                template: template(store, embedded, (stack, platform)),
+                ..StatefulSetSpec::default()
+            }),
+            status: None,
+        })),
+    ]);
+    objects
+}
+
+fn claim(owner: &Owner<'_>, policy: DeletionPolicy, embedded: &EmbeddedStore) -> Object {
+    let name = names::memory(owner.name());
+    let storage = Quantity(embedded.storage.as_str().to_owned());
+    Object::PersistentVolumeClaim(Box::new(PersistentVolumeClaim {
+        metadata: match policy {
+            DeletionPolicy::Delete => owner.owned(name),
+            DeletionPolicy::Retain => owner.kept(name),
+        },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteOnce".into()]),
+            storage_class_name: embedded.storage_class_name.clone(),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some(BTreeMap::from([("storage".to_owned(), storage)])),
+                limits: None,
+            }),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        status: None,
+    }))
+}
+
+fn template(
+    store: &MemoryStore,
+    embedded: &EmbeddedStore,
+    (stack, platform): (&Stack, &Platform),
+) -> PodTemplateSpec {
+    let name = store.metadata.name.as_deref().unwrap_or_default();
+    let labels = names::selector(MEMORY_LABEL, name);
+    let mut volumes = vec![
+        pod::claim("state", &names::memory(name), false),
+        pod::secret("tls", &names::memory_tls(name), false),
+        pod::scratch("tmp", false),
+    ];
+    volumes.extend(in_place(store).map(|(claim, _)| pod::claim("source", claim, true)));
+    let mut fetch = fetch(store, platform);
+    if let Some(fetch) = fetch.as_mut().filter(|_| platform.ca_bundle.is_some()) {
+        let config_map = names::ca_bundle(&names::memory(name));
+        volumes.push(pod::trust(fetch, &config_map));
+    }
+    let pod = PodSpec {
+        containers: vec![container(store, embedded, (stack, platform))],
+        init_containers: fetch.map(|fetch| vec![fetch]),
+        volumes: Some(volumes),
+        termination_grace_period_seconds: Some(30),
+        ..pod::spec(store.spec.pod.as_ref(), &labels)
+    };
+    PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(labels),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(pod),
+    }
+}
+
+/// Claim and folder of a source that is read where it is.
+fn in_place(store: &MemoryStore) -> Option<(&str, &str)> {
+    let source = store.spec.embedding.source.as_deref()?;
+    source.strip_prefix("pvc://")?.split_once('/')
+}
+
+fn container(
+    store: &MemoryStore,
+    embedded: &EmbeddedStore,
+    (stack, platform): (&Stack, &Platform),
+) -> Container {
+    let embedding = &store.spec.embedding;
+    let mut args: Vec<String> = ["memory", "serve"].map(str::to_owned).into();
+    let pairs = [
+        ("--path", format!("{STATE_FOLDER}/memory")),
+        ("--tls", TLS_FOLDER.to_owned()),
+        ("--listen", format!("0.0.0.0:{MEMORY_PORT}")),
+        ("--listen-health", format!("0.0.0.0:{MEMORY_HEALTH_PORT}")),
+        ("--model", embedding.model.clone()),
+        ("--dimensions", embedding.dimensions.to_string()),
+    ];
+    for (flag, value) in pairs {
+        args.extend([flag.to_owned(), value]);
+    }
+    let mut env = pod::variables(&platform.environment);
+    let mut mounts = vec![
+        pod::mount("state", STATE_FOLDER, false),
+        pod::mount("tls", TLS_FOLDER, true),
+        pod::mount("tmp", "/tmp", false),
+    ];
+    match (&embedding.pool, in_place(store)) {
+        (Some(pool), _) => {
+            args.extend(pool_args(store, stack.pool(pool)));
+            env.extend(stack.pool(pool).and_then(pool_key));
+        }
+        (None, Some((_, folder))) => {
+            args.extend(["--embedder".into(), format!("{SOURCE_FOLDER}/{folder}")]);
+            mounts.push(pod::mount("source", SOURCE_FOLDER, true));
+        }
+        (None, None) => args.extend(["--embedder".into(), EMBEDDER_FOLDER.into()]),
+    }
+    let resources = embedded.resources.as_ref();
+    Container {
+        command: Some(vec!["/weir".into()]),
+        args: Some(args),
+        env: Some(env),
+        ports: Some(vec![
+            pod::port("main", MEMORY_PORT),
+            pod::port("health", MEMORY_HEALTH_PORT),
+        ]),
+        startup_probe: Some(pod::probe("/readyz", MEMORY_HEALTH_PORT, 2, 900)),
+        readiness_probe: Some(pod::probe("/readyz", MEMORY_HEALTH_PORT, 2, 2)),
+        liveness_probe: Some(pod::probe("/healthz", MEMORY_HEALTH_PORT, 10, 6)),
+        resources: Some(pod::requirements(
+            resources,
+            &[("cpu", "500m"), ("memory", "512Mi")],
+        )),
+        volume_mounts: Some(mounts),
+        ..pod::container(CONTAINER, &platform.image)
+    }
+}
+
+/// Where a pool that embeds is asked, and for which model.
+fn pool_args(store: &MemoryStore, pool: Option<&ModelPool>) -> Vec<String> {
+    let namespace = store.metadata.namespace.as_deref().unwrap_or_default();
+    let Some(pool) = pool else {
+        return Vec::new();
+    };
+    let name = pool.metadata.name.as_deref().unwrap_or_default();
+    let model = &pool.spec.model.name;
+    let (url, model) = match &pool.spec.engine {
+        Engine::External(engine) => (
+            engine.url.trim_end_matches('/').to_owned(),
+            engine.model_name.as_ref().unwrap_or(model),
+        ),
+        Engine::LlamaCpp(_) | Engine::Vllm(_) => (names::pool_url(name, namespace), model),
+    };
+    let model = model.clone();
+    vec![
+        "--embeddings-url".into(),
+        url,
+        "--embeddings-model".into(),
+        model,
+    ]
+}
+
+/// The key of an external pool that embeds.
+fn pool_key(pool: &ModelPool) -> Option<EnvVar> {
+    let Engine::External(engine) = &pool.spec.engine else {
+        return None;
+    };
+    let key = engine.api_key_secret_ref.as_ref()?;
+    Some(pod::secret_variable(
+        "WEIR_EMBEDDINGS_API_KEY",
+        &key.name,
+        &key.key,
+    ))
+}
+
+/// Brings the embedder's files onto the volume; `None` when there is nothing to bring.
+fn fetch(store: &MemoryStore, platform: &Platform) -> Option<Container> {
+    let source = store.spec.embedding.source.as_ref()?;
+    if in_place(store).is_some() {
+        return None;
+    }
+    let mut args = vec!["model", "fetch", source, "--to", EMBEDDER_FOLDER];
+    for file in EMBEDDER_FILES {
+        args.extend(["--file", file]);
+    }
+    let mut env = pod::variables(&platform.environment);
+    env.push(pod::variable("HOME", "/tmp"));
+    Some(Container {
+        command: Some(vec!["/weir".into()]),
+        args: Some(args.into_iter().map(str::to_owned).collect()),
+        env: Some(env),
+        resources: Some(pod::requirements(
+            None,
+            &[("cpu", "100m"), ("memory", "64Mi")],
+        )),
+        volume_mounts: Some(vec![
+            pod::mount("state", STATE_FOLDER, false),
+            pod::mount("tmp", "/tmp", false),
+        ]),
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
+        ..pod::container(FETCH_CONTAINER, &platform.image)
+    })
+}

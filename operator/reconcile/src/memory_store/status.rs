@@ -1,0 +1,167 @@
+//! What people see of a memory, from what was observed of it.
+
+use crate::condition::{Seen, Verdict};
+use crate::pods;
+use crate::stack::Stack;
+use crate::validate::Problem;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use weir_crds::{MemoryStore, MemoryStoreStatus, Store};
+
+/// What was observed of a memory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Observed {
+    /// Its StatefulSet, as applied.
+    pub stateful_set: Option<StatefulSet>,
+    /// Its pods.
+    pub pods: Vec<Pod>,
+    /// Its claim.
+    pub claim: Option<PersistentVolumeClaim>,
+    /// What the service itself says; `None` when it was not asked or did not answer.
+    pub counts: Option<Counts>,
+    /// Why the service did not answer.
+    pub silent: Option<String>,
+    /// What the API server said when it refused an object.
+    pub refused: Option<String>,
+}
+
+/// What a memory service says of its store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counts {
+    /// Passages and what links them.
+    pub nodes: u64,
+    /// Links.
+    pub edges: u64,
+    /// Passages with a vector.
+    pub vectors: u64,
+    /// Passages without one yet.
+    pub pending: u64,
+}
+
+/// The status of a memory.
+pub fn status(
+    store: &MemoryStore,
+    stack: &Stack,
+    observed: &Observed,
+    (problems, now): (&[Problem], Timestamp),
+) -> MemoryStoreStatus {
+    let before = store.status.clone().unwrap_or_default();
+    let seen = Seen {
+        before: &before.conditions,
+        generation: store.metadata.generation,
+        now,
+    };
+    let graph = graph_ready(observed);
+    let vectors = vectors_ready(store, stack, (observed, &graph));
+    let ready = ready(problems, observed, (&graph, &vectors));
+    let Store::Embedded(_) = &store.spec.store;
+    let counts = observed.counts.as_ref();
+    MemoryStoreStatus {
+        kind: Some("embedded".into()),
+        nodes: counts.map(|counts| counts.nodes).or(before.nodes),
+        edges: counts.map(|counts| counts.edges).or(before.edges),
+        vectors: counts.map(|counts| counts.vectors).or(before.vectors),
+        conditions: seen.conditions(vec![
+            ("Ready", ready),
+            ("VectorsReady", vectors),
+            ("GraphReady", graph),
+        ]),
+    }
+}
+
+/// Whether the store is open and answers.
+fn graph_ready(observed: &Observed) -> Verdict {
+    let staying = pods::staying(&observed.pods, "");
+    if let Some(trouble) = pods::trouble(&staying) {
+        return Verdict::no(trouble.reason, trouble.message);
+    }
+    let claim = observed
+        .claim
+        .as_ref()
+        .and_then(|claim| claim.status.as_ref());
+    let phase = claim.and_then(|status| status.phase.as_deref());
+    if phase == Some("Lost") {
+        let text =
+            "the volume behind the claim is gone: restore it, or delete the claim to start empty";
+        return Verdict::no("VolumeLost", text);
+    }
+    if !staying.iter().any(|pod| pods::is_ready(pod)) {
+        if phase == Some("Pending") {
+            let text = "the claim is not bound yet: it waits for a volume of store.embedded.storageClassName, or of the \
+                        cluster's default StorageClass";
+            return Verdict::no("VolumePending", text);
+        }
+        return Verdict::no("Starting", "the memory service is not ready yet");
+    }
+    match (&observed.counts, &observed.silent) {
+        (_, Some(why)) => Verdict::no(
+            "Silent",
+            format!("the memory service does not answer: {why}"),
+        ),
+        (Some(counts), None) => {
+            let text = format!("{} nodes, {} edges", counts.nodes, counts.edges);
+            Verdict::yes("Serving", text)
+        }
+        (None, None) => Verdict::unknown("NotAsked", "the memory service was not asked yet"),
+    }
+}
+
+/// Whether passages get vectors. Passages that still wait for theirs are found by their words meanwhile.
+fn vectors_ready(
+    store: &MemoryStore,
+    stack: &Stack,
+    (observed, graph): (&Observed, &Verdict),
+) -> Verdict {
+    if !graph.is_true() {
+        return graph.clone();
+    }
+    if let Some(pool) = store.spec.embedding.pool.as_deref() {
+        let status = stack.pool(pool).and_then(|pool| pool.status.as_ref());
+        let ready = status.map_or(0, |status| status.ready_replicas);
+        if ready == 0 {
+            let text = format!("ModelPool {pool} has no replica that embeds: see its conditions");
+            return Verdict::no("EmbedderNotReady", text);
+        }
+    }
+    let pending = observed.counts.as_ref().map_or(0, |counts| counts.pending);
+    match pending {
+        0 => Verdict::yes("Complete", "every passage has a vector"),
+        _ => Verdict::yes("Filling", "some passages wait for their vectors"),
+    }
+}
+
+fn ready(
+    problems: &[Problem],
+    observed: &Observed,
+    (graph, vectors): (&Verdict, &Verdict),
+) -> Verdict {
+    if let Some(problem) = problems.first() {
+        return Verdict::of_problems(problem, problems);
+    }
+    if let Some(why) = &observed.refused {
+        return Verdict::no("Refused", why.clone());
+    }
+    if !graph.is_true() {
+        return Verdict::no(&graph.reason, graph.message.clone());
+    }
+    if !vectors.is_true() {
+        return vectors.clone();
+    }
+    let set = observed.stateful_set.as_ref();
+    let is_current = set.is_some_and(|set| {
+        let status = set.status.as_ref();
+        let looked_at = status.and_then(|status| status.observed_generation);
+        let updated = status
+            .and_then(|status| status.updated_replicas)
+            .unwrap_or(0);
+        looked_at >= set.metadata.generation && updated >= 1
+    });
+    match is_current {
+        true => Verdict::yes("Serving", graph.message.clone()),
+        false => Verdict::no("Updating", "the memory service is being replaced"),
+    }
+}

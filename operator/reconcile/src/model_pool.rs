@@ -1,0 +1,82 @@
+//! ModelPool: what has to exist for one model to be served, and what is known of it.
+//!
+//! `validate` finds what only a cluster cannot do, `build` says which objects there should be, `endpoints` which pods can
+//! generate, `status` what people see, `autoscale` how many replicas there should be. None of them asks or waits.
+
+mod build;
+mod scale;
+mod status;
+
+pub use crate::pods::{Facts, endpoints};
+pub use build::{TEMPLATE_ANNOTATION, TEMPLATE_HASH_ANNOTATION, build, template_hash};
+pub use scale::{Load, ScaleMemory, autoscale, other_scale_manager};
+pub use status::{Benchmark, FetchProgress, Observed, Reach, status};
+
+use crate::plan::{ModelFacts, ObservedPool};
+use crate::stack::Stack;
+use crate::validate::{Problem, validate as validate_stack};
+use weir_crds::{Engine, ModelPool};
+use weir_plan::{Endpoint, Performance};
+
+/// Every problem of a pool: of the stack, and what a cluster cannot do.
+pub fn validate(pool: &ModelPool, stack: &Stack) -> Vec<Problem> {
+    let own = pool.metadata.name.as_deref().unwrap_or_default();
+    let mut problems: Vec<Problem> = validate_stack(stack)
+        .into_iter()
+        .filter(|problem| problem.kind == "ModelPool" && problem.name == own)
+        .collect();
+    let source = pool.spec.model.source.as_deref().unwrap_or_default();
+    if source.starts_with("file://") {
+        problems.push(Problem {
+            kind: "ModelPool".into(),
+            name: own.to_owned(),
+            field: "spec.model.source".into(),
+            reason: "SourceUnreachable".into(),
+            message: format!("{source} is a file of the machine that runs `weir up`"),
+            instead:
+                "write hf://, https:// or s3://, or pvc://CLAIM/PATH of a volume in this namespace"
+                    .into(),
+        });
+    }
+    if embeds(pool, stack) && matches!(pool.spec.engine, Engine::Vllm(_)) {
+        problems.push(Problem {
+            kind: "ModelPool".into(),
+            name: own.to_owned(),
+            field: "spec.engine".into(),
+            reason: "EngineCannotEmbed".into(),
+            message: "a MemoryStore embeds with this pool, which engine.vllm is not started for"
+                .into(),
+            instead: "use engine.llamaCpp or engine.external".into(),
+        });
+    }
+    problems
+}
+
+/// Whether some memory of the stack embeds with the pool.
+pub fn embeds(pool: &ModelPool, stack: &Stack) -> bool {
+    let own = pool.metadata.name.as_ref();
+    let mut stores = stack.memories.iter();
+    stores.any(|store| own.is_some() && store.spec.embedding.pool.as_ref() == own)
+}
+
+/// What the plan reads of a pool in a cluster: its endpoints, and what its status says of the model.
+pub fn observed(pool: &ModelPool, endpoints: Vec<Endpoint>) -> ObservedPool {
+    let status = pool.status.as_ref();
+    let model = status.and_then(|status| status.model.as_ref());
+    let facts = model.and_then(|model| {
+        Some(ModelFacts {
+            parameters: model.parameters?,
+            context_tokens: model.context_tokens?,
+        })
+    });
+    let speed = status.and_then(|status| status.performance.as_ref());
+    ObservedPool {
+        endpoints,
+        facts,
+        performance: speed.map(|speed| Performance {
+            prefill_tokens_per_second: speed.prefill_tokens_per_second,
+            decode_tokens_per_second: speed.decode_tokens_per_second,
+        }),
+        tokenizer: None,
+    }
+}

@@ -1,0 +1,112 @@
+//! Plans and problems, as reviewed files: `cases/plan/NAME/stack.yaml` with, if it needs one, `observed.yaml`, gives
+//! `plan.yaml` of the first gateway or `problems.yaml`. `UPDATE=1` rewrites the results.
+
+use crate::golden::{folders, in_crate, read, stack};
+use serde_json::Value;
+use std::path::Path;
+use weir_crds::stack::SourceFile;
+use weir_reconcile::{Observed, plan, validate, validate_local};
+
+fn observed(path: &Path) -> Observed {
+    read(path).unwrap_or_default()
+}
+
+/// The result of a case, and the file it belongs in.
+fn outcome(folder: &Path) -> (&'static str, Value) {
+    let stack = stack(&folder.join("stack.yaml"));
+    let gateway = stack
+        .gateways
+        .first()
+        .and_then(|gateway| gateway.metadata.name.clone());
+    let planned = plan(
+        &stack,
+        &gateway.unwrap_or_default(),
+        &observed(&folder.join("observed.yaml")),
+    );
+    let mut problems = validate(&stack);
+    problems.extend(validate_local(&stack));
+    match planned {
+        Ok(plan) if problems.is_empty() => (
+            "plan.yaml",
+            serde_json::to_value(plan).expect("a plan is plain data"),
+        ),
+        _ => {
+            let problem = |problem| {
+                let finding = stack.locate(problem);
+                serde_json::json!({
+                    "reason": problem.reason,
+                    "line": finding.line,
+                    "says": problem.to_string(),
+                })
+            };
+            ("problems.yaml", problems.iter().map(problem).collect())
+        }
+    }
+}
+
+#[test]
+fn cases_give_their_reviewed_plan_or_problems() {
+    for folder in folders("cases/plan") {
+        let (file, value) = outcome(&folder);
+        let path = folder.join(file);
+        crate::golden::compare(&path, &weir_crds::yaml::to_string(&value));
+        let other = if file == "plan.yaml" {
+            "problems.yaml"
+        } else {
+            "plan.yaml"
+        };
+        assert!(
+            !folder.join(other).exists(),
+            "{}: {other} is left over",
+            folder.display()
+        );
+    }
+}
+
+#[test]
+fn examples_load_and_plan() {
+    for (name, gateway, pools) in [
+        ("offline.yaml", "demo", 3),
+        ("lfm2.yaml", "lfm2", 4),
+        ("cluster.yaml", "support", 3),
+    ] {
+        let path = in_crate("../../examples/stacks").join(name);
+        let file = SourceFile::read(&path).expect("the example exists");
+        let stack = weir_reconcile::load(&[file]).expect(name);
+        let plan = plan(&stack, gateway, &Observed::default()).expect(name);
+        assert_eq!(plan.pools.len(), pools, "{name}");
+        assert!(
+            stack
+                .base_dir("ModelPool", &plan.pools[0].name)
+                .ends_with("examples/stacks")
+        );
+    }
+}
+
+#[test]
+fn a_gateway_that_does_not_exist_is_named_with_those_that_do() {
+    let stack = stack(&in_crate("cases/plan/ladder/stack.yaml"));
+    let problems = plan(&stack, "dmeo", &Observed::default()).expect_err("no such gateway");
+    assert_eq!(problems[0].reason, "InferenceGatewayNotFound");
+    assert_eq!(problems[0].instead, "name demo");
+}
+
+#[test]
+fn problems_of_objects_a_gateway_does_not_use_do_not_stop_it() {
+    let stack = stack(&in_crate("cases/plan/unused-broken/stack.yaml"));
+    assert_eq!(validate(&stack).len(), 2);
+    assert!(plan(&stack, "works", &Observed::default()).is_ok());
+    assert!(plan(&stack, "broken", &Observed::default()).is_err());
+}
+
+#[test]
+fn plans_and_problems_never_show_a_key() {
+    let stack = stack(&in_crate("cases/plan/keys/stack.yaml"));
+    let plan = plan(&stack, "demo", &Observed::default()).expect("a plan");
+    for text in [
+        format!("{plan:?}"),
+        serde_json::to_string(&plan.auth).expect("plain data"),
+    ] {
+        assert!(!text.contains("0123456789abcdef"), "{text}");
+    }
+}

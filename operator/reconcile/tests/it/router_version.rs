@@ -1,0 +1,120 @@
+//! Router versions: what verified bytes say, and what is said of others.
+
+use crate::cluster::now;
+use crate::golden::parse;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::ConfigMap;
+use std::collections::BTreeMap;
+use weir_crds::RouterVersionStatus;
+use weir_crds::stack::SourceFile;
+use weir_reconcile::router_version::{Found, find, status};
+use weir_reconcile::{Object, Stack, router_version};
+use weir_router::{ArmTable, Artifact};
+
+fn stack_of(sha256: &str) -> Stack {
+    let text = format!(
+        "apiVersion: weir.dev/v1alpha1\nkind: RouterVersion\nmetadata: {{name: v1, namespace: shop, generation: 1}}\n\
+         spec: {{artifact: {{configMap: {{name: routers}}}}, sha256: \"{sha256}\"}}\n---\n\
+         apiVersion: weir.dev/v1alpha1\nkind: ModelPool\nmetadata: {{name: small, labels: {{app: demo}}}}\n\
+         spec:\n  model: {{name: small, source: hf://o/r/small.gguf}}\n  tier: edge\n  privacy: local\n  \
+         engine: {{llamaCpp: {{}}}}\n---\n\
+         apiVersion: weir.dev/v1alpha1\nkind: InferenceGateway\nmetadata: {{name: demo, namespace: shop}}\n\
+         spec: {{pools: {{matchLabels: {{app: demo}}}}, auth: {{anonymous: {{}}}}, router: {{version: v1}}}}\n"
+    );
+    parse(SourceFile {
+        path: "stack.yaml".into(),
+        text,
+    })
+}
+
+fn artifact(models: usize) -> Artifact {
+    Artifact::constant(&ArmTable::standard(models), &[2.0, 3.0])
+}
+
+/// Status and reason of a condition.
+fn says(status: &RouterVersionStatus, kind: &str) -> (String, String) {
+    let mut conditions = status.conditions.iter();
+    let condition = conditions.find(|condition| condition.type_ == kind);
+    let condition = condition.expect("the condition is there");
+    (condition.status.clone(), condition.reason.clone())
+}
+
+fn pair(status: &str, reason: &str) -> (String, String) {
+    (status.to_owned(), reason.to_owned())
+}
+
+#[test]
+fn a_verified_artifact_says_what_it_is_and_whom_it_fits() {
+    let artifact = artifact(1);
+    let stack = stack_of(artifact.sha256());
+    let found = Found::Bytes(artifact.to_bytes().to_vec());
+    let status = status(&stack.routers[0], &stack, Some(&found), now());
+    assert_eq!(says(&status, "Ready"), pair("True", "Verified"));
+    assert_eq!(says(&status, "Compatible"), pair("True", "Fits"));
+    assert_eq!(status.models, Some(1));
+    assert_eq!(status.used_by_count, 1);
+    assert_eq!(
+        status.feature_schema.as_deref(),
+        Some(artifact.manifest().schema_hash.as_str())
+    );
+}
+
+#[test]
+fn an_artifact_for_another_ladder_fits_by_rank_and_says_so() {
+    let artifact = artifact(3);
+    let stack = stack_of(artifact.sha256());
+    let found = Found::Bytes(artifact.to_bytes().to_vec());
+    let status = status(&stack.routers[0], &stack, Some(&found), now());
+    assert_eq!(says(&status, "Compatible"), pair("True", "FitsByRank"));
+}
+
+#[test]
+fn a_version_without_its_bytes_says_what_is_missing() {
+    let other = artifact(2);
+    let stack = stack_of(artifact(1).sha256());
+    let version = &stack.routers[0];
+    let empty = ConfigMap::default();
+    let mut wrong = ConfigMap {
+        binary_data: Some(BTreeMap::from([("v1.onnx".into(), ByteString(vec![1]))])),
+        ..ConfigMap::default()
+    };
+    let cases = [
+        (find(version, None), "ConfigMapNotFound"),
+        (find(version, Some(&empty)), "EntryNotFound"),
+        (find(version, Some(&wrong)), "EntryNotFound"),
+        (Found::Bytes(other.to_bytes().to_vec()), "DigestMismatch"),
+    ];
+    for (found, reason) in cases {
+        let status = status(version, &stack, Some(&found), now());
+        assert_eq!(says(&status, "Ready"), pair("False", reason));
+        assert_eq!(status.models, None, "{reason}");
+    }
+    let entries = wrong.binary_data.as_mut().expect("entries");
+    entries.insert("router.onnx".into(), ByteString(vec![2]));
+    assert_eq!(find(version, Some(&wrong)), Found::Bytes(vec![2]));
+}
+
+#[test]
+fn bytes_that_are_no_artifact_are_named_so() {
+    use sha2::{Digest, Sha256};
+    let stack = stack_of(&hex::encode(Sha256::digest(b"no artifact")));
+    let found = Found::Bytes(b"no artifact".to_vec());
+    let status = status(&stack.routers[0], &stack, Some(&found), now());
+    assert_eq!(says(&status, "Ready"), pair("False", "NotAnArtifact"));
+}
+
+#[test]
+fn verified_bytes_are_kept_under_their_digest_whoever_is_deleted() {
+    let artifact = artifact(1);
+    let stack = stack_of(artifact.sha256());
+    let object = router_version::build(&stack.routers[0], artifact.to_bytes());
+    let Object::ConfigMap(kept) = &object else {
+        panic!("{object:?}")
+    };
+    assert_eq!(kept.immutable, Some(true));
+    assert_eq!(kept.metadata.owner_references, None);
+    assert!(object.name().ends_with(&artifact.sha256()[..32]));
+    let mut twin = stack.routers[0].clone();
+    twin.metadata.name = Some("v1-again".into());
+    assert_eq!(router_version::build(&twin, artifact.to_bytes()), object);
+}
