@@ -31,7 +31,9 @@ pub(crate) fn load_router(loaded: &Loaded) -> Result<(Router, RouterStatus), Sta
         .ok_or_else(|| fail("is not in the stack".into()))?
         .spec;
     let base = loaded.stack.base_dir("RouterVersion", &version);
-    let url = &spec.artifact.url;
+    let url = spec.artifact.url.as_ref().ok_or_else(|| {
+        fail("its artifact is in a ConfigMap, which only a cluster has: write artifact: {url: file://PATH}".into())
+    })?;
     let path = match Source::parse(url, base) {
         Ok(Source::File(path)) => path,
         Ok(_) => {

@@ -33,7 +33,7 @@ pub(crate) async fn follow_all(loaded: &Loaded) -> BTreeMap<String, Reach> {
     let pools = loaded.stack.used(&loaded.gateway).into_iter();
     let external = pools.filter_map(|pool| match &pool.spec.engine {
         weir_crds::Engine::External(engine) => Some((name_of(pool), &engine.url)),
-        weir_crds::Engine::LlamaCpp(_) => None,
+        weir_crds::Engine::LlamaCpp(_) | weir_crds::Engine::Vllm(_) => None,
     });
     let looks = external.map(|(name, url)| async move { (name, follow(url).await) });
     let looks = futures_util::future::join_all(looks).await;

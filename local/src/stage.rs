@@ -92,6 +92,13 @@ pub(crate) struct OpenMemory {
 impl Stager {
     /// Gets a stack ready. Engines that `kept` has with the same spec are not started again.
     pub(crate) async fn stage(&self, loaded: Loaded, kept: Kept) -> Result<Staged, StageError> {
+        let refused = weir_reconcile::cluster_only(&loaded.stack, &loaded.gateway);
+        if let Some(problem) = refused.into_iter().next() {
+            return Err(StageError::ClusterOnly(Box::new(problem)));
+        }
+        for line in weir_reconcile::without_effect(&loaded.stack, &loaded.gateway) {
+            (self.events)(Event::Warning(line));
+        }
         let memory = self.open_memory(&loaded, &kept).await?;
         let (router, router_status) = load_router(&loaded)?;
         let mut models = self.load_models(&loaded, &kept).await?;

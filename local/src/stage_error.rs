@@ -10,6 +10,9 @@ pub enum StageError {
     /// The files are wrong.
     #[error(transparent)]
     Stack(#[from] StackError),
+    /// The gateway uses what only a cluster has.
+    #[error("{0}")]
+    ClusterOnly(Box<weir_reconcile::Problem>),
     /// There is no engine program.
     #[error(transparent)]
     Locate(#[from] LocateError),

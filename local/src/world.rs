@@ -296,6 +296,8 @@ impl World {
             pools: pools.collect(),
             embedders: embedders.collect(),
             revision: self.revision,
+            // One process serves the gateway, opens its store itself and starts one engine a pool.
+            ..Observed::default()
         };
         let loaded = &self.current.loaded;
         weir_reconcile::plan(&loaded.stack, loaded.name(), &observed).map_err(|problems| {
@@ -427,6 +429,7 @@ fn fixed_status(pool: &weir_crds::ModelPool, model: Option<&LocalModel>) -> Pool
     let spec = &pool.spec;
     let (context_tokens, parameters) = match &spec.engine {
         weir_crds::Engine::LlamaCpp(engine) => (engine.context_tokens, None),
+        weir_crds::Engine::Vllm(engine) => (engine.max_model_len, engine.parameters),
         weir_crds::Engine::External(engine) => (engine.context_tokens, engine.parameters),
     };
     PoolStatus {

@@ -35,9 +35,6 @@ pub(crate) struct EngineSpec {
     pub(crate) extra_args: Vec<String>,
 }
 
-/// Longest text, in tokens, that an embedding engine is given memory for: a text is read in one piece.
-const EMBEDDED_TOKENS_MAX: u32 = 2048;
-
 /// Why no engine program was found.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -59,25 +56,18 @@ pub enum LocateError {
 impl EngineSpec {
     /// Arguments of `llama-server` when it listens on `port`.
     pub(crate) fn args(&self, port: u16) -> Vec<OsString> {
-        let context = u64::from(self.context_tokens) * u64::from(self.slots);
+        let rest = weir_reconcile::llama_cpp_args(&weir_reconcile::EngineArgs {
+            model: &self.model,
+            host: &Ipv4Addr::LOCALHOST.to_string(),
+            port,
+            threads: self.threads,
+            embeds: self.embeds.is_some(),
+            context_tokens: self.context_tokens,
+            slots: self.slots,
+            extra_args: &self.extra_args,
+        });
         let mut args: Vec<OsString> = vec!["-m".into(), self.file.clone().into()];
-        let pairs = [
-            ("--alias", self.model.clone()),
-            ("--host", Ipv4Addr::LOCALHOST.to_string()),
-            ("--port", port.to_string()),
-            ("-c", context.to_string()),
-            ("-np", self.slots.to_string()),
-            ("-t", self.threads.to_string()),
-        ];
-        for (flag, value) in pairs {
-            args.extend([flag.into(), value.into()]);
-        }
-        args.extend(["--jinja", "--metrics", "--no-webui"].map(OsString::from));
-        if self.embeds.is_some() {
-            let tokens = self.context_tokens.min(EMBEDDED_TOKENS_MAX).to_string();
-            args.extend(["--embeddings", "--ubatch-size", &tokens].map(OsString::from));
-        }
-        args.extend(self.extra_args.iter().map(OsString::from));
+        args.extend(rest.into_iter().map(OsString::from));
         args
     }
 }
