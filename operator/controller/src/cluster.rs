@@ -1,0 +1,35 @@
+//! The way to the cluster: a client, and whether this process may write.
+
+use crate::lease::Leadership;
+use kube::Client;
+use tokio::sync::watch;
+
+/// This process no longer leads, so it must not write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this process no longer leads")]
+pub(crate) struct NotLeading;
+
+/// A client that knows whether it may write.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    client: Client,
+    leadership: watch::Receiver<Leadership>,
+}
+
+impl Cluster {
+    pub(crate) fn new(client: Client, leadership: watch::Receiver<Leadership>) -> Self {
+        Self { client, leadership }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Whether this process leads. Asked before each write, so that a former leader stops in the middle of its work.
+    pub(crate) fn may_write(&self) -> Result<(), NotLeading> {
+        match *self.leadership.borrow() {
+            Leadership::Leader { .. } => Ok(()),
+            Leadership::Follower { .. } => Err(NotLeading),
+        }
+    }
+}
