@@ -1,0 +1,128 @@
+//! Reconciling an `InferenceGateway`: the processes that answer, their certificate, and the plan on their disk.
+//!
+//! The plan that travels is made in `publisher.rs`. The one made here is its slow part, with which a gateway starts while
+//! the operator is away; when the stack stops fitting together, the last one that did stays.
+
+use crate::apply::Applied;
+use crate::cache::get;
+use crate::context::{Context, Next, ReconcileError, after, is_ending, refused, sooner};
+use crate::key::Key;
+use crate::pki::Identity;
+use crate::{paused, router_version, shown, tls_secret};
+use k8s_openapi::api::core::v1::Secret;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use weir_crds::InferenceGateway;
+use weir_plan::{GatewayPlan, Revision};
+use weir_reconcile::condition::is_paused;
+use weir_reconcile::inference_gateway::{self, Material, Observed};
+use weir_reconcile::{Problem, Stack, names};
+
+/// What is looked at.
+struct Seen {
+    gateway: Arc<InferenceGateway>,
+    stack: Arc<Stack>,
+}
+
+pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, ReconcileError> {
+    let Some(seen) = observe(context, key) else {
+        return Ok(None);
+    };
+    if is_paused(&seen.gateway.metadata) {
+        return paused::status(context, &*seen.gateway).await;
+    }
+    let mut problems = inference_gateway::validate(&seen.gateway, &seen.stack);
+    let look_again = (!problems.is_empty()).then_some(shown::LOOK_AGAIN);
+    let plan = if problems.is_empty() {
+        slow_plan(key, &seen)
+    } else {
+        plan_on_disk(context, key)
+    };
+    let Some(plan) = plan else {
+        // Nothing was ever served and nothing could be: only the status has something to say.
+        shown::explain(context, &*seen.gateway, &mut problems).await?;
+        let wait = status(context, key, &seen, (&problems, &Applied::default())).await?;
+        return Ok(sooner(wait, look_again));
+    };
+    let tls = tls_secret::build(context, &*seen.gateway, tls(key)).await?;
+    let artifacts = artifacts(context, key, &plan);
+    let material = Material {
+        plan: Some(&plan),
+        artifacts: &artifacts,
+    };
+    let built = inference_gateway::build(&seen.gateway, &context.platform, material);
+    let mut desired = vec![tls.document];
+    desired.extend(built.iter().map(weir_reconcile::Object::to_json));
+    let applied = context.apply(&*seen.gateway, desired).await?;
+    shown::explain(context, &*seen.gateway, &mut problems).await?;
+    let wait = status(context, key, &seen, (&problems, &applied)).await?;
+    let wait = sooner(sooner(wait, after(&applied)), tls.look_again);
+    Ok(sooner(wait, look_again))
+}
+
+fn observe(context: &Context, key: &Key) -> Option<Seen> {
+    let gateway = get(&context.caches.gateways, &key.namespace, &key.name)?;
+    (!is_ending(&*gateway)).then(|| Seen {
+        stack: context.stacks.get(&context.caches, &key.namespace),
+        gateway,
+    })
+}
+
+/// The slow part of the plan: it names no pod, so none is looked at.
+fn slow_plan(key: &Key, seen: &Seen) -> Option<GatewayPlan> {
+    let (stack, none) = (&seen.stack, BTreeMap::new());
+    let observed = inference_gateway::observed(&seen.gateway, stack, &none, Revision::default());
+    let plan = weir_reconcile::plan(stack, &key.name, &observed).ok()?;
+    Some(inference_gateway::slow_plan(&plan, stack, &key.namespace))
+}
+
+/// The plan that was written last.
+fn plan_on_disk(context: &Context, key: &Key) -> Option<GatewayPlan> {
+    let name = names::gateway_plan(&key.name);
+    let secret: Secret = context.caches.typed("Secret", &key.namespace, &name)?;
+    let plan = secret.data?.remove(names::PLAN_KEY)?;
+    serde_json::from_slice(&plan.0).ok()
+}
+
+/// The bytes of the artifacts that a plan names, as far as they are verified.
+fn artifacts(context: &Context, key: &Key, plan: &GatewayPlan) -> BTreeMap<String, Vec<u8>> {
+    let named = plan.router.iter().map(|router| router.sha256.clone());
+    let bytes = named.filter_map(|sha256| {
+        let bytes = router_version::kept(context, &key.namespace, &sha256)?;
+        Some((sha256, bytes))
+    });
+    bytes.collect()
+}
+
+/// The Secret of the certificate and whom it names.
+fn tls(key: &Key) -> tls_secret::Wanted {
+    tls_secret::Wanted {
+        secret: names::gateway_tls(&key.name),
+        label: names::GATEWAY_LABEL,
+        identity: Identity {
+            uri: format!("weir://{}/gateway/{}", key.namespace, key.name),
+            dns: Vec::new(),
+        },
+    }
+}
+
+async fn status(
+    context: &Context,
+    key: &Key,
+    seen: &Seen,
+    (problems, applied): (&[Problem], &Applied),
+) -> Result<Next, ReconcileError> {
+    let name = names::gateway(&key.name);
+    let place = (key.namespace.as_str(), name.as_str());
+    let caches = &context.caches;
+    let observed = Observed {
+        deployment: applied.now(caches, "Deployment", place),
+        pods: caches.pods_with(&key.namespace, names::GATEWAY_LABEL, &key.name),
+        service: applied.now(caches, "Service", place),
+        refused: refused(applied),
+        ..Observed::default()
+    };
+    let now = (problems, context.now());
+    let status = inference_gateway::status(&seen.gateway, &seen.stack, &observed, now);
+    Ok(context.statuses.write(&*seen.gateway, &status).await?)
+}

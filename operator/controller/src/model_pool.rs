@@ -1,0 +1,93 @@
+//! Reconciling a `ModelPool`: Deployment, Service, disruption budget and network policy of one model.
+
+use crate::apply::Applied;
+use crate::cache::get;
+use crate::context::{Context, Next, ReconcileError, after, is_ending, refused, sooner};
+use crate::key::Key;
+use crate::{paused, shown};
+use k8s_openapi::api::apps::v1::Deployment;
+use std::sync::Arc;
+use weir_crds::{Engine, ModelPool};
+use weir_reconcile::condition::is_paused;
+use weir_reconcile::model_pool::{self, FetchProgress, Observed, Reach};
+use weir_reconcile::{Stack, names};
+
+/// What is looked at.
+struct Seen {
+    pool: Arc<ModelPool>,
+    stack: Arc<Stack>,
+    deployment: Option<Deployment>,
+}
+
+pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, ReconcileError> {
+    let Some(seen) = observe(context, key) else {
+        return Ok(None);
+    };
+    if is_paused(&seen.pool.metadata) {
+        return paused::status(context, &*seen.pool).await;
+    }
+    let mut problems = model_pool::validate(&seen.pool, &seen.stack);
+    if !problems.is_empty() {
+        shown::explain(context, &*seen.pool, &mut problems).await?;
+        // What serves goes on serving until the object is right again.
+        let observed = observed(context, key, &seen, &Applied::default());
+        let now = (problems.as_slice(), context.now());
+        let status = model_pool::status(&seen.pool, &seen.stack, &observed, now);
+        let wait = context.statuses.write(&*seen.pool, &status).await?;
+        return Ok(sooner(wait, Some(shown::LOOK_AGAIN)));
+    }
+    let desired = model_pool::build(
+        &seen.pool,
+        &seen.stack,
+        &context.platform,
+        seen.deployment.as_ref(),
+    );
+    let desired = desired
+        .iter()
+        .map(weir_reconcile::Object::to_json)
+        .collect();
+    let applied = context.apply(&*seen.pool, desired).await?;
+    let observed = observed(context, key, &seen, &applied);
+    let now = (problems.as_slice(), context.now());
+    let status = model_pool::status(&seen.pool, &seen.stack, &observed, now);
+    let wait = context.statuses.write(&*seen.pool, &status).await?;
+    Ok(sooner(wait, after(&applied)))
+}
+
+fn observe(context: &Context, key: &Key) -> Option<Seen> {
+    let pool = get(&context.caches.pools, &key.namespace, &key.name)?;
+    if is_ending(&*pool) {
+        return None;
+    }
+    let name = names::pool(&key.name);
+    Some(Seen {
+        stack: context.stacks.get(&context.caches, &key.namespace),
+        deployment: context.caches.typed("Deployment", &key.namespace, &name),
+        pool,
+    })
+}
+
+fn observed(context: &Context, key: &Key, seen: &Seen, applied: &Applied) -> Observed {
+    let name = names::pool(&key.name);
+    let place = (key.namespace.as_str(), name.as_str());
+    let fetch = context.hub.fetches.of_pool(&key.namespace, &key.name);
+    let reach = match &seen.pool.spec.engine {
+        Engine::External(engine) => context.reaches.get(key, &engine.url),
+        _ => Reach::Unknown,
+    };
+    Observed {
+        deployment: applied.now(&context.caches, "Deployment", place),
+        pods: context
+            .caches
+            .pods_with(&key.namespace, names::POOL_LABEL, &key.name),
+        fetch: fetch.map(|fetch| FetchProgress {
+            downloaded_bytes: fetch.downloaded_bytes,
+            total_bytes: fetch.total_bytes,
+            remaining_seconds: fetch.remaining_seconds,
+        }),
+        benchmark: context.benchmarks.get(key),
+        reach,
+        scale_manager: model_pool::other_scale_manager(&seen.pool),
+        refused: refused(applied),
+    }
+}

@@ -1,0 +1,85 @@
+//! Reconciling a `RouterVersion`: an artifact is verified once, and its bytes are kept.
+//!
+//! The kept ConfigMap belongs to nobody but its digest: what serves outlives the version and the place it came from.
+
+use crate::cache::get;
+use crate::context::{Context, Next, ReconcileError, after, is_ending, sooner};
+use crate::key::Key;
+use crate::{paused, shown};
+use k8s_openapi::api::core::v1::ConfigMap;
+use std::sync::Arc;
+use weir_crds::RouterVersion;
+use weir_reconcile::condition::is_paused;
+use weir_reconcile::router_version::{self, ARTIFACT_KEY, Found};
+use weir_reconcile::{Stack, names};
+
+/// What is looked at.
+struct Seen {
+    version: Arc<RouterVersion>,
+    stack: Arc<Stack>,
+    /// What lies where the version says, or what was kept of it.
+    found: Option<Found>,
+    is_kept: bool,
+}
+
+pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, ReconcileError> {
+    let Some(seen) = observe(context, key) else {
+        return Ok(None);
+    };
+    if is_paused(&seen.version.metadata) {
+        return paused::status(context, &*seen.version).await;
+    }
+    let verified = match &seen.found {
+        Some(Found::Bytes(bytes)) => {
+            let verified = router_version::verify(&seen.version, bytes);
+            verified.is_ok().then_some(bytes)
+        }
+        _ => None,
+    };
+    let desired = verified
+        .filter(|_| !seen.is_kept)
+        .map(|bytes| router_version::build(&seen.version, bytes).to_json());
+    let applied = context
+        .apply(&*seen.version, desired.into_iter().collect())
+        .await?;
+    let found = seen.found.as_ref();
+    let mut status = router_version::status(&seen.version, &seen.stack, found, context.now());
+    shown::explain_conditions(context, &*seen.version, &mut status.conditions).await?;
+    let wait = context.statuses.write(&*seen.version, &status).await?;
+    let missing = matches!(seen.found, Some(Found::NoConfigMap));
+    let look_again = missing.then_some(shown::LOOK_AGAIN);
+    Ok(sooner(sooner(wait, after(&applied)), look_again))
+}
+
+fn observe(context: &Context, key: &Key) -> Option<Seen> {
+    let caches = &context.caches;
+    let version = get(&caches.routers, &key.namespace, &key.name)?;
+    if is_ending(&*version) {
+        return None;
+    }
+    let reference = version.spec.artifact.config_map.as_ref();
+    let found = reference.map(|reference| {
+        let config_map = get(&caches.config_maps, &key.namespace, &reference.name);
+        router_version::find(&version, config_map.as_deref())
+    });
+    let kept = kept(context, &key.namespace, &version.spec.sha256);
+    let is_kept = kept.is_some();
+    let found = match (found, kept) {
+        (Some(Found::Bytes(bytes)), _) => Some(Found::Bytes(bytes)),
+        (Some(_), Some(kept)) => Some(Found::Bytes(kept)),
+        (found, _) => found,
+    };
+    Some(Seen {
+        stack: context.stacks.get(caches, &key.namespace),
+        version,
+        found,
+        is_kept,
+    })
+}
+
+/// The bytes that are kept under a digest.
+pub(crate) fn kept(context: &Context, namespace: &str, sha256: &str) -> Option<Vec<u8>> {
+    let name = names::router(sha256);
+    let kept: ConfigMap = context.caches.typed("ConfigMap", namespace, &name)?;
+    Some(kept.binary_data?.remove(ARTIFACT_KEY)?.0)
+}
