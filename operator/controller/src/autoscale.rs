@@ -1,0 +1,216 @@
+//! Replicas that follow the requests: what gateways report becomes a write to a pool's scale subresource.
+//!
+//! How many there should be is decided in `operator/reconcile`; this file brings the reports together and writes, as an
+//! HPA would. When somebody else writes there too, Weir does not.
+
+use crate::apply::MANAGER;
+use crate::cache::Caches;
+use crate::cluster::Cluster;
+use crate::control::ledger::{Load as Reported, Process};
+use crate::control::server::Hub;
+use crate::key::{Key, Kind};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use weir_crds::ModelPool;
+use weir_reconcile::model_pool::{Load, ScaleMemory, autoscale, other_scale_manager};
+
+/// How often replicas are thought over.
+const EVERY: Duration = Duration::from_secs(1);
+/// A process that has not reported for this long does not report.
+const STALE: Duration = Duration::from_secs(15);
+
+/// What one step remembers of a pool for the next.
+#[derive(Default)]
+struct Remembered {
+    scale: ScaleMemory,
+    /// How often each process had wanted the pool.
+    wanted: HashMap<Process, u64>,
+}
+
+/// Scales pools until `stop`.
+pub(crate) async fn run(
+    (cluster, caches, hub): (Cluster, Arc<Caches>, Arc<Hub>),
+    stop: CancellationToken,
+) {
+    let mut memory: HashMap<Key, Remembered> = HashMap::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+        if cluster.may_write().is_err() {
+            memory.clear();
+            continue;
+        }
+        let mut pools = caches.pools.state();
+        pools.retain(|pool| pool.spec.autoscaling.is_some());
+        let keys: HashSet<Key> = pools.iter().map(|pool| key(pool)).collect();
+        memory.retain(|key, _| keys.contains(key));
+        for pool in pools {
+            let remembered = memory.entry(key(&pool)).or_default();
+            if let Some(replicas) = step(&caches, &hub, &pool, remembered) {
+                scale(&cluster, &pool, replicas).await;
+            }
+        }
+    }
+}
+
+/// One step for one pool: the replicas to set, when they are others than now.
+fn step(caches: &Caches, hub: &Hub, pool: &ModelPool, memory: &mut Remembered) -> Option<u32> {
+    let scaling = pool.spec.autoscaling.as_ref()?;
+    if other_scale_manager(pool).is_some() || weir_reconcile::condition::is_paused(&pool.metadata) {
+        return None;
+    }
+    let namespace = pool.namespace().unwrap_or_default();
+    let reported = hub.ledger().loads(&namespace, &pool.name_any());
+    let now = Timestamp::now();
+    let load = load(
+        &reported,
+        &gateway_pods(caches, &namespace, pool),
+        (&mut memory.wanted, now),
+    );
+    let (replicas, scale) = autoscale(scaling, pool.spec.replicas, &load, (memory.scale, now));
+    memory.scale = scale;
+    (replicas != pool.spec.replicas).then_some(replicas)
+}
+
+/// What all reports together say. `pods` are those whose silence matters.
+fn load(
+    reported: &[Reported],
+    pods: &BTreeSet<String>,
+    (wanted, now): (&mut HashMap<Process, u64>, Timestamp),
+) -> Load {
+    let fresh: Vec<&Reported> = reported
+        .iter()
+        .filter(|one| one.at.elapsed() < STALE)
+        .collect();
+    let in_flight = |one: &&Reported| u64::from(one.load.in_flight) + u64::from(one.load.waiting);
+    let grew = fresh.iter().filter(|one| {
+        let before = wanted.get(&one.process).copied().unwrap_or_default();
+        one.load.wanted > before
+    });
+    let grew = grew.count() > 0;
+    *wanted = fresh
+        .iter()
+        .map(|one| (one.process.clone(), one.load.wanted))
+        .collect();
+    let heard: BTreeSet<&str> = fresh.iter().map(|one| one.process.pod.as_str()).collect();
+    let all_heard = pods.iter().all(|pod| heard.contains(pod.as_str()));
+    let since = fresh.iter().map(|one| {
+        let elapsed = SignedDuration::try_from(one.since.elapsed()).unwrap_or_default();
+        now.checked_sub(elapsed).unwrap_or(now)
+    });
+    Load {
+        in_flight: fresh.iter().map(in_flight).sum(),
+        wanted: grew,
+        reported_since: since.max().filter(|_| all_heard && !fresh.is_empty()),
+    }
+}
+
+/// Pods of the gateways that may ask the pool.
+fn gateway_pods(caches: &Caches, namespace: &str, pool: &ModelPool) -> BTreeSet<String> {
+    let stack = caches.stack(namespace);
+    let own = pool.name_any();
+    let using = stack.gateways.iter().filter(|gateway| {
+        let used = stack.used(gateway);
+        used.iter().any(|used| used.name_any() == own)
+    });
+    let pods = using
+        .flat_map(|gateway| caches.pods_with(namespace, "weir.dev/gateway", &gateway.name_any()));
+    let alive = pods.filter(|pod| {
+        let phase = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref());
+        pod.metadata.deletion_timestamp.is_none() && phase == Some("Running")
+    });
+    alive.map(|pod| pod.name_any()).collect()
+}
+
+async fn scale(cluster: &Cluster, pool: &ModelPool, replicas: u32) {
+    let (name, namespace) = (pool.name_any(), pool.namespace().unwrap_or_default());
+    let api: Api<ModelPool> = Api::namespaced(cluster.client(), &namespace);
+    let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+    let params = PatchParams {
+        field_manager: Some(MANAGER.into()),
+        ..PatchParams::default()
+    };
+    match api.patch_scale(&name, &params, &patch).await {
+        Ok(_) => tracing::info!(namespace, pool = name, replicas, "scaled"),
+        // The next step tries again.
+        Err(error) => tracing::warn!(namespace, pool = name, %error, "a pool was not scaled"),
+    }
+}
+
+fn key(pool: &ModelPool) -> Key {
+    let namespace = pool.namespace().unwrap_or_default();
+    Key::new(Kind::ModelPool, &namespace, &pool.name_any())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::caller::GatewayId;
+    use tokio::time::Instant;
+    use weir_proto::control::v1::PoolLoad;
+
+    fn reported(pod: &str, in_flight: u32, wanted: u64) -> Reported {
+        Reported {
+            gateway: GatewayId {
+                namespace: "demo".into(),
+                name: "support".into(),
+            },
+            process: Process {
+                pod: pod.into(),
+                boot: "1".into(),
+            },
+            since: Instant::now(),
+            at: Instant::now(),
+            load: PoolLoad {
+                pool: "small".into(),
+                in_flight,
+                waiting: 1,
+                wanted,
+                ..PoolLoad::default()
+            },
+        }
+    }
+
+    fn pods(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn loads_of_all_processes_add_up_and_a_silent_pod_is_noticed() {
+        let mut wanted = HashMap::new();
+        let now = Timestamp::now();
+        let all = [reported("a", 2, 0), reported("b", 3, 0)];
+        let sum = load(&all, &pods(&["a", "b"]), (&mut wanted, now));
+        assert_eq!(sum.in_flight, 7);
+        assert!(sum.reported_since.is_some());
+        let silent = load(&all, &pods(&["a", "b", "c"]), (&mut wanted, now));
+        assert_eq!(silent.reported_since, None);
+        tokio::time::advance(STALE).await;
+        let stale = load(&all, &pods(&["a"]), (&mut wanted, now));
+        assert_eq!((stale.in_flight, stale.reported_since), (0, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pool_is_wanted_when_a_count_grew_since_the_last_step() {
+        let mut wanted = HashMap::new();
+        let now = Timestamp::now();
+        let asked = |count: u64, wanted: &mut HashMap<Process, u64>| {
+            load(&[reported("a", 0, count)], &pods(&["a"]), (wanted, now)).wanted
+        };
+        assert!(!asked(0, &mut wanted));
+        assert!(asked(2, &mut wanted));
+        assert!(!asked(2, &mut wanted));
+        assert!(asked(3, &mut wanted));
+    }
+}
