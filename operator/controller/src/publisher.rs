@@ -1,0 +1,136 @@
+//! From the caches to what gateways are told: a plan per gateway, made again whenever its namespace changed.
+//!
+//! Only the leader makes plans. Changes that come together are answered together: a short wait, longer where making a
+//! plan takes long, so that a storm of changes costs a bounded share of one processor. A gateway whose stack does not
+//! fit together keeps its last plan; its conditions say why.
+
+use crate::cache::Caches;
+use crate::context::Stacks;
+use crate::control::caller::GatewayId;
+use crate::control::server::Hub;
+use crate::lease::Leadership;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use weir_plan::{Endpoint, Revision};
+use weir_reconcile::{Stack, inference_gateway, model_pool, names, plan};
+
+/// Shortest wait for more changes.
+const GATHER: Duration = Duration::from_millis(20);
+/// Longest wait for more changes.
+const GATHER_MAX: Duration = Duration::from_millis(500);
+
+/// Namespaces whose plans may be out of date.
+#[derive(Default)]
+pub(crate) struct Dirty {
+    namespaces: Mutex<BTreeSet<String>>,
+    marked: Notify,
+}
+
+impl Dirty {
+    /// Something in a namespace changed.
+    pub(crate) fn mark(&self, namespace: &str) {
+        let mut all = self
+            .namespaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.insert(namespace.to_owned());
+        drop(all);
+        self.marked.notify_one();
+    }
+
+    fn take(&self) -> BTreeSet<String> {
+        let mut all = self
+            .namespaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *all)
+    }
+}
+
+/// Publishes until `stop`.
+pub(crate) async fn run(
+    (caches, stacks, hub): (Arc<Caches>, Arc<Stacks>, Arc<Hub>),
+    dirty: Arc<Dirty>,
+    mut leadership: watch::Receiver<Leadership>,
+    stop: CancellationToken,
+) {
+    let mut gather = GATHER;
+    let mut led = None;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = dirty.marked.notified() => {}
+            _ = leadership.changed() => {}
+        }
+        tokio::time::sleep(gather).await;
+        let epoch = leadership.borrow_and_update().epoch();
+        let mut namespaces = dirty.take();
+        if epoch != led {
+            led = epoch;
+            let gateways = caches.gateways.state();
+            namespaces.extend(gateways.iter().filter_map(|gateway| gateway.namespace()));
+        }
+        let Some(epoch) = epoch else {
+            continue;
+        };
+        let start = Instant::now();
+        for namespace in namespaces {
+            let stack = stacks.get(&caches, &namespace);
+            publish(&caches, &stack, &hub, (&namespace, epoch));
+        }
+        gather = (start.elapsed() * 2).clamp(GATHER, GATHER_MAX);
+    }
+}
+
+fn publish(caches: &Caches, stack: &Stack, hub: &Hub, (namespace, epoch): (&str, u64)) {
+    if stack.gateways.is_empty() {
+        return;
+    }
+    let endpoints = endpoints(caches, namespace);
+    for gateway in &stack.gateways {
+        let name = gateway.name_any();
+        if weir_reconcile::condition::is_paused(&gateway.metadata) {
+            continue;
+        }
+        let revision = Revision::default();
+        let observed = inference_gateway::observed(gateway, stack, &endpoints, revision);
+        match plan(stack, &name, &observed) {
+            Ok(plan) => {
+                let id = GatewayId {
+                    namespace: namespace.to_owned(),
+                    name,
+                };
+                let in_cluster = inference_gateway::pools_in_cluster(&plan, stack);
+                let in_cluster = in_cluster.iter().map(|pool| pool.name.clone()).collect();
+                if hub.plans.publish(&id, epoch, (plan, &in_cluster)) {
+                    metrics::counter!("weir_plans_published_total").increment(1);
+                    tracing::debug!(gateway = %id.uri(), "published");
+                }
+            }
+            Err(problems) => {
+                tracing::debug!(namespace, name, problems = problems.len(), "no new plan");
+            }
+        }
+    }
+}
+
+/// The endpoints of the pools of a namespace, by pool.
+pub(crate) fn endpoints(caches: &Caches, namespace: &str) -> BTreeMap<String, Vec<Endpoint>> {
+    let mut pods: BTreeMap<String, Vec<Pod>> = BTreeMap::new();
+    for pod in caches.pods.state() {
+        let of_namespace = pod.metadata.namespace.as_deref() == Some(namespace);
+        if let Some(pool) = pod.labels().get(names::POOL_LABEL).filter(|_| of_namespace) {
+            pods.entry(pool.clone()).or_default().push((*pod).clone());
+        }
+    }
+    let pools = pods.into_iter();
+    pools
+        .map(|(pool, pods)| (pool, model_pool::endpoints(&pods)))
+        .collect()
+}
