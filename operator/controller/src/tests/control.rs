@@ -1,0 +1,288 @@
+//! The control stream over real TLS: who gets in, what is told, who passes on.
+
+use super::conversation::in_time;
+use crate::cache::Caches;
+use crate::control::caller::{GatewayId, operator_uri};
+use crate::control::relay::{OwnTls, Relay};
+use crate::control::server::{Hub, Service};
+use crate::control::tls::accept;
+use crate::lease::Leadership;
+use crate::pki::{Authority, CERTIFICATE, Entries, Identity, KEY, renew_authority};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Request, Status, Streaming};
+use weir_plan::GatewayPlan;
+use weir_proto::control::v1::control_client::ControlClient;
+use weir_proto::control::v1::control_server::ControlServer;
+use weir_proto::control::v1::operator_message::Message;
+use weir_proto::control::v1::{
+    FetchProgress, GatewayMessage, GetArtifactRequest, Hello, OperatorMessage, PoolLoad, Report,
+    gateway_message,
+};
+
+struct Operator {
+    address: SocketAddr,
+    hub: Arc<Hub>,
+    leadership: watch::Sender<Leadership>,
+    _tls: watch::Sender<OwnTls>,
+}
+
+fn authority() -> Authority {
+    let made = renew_authority(&Entries::new(), SystemTime::now()).unwrap();
+    Authority::read(&made.unwrap()).unwrap()
+}
+
+fn leaf(authority: &Authority, uri: &str, dns: &[&str]) -> Entries {
+    let identity = Identity {
+        uri: uri.into(),
+        dns: dns.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    let leaf = authority.leaf(&Entries::new(), &identity, SystemTime::now());
+    leaf.unwrap()
+}
+
+fn text(entries: &Entries, name: &str) -> String {
+    String::from_utf8(entries[name].clone()).unwrap()
+}
+
+async fn operator(authority: &Authority, leadership: Leadership) -> Operator {
+    let own = operator_uri("weir-system");
+    let leaf = leaf(authority, &own, &["weir-operator.weir-system.svc"]);
+    let tls = watch::Sender::new(OwnTls {
+        trusted: authority.bundle.clone(),
+        certificate: text(&leaf, CERTIFICATE),
+        key: text(&leaf, KEY),
+    });
+    let leadership = watch::Sender::new(leadership);
+    let hub = Arc::new(Hub::default());
+    let service = Service {
+        hub: hub.clone(),
+        caches: Arc::new(Caches::of(vec![])),
+        leadership: leadership.subscribe(),
+        own,
+        queue: Arc::default(),
+        relay: Arc::new(Relay::new(
+            tls.subscribe(),
+            "weir-operator.weir-system.svc".into(),
+        )),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let incoming = accept(listener, tls.subscribe());
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(ControlServer::new(service))
+            .serve_with_incoming(incoming),
+    );
+    Operator {
+        address,
+        hub,
+        leadership,
+        _tls: tls,
+    }
+}
+
+/// A channel with the certificate of `uri`, or none.
+async fn channel(authority: &Authority, address: SocketAddr, uri: Option<&str>) -> Channel {
+    let mut tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(&authority.bundle))
+        .domain_name("weir-operator.weir-system.svc");
+    if let Some(uri) = uri {
+        let leaf = leaf(authority, uri, &[]);
+        let (certificate, key) = (text(&leaf, CERTIFICATE), text(&leaf, KEY));
+        tls = tls.identity(tonic::transport::Identity::from_pem(certificate, key));
+    }
+    let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap();
+    endpoint.tls_config(tls).unwrap().connect().await.unwrap()
+}
+
+struct Gateway {
+    up: mpsc::Sender<GatewayMessage>,
+    down: Streaming<OperatorMessage>,
+}
+
+async fn connect(channel: Channel) -> Result<Gateway, Status> {
+    let (up, receiver) = mpsc::channel(8);
+    let hello = gateway_message::Message::Hello(Hello {
+        pod: "support-1".into(),
+        boot: "b1".into(),
+        ..Hello::default()
+    });
+    let message = Some(hello);
+    up.send(GatewayMessage { message }).await.unwrap();
+    let mut client = ControlClient::new(channel);
+    let down = client.connect(ReceiverStream::new(receiver)).await?;
+    Ok(Gateway {
+        up,
+        down: down.into_inner(),
+    })
+}
+
+impl Gateway {
+    async fn next(&mut self) -> Message {
+        let message = in_time(self.down.message()).await.unwrap();
+        message.unwrap().message.unwrap()
+    }
+
+    async fn report(&self, in_flight: u32) {
+        let report = gateway_message::Message::Report(Report {
+            pools: vec![PoolLoad {
+                pool: "small".into(),
+                in_flight,
+                ..PoolLoad::default()
+            }],
+            ..Report::default()
+        });
+        let message = Some(report);
+        self.up.send(GatewayMessage { message }).await.unwrap();
+    }
+}
+
+fn id() -> GatewayId {
+    GatewayId {
+        namespace: "demo".into(),
+        name: "support".into(),
+    }
+}
+
+fn plan() -> GatewayPlan {
+    serde_json::from_value(serde_json::json!({
+        "format": weir_plan::FORMAT, "revision": {"epoch": 0, "counter": 0}, "gateway": "support",
+        "pools": [], "memory": null, "router": null, "objective": weir_plan::Objective::default(),
+        "exploration": {"floor": 0.01, "nearTieMargin": 0.02}, "guardrails": [],
+        "privacy": {"default": "local", "max": "local"}, "auth": "anonymous",
+        "limits": weir_plan::Limits::default(), "logs": weir_plan::Logs::default(),
+    }))
+    .unwrap()
+}
+
+fn publish(operator: &Operator, epoch: u64) {
+    let published = operator
+        .hub
+        .plans
+        .publish(&id(), epoch, (plan(), &BTreeSet::new()));
+    assert!(published);
+}
+
+async fn reported(operator: &Operator) -> u32 {
+    in_time(async {
+        loop {
+            let loads = operator.hub.ledger().loads("demo", "small");
+            if let Some(load) = loads.first() {
+                return load.load.in_flight;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_gateway_gets_its_plan_then_hears_that_the_leader_lives_and_its_reports_arrive() {
+    let authority = authority();
+    let operator = operator(&authority, Leadership::Leader { epoch: 3 }).await;
+    publish(&operator, 3);
+    let channel = channel(&authority, operator.address, Some(&id().uri())).await;
+    let mut gateway = in_time(connect(channel)).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        match gateway.next().await {
+            Message::Plan(plan) => {
+                assert_eq!(plan.revision.unwrap().epoch, 3);
+                seen.push("plan");
+            }
+            Message::Alive(_) => seen.push("alive"),
+            Message::Endpoints(_) => unreachable!("the plan has no pool"),
+        }
+    }
+    assert!(seen.contains(&"plan"), "{seen:?}");
+    gateway.report(4).await;
+    assert_eq!(reported(&operator).await, 4);
+}
+
+#[tokio::test]
+async fn nobody_gets_in_without_a_gateways_certificate() {
+    let authority = authority();
+    let operator = operator(&authority, Leadership::Leader { epoch: 3 }).await;
+    let none = channel(&authority, operator.address, None).await;
+    let refused = in_time(connect(none)).await.err().unwrap();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    let memory = "weir://demo/memory/kb";
+    let other = channel(&authority, operator.address, Some(memory)).await;
+    let refused = in_time(connect(other)).await.err().unwrap();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_gateway_cannot_speak_for_another() {
+    let authority = authority();
+    let operator = operator(&authority, Leadership::Leader { epoch: 3 }).await;
+    publish(&operator, 3);
+    let own = channel(
+        &authority,
+        operator.address,
+        Some("weir://demo/gateway/sales"),
+    )
+    .await;
+    let mut request = Request::new(GetArtifactRequest {
+        sha256: "00".into(),
+    });
+    let named = id().uri().parse().unwrap();
+    request.metadata_mut().insert("weir-for", named);
+    let refused = in_time(ControlClient::new(own).get_artifact(request)).await;
+    assert_eq!(refused.err().unwrap().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_follower_passes_streams_on_in_both_directions() {
+    let authority = authority();
+    let leader = operator(&authority, Leadership::Leader { epoch: 3 }).await;
+    let follows = Leadership::Follower {
+        leader: Some(leader.address.to_string()),
+    };
+    let follower = operator(&authority, follows).await;
+    publish(&leader, 3);
+    let channel = channel(&authority, follower.address, Some(&id().uri())).await;
+    let mut gateway = in_time(connect(channel)).await.unwrap();
+    let mut got_plan = false;
+    while !got_plan {
+        got_plan = matches!(gateway.next().await, Message::Plan(_));
+    }
+    gateway.report(6).await;
+    assert_eq!(reported(&leader).await, 6);
+    assert!(follower.hub.ledger().loads("demo", "small").is_empty());
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_leader_no_longer_leads() {
+    let authority = authority();
+    let operator = operator(&authority, Leadership::Leader { epoch: 3 }).await;
+    let channel = channel(&authority, operator.address, Some(&id().uri())).await;
+    let mut gateway = in_time(connect(channel)).await.unwrap();
+    operator
+        .leadership
+        .send_replace(Leadership::Follower { leader: None });
+    let end = in_time(gateway.down.message()).await.unwrap_err();
+    assert_eq!(end.code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn progress_from_an_unknown_pod_is_refused() {
+    let authority = authority();
+    let operator = operator(&authority, Leadership::Leader { epoch: 3 }).await;
+    let channel = channel(&authority, operator.address, None).await;
+    let progress = FetchProgress {
+        namespace: "demo".into(),
+        pool: "small".into(),
+        pod: "small-1".into(),
+        ..FetchProgress::default()
+    };
+    let refused = in_time(ControlClient::new(channel).report_fetch(progress)).await;
+    assert_eq!(refused.err().unwrap().code(), Code::PermissionDenied);
+}

@@ -1,0 +1,151 @@
+//! Who leads, by what the lease says.
+
+use super::conversation::{Exchange, call, conversation, in_time};
+use crate::lease::{ADDRESS, Election, Leadership, Timing};
+use http::{Method, StatusCode};
+use kube::Api;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+const ALL: &str = "/apis/coordination.k8s.io/v1/namespaces/demo/leases";
+const ONE: &str = "/apis/coordination.k8s.io/v1/namespaces/demo/leases/weir-operator";
+
+fn lease(holder: Option<&str>, transitions: u32) -> Value {
+    json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": "weir-operator", "namespace": "demo", "resourceVersion": "3",
+                     "annotations": {ADDRESS: "10.0.0.9:7443"}},
+        "spec": {"holderIdentity": holder, "leaseTransitions": transitions, "leaseDurationSeconds": 12,
+                 "renewTime": "2026-01-01T00:00:00.000000Z"},
+    })
+}
+
+fn get() -> Exchange {
+    call(Method::GET, ONE)
+}
+
+fn put() -> Exchange {
+    call(Method::PUT, ONE).answers(lease(Some("me"), 0))
+}
+
+/// Runs a candidate until it saw `wanted`, ends it, and gives what it sent.
+async fn stand(expected: Vec<Exchange>, wanted: Leadership) -> Vec<Value> {
+    let count = expected.len();
+    let (client, calls) = conversation(expected);
+    let election = Election {
+        api: Api::namespaced(client, "demo"),
+        name: "weir-operator".into(),
+        identity: "me".into(),
+        address: "10.0.0.1:7443".into(),
+        timing: Timing {
+            duration: Duration::from_secs(12),
+            ..Timing::default()
+        },
+    };
+    let stop = CancellationToken::new();
+    let (sender, mut seen) = watch::channel(Leadership::Follower { leader: None });
+    let run = tokio::spawn(election.run(sender, stop.clone()));
+    in_time(seen.wait_for(|now| *now == wanted)).await.unwrap();
+    stop.cancel();
+    in_time(run).await.unwrap();
+    calls.ended();
+    (0..count).map(|call| calls.body(call)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_given_back_is_taken_with_a_higher_epoch_and_given_back_at_the_end() {
+    let expected = vec![
+        get().answers(lease(None, 4)),
+        put(),
+        get().answers(lease(Some("me"), 5)),
+        put(),
+    ];
+    let sent = stand(expected, Leadership::Leader { epoch: 5 }).await;
+    assert_eq!(sent[1]["spec"]["leaseTransitions"], 5);
+    assert_eq!(sent[1]["metadata"]["annotations"][ADDRESS], "10.0.0.1:7443");
+    assert_eq!(sent[3]["spec"]["holderIdentity"], Value::Null);
+    assert_eq!(sent[3]["spec"]["leaseTransitions"], 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_is_followed_and_its_address_known() {
+    let expected = vec![get().answers(lease(Some("other"), 4))];
+    let leader = Some("10.0.0.9:7443".to_owned());
+    stand(expected, Leadership::Follower { leader }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_that_does_not_renew_is_followed_until_its_time_is_over() {
+    // Once a second it is looked at; what it wrote as its time does not count, only that it does not change.
+    let mut expected: Vec<Exchange> = (0..=12)
+        .map(|_| get().answers(lease(Some("other"), 4)))
+        .collect();
+    expected.extend([put(), get().answers(lease(Some("me"), 5)), put()]);
+    stand(expected, Leadership::Leader { epoch: 5 }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_lost_starts_at_an_epoch_that_no_plan_has_reached() {
+    let (client, _calls) = conversation(vec![
+        get().refuses(StatusCode::NOT_FOUND, "NotFound", ""),
+        call(Method::POST, ALL).answers(lease(Some("me"), 1)),
+    ]);
+    let election = Election {
+        api: Api::namespaced(client, "demo"),
+        name: "weir-operator".into(),
+        identity: "me".into(),
+        address: "10.0.0.1:7443".into(),
+        timing: Timing::default(),
+    };
+    let (sender, mut seen) = watch::channel(Leadership::Follower { leader: None });
+    let run = tokio::spawn(election.run(sender, CancellationToken::new()));
+    let leads = in_time(seen.wait_for(|now| now.epoch().is_some()))
+        .await
+        .unwrap()
+        .clone();
+    run.abort();
+    assert!(leads.epoch().unwrap() > 500_000, "{leads:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_loses_the_race_follows() {
+    let expected = vec![
+        get().answers(lease(None, 4)),
+        call(Method::PUT, ONE).refuses(StatusCode::CONFLICT, "Conflict", "changed"),
+        get().answers(lease(Some("other"), 5)),
+    ];
+    let leader = Some("10.0.0.9:7443".to_owned());
+    stand(expected, Leadership::Follower { leader }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_cannot_renew_stops_leading_before_another_may_take_over() {
+    let refused = |_| get().refuses(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "etcd");
+    let mut expected = vec![get().answers(lease(None, 4)), put()];
+    expected.extend((0..4).map(refused));
+    let (client, _calls) = conversation(expected);
+    let election = Election {
+        api: Api::namespaced(client, "demo"),
+        name: "weir-operator".into(),
+        identity: "me".into(),
+        address: "10.0.0.1:7443".into(),
+        timing: Timing::default(),
+    };
+    let (sender, mut seen) = watch::channel(Leadership::Follower { leader: None });
+    let run = tokio::spawn(election.run(sender, CancellationToken::new()));
+    in_time(seen.wait_for(|now| now.epoch() == Some(5)))
+        .await
+        .unwrap();
+    let led = tokio::time::Instant::now();
+    in_time(seen.wait_for(|now| now.epoch().is_none()))
+        .await
+        .unwrap();
+    assert!(
+        led.elapsed() < Timing::default().duration,
+        "{:?}",
+        led.elapsed()
+    );
+    run.abort();
+}
