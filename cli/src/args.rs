@@ -53,6 +53,9 @@ pub(crate) enum Command {
     /// Answer requests in a cluster, as the operator's plan says
     #[cfg(feature = "cluster")]
     Gateway(Box<crate::gateway::GatewayArgs>),
+    /// Keep a cluster as its resources say
+    #[cfg(feature = "cluster")]
+    Operator(Box<crate::operator::OperatorArgs>),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Run an engine until it or its owner ends (used by `weir up`)

@@ -18,6 +18,8 @@ mod memory_send;
 #[cfg(feature = "cluster")]
 mod memory_serve;
 mod model;
+#[cfg(feature = "cluster")]
+mod operator;
 mod output;
 mod progress;
 mod replay;
@@ -66,6 +68,8 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Lab(args) => lab::run(args.command).await,
         #[cfg(feature = "cluster")]
         Command::Gateway(args) => gateway::run(*args).await,
+        #[cfg(feature = "cluster")]
+        Command::Operator(args) => operator::run(*args).await,
         Command::Completions(args) => completions::run(&args),
         Command::EngineShim(_) => Ok(()),
     }
