@@ -194,7 +194,11 @@ impl Applier {
         if live.annotations().get(APPLIED) != Some(&wanted.hash) {
             return false;
         }
-        let live = serde_json::to_value(live).unwrap_or_default();
+        let mut live = serde_json::to_value(live).unwrap_or_default();
+        // The items of a list do not say what they are.
+        for field in ["apiVersion", "kind"] {
+            live[field] = wanted.document[field].clone();
+        }
         if contains(&live, &wanted.document) {
             return true;
         }
@@ -243,7 +247,10 @@ impl Applier {
     }
 
     fn settle(&self, owner: &Owner, wanted: &Wanted, written: &DynamicObject) {
-        let live = serde_json::to_value(written).unwrap_or_default();
+        let mut live = serde_json::to_value(written).unwrap_or_default();
+        for field in ["apiVersion", "kind"] {
+            live[field] = wanted.document[field].clone();
+        }
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let settled = (wanted.hash.clone(), fingerprint(&live));
         memory.settled.insert(wanted.id(owner), settled);

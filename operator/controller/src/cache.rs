@@ -6,7 +6,7 @@
 
 use crate::change::Change;
 use crate::key::{Key, Kind};
-use crate::watch::{Unreadable, follow, follow_ours};
+use crate::watch::{Listener, Unreadable, follow, follow_ours, follow_when_known};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::core::{ApiResource, DeserializeGuard, DynamicObject, GroupVersionKind};
 use kube::runtime::reflector::store::Writer;
@@ -85,10 +85,12 @@ impl Caches {
             unreadable: &unreadable,
             tasks,
         };
-        let owned = OWNED.into_iter().chain(OPTIONAL);
-        let owned = owned.map(|(group, version, kind)| {
+        let known = OWNED.into_iter().map(|kind| (kind, true));
+        let optional = OPTIONAL.into_iter().map(|kind| (kind, false));
+        let owned = known.chain(optional);
+        let owned = owned.map(|((group, version, kind), is_known)| {
             let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-            let store = start.dynamic(resource.clone());
+            let store = start.dynamic(resource.clone(), is_known);
             (kind.to_owned(), (resource, store))
         });
         Self {
@@ -106,12 +108,28 @@ impl Caches {
 
     /// Caches that hold these objects that Weir made, and nothing else.
     #[cfg(test)]
-    pub(crate) fn of(owned: Vec<serde_json::Value>) -> Self {
+    pub(crate) fn of(objects: Vec<serde_json::Value>) -> Self {
+        let mut kinds: BTreeMap<String, Vec<serde_json::Value>> = BTreeMap::new();
+        for object in objects {
+            let kind = object["kind"].as_str().unwrap().to_owned();
+            kinds.entry(kind).or_default().push(object);
+        }
+        Self::of_kinds(&kinds)
+    }
+
+    /// Caches that hold these objects of one kind, and nothing else.
+    #[cfg(test)]
+    pub(crate) fn of_kind(kind: &str, objects: Vec<serde_json::Value>) -> Self {
+        Self::of_kinds(&BTreeMap::from([(kind.to_owned(), objects)]))
+    }
+
+    #[cfg(test)]
+    fn of_kinds(kinds: &BTreeMap<String, Vec<serde_json::Value>>) -> Self {
         use kube::runtime::watcher::Event;
         let store = |(group, version, kind): (&str, &str, &str)| {
             let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
             let mut writer = Writer::new(resource.clone());
-            for object in owned.iter().filter(|object| object["kind"] == kind) {
+            for object in kinds.get(kind).into_iter().flatten() {
                 let object = serde_json::from_value(object.clone()).unwrap();
                 writer.apply_watcher_event(&Event::Apply(object));
             }
@@ -309,7 +327,7 @@ impl Start<'_> {
         store
     }
 
-    fn dynamic(&mut self, resource: ApiResource) -> Store<DynamicObject> {
+    fn dynamic(&mut self, resource: ApiResource, is_known: bool) -> Store<DynamicObject> {
         let writer = Writer::new(resource.clone());
         let store = writer.as_reader();
         let told = self.on_change.clone();
@@ -320,13 +338,15 @@ impl Start<'_> {
             }
         };
         let kind = resource.clone();
-        self.tasks.spawn(follow(
-            api,
-            resource,
-            MANAGED,
-            writer,
-            Arc::new(move |object: &DynamicObject| told(Change::of(&kind, object))),
-        ));
+        let listener: Listener<DynamicObject> =
+            Arc::new(move |object| told(Change::of(&kind, object)));
+        if is_known {
+            let followed = follow(api, resource, MANAGED, writer, listener);
+            self.tasks.spawn(followed);
+        } else {
+            let followed = follow_when_known(api, resource, MANAGED, writer, listener);
+            self.tasks.spawn(followed);
+        }
         store
     }
 

@@ -40,7 +40,7 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, Reco
     };
     let Some(plan) = plan else {
         // Nothing was ever served and nothing could be: only the status has something to say.
-        shown::explain(context, &*seen.gateway, &mut problems).await?;
+        explain(context, &seen, &mut problems).await?;
         let wait = status(context, key, &seen, (&problems, &Applied::default())).await?;
         return Ok(sooner(wait, look_again));
     };
@@ -54,7 +54,7 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, Reco
     let mut desired = vec![tls.document];
     desired.extend(built.iter().map(weir_reconcile::Object::to_json));
     let applied = context.apply(&*seen.gateway, desired).await?;
-    shown::explain(context, &*seen.gateway, &mut problems).await?;
+    explain(context, &seen, &mut problems).await?;
     let wait = status(context, key, &seen, (&problems, &applied)).await?;
     let wait = sooner(sooner(wait, after(&applied)), tls.look_again);
     Ok(sooner(wait, look_again))
@@ -66,6 +66,16 @@ fn observe(context: &Context, key: &Key) -> Option<Seen> {
         stack: context.stacks.get(&context.caches, &key.namespace),
         gateway,
     })
+}
+
+/// Problems of a gateway may be about Secrets of its own and of its pools.
+async fn explain(
+    context: &Context,
+    seen: &Seen,
+    problems: &mut [Problem],
+) -> Result<(), ReconcileError> {
+    shown::explain(context, &[&*seen.gateway], problems).await?;
+    shown::explain(context, &seen.stack.used(&seen.gateway), problems).await
 }
 
 /// The slow part of the plan: it names no pod, so none is looked at.

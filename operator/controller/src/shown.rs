@@ -18,10 +18,10 @@ pub(crate) const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_sec
 /// What an object without the label is called in reasons.
 const REASON: &str = "NotShown";
 
-/// Rewrites problems about Secrets that exist without the label.
+/// Rewrites problems about Secrets that exist without the label, and to which one of the objects refers.
 pub(crate) async fn explain<K>(
     context: &Context,
-    object: &K,
+    objects: &[&K],
     problems: &mut [Problem],
 ) -> Result<(), ReconcileError>
 where
@@ -33,15 +33,17 @@ where
     {
         return Ok(());
     }
-    for (kind, name) in unlabelled(context, object).await? {
-        let quoted = format!("{name:?}");
-        let about = problems.iter_mut().filter(|problem| {
-            problem.reason == format!("{kind}NotFound") && problem.message.contains(&quoted)
-        });
-        for problem in about {
-            problem.reason = format!("{kind}{REASON}");
-            problem.message = message(kind, &name);
-            problem.instead = instead(kind, &name);
+    for object in objects {
+        for (kind, name) in unlabelled(context, *object).await? {
+            let quoted = format!("{name:?}");
+            let about = problems.iter_mut().filter(|problem| {
+                problem.reason == format!("{kind}NotFound") && problem.message.contains(&quoted)
+            });
+            for problem in about {
+                problem.reason = format!("{kind}{REASON}");
+                problem.message = message(kind, &name);
+                problem.instead = instead(kind, &name);
+            }
         }
     }
     Ok(())

@@ -5,6 +5,7 @@
 //! wrong. Caches keep no managed fields, but for those that say who scales a pool. What a change means is decided in `readers.rs`.
 
 use futures_util::{Stream, StreamExt};
+use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::store::Writer;
@@ -16,6 +17,10 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How often a kind that the cluster does not know is looked for.
+const UNKNOWN_AGAIN: Duration = Duration::from_secs(60);
 
 /// Hears of every object that was added, changed or deleted.
 pub(crate) type Listener<K> = Arc<dyn Fn(&K) + Send + Sync>;
@@ -133,6 +138,27 @@ pub(crate) async fn follow<K>(
     let config = watcher::Config::default().labels(selector);
     let events = watcher::watcher(api, config).default_backoff();
     keep(events, writer, &kind, &listener).await;
+}
+
+/// Follows a kind that the cluster may not know, once it knows it.
+pub(crate) async fn follow_when_known<K>(
+    api: Api<K>,
+    kind: <K as Resource>::DynamicType,
+    selector: &'static str,
+    writer: Writer<K>,
+    listener: Listener<K>,
+) where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    <K as Resource>::DynamicType: Eq + Hash + Clone,
+{
+    while api
+        .list_metadata(&ListParams::default().limit(1))
+        .await
+        .is_err()
+    {
+        tokio::time::sleep(UNKNOWN_AGAIN).await;
+    }
+    follow(api, kind, selector, writer, listener).await;
 }
 
 /// Keeps the cache and tells every change.

@@ -96,6 +96,25 @@ async fn what_is_in_step_costs_no_call() {
 }
 
 #[tokio::test]
+async fn an_object_that_was_listed_and_does_not_say_its_kind_is_in_step_too() {
+    let (client, calls) = conversation(vec![]);
+    let applier = applier(client, Leadership::Leader { epoch: 1 });
+    let caches = Caches::of_kind(
+        "Service",
+        vec![{
+            let mut listed = live("small-engine");
+            listed.as_object_mut().unwrap().remove("kind");
+            listed.as_object_mut().unwrap().remove("apiVersion");
+            listed
+        }],
+    );
+    let owner = owner();
+    let applied = in_time(applier.apply(&caches, &owner, vec![service("small-engine")])).await;
+    assert!(applied.unwrap().written.is_empty());
+    calls.ended();
+}
+
+#[tokio::test]
 async fn a_field_that_is_asked_for_no_more_is_written_though_the_rest_is_there() {
     let mut before = live("small-engine");
     before["metadata"]["annotations"][APPLIED] = "of something with another field".into();
