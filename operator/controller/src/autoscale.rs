@@ -6,9 +6,11 @@
 use crate::apply::MANAGER;
 use crate::cache::Caches;
 use crate::cluster::Cluster;
+use crate::context::Stacks;
 use crate::control::ledger::{Load as Reported, Process};
 use crate::control::server::Hub;
 use crate::key::{Key, Kind};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
@@ -19,6 +21,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use weir_crds::ModelPool;
 use weir_reconcile::model_pool::{Load, ScaleMemory, autoscale, other_scale_manager};
+use weir_reconcile::names;
 
 /// How often replicas are thought over.
 const EVERY: Duration = Duration::from_secs(1);
@@ -31,11 +34,13 @@ struct Remembered {
     scale: ScaleMemory,
     /// How often each process had wanted the pool.
     wanted: HashMap<Process, u64>,
+    /// Whether the replicas are known to be Weir's to write.
+    claimed: bool,
 }
 
 /// Scales pools until `stop`.
 pub(crate) async fn run(
-    (cluster, caches, hub): (Cluster, Arc<Caches>, Arc<Hub>),
+    (cluster, caches, stacks, hub): (Cluster, Arc<Caches>, Arc<Stacks>, Arc<Hub>),
     stop: CancellationToken,
 ) {
     let mut memory: HashMap<Key, Remembered> = HashMap::new();
@@ -52,17 +57,24 @@ pub(crate) async fn run(
         pools.retain(|pool| pool.spec.autoscaling.is_some());
         let keys: HashSet<Key> = pools.iter().map(|pool| key(pool)).collect();
         memory.retain(|key, _| keys.contains(key));
+        let askers = askers(&caches, &stacks, &keys);
         for pool in pools {
-            let remembered = memory.entry(key(&pool)).or_default();
-            if let Some(replicas) = step(&caches, &hub, &pool, remembered) {
-                scale(&cluster, &pool, replicas).await;
+            let key = key(&pool);
+            let pods = askers.get(&key);
+            let remembered = memory.entry(key).or_default();
+            if let Some(replicas) = step(&hub, &pool, (pods, &mut *remembered)) {
+                scale(&cluster, &pool, (replicas, &mut remembered.claimed)).await;
             }
         }
     }
 }
 
-/// One step for one pool: the replicas to set, when they are others than now.
-fn step(caches: &Caches, hub: &Hub, pool: &ModelPool, memory: &mut Remembered) -> Option<u32> {
+/// One step for one pool: the replicas to set, when they are others than now. `pods` are those whose silence matters.
+fn step(
+    hub: &Hub,
+    pool: &ModelPool,
+    (pods, memory): (Option<&BTreeSet<String>>, &mut Remembered),
+) -> Option<u32> {
     let scaling = pool.spec.autoscaling.as_ref()?;
     if other_scale_manager(pool).is_some() || weir_reconcile::condition::is_paused(&pool.metadata) {
         return None;
@@ -70,14 +82,38 @@ fn step(caches: &Caches, hub: &Hub, pool: &ModelPool, memory: &mut Remembered) -
     let namespace = pool.namespace().unwrap_or_default();
     let reported = hub.ledger().loads(&namespace, &pool.name_any());
     let now = Timestamp::now();
-    let load = load(
-        &reported,
-        &gateway_pods(caches, &namespace, pool),
-        (&mut memory.wanted, now),
-    );
+    let none = BTreeSet::new();
+    let load = load(&reported, pods.unwrap_or(&none), (&mut memory.wanted, now));
     let (replicas, scale) = autoscale(scaling, pool.spec.replicas, &load, (memory.scale, now));
     memory.scale = scale;
     (replicas != pool.spec.replicas).then_some(replicas)
+}
+
+/// Running pods of the gateways that may ask each pool.
+fn askers(
+    caches: &Caches,
+    stacks: &Stacks,
+    pools: &HashSet<Key>,
+) -> HashMap<Key, BTreeSet<String>> {
+    let mut askers: HashMap<Key, BTreeSet<String>> = HashMap::new();
+    let namespaces: BTreeSet<&str> = pools.iter().map(|key| key.namespace.as_str()).collect();
+    for namespace in namespaces {
+        let stack = stacks.get(caches, namespace);
+        for gateway in &stack.gateways {
+            let pods = caches.pods_with(namespace, names::GATEWAY_LABEL, &gateway.name_any());
+            let alive = pods.iter().filter(|pod| {
+                let status = pod.status.as_ref();
+                let phase = status.and_then(|status| status.phase.as_deref());
+                pod.metadata.deletion_timestamp.is_none() && phase == Some("Running")
+            });
+            let alive: BTreeSet<String> = alive.map(ResourceExt::name_any).collect();
+            for pool in stack.used(gateway) {
+                let of_pool = askers.entry(key(pool)).or_default();
+                of_pool.extend(alive.iter().cloned());
+            }
+        }
+    }
+    askers
 }
 
 /// What all reports together say. `pods` are those whose silence matters.
@@ -113,36 +149,30 @@ fn load(
     }
 }
 
-/// Pods of the gateways that may ask the pool.
-fn gateway_pods(caches: &Caches, namespace: &str, pool: &ModelPool) -> BTreeSet<String> {
-    let stack = caches.stack(namespace);
-    let own = pool.name_any();
-    let using = stack.gateways.iter().filter(|gateway| {
-        let used = stack.used(gateway);
-        used.iter().any(|used| used.name_any() == own)
-    });
-    let pods = using
-        .flat_map(|gateway| caches.pods_with(namespace, "weir.dev/gateway", &gateway.name_any()));
-    let alive = pods.filter(|pod| {
-        let phase = pod
-            .status
-            .as_ref()
-            .and_then(|status| status.phase.as_deref());
-        pod.metadata.deletion_timestamp.is_none() && phase == Some("Running")
-    });
-    alive.map(|pod| pod.name_any()).collect()
-}
-
-async fn scale(cluster: &Cluster, pool: &ModelPool, replicas: u32) {
+/// Sets the replicas. The API server notes who writes a custom resource's scale only when somebody owns the field already, so
+/// the first write claims it; without that, nobody could tell that another one writes too.
+async fn scale(cluster: &Cluster, pool: &ModelPool, (replicas, claimed): (u32, &mut bool)) {
     let (name, namespace) = (pool.name_any(), pool.namespace().unwrap_or_default());
     let api: Api<ModelPool> = Api::namespaced(cluster.client(), &namespace);
-    let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-    let params = PatchParams {
-        field_manager: Some(MANAGER.into()),
-        ..PatchParams::default()
+    let is_owned = |entry: &ManagedFieldsEntry| entry.subresource.as_deref() == Some("scale");
+    let written = if *claimed || pool.managed_fields().iter().any(is_owned) {
+        let params = PatchParams {
+            field_manager: Some(MANAGER.into()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        api.patch_scale(&name, &params, &patch).await.map(|_| ())
+    } else {
+        let patch = Patch::Apply(json!({
+            "apiVersion": weir_crds::API_VERSION, "kind": "ModelPool",
+            "metadata": {"name": name}, "spec": {"replicas": replicas},
+        }));
+        let params = PatchParams::apply(MANAGER).force();
+        api.patch(&name, &params, &patch).await.map(|_| ())
     };
-    match api.patch_scale(&name, &params, &patch).await {
-        Ok(_) => tracing::info!(namespace, pool = name, replicas, "scaled"),
+    *claimed |= written.is_ok();
+    match written {
+        Ok(()) => tracing::info!(namespace, pool = name, replicas, "scaled"),
         // The next step tries again.
         Err(error) => tracing::warn!(namespace, pool = name, %error, "a pool was not scaled"),
     }

@@ -1,7 +1,7 @@
 //! Reconciling a `ModelPool`: Deployment, Service, disruption budget and network policy of one model.
 
 use crate::apply::Applied;
-use crate::cache::get;
+use crate::cache::{get, listed};
 use crate::context::{Context, Next, ReconcileError, after, is_ending, refused, sooner};
 use crate::key::Key;
 use crate::{paused, shown};
@@ -15,7 +15,7 @@ use weir_reconcile::{Stack, names};
 /// What is looked at.
 struct Seen {
     pool: Arc<ModelPool>,
-    stack: Arc<Stack>,
+    stack: Stack,
     deployment: Option<Deployment>,
 }
 
@@ -26,9 +26,12 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, Reco
     if is_paused(&seen.pool.metadata) {
         return paused::status(context, &*seen.pool).await;
     }
+    if waits_for_a_look(context, key, &seen.pool) {
+        return Ok(None);
+    }
     let mut problems = model_pool::validate(&seen.pool, &seen.stack);
     if !problems.is_empty() {
-        shown::explain(context, &*seen.pool, &mut problems).await?;
+        shown::explain(context, &[&*seen.pool], &mut problems).await?;
         // What serves goes on serving until the object is right again.
         let observed = observed(context, key, &seen, &Applied::default());
         let now = (problems.as_slice(), context.now());
@@ -54,6 +57,21 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, Reco
     Ok(sooner(wait, after(&applied)))
 }
 
+/// Whether an external server was looked at by an operator before this one and by this one not yet. What is known stays until
+/// then; the look puts the pool into the queue.
+fn waits_for_a_look(context: &Context, key: &Key, pool: &ModelPool) -> bool {
+    let Engine::External(engine) = &pool.spec.engine else {
+        return false;
+    };
+    let conditions = pool.status.iter().flat_map(|status| &status.conditions);
+    let is_known = conditions.into_iter().any(|condition| {
+        condition.type_ == "EndpointsReady"
+            && condition.status != "Unknown"
+            && condition.observed_generation == pool.metadata.generation
+    });
+    is_known && context.reaches.get(key, &engine.url) == Reach::Unknown
+}
+
 fn observe(context: &Context, key: &Key) -> Option<Seen> {
     let pool = get(&context.caches.pools, &key.namespace, &key.name)?;
     if is_ending(&*pool) {
@@ -61,10 +79,23 @@ fn observe(context: &Context, key: &Key) -> Option<Seen> {
     }
     let name = names::pool(&key.name);
     Some(Seen {
-        stack: context.stacks.get(&context.caches, &key.namespace),
+        stack: around(context, &pool),
         deployment: context.caches.typed("Deployment", &key.namespace, &name),
         pool,
     })
+}
+
+/// The part of the stack that a pool looks at: Secrets, and the memories that may embed with it. Never the other pools, so that
+/// a pool costs the same in a namespace with thousands.
+fn around(context: &Context, pool: &ModelPool) -> Stack {
+    let caches = &context.caches;
+    let namespace = pool.metadata.namespace.as_deref().unwrap_or_default();
+    Stack {
+        pools: vec![pool.clone()],
+        memories: listed(&caches.memories, namespace),
+        secrets: listed(&caches.secrets, namespace),
+        ..Stack::default()
+    }
 }
 
 fn observed(context: &Context, key: &Key, seen: &Seen, applied: &Applied) -> Observed {

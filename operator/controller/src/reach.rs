@@ -1,23 +1,26 @@
 //! Whether external engines can be reached: a connection is tried now and then, nothing is asked.
 //!
-//! Every pool is looked at once in twenty seconds, so that its condition turns within half a minute of a failure. A
-//! change puts the pool into the queue; the status is written there.
+//! A new pool is looked at at once, every pool again after twenty seconds, so that its condition turns within half a minute
+//! of a failure. A change puts the pool into the queue; the status is written there.
 
 use crate::cache::Caches;
 use crate::key::{Key, Kind};
 use crate::queue::Queue;
 use futures_util::StreamExt;
 use kube::ResourceExt;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_crds::Engine;
 use weir_reconcile::model_pool::Reach;
 
 /// How often each pool is looked at.
 const EVERY: Duration = Duration::from_secs(20);
+/// How often it is looked for pools that are due.
+const TICK: Duration = Duration::from_millis(250);
 /// Longest wait for a connection.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections tried at the same time.
@@ -25,14 +28,21 @@ const CONCURRENT: usize = 32;
 
 /// What was found out, by pool.
 #[derive(Default)]
-pub(crate) struct Reaches(Mutex<HashMap<Key, (String, Reach)>>);
+pub(crate) struct Reaches(Mutex<HashMap<Key, Look>>);
+
+/// One look at one server.
+struct Look {
+    url: String,
+    reach: Reach,
+    at: Instant,
+}
 
 impl Reaches {
     /// What is known of a pool's server at `url`.
     pub(crate) fn get(&self, key: &Key, url: &str) -> Reach {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match all.get(key) {
-            Some((of, reach)) if of == url => reach.clone(),
+            Some(look) if look.url == url => look.reach.clone(),
             _ => Reach::Unknown,
         }
     }
@@ -40,8 +50,13 @@ impl Reaches {
     /// Notes what was found; true when it is news.
     fn note(&self, key: &Key, url: String, reach: Reach) -> bool {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = (url, reach);
-        all.insert(key.clone(), found.clone()).as_ref() != Some(&found)
+        let look = Look {
+            url: url.clone(),
+            reach: reach.clone(),
+            at: Instant::now(),
+        };
+        let before = all.insert(key.clone(), look);
+        before.is_none_or(|before| (before.url, before.reach) != (url, reach))
     }
 
     /// Looks at one pool now.
@@ -62,9 +77,7 @@ impl Reaches {
         stop: CancellationToken,
     ) {
         loop {
-            let external = external(&caches);
-            self.retain(&external);
-            let looks = external.into_iter().map(|(key, url)| {
+            let looks = self.due(external(&caches)).into_iter().map(|(key, url)| {
                 let (reaches, queue) = (self.clone(), queue.clone());
                 async move {
                     if reaches.look(&key, &url).await {
@@ -80,15 +93,21 @@ impl Reaches {
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(EVERY) => {}
+                () = tokio::time::sleep(TICK) => {}
             }
         }
     }
 
-    fn retain(&self, alive: &[(Key, String)]) {
-        let alive: std::collections::HashSet<&Key> = alive.iter().map(|(key, _)| key).collect();
+    /// Those of the pools that were not looked at lately. Forgets all others.
+    fn due(&self, external: Vec<(Key, String)>) -> Vec<(Key, String)> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let alive: HashSet<&Key> = external.iter().map(|(key, _)| key).collect();
         all.retain(|key, _| alive.contains(key));
+        let is_due = |(key, url): &(Key, String)| {
+            let look = all.get(key).filter(|look| look.url == *url);
+            look.is_none_or(|look| look.at.elapsed() >= EVERY)
+        };
+        external.into_iter().filter(is_due).collect()
     }
 }
 
@@ -121,6 +140,26 @@ async fn connect(url: &str) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_server_is_due_at_once_and_a_known_one_after_a_while() {
+        let key = Key::new(Kind::ModelPool, "demo", "away");
+        let pools = || vec![(key.clone(), "http://a".to_owned())];
+        let reaches = Reaches::default();
+        assert_eq!(reaches.due(pools()).len(), 1);
+        reaches.note(&key, "http://a".into(), Reach::Reachable);
+        assert_eq!(reaches.due(pools()), []);
+        let moved = vec![(key.clone(), "http://b".to_owned())];
+        assert_eq!(reaches.due(moved.clone()), moved);
+        tokio::time::advance(EVERY).await;
+        assert_eq!(reaches.due(pools()).len(), 1);
+        reaches.due(Vec::new());
+        assert_eq!(
+            reaches.get(&key, "http://a"),
+            Reach::Unknown,
+            "it is forgotten"
+        );
+    }
 
     #[tokio::test]
     async fn a_server_that_goes_away_is_news_once() {

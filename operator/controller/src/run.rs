@@ -289,7 +289,8 @@ fn start_work(parts: &Parts, tasks: &mut JoinSet<()>) {
     let leadership = parts.leadership.clone();
     let leads = move || leadership.borrow().epoch().is_some();
     tasks.spawn(benchmarks.run(measured, leads, stop.clone()));
-    let scaled = (parts.cluster.clone(), caches.clone(), hub.clone());
+    let (cluster, stacks) = (parts.cluster.clone(), parts.stacks.clone());
+    let scaled = (cluster, caches.clone(), stacks, hub.clone());
     tasks.spawn(autoscale::run(scaled, stop.clone()));
     let leadership = parts.leadership.clone();
     tasks.spawn(look_at_everything(
