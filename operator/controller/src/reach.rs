@@ -101,7 +101,7 @@ impl Reaches {
     /// Those of the pools that were not looked at lately. Forgets all others.
     fn due(&self, external: Vec<(Key, String)>) -> Vec<(Key, String)> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let alive: HashSet<&Key> = external.iter().map(|(key, _)| key).collect();
+        let alive: HashSet<Key> = external.iter().map(|(key, _)| key.clone()).collect();
         all.retain(|key, _| alive.contains(key));
         let is_due = |(key, url): &(Key, String)| {
             let look = all.get(key).filter(|look| look.url == *url);
@@ -148,7 +148,7 @@ mod tests {
         let reaches = Reaches::default();
         assert_eq!(reaches.due(pools()).len(), 1);
         reaches.note(&key, "http://a".into(), Reach::Reachable);
-        assert_eq!(reaches.due(pools()), []);
+        assert!(reaches.due(pools()).is_empty());
         let moved = vec![(key.clone(), "http://b".to_owned())];
         assert_eq!(reaches.due(moved.clone()), moved);
         tokio::time::advance(EVERY).await;
