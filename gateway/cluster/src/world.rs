@@ -5,12 +5,14 @@
 
 use crate::artifact::{ArtifactError, Artifacts, chain};
 use crate::last_good::LastGood;
+use crate::memory::{MemoryService, RemoteMemory};
 use crate::plan_json::{self, PlanJsonError};
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::sync::watch;
 use weir_gateway::gateway::PlanError;
-use weir_gateway::{Assets, Gateway};
+use weir_gateway::{Assets, Gateway, MemoryAsset};
 use weir_plan::{Endpoint, GatewayPlan, Pool, Revision, RouterPlan};
 use weir_router::Router;
 
@@ -24,6 +26,9 @@ pub(crate) struct World {
     artifacts: Artifacts,
     last_good: Option<LastGood>,
     state: Option<PathBuf>,
+    /// The memory service of the plan, once there was one.
+    memory: Option<Arc<RemoteMemory>>,
+    tls: Option<PathBuf>,
     /// Whether plans come from an operator.
     follows: bool,
     /// Told when the first plan is served.
@@ -50,6 +55,8 @@ pub(crate) struct Places {
     pub(crate) artifacts: Artifacts,
     pub(crate) last_good: Option<LastGood>,
     pub(crate) state: Option<PathBuf>,
+    /// The folder of the certificates that memory services ask for.
+    pub(crate) tls: Option<PathBuf>,
 }
 
 /// Why something offered is not served.
@@ -92,6 +99,8 @@ impl World {
             artifacts: places.artifacts,
             last_good: places.last_good,
             state: places.state,
+            memory: None,
+            tls: places.tls,
             follows,
             first,
         };
@@ -286,20 +295,31 @@ impl World {
         }
     }
 
+    /// The memory service that a plan names; the present one where it is the same. A gateway in a cluster opens no store
+    /// itself.
+    fn memory_of(&self, plan: &GatewayPlan) -> Option<Arc<RemoteMemory>> {
+        let service = MemoryService::of(plan.memory.as_ref()?, self.tls.clone()?)?;
+        let present = self.memory.as_ref();
+        match present.filter(|memory| *memory.service() == service) {
+            Some(memory) => Some(Arc::clone(memory)),
+            None => Some(Arc::new(RemoteMemory::new(service))),
+        }
+    }
+
     fn apply(&mut self, plan: GatewayPlan) -> Result<(), PlanError> {
         let (router, version) = self.active(&plan);
+        self.memory = self.memory_of(&plan);
+        let memory = self.memory.clone();
         let assets = Assets {
-            memory: None,
-            embed: None,
+            memory: memory.map(|memory| MemoryAsset::Service(memory)),
             router: router.clone(),
             counters: HashMap::new(),
             state_dir: self.state.clone(),
         };
-        // What is served names the router that decides, also while that is not the one of the plan. There is no memory
-        // until one is opened here.
+        // What is served names the router that decides, also while that is not the one of the plan.
         let shown = GatewayPlan {
             router: version.clone(),
-            memory: None,
+            memory: plan.memory.clone().filter(|_| self.memory.is_some()),
             ..plan.clone()
         };
         let gateway = match self.served.take() {
