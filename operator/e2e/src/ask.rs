@@ -56,14 +56,4 @@ impl Gateway {
         let answer = request.send().await?;
         Ok((answer.status(), answer.text().await?))
     }
-
-    /// Reads a path.
-    pub(crate) async fn get(&self, path: &str) -> Result<(StatusCode, String)> {
-        let mut request = self.client.get(format!("{}{path}", self.base));
-        if let Some(key) = &self.key {
-            request = request.bearer_auth(key);
-        }
-        let answer = request.send().await?;
-        Ok((answer.status(), answer.text().await?))
-    }
 }

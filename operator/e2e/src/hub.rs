@@ -15,16 +15,15 @@ pub(crate) struct Hub {
     pub(crate) ca: String,
     client: reqwest::Client,
     _process: Child,
-    _state: tempfile::TempDir,
 }
 
 impl Hub {
-    pub(crate) async fn start(repository: &Path) -> Result<Self> {
-        let state = tempfile::tempdir()?;
+    /// Starts it; its authority is made once and kept in the folder `state`, so that whoever trusted it goes on to.
+    pub(crate) async fn start(repository: &Path, state: &Path) -> Result<Self> {
         let mut process = Command::new("python3")
             .arg(repository.join("testenv/cluster/models.py"))
             .arg("--state")
-            .arg(state.path())
+            .arg(state)
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -46,7 +45,6 @@ impl Hub {
             ca,
             client,
             _process: process,
-            _state: state,
         })
     }
 

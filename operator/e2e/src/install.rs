@@ -21,7 +21,7 @@ pub(crate) async fn run(world: &World) -> Result<()> {
     charts(world, &[]).await?;
     let leases: Api<Lease> = Api::namespaced(world.client.clone(), SYSTEM);
     let leader = world.until(Duration::from_secs(30), async || {
-        let lease = leases.get_opt("weir").await?;
+        let lease = leases.get_opt("weir-operator").await?;
         Ok(lease.and_then(|lease| lease.spec?.holder_identity))
     });
     let leader = leader.await?;

@@ -14,7 +14,7 @@ mod world;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use futures_util::future::BoxFuture;
+use futures_util::future::LocalBoxFuture;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -50,7 +50,7 @@ struct Args {
     keep: bool,
 }
 
-type Scenario = for<'a> fn(&'a World) -> BoxFuture<'a, Result<()>>;
+type Scenario = for<'a> fn(&'a World) -> LocalBoxFuture<'a, Result<()>>;
 
 /// In the order in which they run: the first installs, the last uninstalls.
 const SCENARIOS: [(&str, &str, Scenario); 8] = [

@@ -4,7 +4,7 @@ use crate::ask::Gateway;
 use crate::hub::Hub;
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{Event, Namespace as NamespaceObject, Pod, Service};
-use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::{Client, Config, discovery};
@@ -46,7 +46,7 @@ impl World {
         let home = std::env::home_dir().unwrap_or_default();
         Ok(Self {
             client: Client::try_from(config)?,
-            hub: Hub::start(&repository).await?,
+            hub: Hub::start(&repository, &kubeconfig.with_file_name("hub")).await?,
             repository,
             tag: tag.to_owned(),
             kubeconfig: kubeconfig.to_owned(),
@@ -124,7 +124,9 @@ impl Namespace<'_> {
         let api: Api<NamespaceObject> = Api::all(self.world.client.clone());
         api.delete(&self.name, &kube::api::DeleteParams::default())
             .await?;
-        let gone = self.world.until(Duration::from_secs(90), async || {
+        let gone = self.world.until(Duration::from_secs(60), async || {
+            // Nobody asks these engines any more, so none of them needs its time to drain.
+            self.delete_pods("", true).await?;
             Ok(api.get_opt(&self.name).await?.is_none().then_some(()))
         });
         let gone = gone
@@ -287,7 +289,7 @@ impl Namespace<'_> {
         Gateway::new(format!("http://{address}:{port}"), key)
     }
 
-    /// Creates a Secret with one entry.
+    /// A Secret with one entry.
     pub(crate) async fn secret(
         &self,
         name: &str,
@@ -298,10 +300,7 @@ impl Namespace<'_> {
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "labels": labels},
             "stringData": {entry.0: entry.1},
         });
-        let api = self.api("v1", "Secret").await?;
-        let object: DynamicObject = serde_json::from_value(object)?;
-        api.create(&PostParams::default(), &object).await?;
-        Ok(())
+        self.apply_object(&object).await.map(drop)
     }
 }
 

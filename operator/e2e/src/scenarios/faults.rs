@@ -87,7 +87,7 @@ async fn delete_pod(namespace: &Namespace<'_>, pod: &Pod) -> Result<()> {
 async fn kill_leader(world: &World) -> Result<String> {
     let leases: Api<Lease> = Api::namespaced(world.client.clone(), SYSTEM);
     let holder = async || {
-        let lease = leases.get("weir").await?;
+        let lease = leases.get("weir-operator").await?;
         anyhow::Ok(
             lease
                 .spec
@@ -97,7 +97,9 @@ async fn kill_leader(world: &World) -> Result<String> {
     };
     let leader = holder().await?;
     let pods: Api<Pod> = Api::namespaced(world.client.clone(), SYSTEM);
-    pods.delete(&leader, &DeleteParams::default().grace_period(0))
+    // Whoever leads is called as its pod, with a word for this start of its process.
+    let pod = leader.split('_').next().unwrap_or_default();
+    pods.delete(pod, &DeleteParams::default().grace_period(0))
         .await?;
     let next = world.until(Duration::from_secs(60), async || {
         let now = holder().await?;

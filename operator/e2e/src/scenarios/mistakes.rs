@@ -2,7 +2,7 @@
 
 use crate::world::{Namespace, World};
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const STACK: &str = include_str!("../../stacks/load.yaml");
 
@@ -113,15 +113,20 @@ async fn two_pools_of_one_name(namespace: &Namespace<'_>) -> Result<()> {
         .map(drop)
 }
 
-fn another(name: &str, source: &str, sha256: Option<&str>) -> serde_json::Value {
-    json!({
+/// A further pool of the random model, outside of the gateway's selection.
+fn another(name: &str, source: &str, sha256: Option<&str>) -> Value {
+    let mut pool = json!({
         "apiVersion": weir_crds::API_VERSION, "kind": "ModelPool", "metadata": {"name": name},
         "spec": {
-            "model": {"name": name, "source": source, "sha256": sha256}, "tier": "edge", "privacy": "local",
+            "model": {"name": name, "source": source}, "tier": "edge", "privacy": "local",
             "engine": {"llamaCpp": {"contextTokens": 512, "slots": 1, "threads": 1}},
             "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
         },
-    })
+    });
+    if let Some(sha256) = sha256 {
+        pool["spec"]["model"]["sha256"] = sha256.into();
+    }
+    pool
 }
 
 async fn a_wrong_checksum(namespace: &Namespace<'_>) -> Result<()> {
@@ -187,8 +192,7 @@ async fn a_spec_that_is_refused(namespace: &Namespace<'_>) -> Result<()> {
 }
 
 async fn a_paused_pool(namespace: &Namespace<'_>) -> Result<()> {
-    let pause =
-        |value: serde_json::Value| json!({"metadata": {"annotations": {"weir.dev/paused": value}}});
+    let pause = |value: Value| json!({"metadata": {"annotations": {"weir.dev/paused": value}}});
     namespace
         .patch("ModelPool", "moving", pause(json!("true")))
         .await?;
