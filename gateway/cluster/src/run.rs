@@ -165,7 +165,10 @@ impl Bound {
             },
             last_good,
             state: options.state.clone(),
-            tls: options.operator.as_ref().map(|operator| operator.tls.clone()),
+            tls: options
+                .operator
+                .as_ref()
+                .map(|operator| operator.tls.clone()),
         };
         let (mut world, made) = World::new(places, options.operator.is_some());
         let refused = match plan {

@@ -239,6 +239,7 @@ fn pool(url: &str, model: &str, api_key: Option<Secret>) -> Pool {
         cost: Cost::default(),
         performance: Performance::default(),
         tokenizer: None,
+        when_cold: None,
         endpoints: vec![Endpoint {
             url: url.trim_end_matches('/').to_owned(),
             api_key,
