@@ -13,8 +13,8 @@ help: ## Show this list
 .PHONY: check
 check: ## Inner loop: format, lints and unit tests of what changed (a minute or two when warm)
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets --quiet -- -D warnings
-	$(CARGO) test --locked --workspace --lib --quiet
+	$(CARGO) clippy --locked --workspace --all-targets --features weir/cluster --quiet -- -D warnings
+	$(CARGO) test --locked --workspace --features weir/cluster --lib --quiet
 
 .PHONY: components
 components: ## Fetch the engine, the models, the embedder and the corpus (1.8 GB, once)
@@ -32,7 +32,7 @@ demo: components build ## Real questions, real models, a real corpus: about thre
 .PHONY: test
 test: NEEDED_BY = test
 test: components ## Every test, on the real engine
-	WEIR_TEST_REQUIRE_ENGINE=1 WEIR_KILL_ROUNDS=200 $(CARGO) test --locked --workspace
+	WEIR_TEST_REQUIRE_ENGINE=1 WEIR_KILL_ROUNDS=200 $(CARGO) test --locked --workspace --features weir/cluster
 	testenv/clients/run.sh
 
 .PHONY: e2e

@@ -20,4 +20,6 @@ $cluster load "$images/llama-server.tar"
 # The second name is what the scenario `upgrade` goes to: the same program, as far as everything the operator builds can tell another.
 $cluster load "$images/weir.tar" weir.local/weir-next:dev
 
-${CARGO:-cargo} run --locked --quiet -p weir-e2e -- --kubeconfig "$kubeconfig" "$@"
+# As the tests build it, so that nothing is compiled twice.
+${CARGO:-cargo} build --locked --quiet --workspace --bins --features weir/cluster
+"${CARGO_TARGET_DIR:-target}/debug/weir-e2e" --kubeconfig "$kubeconfig" "$@"
