@@ -189,7 +189,7 @@ fn oldest(pods: &[Pod]) -> Option<Timestamp> {
     let made = pods
         .iter()
         .filter(|pod| pod.metadata.deletion_timestamp.is_none());
-    made.filter_map(|pod| pod.creation_timestamp())
+    made.filter_map(ResourceExt::creation_timestamp)
         .map(|time| time.0)
         .min()
 }

@@ -25,6 +25,9 @@ const UNKNOWN_AGAIN: Duration = Duration::from_secs(60);
 /// Hears of every object that was added, changed or deleted.
 pub(crate) type Listener<K> = Arc<dyn Fn(&K) + Send + Sync>;
 
+/// Hears of an object of which only namespace and name can be read.
+pub(crate) type Named = Arc<dyn Fn(&str, &str) + Send + Sync>;
+
 /// Objects that the API server has and this version cannot read, by kind, namespace and name.
 #[derive(Default)]
 pub(crate) struct Unreadable(Mutex<HashMap<(String, String, String), String>>);
@@ -64,7 +67,7 @@ pub(crate) async fn follow_ours<K>(
     writer: Writer<K>,
     unreadable: Arc<Unreadable>,
     listener: Listener<K>,
-    named: Arc<dyn Fn(&str, &str) + Send + Sync>,
+    named: Named,
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
@@ -85,7 +88,7 @@ fn readable<K>(
     kind: &str,
     store: &Store<K>,
     unreadable: &Unreadable,
-    named: &Arc<dyn Fn(&str, &str) + Send + Sync>,
+    named: &Named,
 ) -> Option<Event<K>>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
@@ -269,7 +272,7 @@ mod tests {
         let mut writer: Writer<weir_crds::ModelPool> = Writer::default();
         let store = writer.as_reader();
         let unreadable = Unreadable::default();
-        let named: Arc<dyn Fn(&str, &str) + Send + Sync> = Arc::new(|_, _| {});
+        let named: Named = Arc::new(|_, _| {});
         for json in [&good, &bad] {
             let event = Event::Apply(guarded(json.clone()));
             let event = readable(event, "ModelPool", &store, &unreadable, &named).unwrap();

@@ -55,7 +55,7 @@ impl Relay {
     ) -> Result<Response<Down>, Status> {
         let mut client = self.client(leader)?;
         // A broken stream ends for the leader as if the gateway had ended it.
-        let up = up.map_while(|message| message.ok());
+        let up = up.map_while(Result::ok);
         let mut request = Request::new(up);
         named(&mut request, FOR, &gateway.uri())?;
         let down = client.connect(request).await?.into_inner();

@@ -42,6 +42,7 @@ const BUFFER: usize = 64;
 pub(crate) type Down = Pin<Box<dyn Stream<Item = Result<OperatorMessage, Status>> + Send>>;
 
 /// What the control service knows and keeps.
+#[derive(Default)]
 pub(crate) struct Hub {
     pub(crate) plans: Plans,
     pub(crate) fetches: Fetches,
@@ -59,16 +60,6 @@ pub(crate) struct Service {
     pub(crate) relay: Arc<Relay>,
     /// Where a pool whose download moved on is put.
     pub(crate) queue: Arc<Queue>,
-}
-
-impl Default for Hub {
-    fn default() -> Self {
-        Self {
-            plans: Plans::default(),
-            fetches: Fetches::default(),
-            ledger: Mutex::default(),
-        }
-    }
 }
 
 impl Hub {
