@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Weir on a real cluster: build the images, start the cluster, run the scenarios of operator/e2e, end the cluster.
+# Weir on a real cluster: start it, render the charts, build the images, run the scenarios of operator/e2e, end the cluster.
 #
 #   testenv/e2e.sh                    every scenario
 #   testenv/e2e.sh install scale      only these; `install` must have run on the cluster before the others
@@ -14,6 +14,7 @@ images=${CARGO_TARGET_DIR:-target}/images
 kubeconfig=$($cluster kubeconfig)
 [ -e "$kubeconfig" ] || trap '$cluster down' EXIT
 $cluster up
+charts/tests/run.sh
 
 testenv/image.sh --output "$images"
 $cluster load "$images/llama-server.tar"
