@@ -28,6 +28,16 @@ impl Gateway {
         Ok(Self { client, base, key })
     }
 
+    /// Whether a process answers at all.
+    pub(crate) async fn is_alive(&self) -> bool {
+        let answer = self
+            .client
+            .get(format!("{}/healthz", self.base))
+            .send()
+            .await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
     /// Asks `model`; the answer's body.
     pub(crate) async fn chat(&self, model: &str, question: &str, tokens: u32) -> Result<Value> {
         let body = json!({

@@ -286,7 +286,14 @@ impl Namespace<'_> {
             .unwrap_or_default()
             .first()
             .map_or(80, |port| port.port);
-        Gateway::new(format!("http://{address}:{port}"), key)
+        let gateway = Gateway::new(format!("http://{address}:{port}"), key)?;
+        // Ready pods are behind the Service's address as soon as this node's kube-proxy has heard of them, which is not the
+        // gateway's doing.
+        let reached = self.world.until(Duration::from_secs(30), async || {
+            Ok(gateway.is_alive().await.then_some(()))
+        });
+        reached.await.context("the Service leads nowhere")?;
+        Ok(gateway)
     }
 
     /// A Secret with one entry.
