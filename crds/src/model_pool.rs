@@ -493,9 +493,6 @@ pub struct PerformanceStatus {
     pub prefill_tokens_per_second: f64,
     /// Completion tokens a second.
     pub decode_tokens_per_second: f64,
-    /// Most memory the replica held, when it could be read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub peak_memory_bytes: Option<u64>,
     /// When this was measured.
     pub measured_at: Time,
 }

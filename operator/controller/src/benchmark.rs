@@ -205,7 +205,6 @@ async fn measure(url: &str, model: &str) -> Result<Benchmark, BenchmarkError> {
     Ok(Benchmark {
         prefill_tokens_per_second: prefill,
         decode_tokens_per_second: decode,
-        peak_memory_bytes: None,
         measured_at: Timestamp::now(),
     })
 }

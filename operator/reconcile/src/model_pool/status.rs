@@ -52,8 +52,6 @@ pub struct Benchmark {
     pub prefill_tokens_per_second: f64,
     /// Completion tokens a second.
     pub decode_tokens_per_second: f64,
-    /// Most memory that the replica held, when it could be read.
-    pub peak_memory_bytes: Option<u64>,
     /// When it ended.
     pub measured_at: Timestamp,
 }
@@ -117,7 +115,6 @@ fn performance(benchmark: &Benchmark) -> PerformanceStatus {
     PerformanceStatus {
         prefill_tokens_per_second: rounded(benchmark.prefill_tokens_per_second),
         decode_tokens_per_second: rounded(benchmark.decode_tokens_per_second),
-        peak_memory_bytes: benchmark.peak_memory_bytes.map(|bytes| bytes >> 20 << 20),
         measured_at: Time(benchmark.measured_at),
     }
 }
