@@ -219,6 +219,16 @@ impl Caches {
         all
     }
 
+    /// Every object of a kind that Weir makes which carries a label.
+    pub(crate) fn owned_with(&self, kind: &str, label: &str) -> Vec<Arc<DynamicObject>> {
+        let mut all = match self.owned.get(kind) {
+            Some((_, store)) => store.state(),
+            None => Vec::new(),
+        };
+        all.retain(|object| object.labels().contains_key(label));
+        all
+    }
+
     /// One object that Weir made, as its type.
     pub(crate) fn typed<K: DeserializeOwned + Resource>(
         &self,

@@ -12,6 +12,7 @@ mod benchmark;
 mod cache;
 mod change;
 mod cluster;
+mod collect;
 mod context;
 mod control;
 mod describe;

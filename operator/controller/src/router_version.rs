@@ -1,6 +1,7 @@
 //! Reconciling a `RouterVersion`: an artifact is verified once, and its bytes are kept.
 //!
-//! The kept ConfigMap belongs to nobody but its digest: what serves outlives the version and the place it came from.
+//! The kept ConfigMap belongs to nobody but its digest: what serves outlives the version and the place it came from. When
+//! nothing needs it any more, `collect.rs` removes it.
 
 use crate::cache::get;
 use crate::context::{Context, Next, ReconcileError, after, is_ending, sooner};

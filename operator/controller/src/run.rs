@@ -10,6 +10,7 @@ use crate::benchmark::Benchmarks;
 use crate::cache::{Caches, OnChange, Scope};
 use crate::change::Change;
 use crate::cluster::Cluster;
+use crate::collect::Collector;
 use crate::context::{Context, Stacks, namespaces};
 use crate::control::caller::operator_uri;
 use crate::control::relay::Relay;
@@ -289,6 +290,8 @@ fn start_work(parts: &Parts, tasks: &mut JoinSet<()>) {
     let leadership = parts.leadership.clone();
     let leads = move || leadership.borrow().epoch().is_some();
     tasks.spawn(benchmarks.run(measured, leads, stop.clone()));
+    let collector = Collector::new(parts.cluster.clone(), caches.clone(), hub.clone());
+    tasks.spawn(collector.run(stop.clone()));
     let (cluster, stacks) = (parts.cluster.clone(), parts.stacks.clone());
     let scaled = (cluster, caches.clone(), stacks, hub.clone());
     tasks.spawn(autoscale::run(scaled, stop.clone()));

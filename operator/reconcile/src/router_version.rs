@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use weir_crds::{Holdout, InferenceGateway, RouterVersion, RouterVersionStatus};
 use weir_router::{Artifact, ArtifactError, Router};
 
@@ -159,6 +159,14 @@ pub fn build(version: &RouterVersion, bytes: &[u8]) -> Object {
         immutable: Some(true),
         data: None,
     }))
+}
+
+/// Names of the ConfigMaps of verified bytes that something needs: a version that names the digest, whether or not anybody
+/// uses it, or a gateway's plan, whether or not its version is still there. `planned` are the digests that plans name.
+pub fn needed(versions: &[RouterVersion], planned: &BTreeSet<String>) -> BTreeSet<String> {
+    let named = versions.iter().map(|version| &version.spec.sha256);
+    let digests = named.chain(planned);
+    digests.map(|sha256| names::router(sha256)).collect()
 }
 
 /// The gateways that name a version.

@@ -4,7 +4,7 @@ use crate::cluster::now;
 use crate::golden::parse;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use weir_crds::RouterVersionStatus;
 use weir_crds::stack::SourceFile;
 use weir_reconcile::router_version::{Found, find, status};
@@ -117,4 +117,22 @@ fn verified_bytes_are_kept_under_their_digest_whoever_is_deleted() {
     let mut twin = stack.routers[0].clone();
     twin.metadata.name = Some("v1-again".into());
     assert_eq!(router_version::build(&twin, artifact.to_bytes()), object);
+}
+
+#[test]
+fn kept_bytes_are_needed_by_versions_in_use_or_not_and_by_plans_whose_version_is_gone() {
+    let (versioned, planned, forgotten) = (artifact(1), artifact(2), artifact(3));
+    let mut stack = stack_of(versioned.sha256());
+    stack.gateways.clear();
+    let plans = BTreeSet::from([planned.sha256().to_owned()]);
+    let needed = router_version::needed(&stack.routers, &plans);
+    let kept = |artifact: &Artifact| {
+        let mut version = stack.routers[0].clone();
+        version.spec.sha256 = artifact.sha256().to_owned();
+        let object = router_version::build(&version, artifact.to_bytes());
+        needed.contains(object.name())
+    };
+    assert!(kept(&versioned));
+    assert!(kept(&planned));
+    assert!(!kept(&forgotten));
 }
