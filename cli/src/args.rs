@@ -2,6 +2,8 @@
 
 mod model;
 
+#[cfg(feature = "cluster")]
+pub(crate) use model::ReportArgs;
 pub(crate) use model::{FetchArgs, ModelArgs, ModelCommand};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};

@@ -19,6 +19,8 @@ mod memory_send;
 mod memory_serve;
 mod model;
 #[cfg(feature = "cluster")]
+mod model_report;
+#[cfg(feature = "cluster")]
 mod operator;
 mod output;
 mod progress;

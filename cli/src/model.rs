@@ -34,6 +34,8 @@ async fn fetch(args: FetchArgs) -> Result<(), Failure> {
     };
     let fetcher = Fetcher::new(cache, Access::from_env())?;
     let shown = Shown::start();
+    #[cfg(feature = "cluster")]
+    let shown = shown.told_to(&args.report);
     let path = if args.files.is_empty() {
         fetch_file(&fetcher, &source, &args, &shown).await?
     } else {
@@ -100,11 +102,13 @@ async fn write_facts(fetcher: &Fetcher, model: &Path, to: &Path) -> Result<(), F
         .map_err(|error| Failure::new(format!("write facts to {}: {error}", to.display())))
 }
 
-/// A bar on a terminal, a line every few seconds elsewhere.
+/// A bar on a terminal, a line every few seconds elsewhere; and in a cluster the operator is told.
 struct Shown {
     bar: Option<ProgressBar>,
     started: Instant,
     told: Mutex<Option<Instant>>,
+    #[cfg(feature = "cluster")]
+    report: Option<crate::model_report::Report>,
 }
 
 impl Shown {
@@ -118,10 +122,24 @@ impl Shown {
             bar,
             started: Instant::now(),
             told: Mutex::new(None),
+            #[cfg(feature = "cluster")]
+            report: None,
+        }
+    }
+
+    #[cfg(feature = "cluster")]
+    fn told_to(self, operator: &crate::args::ReportArgs) -> Self {
+        Self {
+            report: crate::model_report::Report::start(operator),
+            ..self
         }
     }
 
     fn progress(&self, at: Progress) {
+        #[cfg(feature = "cluster")]
+        if let Some(report) = &self.report {
+            report.progress(at);
+        }
         if let Some(bar) = &self.bar {
             bar.set_length(at.total.unwrap_or(at.downloaded));
             bar.set_position(at.downloaded);

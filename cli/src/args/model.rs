@@ -39,4 +39,33 @@ pub(crate) struct FetchArgs {
     /// Write what the GGUF header says, as JSON
     #[arg(long, value_name = "FILE", conflicts_with = "files", value_hint = ValueHint::FilePath)]
     pub(crate) facts: Option<PathBuf>,
+    #[cfg(feature = "cluster")]
+    #[command(flatten)]
+    pub(crate) report: ReportArgs,
+}
+
+/// Whom to tell how far a download is.
+#[cfg(feature = "cluster")]
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// Tell the operator at this address how far the download is
+    #[arg(
+        long,
+        value_name = "URL",
+        requires_all = ["report_ca", "pool", "pod", "pod_namespace"],
+        value_hint = ValueHint::Url
+    )]
+    pub(crate) report_to: Option<String>,
+    /// Certificates of the operator's authority, PEM
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) report_ca: Option<PathBuf>,
+    /// The pool that the model is for
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pool: Option<String>,
+    /// The pod that downloads
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    pub(crate) pod: Option<String>,
+    /// Its namespace
+    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
+    pub(crate) pod_namespace: Option<String>,
 }
