@@ -6,11 +6,17 @@ use crate::context::{Context, Next, ReconcileError, after, is_ending, refused, s
 use crate::key::Key;
 use crate::{paused, shown};
 use k8s_openapi::api::apps::v1::Deployment;
+use kube::ResourceExt;
 use std::sync::Arc;
+use std::time::Duration;
 use weir_crds::{Engine, ModelPool};
 use weir_reconcile::condition::is_paused;
 use weir_reconcile::model_pool::{self, FetchProgress, Observed, Reach};
-use weir_reconcile::{Stack, names};
+use weir_reconcile::{Platform, Stack, names};
+
+/// Pools are looked at this often even when nothing changes, since the authority by which downloads know the operator is
+/// renewed by time alone.
+const LOOK_AGAIN: Duration = Duration::from_secs(6 * 3600);
 
 /// What is looked at.
 struct Seen {
@@ -39,12 +45,9 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, Reco
         let wait = context.statuses.write(&*seen.pool, &status).await?;
         return Ok(sooner(wait, Some(shown::LOOK_AGAIN)));
     }
-    let desired = model_pool::build(
-        &seen.pool,
-        &seen.stack,
-        &context.platform,
-        seen.deployment.as_ref(),
-    );
+    let platform = platform(context)?;
+    let existing = seen.deployment.as_ref();
+    let desired = model_pool::build(&seen.pool, &seen.stack, &platform, existing);
     let desired = desired
         .iter()
         .map(weir_reconcile::Object::to_json)
@@ -54,7 +57,17 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, Reco
     let now = (problems.as_slice(), context.now());
     let status = model_pool::status(&seen.pool, &seen.stack, &observed, now);
     let wait = context.statuses.write(&*seen.pool, &status).await?;
-    Ok(sooner(wait, after(&applied)))
+    Ok(sooner(sooner(wait, after(&applied)), Some(LOOK_AGAIN)))
+}
+
+/// What the operator was started with, and its authority as it is now.
+fn platform(context: &Context) -> Result<Platform, ReconcileError> {
+    let authority = context.keeper.authority();
+    let authority = authority.ok_or(ReconcileError::NoAuthority)?;
+    Ok(Platform {
+        operator_ca: authority.bundle.clone(),
+        ..context.platform.clone()
+    })
 }
 
 /// Whether an external server was looked at by an operator before this one and by this one not yet. What is known stays until
@@ -101,16 +114,19 @@ fn around(context: &Context, pool: &ModelPool) -> Stack {
 fn observed(context: &Context, key: &Key, seen: &Seen, applied: &Applied) -> Observed {
     let name = names::pool(&key.name);
     let place = (key.namespace.as_str(), name.as_str());
-    let fetch = context.hub.fetches.of_pool(&key.namespace, &key.name);
+    let (caches, fetches) = (&context.caches, &context.hub.fetches);
+    let pods = caches.pods_with(&key.namespace, names::POOL_LABEL, &key.name);
+    let fetch = fetches.of_pool((&key.namespace, &key.name), |name| {
+        let pod = pods.iter().find(|pod| pod.name_any() == name);
+        pod.is_some_and(model_pool::is_fetching)
+    });
     let reach = match &seen.pool.spec.engine {
         Engine::External(engine) => context.reaches.get(key, &engine.url),
         _ => Reach::Unknown,
     };
     Observed {
-        deployment: applied.now(&context.caches, "Deployment", place),
-        pods: context
-            .caches
-            .pods_with(&key.namespace, names::POOL_LABEL, &key.name),
+        deployment: applied.now(caches, "Deployment", place),
+        pods,
         fetch: fetch.map(|fetch| FetchProgress {
             downloaded_bytes: fetch.downloaded_bytes,
             total_bytes: fetch.total_bytes,

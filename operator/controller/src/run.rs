@@ -314,6 +314,8 @@ fn platform(options: &Options) -> Platform {
         vllm_image: options.vllm_image.clone(),
         operator_namespace: namespace.clone(),
         operator_address: format!("https://{service}.{namespace}.svc:{port}"),
+        // Not known yet, and renewed while the operator runs: see `model_pool.rs`.
+        operator_ca: String::new(),
         ca_bundle: options.ca_bundle.clone(),
         environment: options.environment.clone(),
     }

@@ -7,7 +7,7 @@ mod build;
 mod scale;
 mod status;
 
-pub use crate::pods::{Facts, endpoints};
+pub use crate::pods::{Facts, endpoints, is_fetching};
 pub use build::{TEMPLATE_ANNOTATION, TEMPLATE_HASH_ANNOTATION, build, template_hash};
 pub use scale::{Load, ScaleMemory, autoscale, other_scale_manager};
 pub use status::{Benchmark, FetchProgress, Observed, Reach, status};

@@ -32,10 +32,12 @@ pub const PLAN_FOLDER: &str = "/etc/weir/plan";
 pub const PLAN_KEY: &str = "plan.json";
 /// Where a process keeps its state.
 pub const STATE_FOLDER: &str = "/var/lib/weir";
-/// Where further certificate authorities are mounted.
+/// Where a download finds certificate authorities.
 pub const CA_FOLDER: &str = "/etc/weir/ca";
-/// Entry of the ConfigMap of further certificate authorities.
+/// Their ConfigMap's entry of those that it trusts beside the public ones.
 pub const CA_KEY: &str = "ca-bundle.crt";
+/// Their ConfigMap's entry of the one by which it knows the operator.
+pub const OPERATOR_CA_KEY: &str = "operator-ca.crt";
 /// Name of the init container that downloads a model.
 pub const FETCH_CONTAINER: &str = "fetch";
 /// Name of the container that serves a model.
@@ -51,8 +53,8 @@ pub fn gateway(name: &str) -> String {
     format!("{name}-gateway")
 }
 
-/// Name of the ConfigMap of further certificate authorities beside a Deployment or StatefulSet called `name`.
-pub fn ca_bundle(name: &str) -> String {
+/// Name of the ConfigMap of a download's certificate authorities beside a Deployment or StatefulSet called `name`.
+pub fn authorities(name: &str) -> String {
     format!("{name}-ca")
 }
 

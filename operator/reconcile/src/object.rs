@@ -106,14 +106,27 @@ impl Object {
     }
 }
 
-/// The ConfigMap of the operator's further certificate authorities, beside an object called `name`.
-pub(crate) fn ca_bundle(owner: &Owner<'_>, name: &str, platform: &Platform) -> Option<Object> {
-    let bundle = platform.ca_bundle.clone()?;
-    Some(Object::ConfigMap(Box::new(ConfigMap {
-        metadata: owner.owned(names::ca_bundle(name)),
-        data: Some(BTreeMap::from([(names::CA_KEY.to_owned(), bundle)])),
-        ..ConfigMap::default()
-    })))
+/// The ConfigMap of a download's certificate authorities, beside an object called `name`: what is configured, and the
+/// operator's own for a download that reports to it.
+pub(crate) fn authorities(
+    owner: &Owner<'_>,
+    name: &str,
+    (platform, reports): (&Platform, bool),
+) -> Option<Object> {
+    let bundle = platform.ca_bundle.clone();
+    let bundle = bundle.map(|bundle| (names::CA_KEY.to_owned(), bundle));
+    let own = reports.then(|| {
+        let key = names::OPERATOR_CA_KEY.to_owned();
+        (key, platform.operator_ca.clone())
+    });
+    let data: BTreeMap<String, String> = bundle.into_iter().chain(own).collect();
+    (!data.is_empty()).then(|| {
+        Object::ConfigMap(Box::new(ConfigMap {
+            metadata: owner.owned(names::authorities(name)),
+            data: Some(data),
+            ..ConfigMap::default()
+        }))
+    })
 }
 
 /// Whose object it is: metadata of everything that one custom resource makes.

@@ -17,6 +17,9 @@ pub struct Platform {
     pub operator_namespace: String,
     /// Where gateways and downloads reach the operator, `https://HOST:PORT`.
     pub operator_address: String,
+    /// Certificates of the operator's own authority, by which downloads know it, PEM. No pod template depends on them.
+    #[serde(default)]
+    pub operator_ca: String,
     /// Further certificate authorities that downloads trust, PEM.
     #[serde(default)]
     pub ca_bundle: Option<String>,

@@ -1,6 +1,7 @@
 //! What every pod of Weir has in common: Pod Security `restricted`, probes, volumes, resources, where it may run.
 
 use crate::names;
+use crate::platform::Platform;
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
     EnvVarSource, HTTPGetAction, HostPathVolumeSource, Lifecycle, LifecycleHandler,
@@ -224,13 +225,20 @@ pub(crate) fn secret(name: &str, secret: &str, optional: bool) -> Volume {
     }
 }
 
-/// Adds the operator's further certificate authorities to a download: the volume, and its place in `container`.
-pub(crate) fn trust(container: &mut Container, config_map: &str) -> Volume {
+/// Adds certificate authorities to a download: the volume, and its place in `container`. Those of the operator's
+/// configuration are trusted when there are any.
+pub(crate) fn authorities(
+    container: &mut Container,
+    config_map: &str,
+    platform: &Platform,
+) -> Volume {
     let mounts = container.volume_mounts.get_or_insert_default();
     mounts.push(mount("ca", names::CA_FOLDER, true));
-    let path = format!("{}/{}", names::CA_FOLDER, names::CA_KEY);
-    let variables = container.env.get_or_insert_default();
-    variables.push(variable("WEIR_CA_BUNDLE", &path));
+    if platform.ca_bundle.is_some() {
+        let path = format!("{}/{}", names::CA_FOLDER, names::CA_KEY);
+        let variables = container.env.get_or_insert_default();
+        variables.push(variable("WEIR_CA_BUNDLE", &path));
+    }
     Volume {
         name: "ca".into(),
         config_map: Some(ConfigMapVolumeSource {

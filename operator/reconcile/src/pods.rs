@@ -111,13 +111,10 @@ pub(crate) fn facts(pods: &[&Pod], hash: &str) -> Option<Facts> {
     })
 }
 
-/// Whether some pod's download goes on.
-pub(crate) fn is_fetching(pods: &[&Pod]) -> bool {
-    let running = |pod: &&Pod| {
-        let state = fetch_status(pod).and_then(|status| status.state.as_ref());
-        state.is_some_and(|state| state.running.is_some())
-    };
-    pods.iter().any(running)
+/// Whether a pod's download goes on.
+pub fn is_fetching(pod: &Pod) -> bool {
+    let state = fetch_status(pod).and_then(|status| status.state.as_ref());
+    state.is_some_and(|state| state.running.is_some())
 }
 
 /// Something that keeps a pod from being ready, with what to do.

@@ -25,12 +25,17 @@ impl Fetches {
         all.insert(key, progress);
     }
 
-    /// The progress of a pool: that of the pod which is furthest.
-    pub(crate) fn of_pool(&self, namespace: &str, pool: &str) -> Option<FetchProgress> {
+    /// The progress of a pool: that of the pod which is furthest, of those in which a download goes on.
+    pub(crate) fn of_pool(
+        &self,
+        (namespace, pool): (&str, &str),
+        goes_on: impl Fn(&str) -> bool,
+    ) -> Option<FetchProgress> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_pool = all
             .values()
             .filter(|one| one.namespace == namespace && one.pool == pool);
+        let of_pool = of_pool.filter(|one| goes_on(&one.pod));
         of_pool.max_by_key(|one| one.downloaded_bytes).cloned()
     }
 
@@ -80,10 +85,13 @@ mod tests {
                 ..FetchProgress::default()
             });
         }
-        let furthest =
-            |fetches: &Fetches| fetches.of_pool("demo", "small").map(|p| p.downloaded_bytes);
-        assert_eq!(furthest(&fetches), Some(9));
+        let furthest = |goes_on: fn(&str) -> bool| {
+            let progress = fetches.of_pool(("demo", "small"), goes_on);
+            progress.map(|progress| progress.downloaded_bytes)
+        };
+        assert_eq!(furthest(|_| true), Some(9));
+        assert_eq!(furthest(|pod| pod == "a"), Some(5), "b has its model");
         fetches.retain(|_, pod| pod == "a");
-        assert_eq!(furthest(&fetches), Some(5));
+        assert_eq!(furthest(|_| true), Some(5));
     }
 }

@@ -8,6 +8,9 @@ use crate::control::server::{Hub, Service};
 use crate::control::tls::accept;
 use crate::lease::Leadership;
 use crate::pki::{Authority, CERTIFICATE, Entries, Identity, KEY, renew_authority};
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::watcher::Event;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -52,6 +55,10 @@ fn text(entries: &Entries, name: &str) -> String {
 }
 
 async fn operator(authority: &Authority, leadership: Leadership) -> Operator {
+    operator_with(authority, leadership, Caches::of(vec![])).await
+}
+
+async fn operator_with(authority: &Authority, leadership: Leadership, caches: Caches) -> Operator {
     let own = operator_uri("weir-system");
     let leaf = leaf(authority, &own, &["weir-operator.weir-system.svc"]);
     let tls = watch::Sender::new(OwnTls {
@@ -63,7 +70,7 @@ async fn operator(authority: &Authority, leadership: Leadership) -> Operator {
     let hub = Arc::new(Hub::default());
     let service = Service {
         hub: hub.clone(),
-        caches: Arc::new(Caches::of(vec![])),
+        caches: Arc::new(caches),
         leadership: leadership.subscribe(),
         own,
         queue: Arc::default(),
@@ -272,17 +279,47 @@ async fn a_stream_ends_when_its_leader_no_longer_leads() {
     assert_eq!(end.code(), Code::Unavailable);
 }
 
+fn progress() -> FetchProgress {
+    FetchProgress {
+        namespace: "demo".into(),
+        pool: "small".into(),
+        pod: "small-1".into(),
+        downloaded_bytes: 5,
+        ..FetchProgress::default()
+    }
+}
+
 #[tokio::test]
 async fn progress_from_an_unknown_pod_is_refused() {
     let authority = authority();
     let operator = operator(&authority, Leadership::Leader { epoch: 3 }).await;
     let channel = channel(&authority, operator.address, None).await;
-    let progress = FetchProgress {
-        namespace: "demo".into(),
-        pool: "small".into(),
-        pod: "small-1".into(),
-        ..FetchProgress::default()
-    };
-    let refused = in_time(ControlClient::new(channel).report_fetch(progress)).await;
+    let refused = in_time(ControlClient::new(channel).report_fetch(progress())).await;
     assert_eq!(refused.err().unwrap().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn progress_of_the_pod_that_calls_is_taken_through_a_follower_too() {
+    let authority = authority();
+    let pod: Pod = serde_json::from_value(serde_json::json!({
+        "metadata": {"name": "small-1", "namespace": "demo", "labels": {"weir.dev/pool": "small"}},
+        "status": {"podIP": "127.0.0.1"}
+    }))
+    .unwrap();
+    let mut pods = Writer::default();
+    pods.apply_watcher_event(&Event::Apply(pod));
+    let mut caches = Caches::of(vec![]);
+    caches.pods = pods.as_reader();
+    let leader = operator_with(&authority, Leadership::Leader { epoch: 3 }, caches).await;
+    let follows = Leadership::Follower {
+        leader: Some(leader.address.to_string()),
+    };
+    let follower = operator(&authority, follows).await;
+    let channel = channel(&authority, follower.address, None).await;
+    in_time(ControlClient::new(channel).report_fetch(progress()))
+        .await
+        .unwrap();
+    let fetches = &leader.hub.fetches;
+    let known = fetches.of_pool(("demo", "small"), |pod| pod == "small-1");
+    assert_eq!(known, Some(progress()));
 }

@@ -40,7 +40,7 @@ pub fn build(store: &MemoryStore, stack: &Stack, platform: &Platform) -> Vec<Obj
     let name = names::memory(owner.name());
     let namespace = &platform.operator_namespace;
     let ports = (MEMORY_PORT, Some(MEMORY_HEALTH_PORT));
-    let mut objects: Vec<Object> = object::ca_bundle(&owner, &name, platform)
+    let mut objects: Vec<Object> = object::authorities(&owner, &name, (platform, false))
         .into_iter()
         .collect();
     objects.extend([
@@ -103,8 +103,8 @@ fn template(
     volumes.extend(in_place(store).map(|(claim, _)| pod::claim("source", claim, true)));
     let mut fetch = fetch(store, platform);
     if let Some(fetch) = fetch.as_mut().filter(|_| platform.ca_bundle.is_some()) {
-        let config_map = names::ca_bundle(&names::memory(name));
-        volumes.push(pod::trust(fetch, &config_map));
+        let config_map = names::authorities(&names::memory(name));
+        volumes.push(pod::authorities(fetch, &config_map, platform));
     }
     let pod = PodSpec {
         containers: vec![container(store, embedded, (stack, platform))],

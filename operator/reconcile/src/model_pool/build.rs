@@ -54,7 +54,9 @@ pub fn build(
     };
     let name = names::pool(owner.name());
     let namespace = &platform.operator_namespace;
-    let mut objects: Vec<Object> = object::ca_bundle(&owner, &name, platform)
+    // vLLM downloads for itself, and tells nobody how far that is.
+    let reports = matches!(pool.spec.engine, Engine::LlamaCpp(_));
+    let mut objects: Vec<Object> = object::authorities(&owner, &name, (platform, reports))
         .into_iter()
         .collect();
     objects.extend([
@@ -211,16 +213,13 @@ fn llama_cpp(
         &[("cpu", &cpu), ("memory", "512Mi")],
     ));
     container.volume_mounts = Some(vec![place.mount(true), pod::mount("tmp", "/tmp", false)]);
-    let mut fetch = fetch(spec, &place, platform);
-    let mut volumes = vec![place.volume, pod::scratch("tmp", false)];
-    if platform.ca_bundle.is_some() {
-        let name = pool.metadata.name.as_deref().unwrap_or_default();
-        let config_map = names::ca_bundle(&names::pool(name));
-        volumes.push(pod::trust(&mut fetch, &config_map));
-    }
+    let name = pool.metadata.name.as_deref().unwrap_or_default();
+    let config_map = names::authorities(&names::pool(name));
+    let mut fetch = fetch((name, spec), &place, platform);
+    let authorities = pod::authorities(&mut fetch, &config_map, platform);
     pod.init_containers = Some(vec![fetch]);
     pod.containers = vec![container];
-    pod.volumes = Some(volumes);
+    pod.volumes = Some(vec![place.volume, pod::scratch("tmp", false), authorities]);
 }
 
 /// Port, probes and drain of a container that serves a model at `/health` and is loaded when that says so.
@@ -287,8 +286,9 @@ impl Place {
     }
 }
 
-/// Brings the model's file into the pod, checks it and says what it is, as JSON in its termination message.
-fn fetch(spec: &ModelPoolSpec, place: &Place, platform: &Platform) -> Container {
+/// Brings the model's file into the pod, tells the operator how far that is, checks the file and says what it is, as JSON
+/// in its termination message.
+fn fetch((name, spec): (&str, &ModelPoolSpec), place: &Place, platform: &Platform) -> Container {
     let mut args: Vec<String> = vec!["model".into(), "fetch".into(), place.source.clone()];
     if !place.in_place {
         args.extend(["--to".into(), place.file.clone()]);
@@ -297,7 +297,13 @@ fn fetch(spec: &ModelPoolSpec, place: &Place, platform: &Platform) -> Container 
         args.extend(["--sha256".into(), sha256.clone()]);
     }
     args.extend(["--facts".into(), "/dev/termination-log".into()]);
+    args.extend(["--pool".into(), name.to_owned()]);
+    args.extend(["--report-to".into(), platform.operator_address.clone()]);
+    let operator_ca = format!("{}/{}", names::CA_FOLDER, names::OPERATOR_CA_KEY);
+    args.extend(["--report-ca".into(), operator_ca]);
     let mut env = pod::variables(&platform.environment);
+    env.push(pod::own("POD_NAME", "metadata.name"));
+    env.push(pod::own("POD_NAMESPACE", "metadata.namespace"));
     // Where checksums of a file that is read in place are remembered.
     env.push(pod::variable("HOME", "/tmp"));
     let credentials = spec.model.credentials_secret_ref.as_ref();

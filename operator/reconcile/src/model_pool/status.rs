@@ -166,6 +166,10 @@ impl<'a> View<'a> {
         matches!(self.pool.spec.engine, Engine::External(_))
     }
 
+    fn is_fetching(&self) -> bool {
+        self.pods.iter().any(|pod| pods::is_fetching(pod))
+    }
+
     /// What the model's file says: by the newest pod, else as before.
     fn model(&self, before: Option<ModelStatus>) -> Option<ModelStatus> {
         let facts = pods::facts(&self.pods, &self.hash);
@@ -181,10 +185,7 @@ impl<'a> View<'a> {
                 ..ModelStatus::default()
             },
         };
-        let progress = self
-            .observed
-            .fetch
-            .filter(|_| pods::is_fetching(&self.pods));
+        let progress = self.observed.fetch.filter(|_| self.is_fetching());
         model.downloaded_bytes = progress.map(|progress| progress.downloaded_bytes >> 20 << 20);
         let remaining = progress.map(|progress| progress.remaining_seconds);
         model.remaining_seconds = remaining.filter(|seconds| *seconds > 0);
@@ -201,7 +202,7 @@ impl<'a> View<'a> {
         if let Some(trouble) = self.trouble.as_ref().filter(|trouble| trouble.in_fetch) {
             return Verdict::no(trouble.reason, trouble.message.clone());
         }
-        if pods::is_fetching(&self.pods) {
+        if self.is_fetching() {
             return Verdict::no("Downloading", self.progress());
         }
         if self.ready > 0 {

@@ -15,6 +15,7 @@ pub(crate) fn platform() -> Platform {
         vllm_image: "example.com/vllm:1".into(),
         operator_namespace: "weir-system".into(),
         operator_address: "https://weir-operator.weir-system.svc:7443".into(),
+        operator_ca: "-----BEGIN CERTIFICATE-----".into(),
         ca_bundle: None,
         environment: BTreeMap::from([("NO_PROXY".to_owned(), ".svc".to_owned())]),
     }

@@ -32,6 +32,17 @@ fn an_operator_upgrade_changes_no_pod_template() {
 }
 
 #[test]
+fn an_authority_that_is_renewed_restarts_no_download() {
+    let stack = stack(&in_crate("cases/model_pool/serving/spec.yaml"));
+    let renewed = Platform {
+        operator_ca: "-----BEGIN CERTIFICATE-----\nanother".into(),
+        ..platform()
+    };
+    let before = deployment(&stack, &platform(), None);
+    assert_eq!(deployment(&stack, &renewed, None), before);
+}
+
+#[test]
 fn a_pool_that_changes_takes_the_images_of_the_operator_as_it_is_now() {
     let mut stack = stack(&in_crate("cases/model_pool/serving/spec.yaml"));
     let before = deployment(&stack, &platform(), None);
