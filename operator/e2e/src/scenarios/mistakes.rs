@@ -3,6 +3,7 @@
 use crate::world::{Namespace, World};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const STACK: &str = include_str!("../../stacks/load.yaml");
 
@@ -35,6 +36,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     an_unreachable_source(namespace)
         .await
         .context("an unreachable source")?;
+    a_slow_source(namespace).await.context("a slow source")?;
     a_spec_that_is_refused(namespace)
         .await
         .context("a spec that is refused")?;
@@ -176,6 +178,48 @@ async fn an_unreachable_source(namespace: &Namespace<'_>) -> Result<()> {
         .map(drop)
 }
 
+/// A slow source is no mistake, but looks like one unless whoever waits sees how far the download is.
+async fn a_slow_source(namespace: &Namespace<'_>) -> Result<()> {
+    let world = namespace.world;
+    let path = "/models/smollm2-135m-instruct-q4_1.gguf";
+    let slow = json!({"bytesPerSecond": 8 << 20});
+    world.hub.fault(path, slow).await?;
+    let source = format!("{}{path}", world.hub.url);
+    namespace
+        .apply_object(&another("slow", &source, None))
+        .await?;
+    let api = namespace.weir("ModelPool").await?;
+    let mut seen = 0;
+    for _ in 0..2 {
+        let further = world.until(Duration::from_secs(30), async || {
+            let pool = api.get("slow").await?;
+            let bytes = pool.data["status"]["model"]["downloadedBytes"].as_u64();
+            Ok(bytes.filter(|bytes| *bytes > seen).map(|_| pool))
+        });
+        let pool = further
+            .await
+            .with_context(|| format!("status.model.downloadedBytes does not exceed {seen}"))?;
+        let model = &pool.data["status"]["model"];
+        seen = model["downloadedBytes"].as_u64().unwrap_or_default();
+        let told = crate::world::conditions(&pool);
+        println!("    {model} {told}");
+        ensure!(
+            told.contains("ModelAvailable=False Downloading"),
+            "while {model}: {told}"
+        );
+    }
+    world.hub.mend().await?;
+    let pool = namespace
+        .ready(("ModelPool", "slow"), ("True", ""), 120)
+        .await?;
+    let model = &pool.data["status"]["model"];
+    ensure!(
+        model["downloadedBytes"].is_null() && model["digest"].is_string(),
+        "after the download, status.model is {model}"
+    );
+    Ok(())
+}
+
 async fn a_spec_that_is_refused(namespace: &Namespace<'_>) -> Result<()> {
     let refused = namespace
         .apply_object(&another("auto", "ftp://models/a.gguf", None))
@@ -199,14 +243,12 @@ async fn a_paused_pool(namespace: &Namespace<'_>) -> Result<()> {
     namespace
         .patch("ModelPool", "moving", json!({"spec": {"replicas": 2}}))
         .await?;
-    let paused = namespace
-        .world
-        .until(std::time::Duration::from_secs(30), async || {
-            let pool = namespace.weir("ModelPool").await?.get("moving").await?;
-            Ok(crate::world::conditions(&pool)
-                .contains("Paused")
-                .then_some(()))
-        });
+    let paused = namespace.world.until(Duration::from_secs(30), async || {
+        let pool = namespace.weir("ModelPool").await?.get("moving").await?;
+        Ok(crate::world::conditions(&pool)
+            .contains("Paused")
+            .then_some(()))
+    });
     paused.await.context("no condition says Paused")?;
     ensure!(
         namespace.pods("weir.dev/pool=moving").await?.len() == 1,
@@ -215,11 +257,9 @@ async fn a_paused_pool(namespace: &Namespace<'_>) -> Result<()> {
     namespace
         .patch("ModelPool", "moving", pause(json!(null)))
         .await?;
-    let scaled = namespace
-        .world
-        .until(std::time::Duration::from_secs(60), async || {
-            Ok((namespace.pods("weir.dev/pool=moving").await?.len() == 2).then_some(()))
-        });
+    let scaled = namespace.world.until(Duration::from_secs(60), async || {
+        Ok((namespace.pods("weir.dev/pool=moving").await?.len() == 2).then_some(()))
+    });
     scaled
         .await
         .context("what was changed while it was paused is not done afterwards")
