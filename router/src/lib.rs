@@ -14,6 +14,7 @@ pub mod artifact;
 pub mod cell;
 pub mod choose;
 pub mod features;
+pub mod gate;
 pub mod inspect;
 pub mod judge;
 pub mod network;

@@ -1,0 +1,331 @@
+//! The gate: whether another router version takes over from the active one, step by step.
+//!
+//! [`next`] is the whole of it: a pure function of the step a rollout is at, what was counted since that step began, what
+//! a person asked for and the time. It never raises the weight while nothing is heard, and it takes the candidate out as
+//! soon as the evidence decides. Who counts is the gateway (`gateway/server/src/evidence.rs`), who adds up is
+//! `operator/reconcile/src/router_rollout.rs`. Reading on: [`evidence`] for what is counted, `sequential.rs` for the tests.
+
+pub mod evidence;
+mod sequential;
+
+use std::time::Duration;
+
+use evidence::RolloutEvidence;
+use sequential::{Against, active_requests_min, errors, latency};
+use serde::{Deserialize, Serialize};
+
+/// Evidence older than this is stale: the weight is held. A gateway stops dispatching a candidate after the same time.
+pub const STALE: Duration = Duration::from_secs(10);
+
+/// What a rollout has to show, fixed when it begins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Policy {
+    /// Requests that both versions decide before the candidate is dispatched to anybody.
+    pub shadow_requests: u64,
+    /// Weights of the canary, in percent, ascending.
+    pub steps: Vec<u32>,
+    /// Requests of each version that have to end in each step.
+    pub requests_per_step: u64,
+    /// The candidate's 99th percentile of latency may be this many times the active version's.
+    pub p99_latency_ratio_max: f64,
+    /// The candidate's error rate may be above the active version's as long as it is not above this.
+    pub error_rate_max: f64,
+    /// Probability that a candidate within the limits is never rolled back.
+    pub confidence: f64,
+}
+
+/// Where a rollout stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Both versions decide, the active one is dispatched.
+    Shadow,
+    /// The candidate is dispatched to a share of users.
+    Canary,
+    /// The candidate has become the active version.
+    Active,
+    /// The candidate was taken out by the evidence, or because the spec was reverted.
+    RolledBack,
+    /// The candidate was taken out by a person, or because another version was asked for.
+    Aborted,
+    /// Neither pass nor failure: the weight is held, and the reason says what is missing.
+    Inconclusive,
+}
+
+/// What a person asks of a rollout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Go on by the evidence.
+    #[default]
+    Continue,
+    /// Hold the weight; the evidence may still take the candidate out.
+    Pause,
+    /// Make the candidate active now, unless the evidence has decided against it.
+    Promote,
+    /// Take the candidate out now.
+    Abort,
+}
+
+/// Why a rollout stands where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    /// Requests of this step are still to come.
+    Collecting,
+    /// A person holds it.
+    Paused,
+    /// No gateway has reported lately.
+    EvidenceStale,
+    /// The evidence speaks against the candidate without deciding.
+    Undecided,
+    /// The last step was passed.
+    Passed,
+    /// A person promoted it.
+    Promoted,
+    /// A person aborted it.
+    AbortedByUser,
+    /// More errors than the active version, and than allowed.
+    ErrorRate,
+    /// Slower than the active version by more than allowed.
+    Latency,
+    /// The gateway's spec names the active version again.
+    SpecReverted,
+    /// The gateway's spec names a third version.
+    Superseded,
+}
+
+/// What was counted since the step began, and when a gateway was last heard.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Evidence {
+    /// Sums over gateways since the step began.
+    pub sums: RolloutEvidence,
+    /// When the last report of a gateway came, since the Unix epoch.
+    pub heard: Option<Duration>,
+    /// Since when reports would have been heard: the rollout has begun, and this operator leads.
+    pub listening: Duration,
+}
+
+/// Where a rollout stands now, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The phase.
+    pub phase: Phase,
+    /// The step: 0 is the shadow, 1 the first of the policy's canary steps.
+    pub step: usize,
+    /// Percent of users that the candidate is dispatched to.
+    pub weight: u32,
+    /// Why, in a word.
+    pub reason: Reason,
+    /// Why, for people: what is missing, or which numbers decided.
+    pub message: String,
+}
+
+impl Phase {
+    /// Whether nothing follows.
+    pub fn ended(self) -> bool {
+        matches!(self, Self::Active | Self::RolledBack | Self::Aborted)
+    }
+}
+
+impl Reason {
+    /// The word in a status or a condition.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Collecting => "Collecting",
+            Self::Paused => "Paused",
+            Self::EvidenceStale => "EvidenceStale",
+            Self::Undecided => "Undecided",
+            Self::Passed => "Passed",
+            Self::Promoted => "Promoted",
+            Self::AbortedByUser => "AbortedByUser",
+            Self::ErrorRate => "ErrorRate",
+            Self::Latency => "Latency",
+            Self::SpecReverted => "SpecReverted",
+            Self::Superseded => "Superseded",
+        }
+    }
+}
+
+impl Policy {
+    /// Percent of users at a step; none in the shadow.
+    pub fn weight(&self, step: usize) -> u32 {
+        let canary = step.checked_sub(1).and_then(|step| self.steps.get(step));
+        canary.copied().unwrap_or(0)
+    }
+
+    /// What each of the two tests of each step must exceed, as a natural logarithm: the chance of a false rollback is
+    /// split evenly over tests and steps, so that their sum stays below `1 - confidence`.
+    pub fn ln_threshold(&self) -> f64 {
+        let tests = 2.0 * self.steps.len().max(1) as f64;
+        (tests / (1.0 - self.confidence)).ln()
+    }
+
+    /// Requests that the active version has to end in a step. The first step also collects enough of them to know its
+    /// 99th percentile at all, since without that no latency can be compared.
+    fn active_requests(&self, step: usize) -> u64 {
+        if step == 1 {
+            self.requests_per_step
+                .max(active_requests_min(self.ln_threshold()))
+        } else {
+            self.requests_per_step
+        }
+    }
+}
+
+/// Where a rollout that is at `step` stands next. Moves by one step at most; the caller counts from zero when the step
+/// has changed, and never asks again about a rollout that has ended.
+pub fn next(
+    step: usize,
+    policy: &Policy,
+    evidence: &Evidence,
+    action: Action,
+    now: Duration,
+) -> Decision {
+    let held = |phase, reason, message| Decision {
+        phase,
+        step,
+        weight: policy.weight(step),
+        reason,
+        message,
+    };
+    let running = if step == 0 {
+        Phase::Shadow
+    } else {
+        Phase::Canary
+    };
+    if action == Action::Abort {
+        return ended(step, Reason::AbortedByUser, "aborted by a person");
+    }
+    // The shadow dispatches no candidate, so there is nothing to test.
+    let tests = if step == 0 {
+        Vec::new()
+    } else {
+        tested(policy, &evidence.sums)
+    };
+    if let Some(test) = tests
+        .iter()
+        .find(|test| test.against.decides(policy.ln_threshold()))
+    {
+        return ended(step, test.reason, &test.message);
+    }
+    match action {
+        Action::Promote => return ended(step, Reason::Promoted, "promoted by a person"),
+        Action::Pause => {
+            let message = "paused: continue, promote or abort it".to_owned();
+            return held(running, Reason::Paused, message);
+        }
+        Action::Continue | Action::Abort => {}
+    }
+    let silent = now.saturating_sub(evidence.heard.unwrap_or(evidence.listening)) > STALE;
+    if silent {
+        let message = format!(
+            "no gateway has reported for more than {} s: is one running?",
+            STALE.as_secs()
+        );
+        return held(Phase::Inconclusive, Reason::EvidenceStale, message);
+    }
+    if evidence.heard.is_none() {
+        let message = "waits for the first report of a gateway".to_owned();
+        return held(running, Reason::Collecting, message);
+    }
+    if let Some(missing) = missing(policy, step, &evidence.sums) {
+        return held(running, Reason::Collecting, missing);
+    }
+    if let Some(test) = tests.iter().find(|test| test.against.leans()) {
+        let message = format!(
+            "{}; more requests will tell whether this is chance",
+            test.message
+        );
+        return held(Phase::Inconclusive, Reason::Undecided, message);
+    }
+    if step == policy.steps.len() {
+        return ended(step, Reason::Passed, "every step was passed");
+    }
+    Decision {
+        phase: Phase::Canary,
+        step: step + 1,
+        weight: policy.weight(step + 1),
+        reason: Reason::Collecting,
+        message: format!("step {} of {} begins", step + 1, policy.steps.len()),
+    }
+}
+
+/// The end of a rollout at `step`, for this reason.
+pub fn ended(step: usize, reason: Reason, message: &str) -> Decision {
+    let phase = match reason {
+        Reason::Passed | Reason::Promoted => Phase::Active,
+        Reason::ErrorRate | Reason::Latency | Reason::SpecReverted => Phase::RolledBack,
+        _ => Phase::Aborted,
+    };
+    Decision {
+        phase,
+        step,
+        weight: if phase == Phase::Active { 100 } else { 0 },
+        reason,
+        message: message.to_owned(),
+    }
+}
+
+/// One of the tests of a step.
+struct Test {
+    against: Against,
+    reason: Reason,
+    message: String,
+}
+
+fn tested(policy: &Policy, sums: &RolloutEvidence) -> Vec<Test> {
+    let (active, candidate) = (&sums.active, &sums.candidate);
+    let of_errors = Test {
+        against: errors(active, candidate, policy.error_rate_max),
+        reason: Reason::ErrorRate,
+        message: format!(
+            "{} of {} requests of the candidate failed, {} of {} of the active version; {} is allowed",
+            candidate.errors,
+            candidate.requests,
+            active.errors,
+            active.requests,
+            policy.error_rate_max
+        ),
+    };
+    let p99 = |version: &evidence::VersionEvidence| {
+        version.latency.quantile_ms(0.99).map_or_else(
+            || "more than can be measured".to_owned(),
+            |ms| format!("{ms:.0} ms"),
+        )
+    };
+    let of_latency = Test {
+        against: latency(
+            &active.latency,
+            &candidate.latency,
+            policy.p99_latency_ratio_max,
+        ),
+        reason: Reason::Latency,
+        message: format!(
+            "99 % of the candidate's requests ended within {}, of the active version's within {}; a ratio of {} is allowed",
+            p99(candidate),
+            p99(active),
+            policy.p99_latency_ratio_max
+        ),
+    };
+    vec![of_errors, of_latency]
+}
+
+/// What of the step is still to come.
+fn missing(policy: &Policy, step: usize, sums: &RolloutEvidence) -> Option<String> {
+    if step == 0 {
+        let (have, need) = (sums.shadowed, policy.shadow_requests);
+        return (have < need)
+            .then(|| format!("{have} of {need} requests decided by both versions"));
+    }
+    let active = (sums.active.requests, policy.active_requests(step));
+    let candidate = (sums.candidate.requests, policy.requests_per_step);
+    let lacks = |(have, need): (u64, u64)| have < need;
+    (lacks(active) || lacks(candidate)).then(|| {
+        format!(
+            "{} of {} requests of the candidate, {} of {} of the active version",
+            candidate.0, candidate.1, active.0, active.1
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests;

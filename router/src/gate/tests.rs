@@ -1,0 +1,336 @@
+//! The gate as a table, and its error rates by simulation under continuous looking.
+
+use super::evidence::{Histogram, VersionEvidence};
+use super::*;
+use proptest::prelude::*;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const NOW: Duration = Duration::from_secs(1_000);
+
+fn policy() -> Policy {
+    Policy {
+        shadow_requests: 100,
+        steps: vec![5, 25, 50],
+        requests_per_step: 200,
+        p99_latency_ratio_max: 1.1,
+        error_rate_max: 0.01,
+        confidence: 0.95,
+    }
+}
+
+/// Requests that all took this long.
+fn version(requests: u64, errors: u64, milliseconds: f64) -> VersionEvidence {
+    let mut latency = Histogram::default();
+    for _ in 0..requests {
+        latency.record(milliseconds);
+    }
+    VersionEvidence {
+        requests,
+        errors,
+        open: 0,
+        latency,
+    }
+}
+
+fn heard(active: VersionEvidence, candidate: VersionEvidence) -> Evidence {
+    let sums = RolloutEvidence {
+        active,
+        candidate,
+        shadowed: 500,
+        disagreements: 50,
+    };
+    Evidence {
+        sums,
+        heard: Some(NOW),
+        listening: NOW,
+    }
+}
+
+fn at(step: usize, evidence: &Evidence) -> Decision {
+    next(step, &policy(), evidence, Action::Continue, NOW)
+}
+
+#[test]
+fn the_shadow_ends_after_its_requests_and_dispatches_nobody_before() {
+    let mut evidence = heard(version(0, 0, 1.0), version(0, 0, 1.0));
+    evidence.sums.shadowed = 99;
+    let held = at(0, &evidence);
+    assert_eq!((held.phase, held.weight), (Phase::Shadow, 0));
+    assert_eq!(held.message, "99 of 100 requests decided by both versions");
+    evidence.sums.shadowed = 100;
+    let begun = at(0, &evidence);
+    assert_eq!(
+        (begun.phase, begun.step, begun.weight),
+        (Phase::Canary, 1, 5)
+    );
+}
+
+#[test]
+fn each_step_waits_for_both_versions_and_the_last_one_promotes() {
+    let few = at(2, &heard(version(5_000, 0, 50.0), version(199, 0, 50.0)));
+    assert_eq!((few.phase, few.step, few.weight), (Phase::Canary, 2, 25));
+    assert_eq!(few.reason, Reason::Collecting);
+    assert!(few.message.starts_with("199 of 200"), "{}", few.message);
+    let few = at(2, &heard(version(199, 0, 50.0), version(900, 0, 50.0)));
+    assert_eq!((few.phase, few.step), (Phase::Canary, 2));
+    let enough = heard(version(200, 0, 50.0), version(200, 0, 50.0));
+    let passed = at(2, &enough);
+    assert_eq!(
+        (passed.phase, passed.step, passed.weight),
+        (Phase::Canary, 3, 50)
+    );
+    let active = at(3, &enough);
+    assert_eq!((active.phase, active.weight), (Phase::Active, 100));
+    assert_eq!(active.reason, Reason::Passed);
+}
+
+#[test]
+fn the_first_step_waits_until_the_active_version_s_percentile_can_be_known() {
+    let unknown = at(1, &heard(version(600, 0, 50.0), version(300, 0, 50.0)));
+    assert_eq!((unknown.step, unknown.reason), (1, Reason::Collecting));
+    let known = at(1, &heard(version(1_300, 0, 50.0), version(300, 0, 50.0)));
+    assert_eq!((known.step, known.weight), (2, 25));
+}
+
+#[test]
+fn a_candidate_that_fails_is_taken_out_after_a_handful_of_requests() {
+    let failing = at(1, &heard(version(60, 0, 50.0), version(3, 3, 50.0)));
+    assert_eq!((failing.phase, failing.weight), (Phase::RolledBack, 0));
+    assert_eq!(failing.reason, Reason::ErrorRate);
+    assert!(failing.message.starts_with("3 of 3"), "{}", failing.message);
+}
+
+#[test]
+fn errors_that_both_versions_have_or_that_are_allowed_take_nobody_out() {
+    let both = at(2, &heard(version(1_000, 300, 50.0), version(300, 90, 50.0)));
+    assert_eq!((both.phase, both.step), (Phase::Canary, 3));
+    let allowed = at(2, &heard(version(3_000, 0, 50.0), version(1_000, 8, 50.0)));
+    assert_eq!((allowed.phase, allowed.step), (Phase::Canary, 3));
+}
+
+#[test]
+fn a_candidate_twice_as_slow_is_taken_out_and_one_as_fast_is_not() {
+    let slow = at(1, &heard(version(1_300, 0, 50.0), version(68, 0, 100.0)));
+    assert_eq!(
+        (slow.phase, slow.reason),
+        (Phase::RolledBack, Reason::Latency)
+    );
+    let equal = at(1, &heard(version(1_300, 0, 50.0), version(300, 0, 54.0)));
+    assert_eq!(equal.step, 2);
+}
+
+#[test]
+fn evidence_against_the_candidate_that_does_not_decide_holds_the_weight() {
+    // 3 % of errors against none: likelier beyond the limit than within it, not beyond chance.
+    let held = at(2, &heard(version(300, 0, 50.0), version(200, 6, 50.0)));
+    assert_eq!(
+        (held.phase, held.step, held.weight),
+        (Phase::Inconclusive, 2, 25)
+    );
+    assert_eq!(held.reason, Reason::Undecided);
+}
+
+#[test]
+fn a_person_may_hold_promote_and_abort_but_not_overrule_a_decided_rollback() {
+    let good = heard(version(2_000, 0, 50.0), version(200, 0, 50.0));
+    let bad = heard(version(60, 0, 50.0), version(9, 9, 50.0));
+    for (step, evidence, action, phase, reason) in [
+        (2, &good, Action::Pause, Phase::Canary, Reason::Paused),
+        (0, &good, Action::Pause, Phase::Shadow, Reason::Paused),
+        (1, &good, Action::Promote, Phase::Active, Reason::Promoted),
+        (0, &good, Action::Promote, Phase::Active, Reason::Promoted),
+        (
+            2,
+            &good,
+            Action::Abort,
+            Phase::Aborted,
+            Reason::AbortedByUser,
+        ),
+        (2, &bad, Action::Pause, Phase::RolledBack, Reason::ErrorRate),
+        (
+            2,
+            &bad,
+            Action::Promote,
+            Phase::RolledBack,
+            Reason::ErrorRate,
+        ),
+        (
+            2,
+            &bad,
+            Action::Abort,
+            Phase::Aborted,
+            Reason::AbortedByUser,
+        ),
+    ] {
+        let decision = next(step, &policy(), evidence, action, NOW);
+        assert_eq!(
+            (decision.phase, decision.reason),
+            (phase, reason),
+            "{action:?} at {step}"
+        );
+    }
+}
+
+#[test]
+fn silence_holds_the_weight_and_says_so() {
+    let mut evidence = heard(version(5_000, 0, 50.0), version(500, 0, 50.0));
+    evidence.heard = Some(NOW.saturating_sub(STALE + Duration::from_millis(1)));
+    let held = at(1, &evidence);
+    assert_eq!(
+        (held.phase, held.step, held.weight),
+        (Phase::Inconclusive, 1, 5)
+    );
+    assert_eq!(held.reason, Reason::EvidenceStale);
+    evidence.heard = None;
+    let held = at(1, &evidence);
+    assert_eq!(
+        (held.step, held.reason),
+        (1, Reason::Collecting),
+        "it has just begun to listen"
+    );
+    evidence.listening = NOW.saturating_sub(STALE + Duration::from_millis(1));
+    assert_eq!(at(1, &evidence).reason, Reason::EvidenceStale);
+}
+
+fn any_version() -> impl Strategy<Value = VersionEvidence> {
+    (0_u64..4_000, 0_u64..50, 1.0_f64..500.0)
+        .prop_map(|(requests, errors, ms)| version(requests, errors.min(requests), ms))
+}
+
+proptest! {
+    #[test]
+    fn the_weight_rises_by_one_step_at_a_time_and_never_while_evidence_is_stale(
+        step in 0_usize..=3,
+        active in any_version(),
+        candidate in any_version(),
+        age in 0_u64..30,
+        pause in any::<bool>(),
+    ) {
+        let mut evidence = heard(active, candidate);
+        evidence.heard = Some(NOW.saturating_sub(Duration::from_secs(age)));
+        let action = if pause { Action::Pause } else { Action::Continue };
+        let decision = next(step, &policy(), &evidence, action, NOW);
+        let before = policy().weight(step);
+        if decision.phase.ended() {
+            prop_assert_eq!(decision.weight, if decision.phase == Phase::Active { 100 } else { 0 });
+        } else {
+            prop_assert_eq!(decision.weight, policy().weight(decision.step));
+            prop_assert!(decision.step == step || decision.step == step + 1);
+        }
+        if age > STALE.as_secs() || pause {
+            prop_assert!(decision.weight <= before);
+        }
+    }
+}
+
+/// Where a rollout is simulated, and looked at after every twentieth request.
+struct World {
+    /// Median of a log-normal latency, of the active version and of the candidate.
+    milliseconds: [f64; 2],
+    error_rate: [f64; 2],
+    /// Both versions are slowed by this in a part of the run, as by a busy hour.
+    busy: f64,
+}
+
+impl World {
+    fn run(&self, seed: u64, requests_max: u64) -> (Decision, u64) {
+        let (policy, mut random) = (policy(), ChaCha8Rng::seed_from_u64(seed));
+        let mut evidence = heard(version(0, 0, 1.0), version(0, 0, 1.0));
+        let (mut step, mut of_candidate) = (1, 0);
+        let mut last = None;
+        for request in 1..=requests_max {
+            let candidate = random.random_range(0..100) < policy.weight(step);
+            let which = usize::from(candidate);
+            let busy = if request / 400 % 2 == 1 {
+                self.busy
+            } else {
+                1.0
+            };
+            let spread: f64 = (0..12).map(|_| random.random::<f64>()).sum::<f64>() - 6.0;
+            let milliseconds = self.milliseconds[which] * busy * (0.5 * spread).exp();
+            let of = if candidate {
+                of_candidate += 1;
+                &mut evidence.sums.candidate
+            } else {
+                &mut evidence.sums.active
+            };
+            of.requests += 1;
+            of.errors += u64::from(random.random::<f64>() < self.error_rate[which]);
+            of.latency.record(milliseconds);
+            if request % 20 != 0 {
+                continue;
+            }
+            let decision = next(step, &policy, &evidence, Action::Continue, NOW);
+            if decision.phase.ended() {
+                return (decision, of_candidate);
+            }
+            if decision.step != step {
+                step = decision.step;
+                evidence = heard(version(0, 0, 1.0), version(0, 0, 1.0));
+            }
+            last = Some(decision);
+        }
+        (last.expect("at least one look"), of_candidate)
+    }
+
+    /// Share of runs that roll back, and the mean number of requests that the candidate got.
+    fn rolled_back(&self, runs: u64, requests_max: u64) -> (f64, f64) {
+        let ends = (0..runs).map(|seed| self.run(seed, requests_max));
+        let (mut back, mut requests) = (0.0, 0.0);
+        for (decision, of_candidate) in ends {
+            back += f64::from(u8::from(decision.phase == Phase::RolledBack));
+            requests += of_candidate as f64;
+        }
+        (back / runs as f64, requests / runs as f64)
+    }
+}
+
+#[test]
+fn an_equal_candidate_is_rolled_back_less_often_than_the_confidence_allows() {
+    for (error_rate, busy) in [(0.0, 1.0), (0.05, 3.0)] {
+        let world = World {
+            milliseconds: [400.0; 2],
+            error_rate: [error_rate; 2],
+            busy,
+        };
+        let (rate, _) = world.rolled_back(120, 7_000);
+        assert!(rate <= 0.05, "{rate} at {error_rate}");
+    }
+}
+
+#[test]
+fn an_equal_candidate_becomes_active() {
+    let world = World {
+        milliseconds: [400.0; 2],
+        error_rate: [0.002; 2],
+        busy: 1.0,
+    };
+    let active = (0..50).filter(|seed| world.run(*seed, 20_000).0.phase == Phase::Active);
+    let count = active.count();
+    assert!(count >= 45, "{count} of 50");
+}
+
+#[test]
+fn a_candidate_twice_as_slow_is_rolled_back_within_a_few_hundred_of_its_requests() {
+    let world = World {
+        milliseconds: [400.0, 800.0],
+        error_rate: [0.0; 2],
+        busy: 1.0,
+    };
+    let (rate, requests) = world.rolled_back(60, 20_000);
+    assert!(rate >= 0.95, "{rate}");
+    assert!(requests < 400.0, "{requests}");
+}
+
+#[test]
+fn a_candidate_with_a_tenth_of_errors_is_rolled_back_within_a_hundred_of_its_requests() {
+    let world = World {
+        milliseconds: [400.0; 2],
+        error_rate: [0.002, 0.1],
+        busy: 1.0,
+    };
+    let (rate, requests) = world.rolled_back(60, 20_000);
+    assert!(rate >= 0.95, "{rate}");
+    assert!(requests < 100.0, "{requests}");
+}
