@@ -6,6 +6,7 @@
 )]
 
 use crate::common::{NameRef, Privacy};
+use crate::router_rollout::{GatewayRouterStatus, RolloutPolicy};
 use crate::schema::exactly_one;
 use crate::units::{ByteSize, Duration};
 use crate::workload::{PodOptions, Resources};
@@ -215,6 +216,9 @@ pub struct GatewayRouter {
     /// How much the router explores.
     #[serde(default)]
     pub exploration: Exploration,
+    /// How a changed version takes over in a cluster; in local mode it does at once.
+    #[serde(default)]
+    pub rollout: RolloutPolicy,
 }
 
 /// How time and money are weighed against quality (1 to 5).
@@ -367,23 +371,6 @@ pub struct InferenceGatewayStatus {
     /// Ready first.
     #[serde(default)]
     pub conditions: Vec<Condition>,
-}
-
-/// The router that decides, and the one on trial.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct GatewayRouterStatus {
-    /// RouterVersion that decides; `builtin` is the artifact that Weir ships.
-    pub active: String,
-    /// RouterVersion on trial.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub candidate: Option<String>,
-    /// Phase of the trial.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub phase: Option<String>,
-    /// Percent of the requests that the candidate decides.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weight: Option<u32>,
 }
 
 /// Processes, when nobody says how many.

@@ -1,14 +1,16 @@
 //! The Kubernetes API of Weir: types, CEL rules, offline validation.
 //!
-//! Four kinds that people write: [`ModelPool`], [`MemoryStore`], [`RouterVersion`] and [`InferenceGateway`]. This crate
-//! owns their shape, the rules the API server enforces and the same rules offline; it has no client and nothing async,
-//! and it never looks from one object to another (that is `operator/reconcile`). Reading on: one file a kind, then
-//! `stack.rs` (files into typed documents), `validate.rs` (documents into findings), `schema.rs` (CRDs, editors).
+//! Four kinds that people write: [`ModelPool`], [`MemoryStore`], [`RouterVersion`] and [`InferenceGateway`], and one that
+//! the operator writes: [`RouterRollout`]. This crate owns their shape, the rules the API server enforces and the same
+//! rules offline; it has no client and nothing async, and it never looks from one object to another (that is
+//! `operator/reconcile`). Reading on: one file a kind, then `stack.rs` (files into typed documents), `validate.rs`
+//! (documents into findings), `schema.rs` (CRDs, editors).
 
 mod common;
 mod inference_gateway;
 mod memory_store;
 mod model_pool;
+mod router_rollout;
 mod router_version;
 pub mod schema;
 pub mod stack;
@@ -20,10 +22,9 @@ pub mod yaml;
 
 pub use common::{NameRef, Privacy, SecretKeyRef, Tier};
 pub use inference_gateway::{
-    Auth, Exploration, Expose, GatewayRouter, GatewayRouterStatus, Guardrail, GuardrailAction,
-    GuardrailCondition, HttpRoute, InferenceGateway, InferenceGatewaySpec, InferenceGatewayStatus,
-    Limits, Listen, LogSink, Logs, Objective, ParentRef, PoolSelector, PrivacyLimits, QueryText,
-    ServiceType,
+    Auth, Exploration, Expose, GatewayRouter, Guardrail, GuardrailAction, GuardrailCondition,
+    HttpRoute, InferenceGateway, InferenceGatewaySpec, InferenceGatewayStatus, Limits, Listen,
+    LogSink, Logs, Objective, ParentRef, PoolSelector, PrivacyLimits, QueryText, ServiceType,
 };
 pub use memory_store::{
     Attention, DeletionPolicy, EmbeddedStore, Embedding, MemoryStore, MemoryStoreSpec,
@@ -33,6 +34,12 @@ pub use model_pool::{
     Autoscaling, Cache, Cost, Dtype, Engine, External, HostPath, LlamaCpp, Model, ModelPool,
     ModelPoolSpec, ModelPoolStatus, ModelStatus, PerformanceStatus, Sampling, Update, Vllm,
     WhenCold,
+};
+pub use router_rollout::{
+    CanaryPolicy, GatePolicy, GatewayRouterStatus, ProcessRef, ProcessSums, RolloutAction,
+    RolloutEvidenceStatus, RolloutLedger, RolloutPhase, RolloutPolicy, RolloutSums, RouterRollout,
+    RouterRolloutSpec, RouterRolloutStatus, ShadowPolicy, VersionEvidenceStatus, VersionRef,
+    VersionSums,
 };
 pub use router_version::{
     Artifact, ConfigMapKeyRef, Holdout, RouterVersion, RouterVersionSpec, RouterVersionStatus,

@@ -4,7 +4,6 @@
     unreachable_pub,
     reason = "KubeSchema repeats each type inside a function"
 )]
-#![expect(clippy::duplicated_attributes, reason = "printer columns share a type")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -23,6 +22,8 @@ use serde::{Deserialize, Serialize};
     status = "RouterVersionStatus",
     derive = "PartialEq",
     doc = "A router artifact by place and digest. The spec is immutable.",
+    validation = Rule::new("self.metadata.name != 'builtin'")
+        .message("builtin is what the artifact that Weir ships is called: give the version another name"),
     printcolumn(
         name = "Ready",
         type_ = "string",

@@ -2,7 +2,7 @@
 //!
 //! All three come from the same Rust types. `validate.rs` walks what [`of_kind`] returns; nothing else knows a rule.
 
-use crate::{API_VERSION, InferenceGateway, MemoryStore, ModelPool, RouterVersion};
+use crate::{API_VERSION, InferenceGateway, MemoryStore, ModelPool, RouterRollout, RouterVersion};
 use kube::CustomResourceExt;
 use schemars::Schema;
 use serde_json::{Map, Value, json};
@@ -75,6 +75,7 @@ pub fn crds() -> Vec<(&'static str, Value)> {
         ("memorystores.yaml", MemoryStore::crd()),
         ("routerversions.yaml", RouterVersion::crd()),
         ("inferencegateways.yaml", InferenceGateway::crd()),
+        ("routerrollouts.yaml", RouterRollout::crd()),
     ]
     .into_iter()
     .map(|(file, crd)| {

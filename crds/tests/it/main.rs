@@ -4,3 +4,4 @@ mod bad;
 mod examples;
 mod generated;
 mod golden;
+mod rollout;

@@ -1,0 +1,428 @@
+//! `RouterRollout`: one attempt to make another router version active, written by the operator; and what an
+//! InferenceGateway says about its rollouts.
+//!
+//! People change one field, `action`; everything else of the spec is fixed when the attempt begins, so that changing a
+//! gateway's gate never changes a running attempt. What follows from the numbers is `router/src/gate.rs`.
+
+#![expect(
+    unreachable_pub,
+    reason = "KubeSchema repeats each type inside a function"
+)]
+#![expect(clippy::duplicated_attributes, reason = "printer columns share a type")]
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One attempt to make another router version active.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "weir.dev",
+    version = "v1alpha1",
+    kind = "RouterRollout",
+    plural = "routerrollouts",
+    shortname = "rr",
+    category = "weir",
+    namespaced,
+    status = "RouterRolloutStatus",
+    derive = "PartialEq",
+    doc = "One attempt to make another router version active. Written by the operator; people change spec.action.",
+    printcolumn(name = "From", type_ = "string", json_path = ".spec.from.version"),
+    printcolumn(name = "To", type_ = "string", json_path = ".spec.to.version"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Weight", type_ = "integer", json_path = ".status.weight"),
+    printcolumn(name = "Evidence", type_ = "string", json_path = ".status.progress"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[x_kube(validation = Rule::new(
+    "self.gateway == oldSelf.gateway && self.from == oldSelf.from && self.to == oldSelf.to && \
+     self.shadow == oldSelf.shadow && self.canary == oldSelf.canary && self.gate == oldSelf.gate"
+).message("only action may change: change the gateway's router.rollout, the next attempt takes it"))]
+#[serde(rename_all = "camelCase")]
+pub struct RouterRolloutSpec {
+    /// Name of the InferenceGateway.
+    #[schemars(length(min = 1, max = 253))]
+    pub gateway: String,
+    /// The version that is active when the attempt begins; it serves again when the attempt fails.
+    pub from: VersionRef,
+    /// The version that is tried.
+    pub to: VersionRef,
+    /// What the candidate decides before anybody gets its answers.
+    pub shadow: ShadowPolicy,
+    /// Who gets the candidate's answers, step by step.
+    pub canary: CanaryPolicy,
+    /// What takes the candidate out.
+    pub gate: GatePolicy,
+    /// Continue, Pause, Promote or Abort: the one field that people change.
+    #[serde(default)]
+    pub action: RolloutAction,
+}
+
+/// A router version by name and content.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionRef {
+    /// Name of the RouterVersion; `builtin` for the default artifact that Weir ships.
+    #[schemars(length(min = 1, max = 253))]
+    pub version: String,
+    /// SHA-256 of the artifact.
+    #[schemars(length(max = 128))]
+    pub sha256: String,
+}
+
+/// How a new router version takes over.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutPolicy {
+    /// What the candidate decides before anybody gets its answers.
+    #[serde(default)]
+    pub shadow: ShadowPolicy,
+    /// Who gets the candidate's answers, step by step.
+    #[serde(default)]
+    pub canary: CanaryPolicy,
+    /// What takes the candidate out.
+    #[serde(default)]
+    pub gate: GatePolicy,
+}
+
+/// What the candidate decides before anybody gets its answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ShadowPolicy {
+    /// Requests that both versions decide while the active one answers; 0 goes to the canary at once.
+    #[serde(default = "ShadowPolicy::default_requests")]
+    #[schemars(range(min = 0, max = 10_000_000))]
+    pub requests: u32,
+}
+
+/// Who gets the candidate's answers, step by step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CanaryPolicy {
+    /// Percent of users, step after step. A user stays with the candidate once it is theirs.
+    #[serde(default = "CanaryPolicy::default_steps")]
+    #[schemars(length(max = 16), inner(range(min = 1, max = 99)))]
+    #[x_kube(validation = Rule::new("size(self) > 0 && self.isSorted() && self.all(a, self.exists_one(b, b == a))")
+        .message("must rise from step to step: write percentages such as [5, 25, 50]"))]
+    pub steps: Vec<u32>,
+    /// Requests of each version that have to end in each step. The first step also waits for about 1,000 of the active
+    /// version, since with fewer its 99th percentile is not known.
+    #[serde(default = "CanaryPolicy::default_requests_per_step")]
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub requests_per_step: u32,
+}
+
+/// What takes the candidate out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatePolicy {
+    /// The candidate's 99th percentile of latency may be this many times the active version's. Latencies are counted in
+    /// steps of 10 %.
+    #[serde(default = "GatePolicy::default_p99_latency_ratio_max")]
+    #[schemars(range(min = 1.0, max = 100.0))]
+    pub p99_latency_ratio_max: f64,
+    /// The candidate's error rate may be above the active version's up to here.
+    #[serde(default = "GatePolicy::default_error_rate_max")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub error_rate_max: f64,
+    /// Probability that a candidate within these limits is never rolled back, however long it is watched.
+    #[serde(default = "GatePolicy::default_confidence")]
+    #[schemars(range(min = 0.5, max = 0.9999))]
+    pub confidence: f64,
+}
+
+/// What a person asks of a rollout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RolloutAction {
+    /// Go on by the evidence.
+    #[default]
+    Continue,
+    /// Hold the weight; the evidence may still take the candidate out.
+    Pause,
+    /// Make the candidate active now, unless the evidence has decided against it.
+    Promote,
+    /// Take the candidate out now.
+    Abort,
+}
+
+/// Where a rollout stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RolloutPhase {
+    /// Both versions decide, the active one answers.
+    Shadow,
+    /// The candidate answers a share of users.
+    Canary,
+    /// The candidate has become the active version.
+    Active,
+    /// The candidate was taken out by the evidence, or because the gateway's spec was reverted.
+    RolledBack,
+    /// The candidate was taken out by a person, or because the gateway names a third version.
+    Aborted,
+    /// Neither pass nor failure: the weight is held, and the message says what is missing.
+    Inconclusive,
+}
+
+/// What is known about a rollout.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RouterRolloutStatus {
+    /// Where it stands; absent until the operator has taken it up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<RolloutPhase>,
+    /// 0 in the shadow, then the number of the canary step.
+    #[serde(default)]
+    pub step: u32,
+    /// Percent of users that the candidate answers.
+    #[serde(default)]
+    pub weight: u32,
+    /// Why it stands there, in a word.
+    #[serde(default)]
+    pub reason: String,
+    /// Why it stands there: what is missing, or the numbers that decided.
+    #[serde(default)]
+    pub message: String,
+    /// Requests of this step so far, for the printer column.
+    #[serde(default)]
+    pub progress: String,
+    /// What was counted since the attempt began, for people.
+    #[serde(default)]
+    pub evidence: RolloutEvidenceStatus,
+    /// The sums behind it, so that another operator goes on where this one stopped.
+    #[serde(default)]
+    pub ledger: RolloutLedger,
+    /// When the attempt began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When the step began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_started_at: Option<Time>,
+    /// When the attempt ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Time>,
+    /// Ready: whether the candidate has become the active version.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+}
+
+/// What was counted since the attempt began.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutEvidenceStatus {
+    /// Of the active version, while the candidate had a share.
+    #[serde(default)]
+    pub active: VersionEvidenceStatus,
+    /// Of the candidate.
+    #[serde(default)]
+    pub candidate: VersionEvidenceStatus,
+    /// Requests that both versions decided.
+    #[serde(default)]
+    pub shadowed: u64,
+    /// Of them, those that the versions would have answered differently.
+    #[serde(default)]
+    pub disagreements: u64,
+}
+
+/// What was counted of one version.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionEvidenceStatus {
+    /// Requests that have ended.
+    #[serde(default)]
+    pub requests: u64,
+    /// Of them, those that failed in the gateway or behind it.
+    #[serde(default)]
+    pub errors: u64,
+    /// 99 % of them ended within this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99_milliseconds: Option<u64>,
+}
+
+/// The sums behind a rollout's evidence.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutLedger {
+    /// Of gateway processes that are gone.
+    #[serde(default)]
+    pub folded: RolloutSums,
+    /// The last report of each gateway process.
+    #[serde(default)]
+    #[schemars(length(max = 256))]
+    pub processes: Vec<ProcessSums>,
+    /// Processes that are gone: what still comes of them is dropped.
+    #[serde(default)]
+    #[schemars(length(max = 256))]
+    pub gone: Vec<ProcessRef>,
+    /// All of it when the present step began.
+    #[serde(default)]
+    pub step_start: RolloutSums,
+}
+
+/// The last report of a gateway process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessSums {
+    /// Name of the pod.
+    pub pod: String,
+    /// The process in the pod: random for each start.
+    pub boot: String,
+    /// Its totals.
+    pub sums: RolloutSums,
+}
+
+/// A gateway process.
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessRef {
+    /// Name of the pod.
+    pub pod: String,
+    /// The process in the pod: random for each start.
+    pub boot: String,
+}
+
+/// Totals of both versions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutSums {
+    /// Of the active version.
+    #[serde(default)]
+    pub active: VersionSums,
+    /// Of the candidate.
+    #[serde(default)]
+    pub candidate: VersionSums,
+    /// Requests that both versions decided.
+    #[serde(default)]
+    pub shadowed: u64,
+    /// Of them, those that the versions would have answered differently.
+    #[serde(default)]
+    pub disagreements: u64,
+}
+
+/// Totals of one version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionSums {
+    /// Requests that have ended.
+    #[serde(default)]
+    pub requests: u64,
+    /// Of them, those that failed.
+    #[serde(default)]
+    pub errors: u64,
+    /// Requests that have not ended.
+    #[serde(default)]
+    pub open: u64,
+    /// Latencies by bucket: the first up to 1 ms, each next one 10 % higher; trailing zeros are left out.
+    #[serde(default)]
+    #[schemars(length(max = 256))]
+    pub latency: Vec<u64>,
+}
+
+/// What an InferenceGateway says about its router.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayRouterStatus {
+    /// The version that decides, `builtin` for the default artifact.
+    #[serde(default)]
+    pub active: String,
+    /// SHA-256 of its artifact.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub active_sha256: String,
+    /// The version that is tried, or that was tried in vain and is still named by the spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<String>,
+    /// Where its rollout stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<RolloutPhase>,
+    /// Percent of users that the candidate answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// The RouterRollout of the candidate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<String>,
+    /// Attempts begun so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+}
+
+impl RolloutPhase {
+    /// Whether nothing follows.
+    pub fn ended(self) -> bool {
+        matches!(self, Self::Active | Self::RolledBack | Self::Aborted)
+    }
+
+    /// The word in a status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Shadow => "Shadow",
+            Self::Canary => "Canary",
+            Self::Active => "Active",
+            Self::RolledBack => "RolledBack",
+            Self::Aborted => "Aborted",
+            Self::Inconclusive => "Inconclusive",
+        }
+    }
+}
+
+impl ShadowPolicy {
+    fn default_requests() -> u32 {
+        100
+    }
+}
+
+impl Default for ShadowPolicy {
+    fn default() -> Self {
+        Self {
+            requests: Self::default_requests(),
+        }
+    }
+}
+
+impl CanaryPolicy {
+    fn default_steps() -> Vec<u32> {
+        vec![5, 25, 50]
+    }
+
+    fn default_requests_per_step() -> u32 {
+        200
+    }
+}
+
+impl Default for CanaryPolicy {
+    fn default() -> Self {
+        Self {
+            steps: Self::default_steps(),
+            requests_per_step: Self::default_requests_per_step(),
+        }
+    }
+}
+
+impl GatePolicy {
+    fn default_p99_latency_ratio_max() -> f64 {
+        1.1
+    }
+
+    fn default_error_rate_max() -> f64 {
+        0.01
+    }
+
+    fn default_confidence() -> f64 {
+        0.95
+    }
+}
+
+impl Default for GatePolicy {
+    fn default() -> Self {
+        Self {
+            p99_latency_ratio_max: Self::default_p99_latency_ratio_max(),
+            error_rate_max: Self::default_error_rate_max(),
+            confidence: Self::default_confidence(),
+        }
+    }
+}
