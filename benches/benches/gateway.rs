@@ -52,6 +52,7 @@ async fn main() -> anyhow::Result<()> {
             embed,
         }),
         router: Router::builtin(),
+        candidate: None,
         counters,
         state_dir: None,
     };

@@ -76,6 +76,7 @@ impl EchoEngine {
                 .collect(),
             memory,
             router: None,
+            candidate: None,
             objective: Objective::default(),
             exploration: Exploration {
                 floor: 0.0,

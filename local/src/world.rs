@@ -320,6 +320,7 @@ impl World {
                 embed: open.embed.as_ref().map(|(_, queue)| queue.clone()),
             }),
             router: self.current.router.clone(),
+            candidate: None,
             counters,
             state_dir: Some(self.state_dir.clone()),
         }

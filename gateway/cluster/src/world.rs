@@ -313,6 +313,7 @@ impl World {
         let assets = Assets {
             memory: memory.map(|memory| MemoryAsset::Service(memory)),
             router: router.clone(),
+            candidate: None,
             counters: HashMap::new(),
             state_dir: self.state.clone(),
         };

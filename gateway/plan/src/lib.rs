@@ -57,6 +57,9 @@ pub struct GatewayPlan {
     pub memory: Option<MemoryPlan>,
     /// The router version to decide with; `None` means the default artifact that Weir ships.
     pub router: Option<RouterPlan>,
+    /// The version that is tried beside it, while a rollout runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<CandidatePlan>,
     /// How time and money are weighed against quality.
     pub objective: Objective,
     /// How much the router explores.
@@ -118,6 +121,46 @@ pub struct RouterPlan {
     pub version: String,
     /// SHA-256 of the artifact, lower-case hexadecimal. The bytes travel beside the plan.
     pub sha256: String,
+}
+
+/// A router version that is tried beside the active one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CandidatePlan {
+    /// The version; `None` means the default artifact that Weir ships.
+    pub router: Option<RouterPlan>,
+    /// Name of the `RouterRollout`: evidence is counted under it, and users are assigned by it.
+    pub rollout: String,
+    /// Who gets the candidate's answers.
+    pub phase: CandidatePhase,
+}
+
+/// Who gets a candidate's answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CandidatePhase {
+    /// Nobody: both versions decide, the active one is dispatched.
+    Shadow,
+    /// A share of users.
+    Canary {
+        /// Percent of users.
+        weight: u32,
+    },
+}
+
+impl CandidatePhase {
+    /// Percent of users that the candidate is dispatched to.
+    pub fn weight(self) -> u32 {
+        match self {
+            Self::Shadow => 0,
+            Self::Canary { weight } => weight,
+        }
+    }
+}
+
+impl RouterPlan {
+    /// What the default artifact of Weir is called where a version's name is expected.
+    pub const BUILTIN: &str = "builtin";
 }
 
 impl GatewayPlan {

@@ -15,6 +15,7 @@ pub use crate::record::Source;
 pub use crate::stream::AnswerStream;
 
 use crate::ask::Ask;
+use crate::candidate::decide;
 use crate::choose::{Chosen, choose};
 use crate::decisions::Draft;
 use crate::dispatch::{Hold, Order, Try, body, dispatch, sample};
@@ -102,7 +103,7 @@ impl Gateway {
     /// Decides what would answer, and generates nothing.
     pub async fn route(&self, ask: Ask) -> Result<Value, AnswerError> {
         let prepared = self.prepare(&ask).await?;
-        let chosen = choose(self, &prepared)?;
+        let chosen = choose(self, &prepared, &prepared.deciding, rand::random())?;
         Ok(route_value(&prepared, &chosen))
     }
 
@@ -127,11 +128,11 @@ impl Gateway {
         hold: Hold,
         draft: &mut Draft,
     ) -> Result<(Prepared, Try), AnswerError> {
-        let prepared = self.prepare_on(serving, &ask).await?;
+        let id = draft.row.decision_id.clone();
+        let mut prepared = self.prepare_on(serving, &ask, &id).await?;
         draft.prepared(&prepared);
-        let (chosen, ms) = timed(|| choose(self, &prepared));
-        let chosen = chosen?;
-        draft.chosen(&chosen, ms);
+        let (decision, ms) = timed(|| decide(self, &mut prepared));
+        let chosen = draft.chosen(&prepared, decision?, ms);
         if let Some(rank) = chosen.instead_of {
             self.engines().wanted(&prepared.serving.plan.pools[rank]);
         }
@@ -157,7 +158,7 @@ impl Gateway {
         hold: Hold,
         draft: &mut Draft,
     ) -> Result<Try, AnswerError> {
-        let arms = &prepared.serving.router.arms().arms;
+        let arms = &prepared.deciding.router.arms().arms;
         let deadline = prepared.serving.deadline(&prepared.ask);
         let mut arm = chosen.arm;
         let mut failed = Vec::new();
@@ -195,7 +196,7 @@ impl Gateway {
         draft: &mut Draft,
     ) -> Try {
         let pools = &prepared.serving.plan.pools;
-        let table = prepared.serving.router.arms();
+        let table = prepared.deciding.router.arms();
         let Some(arm) = table.with_rank(first.arm, rank) else {
             return first;
         };
@@ -243,7 +244,7 @@ impl Gateway {
             deadline,
         } = order;
         let serving = &prepared.serving;
-        let chosen = serving.router.arms().arms[arm];
+        let chosen = prepared.deciding.router.arms().arms[arm];
         let pool = &serving.plan.pools[chosen.rank];
         let counter = serving.counter(pool);
         let context = context(prepared, chosen.recall, chosen.context_tokens, &counter);
@@ -328,7 +329,7 @@ fn context(
 
 /// What `POST /v1/route` answers.
 fn route_value(prepared: &Prepared, chosen: &Chosen) -> Value {
-    let table = prepared.serving.router.arms();
+    let table = prepared.deciding.router.arms();
     let pools = &prepared.serving.plan.pools;
     let model = |rank: usize| pools.get(rank).map(|pool| pool.model.as_str());
     let arm = table.arms[chosen.arm];

@@ -50,7 +50,7 @@ impl Gateway {
         sampling: usize,
         seed: Option<u64>,
     ) -> Result<Attempt, AnswerError> {
-        let table = prepared.serving.router.arms();
+        let table = prepared.deciding.router.arms();
         let in_table = arm < table.arms.len() && sampling < table.sampling.len();
         let has_pool = in_table && table.arms[arm].rank < prepared.serving.plan.pools.len();
         if !has_pool {

@@ -3,6 +3,7 @@
 //! The router's choice is a pure function of [`ChoiceInputs`] and the features; both are recorded. Guardrails override
 //! after it and are recorded apart: they are not the router's decisions. Next step: `prompt.rs`.
 
+use crate::candidate::Deciding;
 use crate::error::AnswerError;
 use crate::forecast::{Expected, PoolForecast, forecast};
 use crate::gateway::Gateway;
@@ -57,25 +58,29 @@ impl Chosen {
     }
 }
 
-/// Decides what answers.
+/// What a version of the router would answer with, at this draw.
 ///
 /// A pool at zero is chosen as if it were up, since that is how it is known to be wanted. Where the plan says `spill`
 /// another permitted pool that is up answers then; otherwise the request waits for the first replica in `dispatch.rs`.
-pub(crate) fn choose(gateway: &Gateway, prepared: &Prepared) -> Result<Chosen, AnswerError> {
-    let serving = &prepared.serving;
-    let arms = &serving.router.arms().arms;
+pub(crate) fn choose(
+    gateway: &Gateway,
+    prepared: &Prepared,
+    deciding: &Deciding,
+    draw: f64,
+) -> Result<Chosen, AnswerError> {
+    let arms = &deciding.router.arms().arms;
     let forecasts = pool_forecasts(gateway, prepared);
     let now = Now {
         states: pool_states(prepared),
         expected: forecast(arms, &forecasts, prepared.max_tokens()),
-        draw: rand::random(),
+        draw,
     };
-    let chosen = decide(prepared, &now, true)?;
+    let chosen = choose_among(prepared, deciding, &now, true)?;
     let rank = arms[chosen.arm].rank;
-    let spills = serving.plan.pools[rank].when_cold == Some(WhenCold::Spill);
+    let spills = prepared.serving.plan.pools[rank].when_cold == Some(WhenCold::Spill);
     if now.states[rank].cold && spills {
         // Where no pool that is up may answer, the request waits all the same.
-        if let Ok(other) = decide(prepared, &now, false) {
+        if let Ok(other) = choose_among(prepared, deciding, &now, false) {
             return Ok(Chosen {
                 instead_of: Some(rank),
                 ..other
@@ -86,9 +91,14 @@ pub(crate) fn choose(gateway: &Gateway, prepared: &Prepared) -> Result<Chosen, A
 }
 
 /// The choice among all pools, or among those that are up only.
-fn decide(prepared: &Prepared, now: &Now, cold: bool) -> Result<Chosen, AnswerError> {
+fn choose_among(
+    prepared: &Prepared,
+    deciding: &Deciding,
+    now: &Now,
+    cold: bool,
+) -> Result<Chosen, AnswerError> {
     let plan = &prepared.serving.plan;
-    let router = &prepared.serving.router;
+    let router = &deciding.router;
     let arms = &router.arms().arms;
     let latency_s: Vec<f64> = now.expected.iter().map(|arm| arm.latency_s).collect();
     let mask = masks(arms, &now.states, &needs(prepared, cold), &latency_s);
@@ -105,7 +115,7 @@ fn decide(prepared: &Prepared, now: &Now, cold: bool) -> Result<Chosen, AnswerEr
     if !inputs.permitted.contains(&true) {
         return Err(nothing_permitted(prepared, &mask, &now.states));
     }
-    let choice = router.choose(&prepared.state, &inputs)?;
+    let choice = router.choose(&deciding.state, &inputs)?;
     let rule = guardrail(&plan.guardrails, prepared.ask.weir.domain.as_deref());
     let arm = match rule.map(|rule| rule.then) {
         Some(GuardrailAction::UseBiggest) => {

@@ -5,6 +5,7 @@
 
 pub use crate::row_log::LogError;
 
+use crate::evidence::Dispatched;
 use crate::record::{Feedback, FeedbackRow, Record};
 use crate::row_log::{RowLog, Target};
 use serde::Serialize;
@@ -112,6 +113,8 @@ impl Inner {
 pub(crate) struct Draft {
     /// The row so far.
     pub(crate) row: Record,
+    /// Counts the request in a rollout until the row is finished.
+    pub(crate) dispatched: Option<Dispatched>,
     received: std::time::Instant,
     decisions: Decisions,
     finished: bool,
@@ -121,6 +124,7 @@ impl Draft {
     pub(crate) fn new(row: Record, received: std::time::Instant, decisions: Decisions) -> Self {
         Self {
             row,
+            dispatched: None,
             received,
             decisions,
             finished: false,
@@ -140,8 +144,26 @@ impl Draft {
         self.row.latency_ms.total = self.elapsed_ms();
         self.row.outcome.finish_reason = finish_reason;
         self.row.outcome.error = error.map(str::to_owned);
+        if let Some(dispatched) = self.dispatched.take() {
+            let failed = std::thread::panicking() || error.is_some_and(is_fault);
+            dispatched.end(self.row.latency_ms.total, failed);
+        }
         self.decisions.keep(&self.row);
     }
+}
+
+/// Whether a failure speaks against the version of the router that was dispatched: what a client did wrong or gave up
+/// does not, though the time until it gave up counts.
+fn is_fault(kind: &str) -> bool {
+    const OF_CLIENTS: [&str; 6] = [
+        "client_gone",
+        "bad_input",
+        "unknown_model",
+        "privacy",
+        "prompt_too_long",
+        "context",
+    ];
+    !OF_CLIENTS.contains(&kind)
 }
 
 impl Drop for Draft {

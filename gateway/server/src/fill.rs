@@ -3,6 +3,7 @@
 //! Only copies; nothing is decided here. The row itself is `record.rs`.
 
 use crate::answer::Decided;
+use crate::candidate::Decision;
 use crate::choose::Chosen;
 use crate::decisions::Draft;
 use crate::dispatch::Try;
@@ -22,17 +23,27 @@ impl Draft {
         self.row.latency_ms = prepared.spent;
     }
 
-    /// The first decision has been taken.
-    pub(crate) fn chosen(&mut self, chosen: &Chosen, router_ms: f64) {
+    /// The first decision has been taken; the request counts for the version that took it until the row is finished.
+    pub(crate) fn chosen(
+        &mut self,
+        prepared: &Prepared,
+        decision: Decision,
+        router_ms: f64,
+    ) -> Chosen {
+        let Decision {
+            chosen,
+            rollout,
+            dispatched,
+        } = decision;
+        self.row.router = prepared.deciding.row(&prepared.serving);
+        self.row.rollout = rollout;
+        self.dispatched = dispatched;
         self.row.latency_ms.router += router_ms;
         self.row.propensity = Some(chosen.choice.propensity);
         self.row.explored = chosen.choice.explored;
         self.row.guardrail = chosen.guardrail.as_ref().map(|rule| rule.name.clone());
-        self.row.choice = Some(ChoiceRow {
-            inputs: chosen.inputs.clone(),
-            outcome: chosen.choice.clone(),
-            mask: chosen.mask.clone(),
-        });
+        self.row.choice = Some(ChoiceRow::from(&chosen));
+        chosen
     }
 
     /// A pool was asked in vain.
@@ -47,7 +58,7 @@ impl Draft {
     pub(crate) fn tried(&mut self, prepared: &Prepared, attempt: &Try) {
         let serving = &prepared.serving;
         let pool = &serving.plan.pools[attempt.rank];
-        let arm = serving.router.arms().arms[attempt.arm];
+        let arm = prepared.deciding.router.arms().arms[attempt.arm];
         if self.row.latency_ms.ttft == 0.0 {
             let since = attempt.taken.started.elapsed().as_secs_f64() - attempt.taken.first_s;
             self.row.latency_ms.ttft = self.elapsed_ms() - since.max(0.0) * 1e3;
@@ -129,6 +140,16 @@ impl Draft {
             } else {
                 None
             },
+        }
+    }
+}
+
+impl From<&Chosen> for ChoiceRow {
+    fn from(chosen: &Chosen) -> Self {
+        Self {
+            inputs: chosen.inputs.clone(),
+            outcome: chosen.choice.clone(),
+            mask: chosen.mask.clone(),
         }
     }
 }

@@ -4,7 +4,9 @@
 //! began with. Decides nothing about a request: that is `answer.rs`.
 
 use crate::ask::{Ask, ModelChoice};
+use crate::candidate::Candidate;
 use crate::decisions::{Decisions, Draft, LogError};
+use crate::evidence::{Evidence, RolloutReport};
 use crate::extension::Extension;
 use crate::lifecycle::Lifecycle;
 use crate::normalise::Question;
@@ -19,7 +21,7 @@ use weir_embed::{EmbedQueue, TokenCounter};
 use weir_engine::{Engines, Usage};
 use weir_memory::Memory;
 use weir_memory_live::{Embedder, LiveMemory, MemoryCalls};
-use weir_plan::{Endpoint, FORMAT, GatewayPlan, Pool, Privacy, QueryText};
+use weir_plan::{Endpoint, FORMAT, GatewayPlan, Pool, Privacy, QueryText, RouterPlan};
 use weir_router::{FeatureSchema, RecallMode, Router};
 
 /// A gateway. Cheap to clone; all clones are the same gateway.
@@ -34,6 +36,7 @@ struct Inner {
     engines: Engines,
     speeds: Speeds,
     decisions: Decisions,
+    evidence: Evidence,
     lifecycle: Lifecycle,
     /// Held while what is served is replaced.
     replacing: Mutex<()>,
@@ -46,6 +49,8 @@ pub struct Assets {
     pub memory: Option<MemoryAsset>,
     /// The router, as loaded: it is bound to the plan's pools here.
     pub router: Router,
+    /// The router of the plan's candidate. Without it the active one serves alone.
+    pub candidate: Option<Router>,
     /// Token counters by pool name; a pool without one is estimated.
     pub counters: HashMap<String, TokenCounter>,
     /// Where the decision log is written.
@@ -77,6 +82,8 @@ pub struct Serving {
     pub memory: Option<Arc<dyn MemoryCalls>>,
     /// The router, bound to the plan's pools.
     pub router: Router,
+    /// The version that is tried beside it.
+    pub candidate: Option<Candidate>,
     /// When the plan was applied.
     pub since: Instant,
     counters: HashMap<String, TokenCounter>,
@@ -156,12 +163,16 @@ impl Gateway {
         let (engines, decisions) = (Engines::new(), Decisions::default());
         decisions.log_to(plan.logs.sink, assets.state_dir.as_deref())?;
         engines.set_pools(plan.served());
-        let serving = RwLock::new(Arc::new(Serving::new(plan, assets, engines.clone())));
+        let serving = Arc::new(Serving::new(plan, assets, engines.clone()));
+        let evidence = Evidence::default();
+        evidence.follow(serving.rollout());
+        let serving = RwLock::new(serving);
         let inner = Inner {
             serving,
             engines,
             speeds: Speeds::default(),
             decisions,
+            evidence,
             lifecycle: Lifecycle::default(),
             replacing: Mutex::new(()),
         };
@@ -195,6 +206,7 @@ impl Gateway {
 
     fn replace(&self, serving: Serving) {
         self.inner.engines.set_pools(serving.plan.served());
+        self.inner.evidence.follow(serving.rollout());
         *self
             .inner
             .serving
@@ -226,6 +238,11 @@ impl Gateway {
     /// The engines.
     pub fn engines(&self) -> &Engines {
         &self.inner.engines
+    }
+
+    /// What was counted of the present rollout since this process began to count it.
+    pub fn rollout_report(&self) -> Option<RolloutReport> {
+        self.inner.evidence.report()
     }
 
     /// A new name for a decision; later ones sort later.
@@ -268,6 +285,10 @@ impl Gateway {
         &self.inner.lifecycle
     }
 
+    pub(crate) fn evidence(&self) -> &Evidence {
+        &self.inner.evidence
+    }
+
     pub(crate) fn speeds(&self) -> &Speeds {
         &self.inner.speeds
     }
@@ -291,7 +312,7 @@ impl Gateway {
             domain: ask.weir.domain.clone(),
             query: serving.query_row(&Question::of(&ask.messages).text),
             plan: serving.plan.revision,
-            router: serving.router_row(),
+            router: serving.router_row(&serving.router, serving.plan.router.as_ref()),
             ..Record::default()
         };
         Draft::new(row, ask.received, self.inner.decisions.clone())
@@ -328,11 +349,26 @@ impl Serving {
     fn new(plan: GatewayPlan, assets: Assets, engines: Engines) -> Self {
         let router = assets.router.bind(plan.pools.len());
         let memory = assets.memory.map(|asset| asset.calls(&plan, &engines));
+        let candidate = match (&plan.candidate, assets.candidate) {
+            (Some(planned), Some(router)) => Some(Candidate {
+                plan: planned.clone(),
+                router: router.bind(plan.pools.len()),
+            }),
+            (Some(planned), None) => {
+                let rollout = &planned.rollout;
+                tracing::warn!(
+                    "rollout {rollout}: its candidate cannot be loaded; the active router serves alone"
+                );
+                None
+            }
+            (None, _) => None,
+        };
         Self {
             plan,
             engines,
             memory,
             router,
+            candidate,
             since: Instant::now(),
             counters: assets.counters,
         }
@@ -372,20 +408,26 @@ impl Serving {
         }
     }
 
-    /// Name of the router version that decides.
+    /// Name of the active version of the router.
     pub(crate) fn router_version(&self) -> &str {
-        let named = self.plan.router.as_ref();
-        named.map_or("builtin", |router| &router.version)
+        version_name(self.plan.router.as_ref())
     }
 
-    fn router_row(&self) -> RouterRow {
+    /// A version of the router, as a row names it.
+    pub(crate) fn router_row(&self, router: &Router, plan: Option<&RouterPlan>) -> RouterRow {
         RouterRow {
-            version: self.router_version().to_owned(),
-            artifact_sha256: self.router.artifact().sha256().to_owned(),
+            version: version_name(plan).to_owned(),
+            artifact_sha256: router.artifact().sha256().to_owned(),
             schema_hash: FeatureSchema::current().hash().to_owned(),
             models: self.plan.pools.len(),
-            cold_start: self.router.cold_start(),
+            cold_start: router.cold_start(),
         }
+    }
+
+    /// The rollout that runs.
+    fn rollout(&self) -> Option<&str> {
+        let candidate = self.candidate.as_ref();
+        candidate.map(|candidate| candidate.plan.rollout.as_str())
     }
 }
 
@@ -415,6 +457,10 @@ impl From<Usage> for TokensRow {
             completion: usage.completion_tokens,
         }
     }
+}
+
+fn version_name(plan: Option<&RouterPlan>) -> &str {
+    plan.map_or(RouterPlan::BUILTIN, |plan| &plan.version)
 }
 
 /// What the client decided itself.

@@ -8,10 +8,12 @@ pub mod answer;
 pub mod ask;
 mod attempt;
 mod auth;
+mod candidate;
 mod choose;
 pub mod decisions;
 pub mod dispatch;
 mod error;
+pub mod evidence;
 pub mod extension;
 mod fill;
 #[cfg(test)]

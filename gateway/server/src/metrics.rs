@@ -4,6 +4,7 @@
 //! of its own, so that two in one process do not mix. Reading on: `http/health.rs`, which renders it.
 
 use crate::answer::Decided;
+use crate::evidence::Role;
 use crate::gateway::Serving;
 use crate::http::recall_name;
 use crate::lifecycle::Standing;
@@ -15,6 +16,7 @@ use metrics_exporter_prometheus::{
 use std::time::Duration;
 use weir_engine::Usage;
 use weir_memory_live::Presence;
+use weir_router::gate::evidence::RolloutEvidence;
 
 /// Seconds; from a cached answer to a long one on a slow CPU.
 const SECONDS: [f64; 12] = [
@@ -34,6 +36,8 @@ pub(crate) struct Gauges<'a> {
     pub(crate) rows_lost: u64,
     pub(crate) serving: &'a Serving,
     pub(crate) standing: Standing,
+    /// Totals over all rollouts.
+    pub(crate) rollouts: RolloutEvidence,
 }
 
 impl Metrics {
@@ -146,6 +150,7 @@ impl Gauges<'_> {
             let available = f64::from(u8::from(self.serving.engines.available(pool)));
             metrics::gauge!("weir_pool_available", label()).set(available);
         }
+        self.set_rollout();
         if let Some(memory) = &self.serving.memory {
             let presence = memory.presence();
             let away = matches!(presence, Presence::Away(_));
@@ -156,6 +161,23 @@ impl Gauges<'_> {
                 metrics::gauge!("weir_memory_vectors_pending").set(counts.pending as f64);
             }
         }
+    }
+
+    fn set_rollout(&self) {
+        let planned = self.serving.plan.candidate.as_ref();
+        let loaded = self.serving.candidate.is_some();
+        let weight = planned.map_or(0, |candidate| candidate.phase.weight());
+        let flag = |set: bool| f64::from(u8::from(set));
+        metrics::gauge!("weir_rollout_weight").set(f64::from(weight));
+        metrics::gauge!("weir_rollout_candidate_missing").set(flag(planned.is_some() && !loaded));
+        let of = &self.rollouts;
+        for (role, version) in [(Role::Active, &of.active), (Role::Candidate, &of.candidate)] {
+            let label = || vec![Label::new("version", role.as_str())];
+            metrics::counter!("weir_rollout_requests_total", label()).absolute(version.requests);
+            metrics::counter!("weir_rollout_errors_total", label()).absolute(version.errors);
+        }
+        metrics::counter!("weir_rollout_shadowed_total").absolute(of.shadowed);
+        metrics::counter!("weir_rollout_disagreements_total").absolute(of.disagreements);
     }
 }
 
@@ -191,6 +213,22 @@ fn describe() {
         (
             "weir_pool_wanted_total",
             "Requests that chose a pool while it was at zero",
+        ),
+        (
+            "weir_rollout_requests_total",
+            "Requests of a canary that ended, by the version that was dispatched",
+        ),
+        (
+            "weir_rollout_errors_total",
+            "Requests of a canary that failed, by the version that was dispatched",
+        ),
+        (
+            "weir_rollout_shadowed_total",
+            "Requests that two versions of the router decided",
+        ),
+        (
+            "weir_rollout_disagreements_total",
+            "Of them, those that the versions would have answered differently",
         ),
     ] {
         metrics::describe_counter!(name, help);
@@ -230,6 +268,14 @@ fn describe() {
         (
             "weir_memory_vectors_pending",
             "Nodes that wait for a vector",
+        ),
+        (
+            "weir_rollout_weight",
+            "Percent of users that the candidate answers",
+        ),
+        (
+            "weir_rollout_candidate_missing",
+            "Whether the plan names a candidate that could not be loaded",
         ),
     ] {
         metrics::describe_gauge!(name, help);

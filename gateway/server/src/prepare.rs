@@ -4,6 +4,7 @@
 //! choice is `choose.rs`, the order of the whole request is `answer.rs`.
 
 use crate::ask::Ask;
+use crate::candidate::{Deciding, Trial, assign};
 use crate::dispatch::Sampling;
 use crate::error::AnswerError;
 use crate::gateway::{Gateway, Serving};
@@ -14,7 +15,7 @@ use crate::record::LatencyRow;
 use std::sync::Arc;
 use weir_embed::TokenCounter;
 use weir_plan::{Pool, Privacy};
-use weir_router::{QueryFacts, State, StepFeatures};
+use weir_router::{QueryFacts, StepFeatures};
 
 /// A request up to the choice: what is known, and what the memory gave.
 #[derive(Clone, Debug)]
@@ -26,8 +27,10 @@ pub struct Prepared {
     /// The question in one spelling.
     pub question: Question,
     pub(crate) serving: Arc<Serving>,
-    /// The router's state after those steps.
-    pub(crate) state: State,
+    /// The version that decides, after those steps.
+    pub(crate) deciding: Deciding,
+    /// The request's place in a rollout, while one runs.
+    pub(crate) trial: Option<Trial>,
     /// Tokens of the conversation, by rank.
     pub(crate) sizes: Vec<Size>,
     pub(crate) remembered: Remembered,
@@ -37,13 +40,15 @@ pub struct Prepared {
 impl Gateway {
     /// Everything before the choice: normalise, embed, search, attend.
     pub async fn prepare(&self, ask: &Ask) -> Result<Prepared, AnswerError> {
-        self.prepare_on(self.serving(), ask).await
+        self.prepare_on(self.serving(), ask, &self.new_decision_id())
+            .await
     }
 
     pub(crate) async fn prepare_on(
         &self,
         serving: Arc<Serving>,
         ask: &Ask,
+        decision_id: &str,
     ) -> Result<Prepared, AnswerError> {
         check_filter(&serving, ask)?;
         let queue = ask.received.elapsed().as_secs_f64() * 1e3;
@@ -59,17 +64,15 @@ impl Gateway {
         let query = query_features(&serving, ask, &question, embedding);
         let mut features = vec![query];
         features.extend(remembered.features.iter().cloned());
-        let mut state = serving.router.start();
-        for step in &features {
-            serving.router.observe(&mut state, step);
-        }
+        let (deciding, trial) = assign(self, &serving, ask, decision_id, &features);
         let (ask, sizes) = (ask.clone(), sizes?);
         Ok(Prepared {
             features,
             ask,
             question,
             serving,
-            state,
+            deciding,
+            trial,
             sizes,
             remembered,
             spent,
@@ -86,7 +89,7 @@ impl Prepared {
     /// The router's sampling class as a pool's model samples it, with what the client set put over it. A class that
     /// samples takes the temperature of the model's card; a greedy one stays greedy.
     pub(crate) fn sampling(&self, class: usize, pool: &Pool, seed: Option<u64>) -> Sampling {
-        let class = &self.serving.router.arms().sampling[class];
+        let class = &self.deciding.router.arms().sampling[class];
         let card = pool
             .sampling
             .temperature

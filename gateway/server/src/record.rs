@@ -5,6 +5,7 @@
 
 pub use crate::replay::{ReplayMismatch, replay};
 
+use crate::evidence::Role;
 use crate::masks::Masked;
 use serde::{Deserialize, Serialize};
 use weir_plan::Revision;
@@ -33,8 +34,11 @@ pub struct Record {
     pub query: QueryRow,
     /// The plan that was served.
     pub plan: Revision,
-    /// The router that decided.
+    /// The version of the router whose decision was executed; the active one where none decided.
     pub router: RouterRow,
+    /// The rollout that ran, with what its other version decided.
+    #[serde(default)]
+    pub rollout: Option<RolloutRow>,
     /// What the router saw before the choice, step by step; a skipped step is absent.
     pub features: Vec<StepFeatures>,
     /// The first decision; absent when the client pinned a model.
@@ -91,6 +95,36 @@ pub struct RouterRow {
     pub models: usize,
     /// Whether that ladder differs from the one it was trained on.
     pub cold_start: bool,
+}
+
+/// A request's part in a rollout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RolloutRow {
+    /// Name of the `RouterRollout`.
+    pub name: String,
+    /// The user's group, 0 to 255.
+    pub bucket: u8,
+    /// Percent of users that the candidate answered.
+    pub weight: u32,
+    /// The version whose decision was executed.
+    pub dispatched: Role,
+    /// What the other one decided.
+    pub shadow: ShadowRow,
+}
+
+/// A decision that was taken and not executed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShadowRow {
+    /// The version that took it.
+    pub router: RouterRow,
+    /// The decision.
+    pub choice: Option<ChoiceRow>,
+    /// The arm that would have been executed, which a guardrail may have set.
+    pub arm: Option<usize>,
+    /// Whether it would have been executed in the same way.
+    pub agrees: bool,
+    /// Why there is no decision.
+    pub error: Option<String>,
 }
 
 /// The first decision.

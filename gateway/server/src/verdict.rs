@@ -36,16 +36,16 @@ pub(crate) fn judge(
     if unjudged || attempt.hold == Hold::First {
         return Ok(None);
     }
-    let serving = &prepared.serving;
-    let table = serving.router.arms();
+    let router = &prepared.deciding.router;
+    let table = router.arms();
     let inputs = inputs(gateway, prepared, attempt.arm);
     if !inputs.permitted.contains(&true) {
         return Ok(None);
     }
     let features = features(&attempt.taken.tally, attempt, table);
-    let mut state = prepared.state.clone();
-    serving.router.observe(&mut state, &features);
-    let verdict = serving.router.judge(&state, &inputs)?;
+    let mut state = prepared.deciding.state.clone();
+    router.observe(&mut state, &features);
+    let verdict = router.judge(&state, &inputs)?;
     Ok(Some(Judged {
         features,
         inputs,
@@ -77,7 +77,7 @@ pub(crate) fn features(tally: &Tally, attempt: &Try, table: &ArmTable) -> StepFe
 
 fn inputs(gateway: &Gateway, prepared: &Prepared, arm: usize) -> VerdictInputs {
     let plan = &prepared.serving.plan;
-    let table = prepared.serving.router.arms();
+    let table = prepared.deciding.router.arms();
     let Arm {
         rank: asked,
         context_tokens: context,

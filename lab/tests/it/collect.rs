@@ -14,6 +14,7 @@ fn assets() -> Assets {
     Assets {
         memory: None,
         router: Router::builtin(),
+        candidate: None,
         counters: std::collections::HashMap::new(),
         state_dir: None,
     }

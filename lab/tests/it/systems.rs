@@ -52,6 +52,7 @@ async fn assets(folder: &Path) -> Option<(Assets, MemoryPlan)> {
             embed: Some(embed),
         }),
         router: Router::builtin(),
+        candidate: None,
         counters: HashMap::new(),
         state_dir: None,
     };

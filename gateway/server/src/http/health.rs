@@ -77,6 +77,7 @@ pub(crate) async fn metrics(State(surfaces): Shared) -> Response {
         rows_lost: surfaces.gateway.rows_lost(),
         serving: &serving,
         standing: surfaces.gateway.standing(),
+        rollouts: surfaces.gateway.evidence().total(),
     };
     let text = surfaces.metrics.render(&gauges);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()

@@ -27,6 +27,8 @@ pub(crate) enum Mode {
     HangInACall,
     /// Sends one word, then ends as if that were all.
     EndInTheMiddle,
+    /// Answers this many milliseconds later.
+    Slow(u64),
     /// Never answers.
     Hang,
     /// Refuses the prompt as llama.cpp does when it is too long.
@@ -121,6 +123,9 @@ async fn chat(State(state): State<Arc<Shared>>, Json(body): Json<Value>) -> Resp
     state.open.send_modify(|open| *open += 1);
     let open = Open(Arc::clone(&state));
     let mode = *state.mode.lock().unwrap();
+    if let Mode::Slow(late) = mode {
+        tokio::time::sleep(Duration::from_millis(late)).await;
+    }
     match mode {
         Mode::Refuse(status) => {
             let status = http::StatusCode::from_u16(status).unwrap();
@@ -185,7 +190,7 @@ fn events(body: &Value, mode: Mode, open: Open) -> Response {
             choice["logprobs"] = json!({"content": [{"token": word, "logprob": -0.1}]});
         }
         sent.push(Ok(event(body, &json!([choice]))));
-        if mode != Mode::Echo {
+        if !matches!(mode, Mode::Echo | Mode::Slow(_)) {
             break;
         }
     }

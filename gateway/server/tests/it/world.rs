@@ -75,6 +75,7 @@ pub(crate) fn plan(pools: Vec<Pool>) -> GatewayPlan {
         pools,
         memory: None,
         router: None,
+        candidate: None,
         objective: Objective {
             per_second: 0.0,
             per_cost_unit: 0.0,
@@ -161,6 +162,7 @@ pub(crate) fn assets(router: Router, memory: Option<Memory>) -> Assets {
     Assets {
         memory: memory.map(|store| MemoryAsset::Open { store, embed }),
         router,
+        candidate: None,
         counters: HashMap::new(),
         state_dir: None,
     }
