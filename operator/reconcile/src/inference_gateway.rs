@@ -7,7 +7,7 @@ mod build;
 mod status;
 
 pub use build::{Material, build};
-pub use status::{Observed, Trial, status};
+pub use status::{Observed, status};
 
 use crate::stack::Stack;
 use crate::validate::{Problem, validate as validate_stack};
@@ -50,6 +50,8 @@ pub fn observed(
         is_scaled: true,
         replicas: gateway.spec.replicas,
         revision,
+        // The caller knows what its rollouts come to.
+        routers: None,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::stack::Stack;
 use crate::validate::{Problem, name};
 use weir_crds::{
     Cache, DeletionPolicy, EmbeddedStore, Engine, Expose, InferenceGateway, MemoryStore, ModelPool,
-    Store, Update,
+    RolloutPolicy, Store, Update,
 };
 
 /// What a gateway uses that needs a cluster.
@@ -131,5 +131,9 @@ fn of_gateway(gateway: &InferenceGateway) -> Vec<&'static str> {
         ("expose", spec.expose != Expose::default()),
         ("resources", spec.resources.is_some()),
         ("pod", spec.pod.is_some()),
+        (
+            "router.rollout",
+            spec.router.rollout != RolloutPolicy::default(),
+        ),
     ])
 }

@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use weir_crds::{self as crds, InferenceGateway, MemoryStore, ModelPool};
 use weir_plan::{
-    Auth, Cost, EmbedderPlan, Endpoint, EngineKind, Exploration, FORMAT, GatewayPlan, Guardrail,
-    GuardrailAction, Limits, LogSink, Logs, MemoryPlan, Objective, Performance, Pool, Privacy,
-    PrivacyLimits, QueryText, Revision, RouterPlan, SamplingDefaults, Secret, Tier, WhenCold,
+    Auth, CandidatePlan, Cost, EmbedderPlan, Endpoint, EngineKind, Exploration, FORMAT,
+    GatewayPlan, Guardrail, GuardrailAction, Limits, LogSink, Logs, MemoryPlan, Objective,
+    Performance, Pool, Privacy, PrivacyLimits, QueryText, Revision, RouterPlan, SamplingDefaults,
+    Secret, Tier, WhenCold,
 };
 
 /// What was observed of the world that a plan speaks about.
@@ -31,6 +32,18 @@ pub struct Observed {
     pub replicas: u32,
     /// Order among plans.
     pub revision: Revision,
+    /// The versions of the router that serve; without them the one that the spec names does, at once.
+    pub routers: Option<ServedRouters>,
+}
+
+/// The versions of the router that a gateway serves, where rollouts decide it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServedRouters {
+    /// The version that decides; `None` means the default artifact that Weir ships.
+    pub active: Option<RouterPlan>,
+    /// The version that is tried.
+    pub candidate: Option<CandidatePlan>,
 }
 
 /// What was observed of a pool.
@@ -81,21 +94,18 @@ pub fn plan(
         .memory
         .as_deref()
         .and_then(|memory| stack.memory(memory));
-    let router = spec
-        .router
-        .version
-        .as_deref()
-        .and_then(|router| stack.router(router));
+    let ServedRouters { active, candidate } = observed
+        .routers
+        .clone()
+        .unwrap_or_else(|| named_router(stack, gateway));
     Ok(GatewayPlan {
         format: FORMAT,
         revision: observed.revision,
         gateway: name(&gateway.metadata.name).to_owned(),
         pools: pools(stack, gateway, observed),
         memory: memory.map(|memory| memory_plan(stack, memory, observed)),
-        router: router.map(|router| RouterPlan {
-            version: name(&router.metadata.name).to_owned(),
-            sha256: router.spec.sha256.clone(),
-        }),
+        router: active,
+        candidate,
         objective: Objective {
             per_second: spec.router.objective.per_second,
             per_cost_unit: spec.router.objective.per_cost_unit,
@@ -123,6 +133,19 @@ pub fn plan(
 /// One process's share of a limit that all processes have together, rounded up so that none has nothing.
 fn share(limit: u32, replicas: u32) -> u32 {
     limit.div_ceil(replicas.max(1))
+}
+
+/// The version that the spec names, serving at once.
+fn named_router(stack: &Stack, gateway: &InferenceGateway) -> ServedRouters {
+    let named = gateway.spec.router.version.as_deref();
+    let router = named.and_then(|named| stack.router(named));
+    ServedRouters {
+        active: router.map(|router| RouterPlan {
+            version: name(&router.metadata.name).to_owned(),
+            sha256: router.spec.sha256.clone(),
+        }),
+        candidate: None,
+    }
 }
 
 fn no_gateway(stack: &Stack, wanted: &str) -> Problem {

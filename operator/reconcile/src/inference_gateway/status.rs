@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use weir_crds::{Condition, GatewayRouterStatus, InferenceGateway, InferenceGatewayStatus};
+use weir_plan::RouterPlan;
 
 /// What was observed of a gateway.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,28 +22,11 @@ pub struct Observed {
     pub pods: Vec<Pod>,
     /// Its Service.
     pub service: Option<Service>,
-    /// The version that decides, when it is not the one that the spec names: one that a rollout has not replaced yet.
-    pub active: Option<String>,
-    /// The version on trial.
-    pub trial: Option<Trial>,
+    /// What its rollouts come to (`router_rollout.rs`); without it the version that the spec names decides.
+    pub router: Option<GatewayRouterStatus>,
     /// What the API server said when it refused an object.
     pub refused: Option<String>,
 }
-
-/// A router version on trial.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Trial {
-    /// The version.
-    pub candidate: String,
-    /// Phase of its rollout.
-    pub phase: String,
-    /// Percent of the requests that it decides.
-    pub weight: u32,
-}
-
-/// What `status.router.active` says when the spec names no version.
-const BUILTIN: &str = "builtin";
 
 /// The status of a gateway.
 pub fn status(
@@ -72,19 +56,21 @@ pub fn status(
     let mut verdicts = vec![("Ready", ready), ("PoolsReady", pools)];
     verdicts.extend(memory.map(|verdict| ("MemoryReady", verdict)));
     verdicts.push(("RouterReady", router));
-    let wanted = gateway.spec.router.version.as_deref().unwrap_or(BUILTIN);
-    let trial = observed.trial.as_ref();
+    let named = || GatewayRouterStatus {
+        active: gateway
+            .spec
+            .router
+            .version
+            .clone()
+            .unwrap_or_else(|| RouterPlan::BUILTIN.to_owned()),
+        ..GatewayRouterStatus::default()
+    };
     InferenceGatewayStatus {
         url: Some(url(gateway, observed)),
         replicas: count(staying.iter().filter(|pod| !pods::is_over(pod)).count()),
         ready_replicas: count(ready_pods),
         selector: Some(selector_text(GATEWAY_LABEL, name)),
-        router: Some(GatewayRouterStatus {
-            active: observed.active.clone().unwrap_or_else(|| wanted.to_owned()),
-            candidate: trial.map(|trial| trial.candidate.clone()),
-            phase: trial.map(|trial| trial.phase.clone()),
-            weight: trial.map(|trial| trial.weight),
-        }),
+        router: Some(observed.router.clone().unwrap_or_else(named)),
         conditions: seen.conditions(verdicts),
     }
 }

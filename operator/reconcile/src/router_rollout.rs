@@ -1,0 +1,451 @@
+//! Rollouts of router versions: which attempt a gateway wants, what its evidence adds up to, where it stands.
+//!
+//! Pure, in three calls that the controller makes in this order: [`desired_rollout`] with the gateway and its rollouts
+//! (create, end, delete, which version serves), [`fold`] and [`leave`] as reports come and pods go, [`step`] for the
+//! status of the running rollout and the plan's candidate. What the numbers decide is weir-router's gate. If a status
+//! is lost, the version that was active serves; never the candidate.
+
+mod evidence;
+
+pub use evidence::{GatewayReport, fold, leave};
+
+use crate::plan::ServedRouters;
+use crate::validate::name;
+use evidence::{p99, since_start, total};
+use k8s_openapi::jiff::Timestamp;
+use std::time::Duration;
+use weir_crds::{
+    Condition, GatewayRouterStatus, InferenceGateway, RolloutAction, RolloutEvidenceStatus,
+    RolloutLedger, RolloutPhase, RouterRollout, RouterRolloutSpec, RouterRolloutStatus, Time,
+    VersionEvidenceStatus, VersionRef,
+};
+use weir_plan::{CandidatePhase, CandidatePlan, RouterPlan};
+use weir_router::gate::evidence::{RolloutEvidence, VersionEvidence};
+use weir_router::gate::{self, Action, Decision, Evidence, Phase, Policy, Reason};
+
+/// Rollouts of a gateway that are kept, the newest first.
+pub const KEPT: usize = 10;
+
+/// What a gateway's rollouts should be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rollouts {
+    /// The version that decides.
+    pub active: VersionRef,
+    /// An attempt to begin. It has no owner and no namespace yet.
+    pub create: Option<RouterRollout>,
+    /// The attempt that runs; [`step`] it.
+    pub running: Option<String>,
+    /// Attempts that end because of the gateway's spec, each with its last status.
+    pub end: Vec<(String, RouterRolloutStatus)>,
+    /// Attempts beyond those that are kept.
+    pub delete: Vec<String>,
+    /// What the gateway says of its router.
+    pub status: GatewayRouterStatus,
+}
+
+/// What a gateway's rollouts should be, from its spec, its status and the rollouts that exist for it.
+///
+/// `wanted` is the version that the spec names, with the digest that was verified; `None` while that version is not
+/// ready, which changes nothing. A gateway that never had a version takes the wanted one at once: there is nothing to
+/// compare it with. An attempt that failed is not repeated until the spec has named the active version again, or its
+/// rollout is deleted.
+pub fn desired_rollout(
+    gateway: &InferenceGateway,
+    wanted: Option<&VersionRef>,
+    rollouts: &[RouterRollout],
+    now: Timestamp,
+) -> Rollouts {
+    let own = name(&gateway.metadata.name);
+    let mut attempts: Vec<&RouterRollout> = rollouts
+        .iter()
+        .filter(|rollout| rollout.spec.gateway == own)
+        .collect();
+    attempts.sort_by_key(|rollout| number(own, rollout));
+    let known = gateway
+        .status
+        .as_ref()
+        .and_then(|status| status.router.as_ref());
+    // Without a digest the status only repeats what the spec names.
+    let remembered = known.filter(|status| !status.active_sha256.is_empty());
+    let current = current(remembered, &attempts);
+    let active = active(remembered, current, wanted);
+    let remembered_attempts = remembered.and_then(|status| status.attempts).unwrap_or(0);
+    let attempts_begun = attempts.last().map_or(0, |newest| number(own, newest));
+    let mut desired = Rollouts {
+        delete: surplus(&attempts, current),
+        status: GatewayRouterStatus {
+            active: active.version.clone(),
+            active_sha256: active.sha256.clone(),
+            attempts: Some(attempts_begun.max(remembered_attempts)),
+            ..GatewayRouterStatus::default()
+        },
+        active,
+        ..Rollouts::default()
+    };
+    let wanted = match (wanted, current) {
+        // The default artifact comes with the gateway's build: another build of it is no other version.
+        (Some(wanted), _) if is_builtin(wanted) && is_builtin(&desired.active) => &desired.active,
+        (Some(wanted), _) => wanted,
+        // A version that cannot be read just now ends no attempt at it.
+        (None, Some(rollout)) if !has_ended(rollout) => &rollout.spec.to,
+        (None, _) => &desired.active,
+    }
+    .clone();
+    for rollout in attempts.iter().filter(|rollout| !has_ended(rollout)) {
+        let is_current = current.is_some_and(|one| one.metadata.name == rollout.metadata.name);
+        let reason = match wanted == desired.active {
+            _ if is_current && rollout.spec.to == wanted => continue,
+            true => Reason::SpecReverted,
+            false => Reason::Superseded,
+        };
+        let called = name(&rollout.metadata.name).to_owned();
+        desired
+            .end
+            .push((called, ended_by_spec(rollout, reason, now)));
+    }
+    match current {
+        Some(rollout) if rollout.spec.to == wanted && !has_ended(rollout) => {
+            desired.running = rollout.metadata.name.clone();
+            desired.say(rollout);
+        }
+        Some(rollout) if rollout.spec.to == wanted && wanted != desired.active => {
+            desired.say(rollout);
+        }
+        // The next attempt begins when the one that ends has ended.
+        _ if wanted != desired.active && desired.end.is_empty() => {
+            let named = remembered.and_then(|status| status.rollout.as_deref());
+            desired.begin(gateway, &wanted, named);
+        }
+        _ => {}
+    }
+    desired
+}
+
+impl Rollouts {
+    /// The gateway's status speaks of this attempt.
+    fn say(&mut self, rollout: &RouterRollout) {
+        let status = rollout.status.as_ref();
+        self.status.candidate = Some(rollout.spec.to.version.clone());
+        self.status.rollout = rollout.metadata.name.clone();
+        self.status.phase = status.and_then(|status| status.phase);
+        self.status.weight = Some(status.map_or(0, |status| status.weight));
+    }
+
+    /// Begins an attempt. One that the gateway's status names already was not seen yet, or was deleted by a person who
+    /// wants it again: it is created under the same name, so that looking too early never begins two.
+    fn begin(&mut self, gateway: &InferenceGateway, wanted: &VersionRef, named: Option<&str>) {
+        let own = name(&gateway.metadata.name);
+        let last = self.status.attempts.unwrap_or(0);
+        let is_last = named == Some(rollout_name(own, &wanted.version, last).as_str());
+        let attempt = if is_last { last } else { last + 1 };
+        let policy = &gateway.spec.router.rollout;
+        let spec = RouterRolloutSpec {
+            gateway: own.to_owned(),
+            from: self.active.clone(),
+            to: wanted.clone(),
+            shadow: policy.shadow.clone(),
+            canary: policy.canary.clone(),
+            gate: policy.gate.clone(),
+            action: RolloutAction::Continue,
+        };
+        let called = rollout_name(own, &wanted.version, attempt);
+        self.status.attempts = Some(attempt);
+        self.status.candidate = Some(wanted.version.clone());
+        self.status.rollout = Some(called.clone());
+        self.create = Some(RouterRollout::new(&called, spec));
+    }
+}
+
+/// When a rollout is looked at, and how long it has been listened to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// Now.
+    pub now: Timestamp,
+    /// When the last report of a gateway about this rollout came; `None` before the first one.
+    pub report: Option<Timestamp>,
+    /// Since when this process leads, or has known the rollout if that is later.
+    pub listening: Timestamp,
+}
+
+/// Where the running rollout stands now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stepped {
+    /// Its new status.
+    pub status: RouterRolloutStatus,
+    /// Whether phase, step or reason changed: such a status is written at once, another may wait.
+    pub moved: bool,
+}
+
+/// Steps the running rollout: its status from the reports that were folded into `ledger`, which the caller keeps and
+/// takes back from the status, since a new step begins to count there.
+pub fn step(rollout: &RouterRollout, ledger: &RolloutLedger, heard: &Heard) -> Stepped {
+    let mut before = rollout.status.clone().unwrap_or_default();
+    if has_ended(rollout) {
+        return Stepped {
+            status: before,
+            moved: false,
+        };
+    }
+    before.ledger = ledger.clone();
+    let evidence = Evidence {
+        sums: since_start(ledger),
+        heard: heard.report.map(since_epoch),
+        listening: since_epoch(heard.listening),
+    };
+    let at = before.step as usize;
+    let spec = &rollout.spec;
+    let now = since_epoch(heard.now);
+    let decision = gate::next(at, &policy(spec), &evidence, action(spec.action), now);
+    let mut status = decided(&before, &decision, (rollout.metadata.generation, heard.now));
+    let mut sums = evidence.sums;
+    if decision.step != at || status.step_started_at.is_none() {
+        status.step_started_at = Some(Time(heard.now));
+    }
+    if decision.step != at {
+        status.ledger.step_start = total(ledger);
+        sums = RolloutEvidence::default();
+    }
+    status.progress = progress(spec, &decision, &sums);
+    status.started_at = before.started_at.or(Some(Time(heard.now)));
+    let moved = before.phase != status.phase
+        || before.step != status.step
+        || before.reason != status.reason;
+    Stepped { status, moved }
+}
+
+/// The versions of the router that a gateway serves, for its plan. Without a status there is no candidate.
+pub fn served(active: &VersionRef, running: Option<&RouterRollout>) -> ServedRouters {
+    let candidate = running
+        .filter(|rollout| !has_ended(rollout))
+        .and_then(|rollout| {
+            let status = rollout.status.as_ref()?;
+            status.phase?;
+            let phase = match status.weight {
+                0 => CandidatePhase::Shadow,
+                weight => CandidatePhase::Canary { weight },
+            };
+            Some(CandidatePlan {
+                router: router_plan(&rollout.spec.to),
+                rollout: name(&rollout.metadata.name).to_owned(),
+                phase,
+            })
+        });
+    ServedRouters {
+        active: router_plan(active),
+        candidate,
+    }
+}
+
+/// What the default artifact of this build is called in a rollout.
+pub fn builtin() -> VersionRef {
+    VersionRef {
+        version: RouterPlan::BUILTIN.to_owned(),
+        sha256: weir_router::Router::builtin()
+            .artifact()
+            .sha256()
+            .to_owned(),
+    }
+}
+
+fn is_builtin(version: &VersionRef) -> bool {
+    version.version == RouterPlan::BUILTIN
+}
+
+fn router_plan(version: &VersionRef) -> Option<RouterPlan> {
+    (!is_builtin(version)).then(|| RouterPlan {
+        version: version.version.clone(),
+        sha256: version.sha256.clone(),
+    })
+}
+
+/// The attempt that the gateway's state is about: one that runs, the one its status names, or the newest when it has no
+/// status.
+fn current<'a>(
+    remembered: Option<&GatewayRouterStatus>,
+    attempts: &[&'a RouterRollout],
+) -> Option<&'a RouterRollout> {
+    let running = attempts.iter().rev().find(|rollout| !has_ended(rollout));
+    let named = || match remembered {
+        Some(status) => attempts
+            .iter()
+            .find(|rollout| status.rollout.is_some() && rollout.metadata.name == status.rollout),
+        None => attempts.last(),
+    };
+    running.or_else(named).copied()
+}
+
+/// The version that decides. A rollout's success counts once: while the gateway still names it.
+fn active(
+    remembered: Option<&GatewayRouterStatus>,
+    current: Option<&RouterRollout>,
+    wanted: Option<&VersionRef>,
+) -> VersionRef {
+    match (current, remembered) {
+        (Some(rollout), _) if phase_of(rollout) == Some(RolloutPhase::Active) => {
+            rollout.spec.to.clone()
+        }
+        (_, Some(status)) => VersionRef {
+            version: status.active.clone(),
+            sha256: status.active_sha256.clone(),
+        },
+        (Some(rollout), None) => rollout.spec.from.clone(),
+        (None, None) => wanted.cloned().unwrap_or_else(builtin),
+    }
+}
+
+/// The oldest attempts beyond those that are kept; never the one that the gateway's state is about.
+fn surplus(attempts: &[&RouterRollout], current: Option<&RouterRollout>) -> Vec<String> {
+    let old = attempts.len().saturating_sub(KEPT);
+    attempts[..old]
+        .iter()
+        .filter(|rollout| {
+            let is_current = current.is_some_and(|one| one.metadata.name == rollout.metadata.name);
+            has_ended(rollout) && !is_current
+        })
+        .map(|rollout| name(&rollout.metadata.name).to_owned())
+        .collect()
+}
+
+fn phase_of(rollout: &RouterRollout) -> Option<RolloutPhase> {
+    rollout.status.as_ref().and_then(|status| status.phase)
+}
+
+fn has_ended(rollout: &RouterRollout) -> bool {
+    phase_of(rollout).is_some_and(RolloutPhase::ended)
+}
+
+/// `<gateway>-<version>-<attempt>`, cut in front of the number where a name may not be longer.
+fn rollout_name(gateway: &str, version: &str, attempt: u32) -> String {
+    const NAME_MAX: usize = 253;
+    let number = format!("-{attempt}");
+    let mut called = format!("{gateway}-{version}");
+    called.truncate(NAME_MAX - number.len());
+    called + &number
+}
+
+/// The number of an attempt; 0 for a name that the operator did not give.
+fn number(gateway: &str, rollout: &RouterRollout) -> u32 {
+    let called = name(&rollout.metadata.name);
+    let number = called
+        .starts_with(gateway)
+        .then(|| called.rsplit_once('-'))
+        .flatten();
+    number
+        .and_then(|(_, number)| number.parse().ok())
+        .unwrap_or(0)
+}
+
+fn ended_by_spec(rollout: &RouterRollout, reason: Reason, now: Timestamp) -> RouterRolloutStatus {
+    let before = rollout.status.clone().unwrap_or_default();
+    let message = match reason {
+        Reason::SpecReverted => "the gateway names the active version again",
+        _ => "the gateway names another version now",
+    };
+    let decision = gate::ended(before.step as usize, reason, message);
+    decided(&before, &decision, (rollout.metadata.generation, now))
+}
+
+fn decided(
+    before: &RouterRolloutStatus,
+    decision: &Decision,
+    (generation, now): (Option<i64>, Timestamp),
+) -> RouterRolloutStatus {
+    let is_active = decision.phase == Phase::Active;
+    let ready = Condition {
+        type_: "Ready".to_owned(),
+        status: if is_active { "True" } else { "False" }.to_owned(),
+        reason: decision.reason.as_str().to_owned(),
+        message: decision.message.clone(),
+        observed_generation: generation,
+        last_transition_time: Time(now),
+    };
+    let kept = before
+        .conditions
+        .iter()
+        .find(|one| one.status == ready.status);
+    let last_transition_time = kept.map_or_else(
+        || ready.last_transition_time.clone(),
+        |one| one.last_transition_time.clone(),
+    );
+    RouterRolloutStatus {
+        phase: Some(phase(decision.phase)),
+        step: u32::try_from(decision.step).unwrap_or(u32::MAX),
+        weight: decision.weight,
+        reason: decision.reason.as_str().to_owned(),
+        message: decision.message.clone(),
+        evidence: evidence_status(&before.ledger),
+        ended_at: decision.phase.ended().then_some(Time(now)),
+        conditions: vec![Condition {
+            last_transition_time,
+            ..ready
+        }],
+        ..before.clone()
+    }
+}
+
+fn since_epoch(at: Timestamp) -> Duration {
+    Duration::try_from(at.as_duration()).unwrap_or_default()
+}
+
+fn progress(spec: &RouterRolloutSpec, decision: &Decision, sums: &RolloutEvidence) -> String {
+    if decision.step == 0 {
+        return format!("{}/{} decided by both", sums.shadowed, spec.shadow.requests);
+    }
+    format!(
+        "step {}/{}: {}/{} requests, {} errors",
+        decision.step,
+        spec.canary.steps.len(),
+        sums.candidate.requests,
+        spec.canary.requests_per_step,
+        sums.candidate.errors
+    )
+}
+
+fn evidence_status(ledger: &RolloutLedger) -> RolloutEvidenceStatus {
+    let sums = evidence::read(&total(ledger));
+    let version = |of: &VersionEvidence| VersionEvidenceStatus {
+        requests: of.requests,
+        errors: of.errors,
+        p99_milliseconds: p99(of),
+    };
+    RolloutEvidenceStatus {
+        active: version(&sums.active),
+        candidate: version(&sums.candidate),
+        shadowed: sums.shadowed,
+        disagreements: sums.disagreements,
+    }
+}
+
+fn policy(spec: &RouterRolloutSpec) -> Policy {
+    Policy {
+        shadow_requests: u64::from(spec.shadow.requests),
+        steps: spec.canary.steps.clone(),
+        requests_per_step: u64::from(spec.canary.requests_per_step),
+        p99_latency_ratio_max: spec.gate.p99_latency_ratio_max,
+        error_rate_max: spec.gate.error_rate_max,
+        confidence: spec.gate.confidence,
+    }
+}
+
+fn action(action: RolloutAction) -> Action {
+    match action {
+        RolloutAction::Continue => Action::Continue,
+        RolloutAction::Pause => Action::Pause,
+        RolloutAction::Promote => Action::Promote,
+        RolloutAction::Abort => Action::Abort,
+    }
+}
+
+fn phase(phase: Phase) -> RolloutPhase {
+    match phase {
+        Phase::Shadow => RolloutPhase::Shadow,
+        Phase::Canary => RolloutPhase::Canary,
+        Phase::Active => RolloutPhase::Active,
+        Phase::RolledBack => RolloutPhase::RolledBack,
+        Phase::Aborted => RolloutPhase::Aborted,
+        Phase::Inconclusive => RolloutPhase::Inconclusive,
+    }
+}
+
+#[cfg(test)]
+mod tests;
