@@ -1,10 +1,14 @@
 //! Every command, its options and its help. What was typed becomes data here; what it means is in the command's file.
 
 mod model;
+#[cfg(feature = "cluster")]
+mod rollout;
 
 #[cfg(feature = "cluster")]
 pub(crate) use model::ReportArgs;
 pub(crate) use model::{FetchArgs, ModelArgs, ModelCommand};
+#[cfg(feature = "cluster")]
+pub(crate) use rollout::{RolloutArgs, RolloutCommand, RolloutOf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
@@ -50,6 +54,9 @@ pub(crate) enum Command {
     Model(ModelArgs),
     /// Look into the router, replay its decisions, train another
     Router(RouterArgs),
+    /// Watch and steer the takeover of a router version in a cluster
+    #[cfg(feature = "cluster")]
+    Rollout(RolloutArgs),
     /// Measure systems against each other
     Lab(LabArgs),
     /// Answer requests in a cluster, as the operator's plan says

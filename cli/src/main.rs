@@ -25,6 +25,8 @@ mod operator;
 mod output;
 mod progress;
 mod replay;
+#[cfg(feature = "cluster")]
+mod rollout;
 mod route;
 mod router;
 mod schema;
@@ -67,6 +69,8 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Memory(args) => memory::run(args.command).await,
         Command::Model(args) => model::run(args.command).await,
         Command::Router(args) => router::run(args.command).await,
+        #[cfg(feature = "cluster")]
+        Command::Rollout(args) => rollout::run(args).await,
         Command::Lab(args) => lab::run(args.command).await,
         #[cfg(feature = "cluster")]
         Command::Gateway(args) => gateway::run(*args).await,

@@ -31,6 +31,7 @@ mod publisher;
 mod queue;
 mod reach;
 mod readers;
+pub mod rollout_client;
 mod router_version;
 mod run;
 mod shown;
