@@ -4,8 +4,10 @@
 
 use std::time::{Duration, Instant};
 use weir_gateway::Gateway;
+use weir_gateway::evidence::RolloutReport;
 use weir_plan::Revision;
 use weir_proto::control::v1 as wire;
+use weir_router::gate::evidence::VersionEvidence;
 
 /// Changes are told at most this often.
 const BUSY: Duration = Duration::from_secs(1);
@@ -36,10 +38,31 @@ impl Reports {
 pub(crate) fn report(gateway: Option<&Gateway>, serves: Option<Revision>) -> wire::Report {
     let loads = gateway.map(|gateway| gateway.engines().loads());
     let pools = loads.unwrap_or_default().into_iter();
+    let rollout = gateway.and_then(Gateway::rollout_report);
     wire::Report {
         serves: serves.map(revision),
         pools: pools.map(load).collect(),
-        rollouts: Vec::new(),
+        rollouts: rollout.into_iter().map(evidence).collect(),
+    }
+}
+
+fn evidence(report: RolloutReport) -> wire::RolloutEvidence {
+    let sums = report.evidence;
+    wire::RolloutEvidence {
+        rollout: report.rollout,
+        active: Some(version(&sums.active)),
+        candidate: Some(version(&sums.candidate)),
+        shadowed: sums.shadowed,
+        disagreements: sums.disagreements,
+    }
+}
+
+fn version(of: &VersionEvidence) -> wire::VersionEvidence {
+    wire::VersionEvidence {
+        requests: of.requests,
+        errors: of.errors,
+        open: of.open,
+        latency_ms_buckets: of.latency.counts().to_vec(),
     }
 }
 

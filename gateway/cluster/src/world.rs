@@ -295,6 +295,19 @@ impl World {
         }
     }
 
+    /// The router of the version that is tried, if it is here. While the router that decides is not the one of the plan
+    /// nothing is tried: what would be counted is not about the two versions of the rollout.
+    fn candidate(&self, plan: &GatewayPlan, decides: Option<&RouterPlan>) -> Option<Router> {
+        let candidate = plan.candidate.as_ref()?;
+        if plan.router.as_ref() != decides {
+            return None;
+        }
+        match &candidate.router {
+            Some(wanted) => self.routers.get(&wanted.sha256).cloned(),
+            None => Some(Router::builtin()),
+        }
+    }
+
     /// The memory service that a plan names; the present one where it is the same. A gateway in a cluster opens no store
     /// itself.
     fn memory_of(&self, plan: &GatewayPlan) -> Option<Arc<RemoteMemory>> {
@@ -313,7 +326,7 @@ impl World {
         let assets = Assets {
             memory: memory.map(|memory| MemoryAsset::Service(memory)),
             router: router.clone(),
-            candidate: None,
+            candidate: self.candidate(&plan, version.as_ref()),
             counters: HashMap::new(),
             state_dir: self.state.clone(),
         };
@@ -355,7 +368,9 @@ impl World {
 
 /// The router versions that a plan names.
 fn versions(plan: &GatewayPlan) -> impl Iterator<Item = &RouterPlan> {
-    plan.router.iter()
+    let candidate = plan.candidate.as_ref();
+    let tried = candidate.and_then(|candidate| candidate.router.as_ref());
+    plan.router.iter().chain(tried)
 }
 
 /// Whether the endpoints of one of two pools of the same name are good for the other.

@@ -4,6 +4,7 @@ use super::fixture::{artifact, endpoint, plan, pool, revision};
 use super::*;
 use std::sync::Arc;
 use weir_gateway::gateway::Serving;
+use weir_plan::{CandidatePhase, CandidatePlan};
 
 fn world(places: Places) -> World {
     World::new(places, true).0
@@ -208,4 +209,41 @@ fn a_plan_is_confirmed_only_while_it_is_the_operators_newest() {
     );
     world.newest(revision(1));
     assert!(!stale(&world));
+}
+
+#[test]
+fn a_candidate_is_tried_once_its_artifact_is_here_and_only_beside_the_router_of_the_plan() {
+    let mut world = world(Places::default());
+    let ((active, active_bytes), (tried, tried_bytes)) = (artifact(1.0), artifact(2.0));
+    let version = |version: &str, sha256: &str| {
+        Some(RouterPlan {
+            version: version.to_owned(),
+            sha256: sha256.to_owned(),
+        })
+    };
+    let mut rolling = plan("g");
+    rolling.router = version("v1", &active);
+    rolling.candidate = Some(CandidatePlan {
+        router: version("v2", &tried),
+        rollout: "g-v2-1".to_owned(),
+        phase: CandidatePhase::Canary { weight: 25 },
+    });
+    let digest = |world: &World| {
+        let serving = serving(world);
+        let candidate = serving.candidate.as_ref();
+        candidate.map(|candidate| candidate.router.artifact().sha256().to_owned())
+    };
+    offer(&mut world, &rolling).unwrap();
+    world.artifact(&tried, &tried_bytes).unwrap();
+    assert_eq!(digest(&world), None, "the default router decides, not v1");
+    world.artifact(&active, &active_bytes).unwrap();
+    assert_eq!(digest(&world), Some(tried));
+    let reported = crate::report::report(world.gateway(), world.revision());
+    assert_eq!(reported.rollouts[0].rollout, "g-v2-1");
+    rolling.candidate = None;
+    rolling.revision = revision(2);
+    offer(&mut world, &rolling).unwrap();
+    assert_eq!(digest(&world), None);
+    let reported = crate::report::report(world.gateway(), world.revision());
+    assert!(reported.rollouts.is_empty());
 }

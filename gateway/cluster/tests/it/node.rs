@@ -210,6 +210,7 @@ pub(crate) fn plan(counter: u64, pools: Vec<Pool>) -> GatewayPlan {
         pools,
         memory: None,
         router: None,
+        candidate: None,
         objective: Objective {
             per_second: 0.0,
             per_cost_unit: 0.0,
