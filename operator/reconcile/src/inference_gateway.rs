@@ -7,6 +7,7 @@ mod build;
 mod status;
 
 pub use build::{Material, build};
+pub(crate) use status::ready_condition;
 pub use status::{Observed, status};
 
 use crate::stack::Stack;

@@ -9,10 +9,13 @@ mod evidence;
 
 pub use evidence::{GatewayReport, fold, leave};
 
+use crate::inference_gateway::ready_condition;
 use crate::plan::ServedRouters;
+use crate::stack::Stack;
 use crate::validate::name;
 use evidence::{p99, since_start, total};
 use k8s_openapi::jiff::Timestamp;
+use std::sync::LazyLock;
 use std::time::Duration;
 use weir_crds::{
     Condition, GatewayRouterStatus, InferenceGateway, RolloutAction, RolloutEvidenceStatus,
@@ -41,6 +44,38 @@ pub struct Rollouts {
     pub delete: Vec<String>,
     /// What the gateway says of its router.
     pub status: GatewayRouterStatus,
+}
+
+/// What a gateway's rollouts should be; nothing is known while the first version that it ever had is not ready, so that it
+/// begins with that one instead of rolling it out against the default artifact.
+pub fn rollouts(
+    gateway: &InferenceGateway,
+    stack: &Stack,
+    rollouts: &[RouterRollout],
+    now: Timestamp,
+) -> Option<Rollouts> {
+    let wanted = wanted(gateway, stack);
+    let own = name(&gateway.metadata.name);
+    let status = gateway.status.as_ref();
+    let router = status.and_then(|status| status.router.as_ref());
+    let had_one = router.is_some_and(|router| !router.active_sha256.is_empty())
+        || rollouts.iter().any(|rollout| rollout.spec.gateway == own);
+    (wanted.is_some() || had_one).then(|| desired_rollout(gateway, wanted.as_ref(), rollouts, now))
+}
+
+/// The version that a gateway's spec names, once it is ready.
+fn wanted(gateway: &InferenceGateway, stack: &Stack) -> Option<VersionRef> {
+    let Some(named) = gateway.spec.router.version.as_deref() else {
+        return Some(builtin());
+    };
+    let version = stack.router(named)?;
+    let status = version.status.as_ref();
+    let conditions = status.map_or(&[][..], |status| &status.conditions);
+    let ready = ready_condition(conditions, version.metadata.generation)?;
+    (ready.status == "True").then(|| VersionRef {
+        version: named.to_owned(),
+        sha256: version.spec.sha256.clone(),
+    })
 }
 
 /// What a gateway's rollouts should be, from its spec, its status and the rollouts that exist for it.
@@ -122,6 +157,14 @@ pub fn desired_rollout(
 }
 
 impl Rollouts {
+    /// The versions of the router that the gateway serves, for its plan.
+    pub fn served(&self, rollouts: &[RouterRollout]) -> ServedRouters {
+        let running = rollouts
+            .iter()
+            .find(|rollout| self.running.is_some() && rollout.metadata.name == self.running);
+        served(&self.active, running)
+    }
+
     /// The gateway's status speaks of this attempt.
     fn say(&mut self, rollout: &RouterRollout) {
         let status = rollout.status.as_ref();
@@ -238,12 +281,13 @@ pub fn served(active: &VersionRef, running: Option<&RouterRollout>) -> ServedRou
 
 /// What the default artifact of this build is called in a rollout.
 pub fn builtin() -> VersionRef {
+    static SHA256: LazyLock<String> = LazyLock::new(|| {
+        let router = weir_router::Router::builtin();
+        router.artifact().sha256().to_owned()
+    });
     VersionRef {
         version: RouterPlan::BUILTIN.to_owned(),
-        sha256: weir_router::Router::builtin()
-            .artifact()
-            .sha256()
-            .to_owned(),
+        sha256: SHA256.clone(),
     }
 }
 

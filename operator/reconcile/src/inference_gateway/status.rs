@@ -9,7 +9,10 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use weir_crds::{Condition, GatewayRouterStatus, InferenceGateway, InferenceGatewayStatus};
+use weir_crds::{
+    Condition, GatewayRouterStatus, InferenceGateway, InferenceGatewayStatus, RolloutPhase,
+    RouterRolloutStatus,
+};
 use weir_plan::RouterPlan;
 
 /// What was observed of a gateway.
@@ -24,6 +27,8 @@ pub struct Observed {
     pub service: Option<Service>,
     /// What its rollouts come to (`router_rollout.rs`); without it the version that the spec names decides.
     pub router: Option<GatewayRouterStatus>,
+    /// The status of the rollout that `router` names.
+    pub rollout: Option<RouterRolloutStatus>,
     /// What the API server said when it refused an object.
     pub refused: Option<String>,
 }
@@ -56,6 +61,7 @@ pub fn status(
     let mut verdicts = vec![("Ready", ready), ("PoolsReady", pools)];
     verdicts.extend(memory.map(|verdict| ("MemoryReady", verdict)));
     verdicts.push(("RouterReady", router));
+    verdicts.extend(rollout_healthy(observed).map(|verdict| ("RolloutHealthy", verdict)));
     let named = || GatewayRouterStatus {
         active: gateway
             .spec
@@ -103,7 +109,10 @@ fn url(gateway: &InferenceGateway, observed: &Observed) -> String {
 }
 
 /// The condition `Ready` of something that a gateway uses, when it is about its spec as it is now.
-fn ready_condition(conditions: &[Condition], generation: Option<i64>) -> Option<&Condition> {
+pub(crate) fn ready_condition(
+    conditions: &[Condition],
+    generation: Option<i64>,
+) -> Option<&Condition> {
     let ready = conditions
         .iter()
         .find(|condition| condition.type_ == "Ready")?;
@@ -206,6 +215,27 @@ fn router_ready(gateway: &InferenceGateway, stack: &Stack) -> Verdict {
             format!("RouterVersion {wanted} was not looked at yet"),
         ),
     }
+}
+
+/// How the attempt stands at which the gateway's version is tried, or was in vain; nothing is said without one.
+fn rollout_healthy(observed: &Observed) -> Option<Verdict> {
+    let router = observed.router.as_ref()?;
+    let (name, phase) = (router.rollout.as_deref()?, router.phase?);
+    let status = observed.rollout.clone().unwrap_or_default();
+    let text = format!("RouterRollout {name}: {}", status.message);
+    Some(match phase {
+        RolloutPhase::RolledBack | RolloutPhase::Aborted => Verdict::no(
+            &status.reason,
+            format!(
+                "{text}: version {} decides; name it in spec.router.version before trying again",
+                router.active
+            ),
+        ),
+        RolloutPhase::Inconclusive => Verdict::unknown(&status.reason, text),
+        RolloutPhase::Shadow | RolloutPhase::Canary | RolloutPhase::Active => {
+            Verdict::yes(&status.reason, text)
+        }
+    })
 }
 
 fn ready(
