@@ -52,14 +52,7 @@ impl Load {
 
     /// Stops sending and waits for every answer; an error names the requests that failed. Gives the number of requests.
     pub(crate) async fn end(self) -> Result<usize> {
-        self.stop.store(true, Ordering::Relaxed);
-        let sent = self.sender.await?;
-        let total = sent.len();
-        let mut failures = Vec::new();
-        for request in sent {
-            let (at, failure) = request.await?;
-            failures.extend(failure.map(|what| format!("  at {:.1} s: {what}", at.as_secs_f64())));
-        }
+        let (total, failures) = self.outcome().await?;
         if failures.is_empty() {
             return Ok(total);
         }
@@ -69,5 +62,18 @@ impl Load {
             failures.len(),
             shown.join("\n")
         )
+    }
+
+    /// Stops sending and waits for every answer: the number of requests, and what was wrong with those that failed.
+    pub(crate) async fn outcome(self) -> Result<(usize, Vec<String>)> {
+        self.stop.store(true, Ordering::Relaxed);
+        let sent = self.sender.await?;
+        let total = sent.len();
+        let mut failures = Vec::new();
+        for request in sent {
+            let (at, failure) = request.await?;
+            failures.extend(failure.map(|what| format!("  at {:.1} s: {what}", at.as_secs_f64())));
+        }
+        Ok((total, failures))
     }
 }

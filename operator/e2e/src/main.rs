@@ -53,7 +53,7 @@ struct Args {
 type Scenario = for<'a> fn(&'a World) -> LocalBoxFuture<'a, Result<()>>;
 
 /// In the order in which they run: the first installs, the last uninstalls.
-const SCENARIOS: [(&str, &str, Scenario); 8] = [
+const SCENARIOS: [(&str, &str, Scenario); 9] = [
     (
         "install",
         "helm installs the operator, which becomes ready",
@@ -76,6 +76,11 @@ const SCENARIOS: [(&str, &str, Scenario); 8] = [
         "faults",
         "pods, the leader and the API server are killed under load",
         |w| Box::pin(scenarios::faults::run(w)),
+    ),
+    (
+        "rollouts",
+        "a good router version takes over under load, a bad one is taken out",
+        |w| Box::pin(scenarios::rollouts::run(w)),
     ),
     (
         "mistakes",

@@ -3,6 +3,7 @@
 pub(crate) mod faults;
 pub(crate) mod idle;
 pub(crate) mod mistakes;
+pub(crate) mod rollouts;
 pub(crate) mod scale;
 pub(crate) mod stack;
 pub(crate) mod uninstall;
