@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use tokio::task::JoinSet;
-use weir_crds::{InferenceGateway, MemoryStore, ModelPool, RouterVersion};
+use weir_crds::{InferenceGateway, MemoryStore, ModelPool, RouterRollout, RouterVersion};
 use weir_reconcile::Stack;
 
 /// Label of everything that Weir made.
@@ -56,6 +56,7 @@ pub(crate) struct Caches {
     pub(crate) memories: Store<MemoryStore>,
     pub(crate) routers: Store<RouterVersion>,
     pub(crate) gateways: Store<InferenceGateway>,
+    pub(crate) rollouts: Store<RouterRollout>,
     pub(crate) pods: Store<Pod>,
     /// Secrets that people show to Weir.
     pub(crate) secrets: Store<Secret>,
@@ -99,6 +100,7 @@ impl Caches {
             memories: start.ours(),
             routers: start.ours(),
             gateways: start.ours(),
+            rollouts: start.ours(),
             pods: start.labelled(MANAGED),
             secrets: start.labelled(WATCHED),
             config_maps: start.labelled(WATCHED),
@@ -141,6 +143,7 @@ impl Caches {
             memories: Writer::default().as_reader(),
             routers: Writer::default().as_reader(),
             gateways: Writer::default().as_reader(),
+            rollouts: Writer::default().as_reader(),
             pods: Writer::default().as_reader(),
             secrets: Writer::default().as_reader(),
             config_maps: Writer::default().as_reader(),
@@ -155,6 +158,7 @@ impl Caches {
         let _ = self.memories.wait_until_ready().await;
         let _ = self.routers.wait_until_ready().await;
         let _ = self.gateways.wait_until_ready().await;
+        let _ = self.rollouts.wait_until_ready().await;
         let _ = self.pods.wait_until_ready().await;
         let _ = self.secrets.wait_until_ready().await;
         let _ = self.config_maps.wait_until_ready().await;
@@ -174,6 +178,7 @@ impl Caches {
                 Kind::MemoryStore => keys(kind, &self.memories),
                 Kind::RouterVersion => keys(kind, &self.routers),
                 Kind::InferenceGateway => keys(kind, &self.gateways),
+                Kind::RouterRollout => keys(kind, &self.rollouts),
             })
             .collect()
     }

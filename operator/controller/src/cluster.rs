@@ -25,11 +25,13 @@ impl Cluster {
         self.client.clone()
     }
 
+    /// The epoch in which this process leads.
+    pub(crate) fn epoch(&self) -> Result<u64, NotLeading> {
+        self.leadership.borrow().epoch().ok_or(NotLeading)
+    }
+
     /// Whether this process leads. Asked before each write, so that a former leader stops in the middle of its work.
     pub(crate) fn may_write(&self) -> Result<(), NotLeading> {
-        match *self.leadership.borrow() {
-            Leadership::Leader { .. } => Ok(()),
-            Leadership::Follower { .. } => Err(NotLeading),
-        }
+        self.epoch().map(|_| ())
     }
 }

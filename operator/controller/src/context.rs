@@ -10,6 +10,7 @@ use crate::describe::Descriptions;
 use crate::key::Key;
 use crate::pki::PkiError;
 use crate::reach::Reaches;
+use crate::router_rollout::Attempts;
 use crate::status::Statuses;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, ResourceExt};
@@ -31,6 +32,7 @@ pub(crate) struct Context {
     pub(crate) reaches: Arc<Reaches>,
     pub(crate) benchmarks: Arc<Benchmarks>,
     pub(crate) descriptions: Arc<Descriptions>,
+    pub(crate) attempts: Attempts,
     pub(crate) platform: Platform,
 }
 

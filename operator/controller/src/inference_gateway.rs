@@ -4,24 +4,38 @@
 //! the operator is away; when the stack stops fitting together, the last one that did stays.
 
 use crate::apply::Applied;
-use crate::cache::get;
+use crate::cache::{get, listed};
 use crate::context::{Context, Next, ReconcileError, after, is_ending, refused, sooner};
 use crate::key::Key;
 use crate::pki::Identity;
-use crate::{paused, router_version, shown, tls_secret};
+use crate::{paused, router_rollout, router_version, shown, tls_secret};
 use k8s_openapi::api::core::v1::Secret;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use weir_crds::InferenceGateway;
+use weir_crds::{InferenceGateway, RouterRollout, RouterRolloutStatus};
 use weir_plan::{GatewayPlan, Revision};
 use weir_reconcile::condition::is_paused;
 use weir_reconcile::inference_gateway::{self, Material, Observed};
+use weir_reconcile::router_rollout::Rollouts;
 use weir_reconcile::{Problem, Stack, names};
 
 /// What is looked at.
 struct Seen {
     gateway: Arc<InferenceGateway>,
     stack: Arc<Stack>,
+    rollouts: Vec<RouterRollout>,
+    /// What its rollouts should be; `None` while its first version is not ready.
+    desired: Option<Rollouts>,
+}
+
+impl Seen {
+    /// The status of the rollout that the gateway's status speaks of.
+    fn rollout_status(&self) -> Option<RouterRolloutStatus> {
+        let named = self.desired.as_ref()?.status.rollout.as_ref();
+        let mut all = self.rollouts.iter();
+        let rollout = all.find(|rollout| rollout.metadata.name.as_ref() == named)?;
+        rollout.status.clone()
+    }
 }
 
 pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, ReconcileError> {
@@ -30,6 +44,9 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, Reco
     };
     if is_paused(&seen.gateway.metadata) {
         return paused::status(context, &*seen.gateway).await;
+    }
+    if let Some(desired) = &seen.desired {
+        router_rollout::apply(context, &seen.gateway, desired).await?;
     }
     let mut problems = inference_gateway::validate(&seen.gateway, &seen.stack);
     let look_again = (!problems.is_empty()).then_some(shown::LOOK_AGAIN);
@@ -62,9 +79,17 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, Reco
 
 fn observe(context: &Context, key: &Key) -> Option<Seen> {
     let gateway = get(&context.caches.gateways, &key.namespace, &key.name)?;
-    (!is_ending(&*gateway)).then(|| Seen {
-        stack: context.stacks.get(&context.caches, &key.namespace),
+    if is_ending(&*gateway) {
+        return None;
+    }
+    let stack = context.stacks.get(&context.caches, &key.namespace);
+    let rollouts = listed(&context.caches.rollouts, &key.namespace);
+    let now = context.now();
+    Some(Seen {
+        desired: weir_reconcile::router_rollout::rollouts(&gateway, &stack, &rollouts, now),
         gateway,
+        stack,
+        rollouts,
     })
 }
 
@@ -78,10 +103,14 @@ async fn explain(
     shown::explain(context, &seen.stack.used(&seen.gateway), problems).await
 }
 
-/// The slow part of the plan: it names no pod, so none is looked at.
+/// The slow part of the plan: it names no pod, so none is looked at, and no candidate, which nobody gets while the operator
+/// is away.
 fn slow_plan(key: &Key, seen: &Seen) -> Option<GatewayPlan> {
     let (stack, none) = (&seen.stack, BTreeMap::new());
-    let observed = inference_gateway::observed(&seen.gateway, stack, &none, Revision::default());
+    let mut observed =
+        inference_gateway::observed(&seen.gateway, stack, &none, Revision::default());
+    let served = seen.desired.as_ref().map(|desired| desired.served(&[]));
+    observed.routers = served;
     let plan = weir_reconcile::plan(stack, &key.name, &observed).ok()?;
     Some(inference_gateway::slow_plan(&plan, stack, &key.namespace))
 }
@@ -129,8 +158,9 @@ async fn status(
         deployment: applied.now(caches, "Deployment", place),
         pods: caches.pods_with(&key.namespace, names::GATEWAY_LABEL, &key.name),
         service: applied.now(caches, "Service", place),
+        router: seen.desired.as_ref().map(|desired| desired.status.clone()),
+        rollout: seen.rollout_status(),
         refused: refused(applied),
-        ..Observed::default()
     };
     let now = (problems, context.now());
     let status = inference_gateway::status(&seen.gateway, &seen.stack, &observed, now);

@@ -9,6 +9,7 @@ pub(crate) enum Kind {
     MemoryStore,
     RouterVersion,
     InferenceGateway,
+    RouterRollout,
 }
 
 /// One object that is reconciled.
@@ -21,11 +22,12 @@ pub(crate) struct Key {
 
 impl Kind {
     /// Every kind, in the order in which a new leader works them off: what others wait for comes first.
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::RouterVersion,
         Self::ModelPool,
         Self::MemoryStore,
         Self::InferenceGateway,
+        Self::RouterRollout,
     ];
 
     /// The word in a document.
@@ -35,6 +37,7 @@ impl Kind {
             Self::MemoryStore => "MemoryStore",
             Self::RouterVersion => "RouterVersion",
             Self::InferenceGateway => "InferenceGateway",
+            Self::RouterRollout => "RouterRollout",
         }
     }
 

@@ -32,6 +32,7 @@ mod queue;
 mod reach;
 mod readers;
 pub mod rollout_client;
+mod router_rollout;
 mod router_version;
 mod run;
 mod shown;

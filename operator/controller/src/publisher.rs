@@ -4,11 +4,12 @@
 //! plan takes long, so that a storm of changes costs a bounded share of one processor. A gateway whose stack does not
 //! fit together keeps its last plan; its conditions say why.
 
-use crate::cache::Caches;
+use crate::cache::{Caches, listed};
 use crate::context::Stacks;
 use crate::control::caller::GatewayId;
 use crate::control::server::Hub;
 use crate::lease::Leadership;
+use crate::router_rollout;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,24 +89,31 @@ pub(crate) async fn run(
     }
 }
 
-fn publish(caches: &Caches, stack: &Stack, hub: &Hub, (namespace, epoch): (&str, u64)) {
+/// Publishes the plan of every gateway of a namespace.
+pub(crate) fn publish(caches: &Caches, stack: &Stack, hub: &Hub, (namespace, epoch): (&str, u64)) {
     if stack.gateways.is_empty() {
         return;
     }
     let endpoints = endpoints(caches, namespace);
+    let rollouts = listed(&caches.rollouts, namespace);
     for gateway in &stack.gateways {
         let name = gateway.name_any();
         if weir_reconcile::condition::is_paused(&gateway.metadata) {
             continue;
         }
         let revision = Revision::default();
-        let observed = inference_gateway::observed(gateway, stack, &endpoints, revision);
-        match plan(stack, &name, &observed) {
+        let mut observed = inference_gateway::observed(gateway, stack, &endpoints, revision);
+        observed.routers = router_rollout::served(gateway, stack, &rollouts);
+        let is_tried = observed
+            .routers
+            .as_ref()
+            .is_some_and(|routers| routers.candidate.is_some());
+        let id = GatewayId {
+            namespace: namespace.to_owned(),
+            name,
+        };
+        match plan(stack, &id.name, &observed) {
             Ok(plan) => {
-                let id = GatewayId {
-                    namespace: namespace.to_owned(),
-                    name,
-                };
                 let in_cluster = inference_gateway::pools_in_cluster(&plan, stack);
                 let in_cluster = in_cluster.iter().map(|pool| pool.name.clone()).collect();
                 if hub.plans.publish(&id, epoch, (plan, &in_cluster)) {
@@ -114,7 +122,12 @@ fn publish(caches: &Caches, stack: &Stack, hub: &Hub, (namespace, epoch): (&str,
                 }
             }
             Err(problems) => {
+                let name = &id.name;
                 tracing::debug!(namespace, name, problems = problems.len(), "no new plan");
+                // A candidate that was taken out must not go on for as long as the stack does not fit together.
+                if !is_tried && hub.plans.take_candidate_out(&id, epoch) {
+                    tracing::info!(gateway = %id.uri(), "the candidate is out");
+                }
             }
         }
     }

@@ -74,10 +74,23 @@ fn referring(kind: Kind, change: &Change, caches: &Caches) -> Vec<Key> {
         }
         Kind::RouterVersion => gateways().collect(),
         // Which versions are in use is said by the versions; the former one is not in the document any more.
-        Kind::InferenceGateway => listed(&caches.routers, namespace)
-            .iter()
-            .map(|version| Key::new(Kind::RouterVersion, namespace, &version.name_any()))
-            .collect(),
+        Kind::InferenceGateway => {
+            let versions = listed(&caches.routers, namespace).into_iter();
+            let versions = versions
+                .map(|version| Key::new(Kind::RouterVersion, namespace, &version.name_any()));
+            let rollouts = listed(&caches.rollouts, namespace).into_iter();
+            let rollouts = rollouts
+                .filter(|rollout| rollout.spec.gateway == change.name)
+                .map(|rollout| Key::new(Kind::RouterRollout, namespace, &rollout.name_any()));
+            versions.chain(rollouts).collect()
+        }
+        // Its owner is the gateway, also when it is gone.
+        Kind::RouterRollout => {
+            let gateway = change.owner.iter();
+            gateway
+                .map(|(_, name)| Key::new(Kind::InferenceGateway, namespace, name))
+                .collect()
+        }
     }
 }
 

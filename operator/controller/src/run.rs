@@ -26,6 +26,7 @@ use crate::publisher::{self, Dirty};
 use crate::queue::Queue;
 use crate::reach::Reaches;
 use crate::readers::readers;
+use crate::router_rollout::Attempts;
 use crate::status::Statuses;
 use crate::{autoscale, control, worker};
 use kube::{Api, Client, ResourceExt};
@@ -265,6 +266,7 @@ fn start_work(parts: &Parts, tasks: &mut JoinSet<()>) {
         reaches: reaches.clone(),
         benchmarks: benchmarks.clone(),
         descriptions: descriptions.clone(),
+        attempts: Attempts::default(),
         platform: platform(&parts.options),
     });
     for _ in 0..parts.options.workers.max(1) {
@@ -369,6 +371,7 @@ async fn sweep(context: Arc<Context>, stop: CancellationToken) {
         context.hub.fetches.retain(pod_lives);
         context.applier.forget(caches);
         context.statuses.forget();
+        context.attempts.forget(caches);
         let keys: Vec<Key> = caches.keys();
         let alive = namespaces(&keys);
         context.stacks.retain(|namespace| alive.contains(namespace));

@@ -23,7 +23,8 @@ use tokio::time::Instant;
 const NUMBERS_EVERY: Duration = Duration::from_secs(30);
 
 /// Reasons of a `Ready` that is not true and needs nobody's attention: it is on its way.
-const ON_THE_WAY: [&str; 5] = [
+const ON_THE_WAY: [&str; 6] = [
+    "Collecting",
     "Downloading",
     "Loading",
     "Starting",
@@ -216,7 +217,10 @@ fn compare(before: &Value, after: &Value, field: &str) -> Difference {
 
 /// Numbers that people and autoscalers act on.
 fn is_count(field: &str) -> bool {
-    field == "observedGeneration" || field.ends_with("eplicas") || field.ends_with("Count")
+    field == "observedGeneration"
+        || field.ends_with("eplicas")
+        || field.ends_with("Count")
+        || field == "weight"
 }
 
 fn worst(differences: impl Iterator<Item = Difference>) -> Difference {

@@ -74,6 +74,7 @@ async fn reconcile(context: &Context, key: &Key) -> Result<Next, ReconcileError>
         Kind::MemoryStore => crate::memory_store::reconcile(context, key).await,
         Kind::RouterVersion => crate::router_version::reconcile(context, key).await,
         Kind::InferenceGateway => crate::inference_gateway::reconcile(context, key).await,
+        Kind::RouterRollout => crate::router_rollout::reconcile(context, key).await,
     }
 }
 
@@ -98,6 +99,11 @@ async fn tell(context: &Context, key: &Key, error: &str) {
         }
         Kind::InferenceGateway => {
             if let Some(object) = get(&caches.gateways, namespace, name) {
+                statuses.failed(&*object, error).await;
+            }
+        }
+        Kind::RouterRollout => {
+            if let Some(object) = get(&caches.rollouts, namespace, name) {
                 statuses.failed(&*object, error).await;
             }
         }

@@ -6,7 +6,7 @@
 use crate::control::caller::GatewayId;
 use std::collections::{BTreeMap, HashMap};
 use tokio::time::Instant;
-use weir_proto::control::v1::{PoolLoad, Report};
+use weir_proto::control::v1::{PoolLoad, Report, RolloutEvidence};
 
 /// One start of one gateway's process.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,6 +106,22 @@ impl Ledger {
             }
         }
         loads
+    }
+
+    /// What every process of a gateway said last of a rollout, and when.
+    pub(crate) fn evidence(
+        &self,
+        gateway: &GatewayId,
+        rollout: &str,
+    ) -> Vec<(Process, Instant, RolloutEvidence)> {
+        let processes = self.gateways.get(gateway).into_iter().flatten();
+        processes
+            .filter_map(|(process, entry)| {
+                let mut all = entry.report.rollouts.iter();
+                let of_rollout = all.find(|evidence| evidence.rollout == rollout)?;
+                Some((process.clone(), entry.at, of_rollout.clone()))
+            })
+            .collect()
     }
 
     /// Processes with a connection.

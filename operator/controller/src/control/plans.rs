@@ -71,8 +71,7 @@ impl Plans {
             Some(before) if entry.body.as_ref() == Some(&plan) => before.clone(),
             _ => {
                 let revision = next_revision();
-                let artifacts = plan.router.iter().map(|router| router.sha256.clone());
-                let artifacts = artifacts.collect();
+                let artifacts = artifacts(&plan);
                 entry.body = Some(plan.clone());
                 plan.revision = revision;
                 Published {
@@ -99,6 +98,40 @@ impl Plans {
             return false;
         }
         entry.sender.send_replace(Some(Arc::new(published)));
+        true
+    }
+
+    /// Takes the candidate out of the plan that a gateway was told last, while no new plan can be made. True when there was
+    /// one.
+    pub(crate) fn take_candidate_out(&self, gateway: &GatewayId, epoch: u64) -> bool {
+        let mut state = self.lock();
+        let State { counter, gateways } = &mut *state;
+        let Some(entry) = gateways.get_mut(gateway) else {
+            return false;
+        };
+        let before = entry.sender.borrow().clone();
+        let before = before.filter(|before| before.revision.epoch == epoch);
+        let (Some(before), Some(plan)) = (before, &mut entry.body) else {
+            return false;
+        };
+        if plan.candidate.take().is_none() {
+            return false;
+        }
+        *counter += 1;
+        let revision = Revision {
+            epoch,
+            counter: *counter,
+        };
+        let plan = GatewayPlan {
+            revision,
+            ..plan.clone()
+        };
+        entry.sender.send_replace(Some(Arc::new(Published {
+            revision,
+            plan: json(&plan),
+            endpoints: before.endpoints.clone(),
+            artifacts: artifacts(&plan),
+        })));
         true
     }
 
@@ -173,6 +206,14 @@ impl Told {
         };
         messages.into_iter().map(message).collect()
     }
+}
+
+/// Digests of the artifacts that a plan names.
+fn artifacts(plan: &GatewayPlan) -> BTreeSet<String> {
+    let candidate = plan.candidate.as_ref();
+    let tried = candidate.and_then(|candidate| candidate.router.as_ref());
+    let named = plan.router.iter().chain(tried);
+    named.map(|router| router.sha256.clone()).collect()
 }
 
 /// A revision on the wire.

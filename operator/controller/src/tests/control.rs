@@ -29,14 +29,14 @@ use weir_proto::control::v1::{
     gateway_message,
 };
 
-struct Operator {
-    address: SocketAddr,
-    hub: Arc<Hub>,
+pub(super) struct Operator {
+    pub(super) address: SocketAddr,
+    pub(super) hub: Arc<Hub>,
     leadership: watch::Sender<Leadership>,
     _tls: watch::Sender<OwnTls>,
 }
 
-fn authority() -> Authority {
+pub(super) fn authority() -> Authority {
     let made = renew_authority(&Entries::new(), SystemTime::now()).unwrap();
     Authority::read(&made.unwrap()).unwrap()
 }
@@ -54,7 +54,7 @@ fn text(entries: &Entries, name: &str) -> String {
     String::from_utf8(entries[name].clone()).unwrap()
 }
 
-async fn operator(authority: &Authority, leadership: Leadership) -> Operator {
+pub(super) async fn operator(authority: &Authority, leadership: Leadership) -> Operator {
     operator_with(authority, leadership, Caches::of(vec![])).await
 }
 
@@ -96,7 +96,11 @@ async fn operator_with(authority: &Authority, leadership: Leadership, caches: Ca
 }
 
 /// A channel with the certificate of `uri`, or none.
-async fn channel(authority: &Authority, address: SocketAddr, uri: Option<&str>) -> Channel {
+pub(super) async fn channel(
+    authority: &Authority,
+    address: SocketAddr,
+    uri: Option<&str>,
+) -> Channel {
     let mut tls = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(&authority.bundle))
         .domain_name("weir-operator.weir-system.svc");
@@ -109,12 +113,12 @@ async fn channel(authority: &Authority, address: SocketAddr, uri: Option<&str>) 
     endpoint.tls_config(tls).unwrap().connect().await.unwrap()
 }
 
-struct Gateway {
-    up: mpsc::Sender<GatewayMessage>,
+pub(super) struct Gateway {
+    pub(super) up: mpsc::Sender<GatewayMessage>,
     down: Streaming<OperatorMessage>,
 }
 
-async fn connect(channel: Channel) -> Result<Gateway, Status> {
+pub(super) async fn connect(channel: Channel) -> Result<Gateway, Status> {
     let (up, receiver) = mpsc::channel(8);
     let hello = gateway_message::Message::Hello(Hello {
         pod: "support-1".into(),
@@ -132,7 +136,7 @@ async fn connect(channel: Channel) -> Result<Gateway, Status> {
 }
 
 impl Gateway {
-    async fn next(&mut self) -> Message {
+    pub(super) async fn next(&mut self) -> Message {
         let message = in_time(self.down.message()).await.unwrap();
         message.unwrap().message.unwrap()
     }
@@ -151,7 +155,7 @@ impl Gateway {
     }
 }
 
-fn id() -> GatewayId {
+pub(super) fn id() -> GatewayId {
     GatewayId {
         namespace: "demo".into(),
         name: "support".into(),

@@ -5,4 +5,5 @@ mod collecting;
 mod control;
 mod conversation;
 mod leading;
+mod rollouts;
 mod statuses;

@@ -1,0 +1,345 @@
+//! A rollout over the real control stream: what a gateway reports ends in a status, and that in the plan it is told.
+
+use super::control::{Gateway, authority, channel, connect, id, operator};
+use super::conversation::{call, conversation, in_time};
+use crate::apply::Applier;
+use crate::authority::Keeper;
+use crate::cache::Caches;
+use crate::cluster::Cluster;
+use crate::context::Context;
+use crate::control::server::Hub;
+use crate::events::Events;
+use crate::key::{Key, Kind};
+use crate::lease::Leadership;
+use crate::pki::Identity;
+use crate::router_rollout::Attempts;
+use crate::status::Statuses;
+use crate::{publisher, router_rollout};
+use http::{Method, StatusCode};
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::watcher::Event;
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::sync::watch;
+use weir_crds::{InferenceGateway, ModelPool, RouterRollout, RouterVersion};
+use weir_plan::{CandidatePhase, GatewayPlan};
+use weir_proto::control::v1::operator_message::Message;
+use weir_proto::control::v1::{
+    GatewayMessage, Report, RolloutEvidence, VersionEvidence, gateway_message,
+};
+
+const EPOCH: u64 = 3;
+const ROLLOUTS: &str = "/apis/weir.dev/v1alpha1/namespaces/demo/routerrollouts";
+const STATUS: &str = "/apis/weir.dev/v1alpha1/namespaces/demo/routerrollouts/support-v2-1/status";
+const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/demo/events";
+
+/// The cluster of one namespace: caches that the test fills, and an API server that says what is expected.
+struct Scenario {
+    context: Context,
+    rollouts: Writer<RouterRollout>,
+    _leads: watch::Sender<Leadership>,
+}
+
+fn object<K: serde::de::DeserializeOwned>(kind: &str, name: &str, rest: Value) -> K {
+    let mut document = json!({
+        "apiVersion": "weir.dev/v1alpha1", "kind": kind,
+        "metadata": {"name": name, "namespace": "demo", "uid": name, "generation": 1,
+                     "labels": {"app": "demo"}},
+    });
+    for (field, value) in rest.as_object().unwrap() {
+        document[field] = value.clone();
+    }
+    serde_json::from_value(document).unwrap()
+}
+
+fn digest(version: &str) -> String {
+    version.replace('v', "a").repeat(32)
+}
+
+fn version(name: &str) -> RouterVersion {
+    let rest = json!({
+        "spec": {"artifact": {"configMap": {"name": name}}, "sha256": digest(name)},
+        "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "Verified", "message": "",
+                    "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
+    });
+    object("RouterVersion", name, rest)
+}
+
+fn gateway(active: &str) -> InferenceGateway {
+    let rest = json!({
+        "spec": {"pools": {"matchLabels": {"app": "demo"}}, "router": {"version": "v2"},
+                 "auth": {"anonymous": {}}},
+        "status": {"router": {"active": active, "activeSha256": digest(active), "attempts": 0}},
+    });
+    object("InferenceGateway", "support", rest)
+}
+
+fn pool() -> ModelPool {
+    let rest = json!({"spec": {"model": {"name": "small"}, "tier": "edge", "privacy": "local",
+                               "engine": {"external": {"url": "http://small"}}}});
+    object("ModelPool", "small", rest)
+}
+
+fn rollout() -> RouterRollout {
+    let rest = json!({
+        "spec": {
+            "gateway": "support", "action": "Continue",
+            "from": {"version": "v1", "sha256": digest("v1")},
+            "to": {"version": "v2", "sha256": digest("v2")},
+            "shadow": {"requests": 10}, "gate": {},
+            "canary": {"steps": [25, 50], "requestsPerStep": 100},
+        },
+        "status": {"phase": "Canary", "step": 1, "weight": 25, "reason": "Collecting"},
+    });
+    object("RouterRollout", "support-v2-1", rest)
+}
+
+fn filled<K>(objects: Vec<K>) -> Writer<K>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + 'static,
+{
+    let mut writer = Writer::default();
+    for object in objects {
+        writer.apply_watcher_event(&Event::Apply(object));
+    }
+    writer
+}
+
+impl Scenario {
+    fn new(client: Client, hub: Arc<Hub>, rollouts: Vec<RouterRollout>) -> Self {
+        let rollouts = filled(rollouts);
+        let mut caches = Caches::of(vec![]);
+        caches.pools = filled(vec![pool()]).as_reader();
+        caches.routers = filled(vec![version("v1"), version("v2")]).as_reader();
+        caches.gateways = filled(vec![gateway("v1")]).as_reader();
+        caches.rollouts = rollouts.as_reader();
+        let leads = watch::Sender::new(Leadership::Leader { epoch: EPOCH });
+        let cluster = Cluster::new(client, leads.subscribe());
+        let own = Identity {
+            uri: "weir://weir-system/operator".into(),
+            dns: Vec::new(),
+        };
+        let events = Events::new(cluster.clone(), "me");
+        let context = Context {
+            caches: Arc::new(caches),
+            stacks: Arc::default(),
+            applier: Applier::new(cluster.clone()),
+            statuses: Statuses::new(cluster.clone(), events),
+            hub,
+            keeper: Arc::new(Keeper::new(cluster.clone(), "weir-system", own)),
+            reaches: Arc::default(),
+            benchmarks: Arc::default(),
+            descriptions: Arc::default(),
+            attempts: Attempts::default(),
+            platform: weir_reconcile::Platform::default(),
+            cluster,
+        };
+        Self {
+            context,
+            rollouts,
+            _leads: leads,
+        }
+    }
+
+    fn publish(&self) {
+        let (caches, hub) = (&self.context.caches, &self.context.hub);
+        publisher::publish(caches, &caches.stack("demo"), hub, ("demo", EPOCH));
+    }
+
+    async fn look(&self) -> Option<std::time::Duration> {
+        let key = Key::new(Kind::RouterRollout, "demo", "support-v2-1");
+        in_time(router_rollout::reconcile(&self.context, &key))
+            .await
+            .unwrap()
+    }
+
+    /// The API server's watch tells of the rollout with this status.
+    fn watch_tells(&mut self, patch: &Value) {
+        let mut document = serde_json::to_value(rollout()).unwrap();
+        for (field, value) in patch["status"].as_object().unwrap() {
+            document["status"][field] = value.clone();
+        }
+        let told = serde_json::from_value(document).unwrap();
+        self.rollouts.apply_watcher_event(&Event::Apply(told));
+    }
+}
+
+impl Gateway {
+    async fn plan(&mut self) -> GatewayPlan {
+        loop {
+            if let Message::Plan(plan) = self.next().await {
+                return serde_json::from_slice(&plan.plan_json).unwrap();
+            }
+        }
+    }
+
+    /// Reports this many requests of each version, of the candidate's so many failed.
+    async fn counted(&self, requests: u64, errors: u64) {
+        let version = |errors| {
+            Some(VersionEvidence {
+                requests,
+                errors,
+                open: 0,
+                latency_ms_buckets: [vec![0; 40], vec![requests]].concat(),
+            })
+        };
+        let report = Report {
+            rollouts: vec![RolloutEvidence {
+                rollout: "support-v2-1".into(),
+                active: version(0),
+                candidate: version(errors),
+                shadowed: requests * 2,
+                disagreements: 0,
+            }],
+            ..Report::default()
+        };
+        let message = Some(gateway_message::Message::Report(report));
+        self.up.send(GatewayMessage { message }).await.unwrap();
+    }
+}
+
+async fn heard(hub: &Hub, requests: u64) {
+    in_time(async {
+        let arrived = || {
+            let all = hub.ledger().evidence(&id(), "support-v2-1");
+            all.first().is_some_and(|(_, _, evidence)| {
+                evidence
+                    .candidate
+                    .as_ref()
+                    .is_some_and(|candidate| candidate.requests == requests)
+            })
+        };
+        while !arrived() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_candidate_whose_reports_are_errors_is_rolled_back_and_out_of_the_next_plan() {
+    let authority = authority();
+    let operator = operator(&authority, Leadership::Leader { epoch: EPOCH }).await;
+    let answer = serde_json::to_value(rollout()).unwrap();
+    let (client, calls) = conversation(vec![
+        call(Method::PATCH, STATUS).answers(answer.clone()),
+        call(Method::POST, EVENTS).answers(json!({"metadata": {}, "eventTime": null})),
+        call(Method::PATCH, STATUS).answers(answer),
+        call(Method::POST, EVENTS).answers(json!({"metadata": {}, "eventTime": null})),
+    ]);
+    let mut scenario = Scenario::new(client, operator.hub.clone(), vec![rollout()]);
+    scenario.publish();
+    let channel = channel(&authority, operator.address, Some(&id().uri())).await;
+    let mut gateway = in_time(connect(channel)).await.unwrap();
+    let trying = gateway.plan().await;
+    let candidate = trying.candidate.unwrap();
+    assert_eq!(candidate.phase, CandidatePhase::Canary { weight: 25 });
+    assert_eq!(candidate.router.unwrap().sha256, digest("v2"));
+
+    gateway.counted(20, 0).await;
+    heard(&operator.hub, 20).await;
+    assert!(scenario.look().await.is_some(), "it goes on");
+    assert_eq!(calls.body(0)["status"].get("phase"), None, "still a canary");
+    scenario.watch_tells(&calls.body(0));
+
+    gateway.counted(80, 60).await;
+    heard(&operator.hub, 80).await;
+    assert_eq!(scenario.look().await, None, "it has ended");
+    let status = &calls.body(2)["status"];
+    assert_eq!(
+        (&status["phase"], &status["weight"], &status["reason"]),
+        (&json!("RolledBack"), &json!(0), &json!("ErrorRate"))
+    );
+    calls.ended();
+    scenario.watch_tells(&calls.body(2));
+    scenario.publish();
+    let after = gateway.plan().await;
+    assert_eq!(after.candidate, None);
+    assert_eq!(after.router.unwrap().version, "v1");
+    assert!(after.revision > trying.revision);
+}
+
+#[tokio::test]
+async fn a_status_that_the_cache_does_not_show_yet_is_not_taken_back() {
+    let answer = serde_json::to_value(rollout()).unwrap();
+    let (client, calls) = conversation(vec![
+        call(Method::PATCH, STATUS).answers(answer.clone()),
+        call(Method::POST, EVENTS).answers(json!({"metadata": {}, "eventTime": null})),
+        call(Method::PATCH, STATUS).answers(answer),
+    ]);
+    let authority = authority();
+    let operator = operator(&authority, Leadership::Leader { epoch: EPOCH }).await;
+    let scenario = Scenario::new(client, operator.hub.clone(), vec![rollout()]);
+    let channel = channel(&authority, operator.address, Some(&id().uri())).await;
+    let gateway = in_time(connect(channel)).await.unwrap();
+    gateway.counted(80, 60).await;
+    heard(&operator.hub, 80).await;
+    for _ in 0..2 {
+        assert_eq!(scenario.look().await, None);
+    }
+    for body in [0, 2] {
+        assert_eq!(calls.body(body)["status"]["phase"], "RolledBack");
+    }
+    calls.ended();
+}
+
+#[tokio::test]
+async fn another_version_begins_an_attempt_and_one_that_was_begun_already_is_no_error() {
+    let exists = || {
+        let exists = "routerrollouts \"support-v2-1\" already exists";
+        call(Method::POST, ROLLOUTS).refuses(StatusCode::CONFLICT, "AlreadyExists", exists)
+    };
+    let (client, calls) = conversation(vec![
+        call(Method::POST, ROLLOUTS).answers(serde_json::to_value(rollout()).unwrap()),
+        exists(),
+    ]);
+    let scenario = Scenario::new(client, Arc::default(), vec![]);
+    let gateway = gateway("v1");
+    let stack = scenario.context.caches.stack("demo");
+    let now = scenario.context.now();
+    let desired = weir_reconcile::router_rollout::rollouts(&gateway, &stack, &[], now).unwrap();
+    for _ in 0..2 {
+        let applied = router_rollout::apply(&scenario.context, &gateway, &desired);
+        in_time(applied).await.unwrap();
+    }
+    calls.ended();
+    let begun = calls.body(0);
+    assert_eq!(begun["metadata"]["name"], "support-v2-1");
+    let owner = &begun["metadata"]["ownerReferences"][0];
+    assert_eq!(
+        (&owner["kind"], &owner["name"], &owner["controller"]),
+        (
+            &json!("InferenceGateway"),
+            &json!(gateway.name_any()),
+            &json!(true)
+        )
+    );
+    assert_eq!(begun["spec"]["from"]["version"], "v1");
+}
+
+#[tokio::test]
+async fn a_stack_that_does_not_fit_together_keeps_no_candidate_in_the_plan() {
+    let (client, _) = conversation(vec![]);
+    let mut scenario = Scenario::new(client, Arc::default(), vec![rollout()]);
+    scenario.publish();
+    let told = || {
+        let told = scenario.context.hub.plans.get(&id()).unwrap();
+        serde_json::from_slice::<GatewayPlan>(&told.plan).unwrap()
+    };
+    assert!(told().candidate.is_some());
+    let mut stack = scenario.context.caches.stack("demo");
+    stack.routers.clear();
+    let hub = scenario.context.hub.clone();
+    let publish = |scenario: &Scenario| {
+        publisher::publish(&scenario.context.caches, &stack, &hub, ("demo", EPOCH));
+    };
+    publish(&scenario);
+    assert!(told().candidate.is_some(), "the attempt goes on");
+    scenario.watch_tells(&json!({"status": {"phase": "RolledBack", "weight": 0}}));
+    publish(&scenario);
+    let told = scenario.context.hub.plans.get(&id()).unwrap();
+    let plan: GatewayPlan = serde_json::from_slice(&told.plan).unwrap();
+    assert_eq!(plan.candidate, None);
+    assert!(!told.artifacts.contains(&digest("v2")));
+}
