@@ -48,7 +48,7 @@ only weir-memory-service proto memory-live memory embed models engine plan
 only weir-gateway-cluster proto gateway engine memory memory-live embed models router plan
 only weir-reconcile crds plan router
 only weir-operator proto reconcile crds plan router
-only weir-e2e crds router
+only weir-e2e crds lab gateway engine memory memory-live embed models router plan
 only weir-gateway engine memory memory-live embed models router plan
 only weir-testenv
 only weir-lab gateway engine memory memory-live embed models router plan
