@@ -44,6 +44,10 @@ e2e: components ## Weir on a real cluster of this machine: images, cluster, ever
 bench: components ## Benchmarks; results go to benches/results
 	$(CARGO) bench --locked -p weir-bench
 
+.PHONY: bench-operator
+bench-operator: ## The operator's numbers on a control plane of its own, eight minutes after the build (root; Go)
+	testenv/bench_operator.sh
+
 .PHONY: image
 image: ## Build the images of weir and llama-server, as archives (WEIR_IMAGE_PROFILE=release for small and fast ones)
 	@testenv/fetch.py engine-static
