@@ -99,11 +99,11 @@ pub fn read_recollection(message: v1::Recollection) -> Read<Recollection> {
     let by_id: HashMap<NodeId, &Node> = nodes.iter().map(|node| (node.id, node)).collect();
     let found = message.search.map(|mut search| -> Read<_> {
         let candidates = read_scored(std::mem::take(&mut search.candidates), &by_id)?;
-        Ok((read_search(search)?, candidates))
+        Ok((read_search(&search)?, candidates))
     });
     let attended = message.attention.map(|mut attention| -> Read<_> {
         let candidates = read_scored(std::mem::take(&mut attention.candidates), &by_id)?;
-        Ok((read_attention(attention)?, candidates))
+        Ok((read_attention(&attention)?, candidates))
     });
     let spent = message.spent.unwrap_or_default();
     Ok(Recollection {
@@ -159,7 +159,7 @@ pub fn search_reply(found: Found) -> v1::SearchReply {
 pub fn read_found(message: v1::SearchReply) -> Read<Found> {
     let search = message.search.ok_or(BadMessage::missing("search"))?;
     Ok(Found {
-        result: read_search(search)?,
+        result: read_search(&search)?,
         nodes: data::read_nodes(message.nodes)?,
     })
 }
@@ -196,7 +196,7 @@ pub fn attend_reply(attended: Attended) -> v1::AttendReply {
 pub fn read_attended(message: v1::AttendReply) -> Read<Attended> {
     let attention = message.attention.ok_or(BadMessage::missing("attention"))?;
     Ok(Attended {
-        recall: read_attention(attention)?,
+        recall: read_attention(&attention)?,
         nodes: data::read_nodes(message.nodes)?,
     })
 }
@@ -287,8 +287,8 @@ fn search(result: &SearchResult) -> v1::Search {
     }
 }
 
-fn read_search(message: v1::Search) -> Read<SearchResult> {
-    let hits = message.hits.into_iter().map(data::read_hit);
+fn read_search(message: &v1::Search) -> Read<SearchResult> {
+    let hits = message.hits.iter().map(data::read_hit);
     Ok(SearchResult {
         hits: hits.collect::<Read<_>>()?,
         filter_share: message.filter_share,
@@ -305,8 +305,8 @@ fn attention(recall: &Recall) -> v1::Attention {
     }
 }
 
-fn read_attention(message: v1::Attention) -> Read<Recall> {
-    let nodes = message.nodes.into_iter().map(data::read_recalled);
+fn read_attention(message: &v1::Attention) -> Read<Recall> {
+    let nodes = message.nodes.iter().map(data::read_recalled);
     Ok(Recall {
         nodes: nodes.collect::<Read<_>>()?,
         entropy: message.entropy,

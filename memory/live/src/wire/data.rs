@@ -108,7 +108,7 @@ pub(super) fn hit(hit: &Hit) -> v1::Hit {
     }
 }
 
-pub(super) fn read_hit(message: v1::Hit) -> Read<Hit> {
+pub(super) fn read_hit(message: &v1::Hit) -> Read<Hit> {
     Ok(Hit {
         id: read_id(&message.id)?,
         cosine: message.cosine,
@@ -126,7 +126,7 @@ pub(super) fn recalled(recalled: &Recalled) -> v1::Recalled {
     }
 }
 
-pub(super) fn read_recalled(message: v1::Recalled) -> Read<Recalled> {
+pub(super) fn read_recalled(message: &v1::Recalled) -> Read<Recalled> {
     Ok(Recalled {
         id: read_id(&message.id)?,
         score: message.score,

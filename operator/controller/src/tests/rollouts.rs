@@ -41,7 +41,7 @@ struct Scenario {
     _leads: watch::Sender<Leadership>,
 }
 
-fn object<K: serde::de::DeserializeOwned>(kind: &str, name: &str, rest: Value) -> K {
+fn object<K: serde::de::DeserializeOwned>(kind: &str, name: &str, rest: &Value) -> K {
     let mut document = json!({
         "apiVersion": "weir.dev/v1alpha1", "kind": kind,
         "metadata": {"name": name, "namespace": "demo", "uid": name, "generation": 1,
@@ -63,7 +63,7 @@ fn version(name: &str) -> RouterVersion {
         "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "Verified", "message": "",
                     "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
     });
-    object("RouterVersion", name, rest)
+    object("RouterVersion", name, &rest)
 }
 
 fn gateway(active: &str) -> InferenceGateway {
@@ -72,13 +72,13 @@ fn gateway(active: &str) -> InferenceGateway {
                  "auth": {"anonymous": {}}},
         "status": {"router": {"active": active, "activeSha256": digest(active), "attempts": 0}},
     });
-    object("InferenceGateway", "support", rest)
+    object("InferenceGateway", "support", &rest)
 }
 
 fn pool() -> ModelPool {
     let rest = json!({"spec": {"model": {"name": "small"}, "tier": "edge", "privacy": "local",
                                "engine": {"external": {"url": "http://small"}}}});
-    object("ModelPool", "small", rest)
+    object("ModelPool", "small", &rest)
 }
 
 fn rollout() -> RouterRollout {
@@ -92,7 +92,7 @@ fn rollout() -> RouterRollout {
         },
         "status": {"phase": "Canary", "step": 1, "weight": 25, "reason": "Collecting"},
     });
-    object("RouterRollout", "support-v2-1", rest)
+    object("RouterRollout", "support-v2-1", &rest)
 }
 
 fn filled<K>(objects: Vec<K>) -> Writer<K>
