@@ -35,8 +35,8 @@ enum ReportError {
     },
     #[error("no answer within {TIMEOUT:?}")]
     Slow,
-    #[error("{}", .0.message())]
-    Refused(#[from] tonic::Status),
+    #[error("{}", said(.0))]
+    Refused(tonic::Status),
 }
 
 /// Reports in the background; ends when it is dropped.
@@ -126,7 +126,7 @@ async fn tell(
         let sent = timeout(TIMEOUT, client.report_fetch(report)).await;
         match sent.map_err(|_| ReportError::Slow) {
             Ok(Ok(_)) => lost = 0,
-            Ok(Err(status)) => lose(&mut lost, &status.into()),
+            Ok(Err(status)) => lose(&mut lost, &ReportError::Refused(status)),
             Err(error) => lose(&mut lost, &error),
         }
         sleep(EVERY).await;
@@ -150,6 +150,18 @@ fn say(error: &ReportError) {
         source = cause.source();
     }
     anstream::eprintln!("downloaded bytes are not reported to the operator: {text}");
+}
+
+/// What the operator answered, or what kept it from answering: the last cause, since those before it repeat each other.
+fn said(status: &tonic::Status) -> String {
+    let mut cause = status.source();
+    while let Some(next) = cause.and_then(|cause| cause.source()) {
+        cause = Some(next);
+    }
+    match cause {
+        Some(cause) => format!("{}: {cause}", status.message()),
+        None => status.message().to_owned(),
+    }
 }
 
 /// Seconds until the end, by the speed since `here` bytes were there, `spent` ago; 0 while that is unknown.
