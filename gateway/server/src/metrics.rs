@@ -188,96 +188,100 @@ impl std::fmt::Debug for Metrics {
 }
 
 fn describe() {
-    for (name, help) in [
-        ("weir_requests_total", "Requests by route and status"),
-        (
-            "weir_answers_total",
-            "Routed answers by model, recall and second attempt",
-        ),
-        (
-            "weir_pinned_answers_total",
-            "Answers of models that the client named",
-        ),
-        ("weir_failures_total", "Failed answers by kind"),
-        ("weir_tokens_total", "Tokens by model and kind"),
-        (
-            "weir_log_rows_lost_total",
-            "Decision rows that the log could not take or write",
-        ),
-        ("weir_plans_refused_total", "Plans refused, by reason"),
-        ("weir_pool_requests_total", "Requests that asked a pool"),
-        (
-            "weir_pool_errors_total",
-            "Requests that got no whole answer from the pool they asked",
-        ),
-        (
-            "weir_pool_wanted_total",
-            "Requests that chose a pool while it was at zero",
-        ),
-        (
-            "weir_rollout_requests_total",
-            "Requests of a canary that ended, by the version that was dispatched",
-        ),
-        (
-            "weir_rollout_errors_total",
-            "Requests of a canary that failed, by the version that was dispatched",
-        ),
-        (
-            "weir_rollout_shadowed_total",
-            "Requests that two versions of the router decided",
-        ),
-        (
-            "weir_rollout_disagreements_total",
-            "Of them, those that the versions would have answered differently",
-        ),
-    ] {
+    for (name, help) in COUNTERS {
         metrics::describe_counter!(name, help);
     }
     metrics::describe_histogram!(
         "weir_response_head_seconds",
         "Time until the head of a response"
     );
-    for (name, help) in [
-        ("weir_in_flight", "Requests being answered"),
-        ("weir_queued", "Requests waiting for a place"),
-        (
-            "weir_plan_age_seconds",
-            "Time since the plan that serves arrived",
-        ),
-        (
-            "weir_plan_stale",
-            "Whether the operator that should confirm the plan does not",
-        ),
-        (
-            "weir_router_missing",
-            "Whether the router artifact of the plan is not to be had",
-        ),
-        (
-            "weir_pool_waiting",
-            "Requests that wait for the first replica of a pool at zero",
-        ),
-        ("weir_pool_in_flight", "Requests at a pool's replicas"),
-        ("weir_pool_replicas", "Replicas that a pool has"),
-        ("weir_pool_available", "Whether a pool can be asked now"),
-        (
-            "weir_memory_away",
-            "Whether answers go without recall because the memory cannot be asked",
-        ),
-        ("weir_memory_nodes", "Nodes of the memory"),
-        ("weir_memory_edges", "Edges of the memory"),
-        (
-            "weir_memory_vectors_pending",
-            "Nodes that wait for a vector",
-        ),
-        (
-            "weir_rollout_weight",
-            "Percent of users that the candidate answers",
-        ),
-        (
-            "weir_rollout_candidate_missing",
-            "Whether the plan names a candidate that could not be loaded",
-        ),
-    ] {
+    for (name, help) in GAUGES {
         metrics::describe_gauge!(name, help);
     }
 }
+
+const COUNTERS: [(&str, &str); 14] = [
+    ("weir_requests_total", "Requests by route and status"),
+    (
+        "weir_answers_total",
+        "Routed answers by model, recall and second attempt",
+    ),
+    (
+        "weir_pinned_answers_total",
+        "Answers of models that the client named",
+    ),
+    ("weir_failures_total", "Failed answers by kind"),
+    ("weir_tokens_total", "Tokens by model and kind"),
+    (
+        "weir_log_rows_lost_total",
+        "Decision rows that the log could not take or write",
+    ),
+    ("weir_plans_refused_total", "Plans refused, by reason"),
+    ("weir_pool_requests_total", "Requests that asked a pool"),
+    (
+        "weir_pool_errors_total",
+        "Requests that got no whole answer from the pool they asked",
+    ),
+    (
+        "weir_pool_wanted_total",
+        "Requests that chose a pool while it was at zero",
+    ),
+    (
+        "weir_rollout_requests_total",
+        "Requests of a canary that ended, by the version that was dispatched",
+    ),
+    (
+        "weir_rollout_errors_total",
+        "Requests of a canary that failed, by the version that was dispatched",
+    ),
+    (
+        "weir_rollout_shadowed_total",
+        "Requests that two versions of the router decided",
+    ),
+    (
+        "weir_rollout_disagreements_total",
+        "Of them, those that the versions would have answered differently",
+    ),
+];
+
+const GAUGES: [(&str, &str); 15] = [
+    ("weir_in_flight", "Requests being answered"),
+    ("weir_queued", "Requests waiting for a place"),
+    (
+        "weir_plan_age_seconds",
+        "Time since the plan that serves arrived",
+    ),
+    (
+        "weir_plan_stale",
+        "Whether the operator that should confirm the plan does not",
+    ),
+    (
+        "weir_router_missing",
+        "Whether the router artifact of the plan is not to be had",
+    ),
+    (
+        "weir_pool_waiting",
+        "Requests that wait for the first replica of a pool at zero",
+    ),
+    ("weir_pool_in_flight", "Requests at a pool's replicas"),
+    ("weir_pool_replicas", "Replicas that a pool has"),
+    ("weir_pool_available", "Whether a pool can be asked now"),
+    (
+        "weir_memory_away",
+        "Whether answers go without recall because the memory cannot be asked",
+    ),
+    ("weir_memory_nodes", "Nodes of the memory"),
+    ("weir_memory_edges", "Edges of the memory"),
+    (
+        "weir_memory_vectors_pending",
+        "Nodes that wait for a vector",
+    ),
+    (
+        "weir_rollout_weight",
+        "Percent of users that the candidate answers",
+    ),
+    (
+        "weir_rollout_candidate_missing",
+        "Whether the plan names a candidate that could not be loaded",
+    ),
+];

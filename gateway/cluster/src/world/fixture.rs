@@ -50,6 +50,7 @@ pub(crate) fn plan(gateway: &str) -> GatewayPlan {
         pools: vec![pool("small", &["http://small:8080"])],
         memory: None,
         router: None,
+        candidate: None,
         objective: Objective::default(),
         exploration: Exploration::default(),
         guardrails: Vec::new(),

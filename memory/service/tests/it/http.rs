@@ -17,6 +17,7 @@ pub(crate) fn gateway(memory: MemoryAsset, dimensions: usize) -> Gateway {
     let assets = Assets {
         memory: Some(memory),
         router: Router::builtin(),
+        candidate: None,
         counters: std::collections::HashMap::new(),
         state_dir: None,
     };

@@ -32,14 +32,8 @@ async fn requests_go_on_without_recall_while_the_service_restarts_and_with_it_af
     let heron = json!({"nodes": [{"text": "The heron fishes at dawn."}]});
     let search = json!({"query": "heron"});
     let post = async |path: &str, body: &Value| {
-        call(
-            &gateway,
-            "acme",
-            Method::POST,
-            &format!("/v1/memory/{path}"),
-            body,
-        )
-        .await
+        let path = format!("/v1/memory/{path}");
+        call(&gateway, "acme", Method::POST, &path, body).await
     };
     assert_eq!(post("nodes", &heron).await.0, 200);
     assert_eq!(gateway.prepare(&ask()).await.unwrap().features.len(), 3);

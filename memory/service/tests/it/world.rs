@@ -246,7 +246,7 @@ pub(crate) fn corpus(embedder: &Path) -> Batch {
                 tags: vec!["note".to_owned()],
                 title: Some(title),
                 uri: Some(format!("notes.md#{index}")),
-                domain: (index % 2 == 0).then(|| "birds".to_owned()),
+                domain: index.is_multiple_of(2).then(|| "birds".to_owned()),
                 ..Metadata::default()
             },
             ..NewNode::new(tenant, text)
