@@ -4,7 +4,7 @@ use crate::certs::{Authority, Identity};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -37,6 +37,17 @@ struct State {
 
 struct Service(Arc<State>);
 
+/// Takes the port, which an operator that was killed in the background may still hold for a moment.
+fn bind(address: SocketAddr) -> std::net::TcpListener {
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        match std::net::TcpListener::bind(address) {
+            Err(_) if Instant::now() < until => std::thread::sleep(Duration::from_millis(20)),
+            bound => return bound.unwrap(),
+        }
+    }
+}
+
 impl Operator {
     /// An operator at a free port of this machine.
     pub(crate) fn start(authority: &Authority) -> Self {
@@ -55,7 +66,7 @@ impl Operator {
     ) -> Self {
         let runtime = Runtime::new().unwrap();
         let state = Arc::new(State::default());
-        let listener = std::net::TcpListener::bind(address).unwrap();
+        let listener = bind(address);
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let tls = ServerTlsConfig::new()
