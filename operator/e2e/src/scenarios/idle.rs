@@ -7,7 +7,6 @@ use kube::api::ListParams;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-const STACK: &str = include_str!("../../stacks/load.yaml");
 /// How long nothing may be written. `--full` runs are for ten minutes; this finds a loop.
 const IDLE: Duration = Duration::from_secs(45);
 /// Kinds that the operator writes.
@@ -30,15 +29,7 @@ pub(crate) async fn run(world: &World) -> Result<()> {
 }
 
 async fn steps(namespace: &Namespace<'_>) -> Result<()> {
-    namespace.apply(STACK).await?;
-    for pool in ["steady", "moving"] {
-        namespace
-            .ready(("ModelPool", pool), ("True", ""), 120)
-            .await?;
-    }
-    namespace
-        .ready(("InferenceGateway", "load"), ("True", ""), 120)
-        .await?;
+    super::serve_load(namespace).await?;
     // The measured speeds arrive last.
     let measured = namespace.world.until(Duration::from_secs(60), async || {
         let pools = namespace
@@ -54,7 +45,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     measured.await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let before = versions(namespace).await?;
-    namespace.apply(STACK).await?;
+    namespace.apply(super::LOAD).await?;
     tokio::time::sleep(IDLE).await;
     let after = versions(namespace).await?;
     let changed: Vec<&String> = after

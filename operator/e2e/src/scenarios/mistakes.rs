@@ -5,8 +5,6 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-const STACK: &str = include_str!("../../stacks/load.yaml");
-
 pub(crate) async fn run(world: &World) -> Result<()> {
     let namespace = world.namespace("e2e-mistakes").await?;
     let result = steps(&namespace).await;
@@ -15,15 +13,7 @@ pub(crate) async fn run(world: &World) -> Result<()> {
 }
 
 async fn steps(namespace: &Namespace<'_>) -> Result<()> {
-    namespace.apply(STACK).await?;
-    for pool in ["steady", "moving"] {
-        namespace
-            .ready(("ModelPool", pool), ("True", ""), 120)
-            .await?;
-    }
-    namespace
-        .ready(("InferenceGateway", "load"), ("True", ""), 120)
-        .await?;
+    super::serve_load(namespace).await?;
     a_missing_secret(namespace)
         .await
         .context("a missing Secret")?;

@@ -7,8 +7,6 @@ use kube::ResourceExt;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-const STACK: &str = include_str!("../../stacks/load.yaml");
-
 pub(crate) async fn run(world: &World) -> Result<()> {
     let namespace = world.namespace("e2e-upgrade").await?;
     let result = steps(&namespace).await;
@@ -16,15 +14,7 @@ pub(crate) async fn run(world: &World) -> Result<()> {
 }
 
 async fn steps(namespace: &Namespace<'_>) -> Result<()> {
-    namespace.apply(STACK).await?;
-    for pool in ["steady", "moving"] {
-        namespace
-            .ready(("ModelPool", pool), ("True", ""), 120)
-            .await?;
-    }
-    namespace
-        .ready(("InferenceGateway", "load"), ("True", ""), 120)
-        .await?;
+    super::serve_load(namespace).await?;
     let before = engines(namespace).await?;
     let gateway = namespace.gateway("load", None).await?;
     let load = Load::start(&gateway, "steady", Duration::from_millis(200));
