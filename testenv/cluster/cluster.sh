@@ -33,6 +33,7 @@
 #
 # Reading on: control_plane.sh and node.sh (what runs, with which flags), down.sh, build.sh, lib.sh.
 set -euo pipefail
+called_from=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 for part in lib build pki control_plane node down; do
   # shellcheck source=/dev/null
@@ -103,7 +104,7 @@ case "${1:-}" in
   load)
     alive containerd || fail "no cluster with a node is up: cluster.sh up starts one"
     [ -n "${2:-}" ] || fail "load needs an image archive"
-    load_image "${@:2}"
+    load_image "$(cd "$called_from" && realpath -m -- "$2")" "${@:3}"
     ;;
   restart)
     alive "${2:-}" || fail "no process of the cluster is called '${2:-}'; there are: $(find "$RUN/pids" -type f -printf '%f ' 2>/dev/null)"
