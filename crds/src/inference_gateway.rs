@@ -57,6 +57,10 @@ use std::collections::BTreeMap;
         json_path = ".metadata.creationTimestamp"
     )
 )]
+#[x_kube(validation = Rule::new(
+    "!has(self.tenants) || self.tenants.all(t, {'local': 0, 'onPrem': 1, 'cloud': 2}[t.privacyMax] <= {'local': 0, 'onPrem': 1, 'cloud': 2}[self.privacy.max])"
+).message("a tenant's privacyMax goes further than privacy.max, which it can only narrow: write a nearer privacyMax (local, then onPrem, then cloud)")
+    .field_path(".tenants"))]
 #[serde(rename_all = "camelCase")]
 pub struct InferenceGatewaySpec {
     /// Where the gateway listens in local mode. In a cluster it listens at port 8080 of its Service.
@@ -95,6 +99,12 @@ pub struct InferenceGatewaySpec {
     pub guardrails: Vec<Guardrail>,
     /// Who may ask: exactly one of apiKeysSecretRef, anonymous.
     pub auth: Auth,
+    /// What holds for the requests of single tenants. A tenant that is not named has the gateway's own rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, b.name == a.name))")
+        .message("two tenants have the same name: write each tenant once"))]
+    pub tenants: Vec<Tenant>,
     /// Bounds on size, time and concurrency, across all replicas together.
     #[serde(default)]
     pub limits: Limits,
@@ -184,6 +194,19 @@ pub struct PoolSelector {
     #[x_kube(validation = Rule::new("size(self) > 0")
         .message("must name at least one label: write for example weir.dev/stack: demo, and put the same label on the pools"))]
     pub match_labels: BTreeMap<String, String>,
+}
+
+/// What holds for the requests of one tenant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tenant {
+    /// The tenant, as the entries of auth.apiKeysSecretRef name it before the first dot.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_-]+$')")
+        .message("is no tenant that a key could have: write letters, digits, '_' and '-', as before the first dot of the Secret's entries"))]
+    pub name: String,
+    /// No pool beyond this is ever asked for this tenant, not even for the vectors of its words.
+    pub privacy_max: Privacy,
 }
 
 /// How far requests may go.

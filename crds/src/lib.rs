@@ -25,6 +25,7 @@ pub use inference_gateway::{
     Auth, Exploration, Expose, GatewayRouter, Guardrail, GuardrailAction, GuardrailCondition,
     HttpRoute, InferenceGateway, InferenceGatewaySpec, InferenceGatewayStatus, Limits, Listen,
     LogSink, Logs, Objective, ParentRef, PoolSelector, PrivacyLimits, QueryText, ServiceType,
+    Tenant,
 };
 pub use memory_store::{
     Attention, DeletionPolicy, EmbeddedStore, Embedding, MemoryStore, MemoryStoreSpec,

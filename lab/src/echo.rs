@@ -9,6 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::post;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::task::JoinHandle;
@@ -87,6 +88,7 @@ impl EchoEngine {
                 default: Privacy::Local,
                 max: Privacy::Local,
             },
+            tenants: BTreeMap::new(),
             auth: Auth::Anonymous,
             limits: Limits::default(),
             logs: Logs {

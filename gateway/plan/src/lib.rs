@@ -8,8 +8,8 @@ mod policy;
 mod pool;
 
 pub use policy::{
-    ApiKey, Auth, Exploration, Guardrail, GuardrailAction, Limits, LogSink, Logs, Objective,
-    PrivacyLimits, QueryText, Scope,
+    ANONYMOUS, ApiKey, Auth, Exploration, Guardrail, GuardrailAction, Limits, LogSink, Logs,
+    Objective, PrivacyLimits, QueryText, Scope, TenantLimits,
 };
 pub use pool::{
     Cost, Endpoint, EngineKind, Performance, Pool, Privacy, SamplingDefaults, Secret, Tier,
@@ -17,6 +17,7 @@ pub use pool::{
 };
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The version of the plan's format that this build writes.
 ///
@@ -68,6 +69,9 @@ pub struct GatewayPlan {
     pub guardrails: Vec<Guardrail>,
     /// How far a request may go.
     pub privacy: PrivacyLimits,
+    /// What holds for single tenants, by name. It only narrows what holds for all.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tenants: BTreeMap<String, TenantLimits>,
     /// Who may ask.
     pub auth: Auth,
     /// Bounds on size, time and concurrency.
@@ -172,17 +176,29 @@ impl GatewayPlan {
             .find(|(_, pool)| pool.model == model)
     }
 
-    /// The pool that this process asks for vectors: one that embeds for a memory which the process opens itself. A memory
-    /// service asks for vectors on its own.
-    pub fn embedder(&self) -> Option<&Pool> {
-        let memory = self
-            .memory
-            .as_ref()
-            .filter(|memory| memory.service.is_none())?;
-        match &memory.embedder {
+    /// How far a request of a tenant may travel: the least of what it says, of what the gateway allows and of what the
+    /// tenant is allowed.
+    pub fn privacy_of(&self, tenant: &str, asked: Option<Privacy>) -> Privacy {
+        let tenant = self.tenants.get(tenant);
+        let max = tenant.map_or(self.privacy.max, |tenant| {
+            tenant.privacy_max.min(self.privacy.max)
+        });
+        asked.unwrap_or(self.privacy.default).min(max)
+    }
+
+    /// The pool that makes the memory's vectors, whoever asks it.
+    pub fn vectors_from(&self) -> Option<&Pool> {
+        match &self.memory.as_ref()?.embedder {
             EmbedderPlan::Pool(pool) => Some(pool),
             EmbedderPlan::InProcess { .. } => None,
         }
+    }
+
+    /// The pool that this process asks for vectors: one that embeds for a memory which the process opens itself. A memory
+    /// service asks for vectors on its own.
+    pub fn embedder(&self) -> Option<&Pool> {
+        let memory = self.memory.as_ref()?;
+        memory.service.is_none().then(|| self.vectors_from())?
     }
 
     /// Every pool that is asked for something: those that answer, then the one that embeds.

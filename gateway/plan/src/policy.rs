@@ -53,15 +53,26 @@ pub struct PrivacyLimits {
     pub max: Privacy,
 }
 
+/// What holds for the requests of one tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantLimits {
+    /// No pool beyond this is ever asked for it.
+    pub privacy_max: Privacy,
+}
+
 /// Who may ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Auth {
-    /// Everybody, as tenant `anonymous`, with every scope.
+    /// Everybody, as tenant [`ANONYMOUS`], with every scope.
     Anonymous,
     /// Holders of one of these keys.
     ApiKeys(Vec<ApiKey>),
 }
+
+/// The tenant of everybody, where no key is asked for.
+pub const ANONYMOUS: &str = "anonymous";
 
 /// An API key, known by its hash only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,10 +6,7 @@
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
-use weir_plan::{ApiKey, Auth, Scope};
-
-/// Name of the tenant when a gateway asks for no key.
-const ANONYMOUS: &str = "anonymous";
+use weir_plan::{ANONYMOUS, ApiKey, Auth, Scope};
 
 /// Who asks and what they may do.
 #[derive(Clone, Debug, PartialEq, Eq)]

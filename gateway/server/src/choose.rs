@@ -167,7 +167,7 @@ fn needs(prepared: &Prepared, cold: bool) -> Needs {
     let left = budget.map(|budget| budget.saturating_sub(prepared.ask.received.elapsed()));
     Needs {
         cold,
-        privacy: prepared.serving.privacy(&prepared.ask.weir),
+        privacy: prepared.serving.privacy(&prepared.ask),
         vector: !prepared.remembered.vector.is_empty(),
         graph: !prepared.remembered.graph.is_empty(),
         max_tokens: prepared.max_tokens(),
@@ -201,7 +201,7 @@ fn nothing_permitted(
     mask: &[Option<Masked>],
     states: &[PoolState],
 ) -> AnswerError {
-    let privacy = prepared.serving.privacy(&prepared.ask.weir);
+    let privacy = prepared.serving.privacy(&prepared.ask);
     // A pool that is only away comes back, and would hold the prompt then.
     let held_later = states.iter().any(|state| {
         let fits = state.fits(state.least_tokens, prepared.max_tokens());

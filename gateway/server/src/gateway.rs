@@ -7,7 +7,6 @@ use crate::ask::{Ask, ModelChoice};
 use crate::candidate::Candidate;
 use crate::decisions::{Decisions, Draft, LogError};
 use crate::evidence::{Evidence, RolloutReport};
-use crate::extension::Extension;
 use crate::lifecycle::Lifecycle;
 use crate::normalise::Question;
 use crate::record::{ExecutedRow, Feedback, QueryRow, Record, RouterRow, TokensRow};
@@ -382,10 +381,9 @@ impl Serving {
             .unwrap_or_else(TokenCounter::estimate)
     }
 
-    /// How far a request may travel: the lesser of what it says and what the gateway allows.
-    pub fn privacy(&self, weir: &Extension) -> Privacy {
-        let limits = self.plan.privacy;
-        weir.privacy.unwrap_or(limits.default).min(limits.max)
+    /// How far a request may travel.
+    pub(crate) fn privacy(&self, ask: &Ask) -> Privacy {
+        self.plan.privacy_of(&ask.caller.tenant, ask.weir.privacy)
     }
 
     /// When a request must be answered.

@@ -151,7 +151,7 @@ fn query_features(
         json: ask.client.json,
         budget_ms: ask.weir.budget_ms,
         device_class: ask.weir.device_class.as_deref(),
-        privacy: match serving.privacy(&ask.weir) {
+        privacy: match serving.privacy(ask) {
             Privacy::Local => 0,
             Privacy::OnPrem => 1,
             Privacy::Cloud => 2,

@@ -52,7 +52,7 @@ pub(crate) async fn remember(
     let asked = Asked {
         text: text.to_owned(),
         vector: None,
-        embed: may_embed(serving, &ask.weir),
+        embed: may_embed(serving, &ask.caller.tenant, &ask.weir),
         wanted: wanted(ask, plan),
     };
     let started = Instant::now();
@@ -75,11 +75,12 @@ pub(crate) async fn remember(
     }
 }
 
-/// Whether a text may travel to what embeds for the memory.
-pub(crate) fn may_embed(serving: &Serving, weir: &Extension) -> bool {
-    let beyond = |pool: &weir_plan::Pool| pool.privacy > serving.privacy(weir);
-    if serving.plan.embedder().is_some_and(beyond) {
-        tracing::warn!("not embedded: the embedder's pool is beyond the request's privacy");
+/// Whether a text may travel to the pool that makes the memory's vectors, asked by this process or by the memory's own.
+pub(crate) fn may_embed(serving: &Serving, tenant: &str, weir: &Extension) -> bool {
+    let privacy = serving.plan.privacy_of(tenant, weir.privacy);
+    let beyond = |pool: &weir_plan::Pool| pool.privacy > privacy;
+    if serving.plan.vectors_from().is_some_and(beyond) {
+        tracing::debug!("not embedded: the embedder's pool is beyond the request's privacy");
         return false;
     }
     true

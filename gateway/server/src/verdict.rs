@@ -83,7 +83,7 @@ fn inputs(gateway: &Gateway, prepared: &Prepared, arm: usize) -> VerdictInputs {
         context_tokens: context,
         ..
     } = table.arms[arm];
-    let privacy = prepared.serving.privacy(&prepared.ask.weir);
+    let privacy = prepared.serving.privacy(&prepared.ask);
     let overhead = if context == 0 { 0 } else { CONTEXT_OVERHEAD };
     let budget = prepared.ask.weir.budget_ms.map(Duration::from_millis);
     let left = budget.map(|budget| budget.saturating_sub(prepared.ask.received.elapsed()));

@@ -4,10 +4,11 @@
 //! joined by `-` (`acme.laptop.ask-memory`). Without scopes a key may ask and use the memory. The entry's value is the
 //! key itself, which leaves this file only as its SHA-256.
 
+use crate::stack::Stack;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use weir_crds::Secret;
-use weir_plan::{ApiKey, Scope};
+use weir_crds::{Auth, InferenceGateway, Secret};
+use weir_plan::{ANONYMOUS, ApiKey, Scope};
 
 /// Shorter keys can be guessed.
 const KEY_MIN_CHARACTERS: usize = 16;
@@ -74,6 +75,26 @@ pub fn api_keys(secret: &Secret) -> (Vec<ApiKey>, Vec<KeyError>) {
         }
     }
     (keys, errors)
+}
+
+/// The tenants that a gateway's spec names and nobody can ask as, since no key is theirs.
+pub fn tenants_without_keys<'a>(stack: &Stack, gateway: &'a InferenceGateway) -> Vec<&'a str> {
+    let owners: BTreeSet<String> = match &gateway.spec.auth {
+        Auth::Anonymous {} => [ANONYMOUS.to_owned()].into(),
+        Auth::ApiKeysSecretRef(reference) => {
+            let keys = stack
+                .secret(&reference.name)
+                .map(|secret| api_keys(secret).0);
+            let keys = keys.unwrap_or_default().into_iter();
+            keys.map(|key| key.tenant).collect()
+        }
+    };
+    let named = gateway
+        .spec
+        .tenants
+        .iter()
+        .map(|tenant| tenant.name.as_str());
+    named.filter(|name| !owners.contains(*name)).collect()
 }
 
 fn api_key(entry: &str, value: &[u8]) -> Result<ApiKey, KeyError> {

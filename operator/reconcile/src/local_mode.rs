@@ -3,6 +3,7 @@
 //! The same YAML is for a laptop and a cluster. What would make an answer impossible or different is refused by `weir up`
 //! with what to write instead; what only says how a cluster should run things is named once and passed over.
 
+use crate::keys::tenants_without_keys;
 use crate::stack::Stack;
 use crate::validate::{Problem, name};
 use weir_crds::{
@@ -58,7 +59,7 @@ fn is_claim(source: Option<&String>) -> bool {
     source.is_some_and(|source| source.starts_with("pvc://"))
 }
 
-/// What a gateway's stack says that has no effect on one machine, one line an object.
+/// What a gateway's stack says that has no effect on one machine, one line an object; and tenants that nobody can ask as.
 pub fn without_effect(stack: &Stack, gateway: &InferenceGateway) -> Vec<String> {
     let mut lines = Vec::new();
     let mut tell = |kind: &str, own: &Option<String>, fields: Vec<&str>| {
@@ -82,6 +83,14 @@ pub fn without_effect(stack: &Stack, gateway: &InferenceGateway) -> Vec<String> 
         &gateway.metadata.name,
         of_gateway(gateway),
     );
+    let strangers = tenants_without_keys(stack, gateway);
+    if !strangers.is_empty() {
+        lines.push(format!(
+            "InferenceGateway/{}: no key of a tenant: {}",
+            name(&gateway.metadata.name),
+            strangers.join(", ")
+        ));
+    }
     lines
 }
 

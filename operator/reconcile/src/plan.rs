@@ -13,7 +13,7 @@ use weir_plan::{
     Auth, CandidatePlan, Cost, EmbedderPlan, Endpoint, EngineKind, Exploration, FORMAT,
     GatewayPlan, Guardrail, GuardrailAction, Limits, LogSink, Logs, MemoryPlan, Objective,
     Performance, Pool, Privacy, PrivacyLimits, QueryText, Revision, RouterPlan, SamplingDefaults,
-    Secret, Tier, WhenCold,
+    Secret, TenantLimits, Tier, WhenCold,
 };
 
 /// What was observed of the world that a plan speaks about.
@@ -119,6 +119,7 @@ pub fn plan(
             default: privacy(spec.privacy.default),
             max: privacy(spec.privacy.max),
         },
+        tenants: spec.tenants.iter().map(tenant).collect(),
         auth: auth(stack, &spec.auth),
         limits: Limits {
             request_timeout_ms: spec.limits.request_timeout.milliseconds(),
@@ -322,6 +323,13 @@ fn auth(stack: &Stack, auth: &crds::Auth) -> Auth {
                 .unwrap_or_default(),
         ),
     }
+}
+
+fn tenant(tenant: &crds::Tenant) -> (String, TenantLimits) {
+    let limits = TenantLimits {
+        privacy_max: privacy(tenant.privacy_max),
+    };
+    (tenant.name.clone(), limits)
 }
 
 fn guardrail(guardrail: &crds::Guardrail) -> Guardrail {

@@ -1,5 +1,6 @@
 //! Plans and artifacts for unit tests.
 
+use std::collections::BTreeMap;
 use weir_plan::{
     Auth, Cost, Endpoint, EngineKind, Exploration, FORMAT, GatewayPlan, Limits, LogSink, Logs,
     Objective, Performance, Pool, Privacy, PrivacyLimits, QueryText, Revision, SamplingDefaults,
@@ -58,6 +59,7 @@ pub(crate) fn plan(gateway: &str) -> GatewayPlan {
             default: Privacy::Local,
             max: Privacy::Local,
         },
+        tenants: BTreeMap::new(),
         auth: Auth::Anonymous,
         limits: Limits::default(),
         logs: Logs {

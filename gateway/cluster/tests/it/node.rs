@@ -3,6 +3,7 @@
 use crate::certs::{Authority, mount};
 use crate::echo::Echo;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -224,6 +225,7 @@ pub(crate) fn plan(counter: u64, pools: Vec<Pool>) -> GatewayPlan {
             default: Privacy::Local,
             max: Privacy::Local,
         },
+        tenants: BTreeMap::new(),
         auth: Auth::Anonymous,
         limits: Limits {
             request_timeout_ms: 10_000,

@@ -4,7 +4,6 @@
 
 use super::{Shared, body, caller, deadline, extension, pinned};
 use crate::ask::{Ask, wrong};
-use crate::extension::Extension;
 use crate::gateway::Serving;
 use crate::rescue::Rescue;
 use axum::Json;
@@ -70,7 +69,7 @@ pub(crate) async fn embed(
     let vectors = match of_memory {
         Some(memory) => {
             right_length(dimensions, memory.dimensions, &wanted.model)?;
-            texts(&serving, &ask.weir, inputs, until).await?
+            texts(&serving, &ask, inputs, until).await?
         }
         None => {
             let (_, pool) = pinned::pool(&serving, &ask, &wanted.model)?;
@@ -98,14 +97,15 @@ pub(crate) async fn embed(
 /// Vectors from wherever the memory's plan says: a pool within the request's privacy, or the memory itself.
 async fn texts(
     serving: &Serving,
-    weir: &Extension,
+    ask: &Ask,
     texts: Vec<String>,
     until: Instant,
 ) -> Result<Vec<Vec<f32>>, Rescue> {
+    let asked = serving.plan.vectors_from();
+    if let Some(pool) = asked.filter(|pool| pool.privacy > serving.privacy(ask)) {
+        return Err(Rescue::privacy(&pool.model));
+    }
     match (serving.plan.embedder(), &serving.memory) {
-        (Some(pool), _) if pool.privacy > serving.privacy(weir) => {
-            Err(Rescue::privacy(&pool.model))
-        }
         (Some(pool), _) => {
             let warm = serving.engines.warm(pool, until).await?;
             Ok(serving.engines.embeddings(&warm, &texts, until).await?)

@@ -107,6 +107,7 @@ pub(crate) async fn write_nodes(
         .enumerate()
         .map(|(index, node)| call.new_node(index, node))
         .collect::<Result<Vec<_>, _>>()?;
+    call.check_vectors(&nodes)?;
     let ids: Vec<NodeId> = nodes.iter().map(|node| node.id).collect();
     let batch = Batch {
         nodes,
@@ -250,6 +251,20 @@ impl Call {
         })
     }
 
+    /// Whether the caller's words may travel to what makes the memory's vectors.
+    fn may_embed(&self) -> bool {
+        may_embed(&self.serving, &self.access.tenant, &self.weir)
+    }
+
+    /// What is written without a vector gets one later, from the memory's embedder: refused where that is too far away.
+    fn check_vectors(&self, nodes: &[NewNode]) -> Result<(), Rescue> {
+        let all_given = nodes.iter().all(|node| node.vector.is_some());
+        match self.serving.plan.vectors_from() {
+            Some(pool) if !all_given && !self.may_embed() => Err(Rescue::privacy(&pool.model)),
+            _ => Ok(()),
+        }
+    }
+
     /// What is looked for; without an embedder, or where the only one lies beyond the request's privacy, the words alone
     /// find what they can.
     fn sought(&self, question: Question) -> Result<Sought, Rescue> {
@@ -268,7 +283,7 @@ impl Call {
         }
         Ok(Sought {
             text: question.query,
-            embed: question.vector.is_none() && may_embed(&self.serving, &self.weir),
+            embed: question.vector.is_none() && self.may_embed(),
             vector: question.vector,
             filter: Filter {
                 tenant: self.access.tenant.clone(),

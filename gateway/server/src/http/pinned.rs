@@ -57,7 +57,7 @@ pub(crate) fn pool<'a>(
     let found = plan
         .pool_for_model(model)
         .ok_or_else(|| Rescue::unknown_model(model, plan))?;
-    if found.1.privacy > serving.privacy(&ask.weir) {
+    if found.1.privacy > serving.privacy(ask) {
         Err(Rescue::privacy(model))
     } else {
         Ok(found)

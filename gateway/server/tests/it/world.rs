@@ -11,7 +11,7 @@ use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -89,6 +89,7 @@ pub(crate) fn plan(pools: Vec<Pool>) -> GatewayPlan {
             default: Privacy::Cloud,
             max: Privacy::Cloud,
         },
+        tenants: BTreeMap::new(),
         auth: Auth::Anonymous,
         limits: Limits {
             request_timeout_ms: 10_000,

@@ -1,6 +1,7 @@
 //! What people see of a gateway, from what was observed of it and from the status of what it uses.
 
 use crate::condition::{Seen, Verdict};
+use crate::keys::tenants_without_keys;
 use crate::names::{self, GATEWAY_LABEL, GATEWAY_PORT, selector_text};
 use crate::pods;
 use crate::stack::Stack;
@@ -10,10 +11,10 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use weir_crds::{
-    Condition, GatewayRouterStatus, InferenceGateway, InferenceGatewayStatus, RolloutPhase,
+    Auth, Condition, GatewayRouterStatus, InferenceGateway, InferenceGatewayStatus, RolloutPhase,
     RouterRolloutStatus,
 };
-use weir_plan::RouterPlan;
+use weir_plan::{ANONYMOUS, RouterPlan};
 
 /// What was observed of a gateway.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -61,6 +62,7 @@ pub fn status(
     let mut verdicts = vec![("Ready", ready), ("PoolsReady", pools)];
     verdicts.extend(memory.map(|verdict| ("MemoryReady", verdict)));
     verdicts.push(("RouterReady", router));
+    verdicts.extend(tenants_known(gateway, stack).map(|verdict| ("TenantsKnown", verdict)));
     verdicts.extend(rollout_healthy(observed).map(|verdict| ("RolloutHealthy", verdict)));
     let named = || GatewayRouterStatus {
         active: gateway
@@ -215,6 +217,33 @@ fn router_ready(gateway: &InferenceGateway, stack: &Stack) -> Verdict {
             format!("RouterVersion {wanted} was not looked at yet"),
         ),
     }
+}
+
+/// Whether somebody can ask as each tenant that the spec names. Ready does not depend on it: a tenant may come later than
+/// its rules.
+fn tenants_known(gateway: &InferenceGateway, stack: &Stack) -> Option<Verdict> {
+    let all = gateway.spec.tenants.len();
+    if all == 0 {
+        return None;
+    }
+    let strangers = tenants_without_keys(stack, gateway);
+    if strangers.is_empty() {
+        return Some(Verdict::yes(
+            "AllKnown",
+            format!("{all} of {all} tenants can ask"),
+        ));
+    }
+    let instead = match &gateway.spec.auth {
+        Auth::Anonymous {} => format!("everybody asks as tenant {ANONYMOUS}: name that one"),
+        Auth::ApiKeysSecretRef(keys) => {
+            format!(
+                "add an entry TENANT.KEYID to Secret {}, or mend the name",
+                keys.name
+            )
+        }
+    };
+    let text = format!("nobody can ask as {}: {instead}", strangers.join(", "));
+    Some(Verdict::no("TenantWithoutKey", text))
 }
 
 /// How the attempt stands at which the gateway's version is tried, or was in vain; nothing is said without one.

@@ -28,6 +28,27 @@ fn a_stack_for_one_machine_has_nothing_without_effect() {
 }
 
 #[test]
+fn a_tenant_that_nobody_can_ask_as_is_named() {
+    let tenants = "[{name: acme, privacyMax: local}, {name: anonymous, privacyMax: local}]";
+    let lines = |auth: &str, keys: &str| {
+        let text = format!(
+            "apiVersion: weir.dev/v1alpha1\nkind: InferenceGateway\nmetadata: {{name: demo}}\n\
+             spec: {{pools: {{matchLabels: {{app: demo}}}}, auth: {auth}, tenants: {tenants}}}\n---\n\
+             apiVersion: v1\nkind: Secret\nmetadata: {{name: keys}}\nstringData: {keys}\n"
+        );
+        let path = "stack.yaml".into();
+        let stack = parse(SourceFile { path, text });
+        without_effect(&stack, &stack.gateways[0])
+    };
+    let of = |name: &str| vec![format!("InferenceGateway/demo: no key of a tenant: {name}")];
+    let with_keys = "{apiKeysSecretRef: {name: keys}}";
+    let acme = "{acme.laptop: 0123456789abcdef0123}";
+    assert_eq!(lines("{anonymous: {}}", acme), of("acme"));
+    assert_eq!(lines(with_keys, acme), of("anonymous"));
+    assert_eq!(lines(with_keys, "{}"), of("acme, anonymous"));
+}
+
+#[test]
 fn engines_and_volumes_of_a_cluster_are_refused_only_where_they_are_used() {
     let text = "\
 apiVersion: weir.dev/v1alpha1
