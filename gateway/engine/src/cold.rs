@@ -17,7 +17,7 @@ impl Engines {
         self.replicas().loads()
     }
 
-    /// A request chose a pool at zero, and another pool answers it.
+    /// A request chose a pool at zero and does not wait for it, or has it asked by another process.
     pub fn wanted(&self, pool: &Pool) {
         self.replicas().counts(&pool.name).wanted();
     }

@@ -19,7 +19,8 @@ pub struct PoolLoad {
     pub requests: u64,
     /// Of them, those that got no whole answer from it, unless the client was at fault or went away.
     pub errors: u64,
-    /// Requests that chose the pool while it was at zero: those that waited and those that another pool answered.
+    /// Requests that chose the pool while it was at zero: those that waited and those that another pool answered, or that
+    /// did without it. Of a pool that another process asks for vectors, all that need one.
     pub wanted: u64,
 }
 

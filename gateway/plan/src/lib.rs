@@ -201,9 +201,9 @@ impl GatewayPlan {
         memory.service.is_none().then(|| self.vectors_from())?
     }
 
-    /// Every pool that is asked for something: those that answer, then the one that embeds.
+    /// Every pool that is asked for something: those that answer, then the one that embeds, whoever asks it.
     pub fn served(&self) -> impl Iterator<Item = &Pool> {
-        self.pools.iter().chain(self.embedder())
+        self.pools.iter().chain(self.vectors_from())
     }
 
     /// One of [`GatewayPlan::served`] by its name.

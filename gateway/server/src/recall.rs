@@ -55,6 +55,9 @@ pub(crate) async fn remember(
         embed: may_embed(serving, &ask.caller.tenant, &ask.weir),
         wanted: wanted(ask, plan),
     };
+    if asked.embed {
+        want_vectors(serving);
+    }
     let started = Instant::now();
     match memory.recall(asked).await {
         Ok(recollection) => {
@@ -84,6 +87,19 @@ pub(crate) fn may_embed(serving: &Serving, tenant: &str, weir: &Extension) -> bo
         return false;
     }
     true
+}
+
+/// Counts that the pool which makes the memory's vectors is wanted, where nothing else shows it: while it is at zero, so that
+/// it is brought up, and while the memory's own process asks it, so that it is not taken for idle.
+pub(crate) fn want_vectors(serving: &Serving) {
+    let plan = &serving.plan;
+    let unseen = |pool: &&weir_plan::Pool| {
+        let asked_here = plan.embedder().is_some() && !pool.endpoints.is_empty();
+        pool.when_cold.is_some() && !asked_here
+    };
+    if let Some(pool) = plan.vectors_from().filter(unseen) {
+        serving.engines.wanted(pool);
+    }
 }
 
 /// What to recall, or `None` where the client switched it off.

@@ -2,7 +2,8 @@
 //!
 //! Reads the answer's own confidence and how much of it stands in the context; the router judges. Only bigger pools
 //! within the request's privacy whose context fits are ever permitted; where there is none the answer is accepted
-//! without a verdict.
+//! without a verdict. A bigger pool at zero that would have been asked is wanted, so that it is up for requests to come;
+//! this one has an answer already and waits for none.
 
 use crate::choose::{pool_forecasts, pool_states};
 use crate::dispatch::{Hold, Try};
@@ -38,13 +39,29 @@ pub(crate) fn judge(
     }
     let router = &prepared.deciding.router;
     let table = router.arms();
-    let inputs = inputs(gateway, prepared, attempt.arm);
-    if !inputs.permitted.contains(&true) {
+    let with_cold = inputs(gateway, prepared, attempt.arm);
+    if !with_cold.permitted.contains(&true) {
         return Ok(None);
     }
     let features = features(&attempt.taken.tally, attempt, table);
     let mut state = prepared.deciding.state.clone();
     router.observe(&mut state, &features);
+    let pools = &prepared.serving.plan.pools;
+    let is_cold = |rank: usize| with_cold.permitted[rank] && pools[rank].endpoints.is_empty();
+    if (0..pools.len()).any(is_cold)
+        && let Some(rank) = router.judge(&state, &with_cold)?.ask
+        && is_cold(rank)
+    {
+        gateway.engines().wanted(&pools[rank]);
+    }
+    let up = (0..pools.len()).map(|rank| with_cold.permitted[rank] && !is_cold(rank));
+    let inputs = VerdictInputs {
+        permitted: up.collect(),
+        ..with_cold.clone()
+    };
+    if !inputs.permitted.contains(&true) {
+        return Ok(None);
+    }
     let verdict = router.judge(&state, &inputs)?;
     Ok(Some(Judged {
         features,
@@ -53,7 +70,8 @@ pub(crate) fn judge(
     }))
 }
 
-/// Whether the answer of an arm could lead to a second attempt, as far as is known before it is asked.
+/// Whether the answer of an arm could lead to a second attempt, or to the wish for one, as far as is known before it is
+/// asked.
 pub(crate) fn judgeable(gateway: &Gateway, prepared: &Prepared, arm: usize) -> bool {
     let asked = || inputs(gateway, prepared, arm).permitted.contains(&true);
     !prepared.ask.client.tools && asked()
@@ -75,6 +93,7 @@ pub(crate) fn features(tally: &Tally, attempt: &Try, table: &ArmTable) -> StepFe
     .features()
 }
 
+/// What a verdict on an arm's answer is taken from, bigger pools at zero permitted as if they were up.
 fn inputs(gateway: &Gateway, prepared: &Prepared, arm: usize) -> VerdictInputs {
     let plan = &prepared.serving.plan;
     let table = prepared.deciding.router.arms();
@@ -99,7 +118,7 @@ fn inputs(gateway: &Gateway, prepared: &Prepared, arm: usize) -> VerdictInputs {
             let prompt = state.least_tokens.saturating_add(context + overhead);
             rank > asked
                 && state.privacy <= privacy
-                && state.available
+                && (state.available || state.cold)
                 && in_time
                 && state.fits(prompt, prepared.max_tokens())
                 && table.with_rank(arm, rank).is_some()

@@ -9,7 +9,7 @@ use super::{Shared, Surfaces, body, deadline, extension};
 use crate::auth::Identity;
 use crate::extension::Extension;
 use crate::gateway::Serving;
-use crate::recall::may_embed;
+use crate::recall::{may_embed, want_vectors};
 use crate::rescue::Rescue;
 use axum::Json;
 use axum::extract::{Path, Request, State};
@@ -258,10 +258,15 @@ impl Call {
 
     /// What is written without a vector gets one later, from the memory's embedder: refused where that is too far away.
     fn check_vectors(&self, nodes: &[NewNode]) -> Result<(), Rescue> {
-        let all_given = nodes.iter().all(|node| node.vector.is_some());
+        if nodes.iter().all(|node| node.vector.is_some()) {
+            return Ok(());
+        }
         match self.serving.plan.vectors_from() {
-            Some(pool) if !all_given && !self.may_embed() => Err(Rescue::privacy(&pool.model)),
-            _ => Ok(()),
+            Some(pool) if !self.may_embed() => Err(Rescue::privacy(&pool.model)),
+            _ => {
+                want_vectors(&self.serving);
+                Ok(())
+            }
         }
     }
 
@@ -281,9 +286,13 @@ impl Call {
                 format!("k is {k}: send 1 to {HITS_MAX}"),
             ));
         }
+        let embed = question.vector.is_none() && self.may_embed();
+        if embed {
+            want_vectors(&self.serving);
+        }
         Ok(Sought {
             text: question.query,
-            embed: question.vector.is_none() && self.may_embed(),
+            embed,
             vector: question.vector,
             filter: Filter {
                 tenant: self.access.tenant.clone(),

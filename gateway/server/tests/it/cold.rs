@@ -1,12 +1,15 @@
 //! Pools at zero that demand brings up: who waits, who is answered by another pool, what is counted. And leaving.
 
 use crate::echo::{Echo, Mode};
-use crate::world::{World, asking, asking_with, plan, pool, prefers};
+use crate::world::{
+    World, asking, asking_with, memory_plan, never_content, open_memory, plan, pool, prefers,
+};
 use http::StatusCode;
 use serde_json::json;
 use std::time::Duration;
 use weir_engine::PoolLoad;
-use weir_plan::{Endpoint, Guardrail, GuardrailAction, Pool, Privacy, WhenCold};
+use weir_plan::{EmbedderPlan, Endpoint, Guardrail, GuardrailAction, Pool, Privacy, WhenCold};
+use weir_router::{ArmTable, Artifact, Router};
 
 fn cold(name: &str, when: WhenCold) -> Pool {
     Pool {
@@ -161,6 +164,98 @@ async fn under_a_guardrail_the_biggest_warm_model_answers_instead_of_the_cold_bi
     let reply = world.chat(&asked).await;
     assert_eq!(reply.header("x-weir-model"), "middle-model");
     assert_eq!(load(&world, "big").wanted, 1);
+}
+
+#[tokio::test]
+async fn a_second_attempt_wakes_the_bigger_pool_at_zero_and_does_not_wait_for_it() {
+    for when in [WhenCold::Spill, WhenCold::Hold] {
+        let (small, big) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
+        let pools = vec![pool("small", &[&small]), cold("big", when)];
+        let world = World::start(plan(pools), never_content(0, 2)).await;
+        for (stream, wanted) in [(false, 1), (true, 2)] {
+            let asked = asking_with("auto", "hi", &json!({"stream": stream}));
+            let reply = world.chat(&asked).await;
+            assert_eq!(reply.header("x-weir-model"), "small-model", "{when:?}");
+            assert_eq!(reply.header("x-weir-escalated"), "false", "{when:?}");
+            reply.text().await;
+            let load = load(&world, "big");
+            assert_eq!((load.wanted, load.waiting), (wanted, 0), "{when:?}");
+        }
+        world.gateway.set_endpoints("big", at(&big));
+        let reply = world.chat(&asking("auto", "hi")).await;
+        assert_eq!(reply.header("x-weir-model"), "big-model", "{when:?}");
+        assert_eq!(load(&world, "big").wanted, 2, "a warm pool is not wanted");
+    }
+}
+
+#[tokio::test]
+async fn a_cold_pool_that_the_answer_does_not_need_is_not_woken_by_the_verdict() {
+    let small = Echo::start(Mode::Echo).await;
+    let pools = vec![pool("small", &[&small]), cold("big", WhenCold::Spill)];
+    let world = World::start(plan(pools), prefers(0, 2)).await;
+    world.chat(&asking("auto", "hi")).await.text().await;
+    assert_eq!(load(&world, "big").wanted, 0);
+}
+
+#[tokio::test]
+async fn a_second_attempt_goes_to_a_bigger_pool_that_is_up_while_the_one_it_prefers_is_woken() {
+    let (small, middle) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
+    let pools = vec![
+        pool("small", &[&small]),
+        pool("middle", &[&middle]),
+        cold("big", WhenCold::Spill),
+    ];
+    let table = ArmTable::standard(3);
+    let qualities = table.arms.iter().map(|arm| [4.5, 2.0, 3.0][arm.rank]);
+    let qualities: Vec<f32> = qualities.collect();
+    let artifact = Artifact::constant_with_answer(&table, &qualities, 1.0);
+    let world = World::start(plan(pools), Router::new(artifact).unwrap()).await;
+    let reply = world.chat(&asking("auto", "hi")).await;
+    assert_eq!(reply.header("x-weir-model"), "middle-model");
+    assert_eq!(load(&world, "big").wanted, 1);
+}
+
+/// A gateway whose memory embeds with the pool `vectors`, which is at zero.
+async fn cold_embedder(service: Option<&str>) -> (World, Echo, tempfile::TempDir) {
+    let small = Echo::start(Mode::Echo).await;
+    let embedder = Box::new(cold("vectors", WhenCold::Hold));
+    let mut kb = memory_plan("none", 2, EmbedderPlan::Pool(embedder));
+    kb.service = service.map(str::to_owned);
+    let (folder, memory) = open_memory(&kb);
+    let mut plan = plan(vec![pool("small", &[&small])]);
+    plan.memory = Some(kb);
+    let world = World::with_memory(plan, prefers(0, 1), Some(memory)).await;
+    (world, small, folder)
+}
+
+#[tokio::test]
+async fn a_recall_wakes_the_pool_at_zero_that_makes_its_vectors_and_is_answered_without() {
+    for service in [None, Some("https://kb")] {
+        let (world, _small, _folder) = cold_embedder(service).await;
+        let reply = world.chat(&asking("auto", "hi")).await;
+        assert_eq!(reply.status, StatusCode::OK);
+        assert_eq!(load(&world, "vectors").wanted, 1, "{service:?}");
+        world
+            .post("/v1/memory/search", &json!({"query": "hi"}))
+            .await;
+        assert_eq!(load(&world, "vectors").wanted, 2, "{service:?}");
+        let node = json!({"nodes": [{"text": "hi"}]});
+        world.post("/v1/memory/nodes", &node).await;
+        assert_eq!(load(&world, "vectors").wanted, 3, "{service:?}");
+        let local = json!({"query": "hi", "vector": [0.6, 0.8]});
+        world.post("/v1/memory/search", &local).await;
+        assert_eq!(load(&world, "vectors").wanted, 3, "it brings its vector");
+    }
+}
+
+#[tokio::test]
+async fn a_warm_pool_is_wanted_for_vectors_only_where_its_use_is_not_seen_here() {
+    for (service, wanted) in [(None, 0), (Some("https://kb"), 1)] {
+        let (world, small, _folder) = cold_embedder(service).await;
+        assert!(world.gateway.set_endpoints("vectors", at(&small)));
+        world.chat(&asking("auto", "hi")).await.text().await;
+        assert_eq!(load(&world, "vectors").wanted, wanted, "{service:?}");
+    }
 }
 
 #[tokio::test]
