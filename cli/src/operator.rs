@@ -49,7 +49,7 @@ pub(crate) struct OperatorArgs {
     /// A variable for every process that connects to the outside, for example HTTPS_PROXY=http://proxy:3128
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = variable)]
     environment: Vec<(String, String)>,
-    /// A file of certificate authorities that downloads trust beside the usual ones
+    /// A file of certificate authorities that downloads trust beside the usual ones; it may change
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     ca_bundle: Option<std::path::PathBuf>,
     /// Objects worked on at the same time
@@ -101,17 +101,13 @@ pub(crate) async fn run(args: OperatorArgs) -> Result<(), Failure> {
         tracing::info!("ending");
         stopping.cancel();
     });
-    weir_operator::run(options(args)?, stop).await?;
+    weir_operator::run(options(args), stop).await?;
     Ok(())
 }
 
-fn options(args: OperatorArgs) -> Result<Options, Failure> {
-    let ca_bundle = args.ca_bundle.map(|file| {
-        std::fs::read_to_string(&file)
-            .map_err(|error| Failure::new(format!("read {}: {error}", file.display())))
-    });
+fn options(args: OperatorArgs) -> Options {
     let advertised = SocketAddr::new(args.pod_ip, args.listen_control.port());
-    Ok(Options {
+    Options {
         watch: args.namespace,
         namespace: args.pod_namespace,
         pod: args.pod_name,
@@ -123,10 +119,10 @@ fn options(args: OperatorArgs) -> Result<Options, Failure> {
         image: args.image,
         llama_cpp_image: args.llama_cpp_image,
         vllm_image: args.vllm_image,
-        ca_bundle: ca_bundle.transpose()?,
+        ca_bundle: args.ca_bundle,
         environment: args.environment.into_iter().collect(),
         workers: args.workers,
-    })
+    }
 }
 
 /// The log goes to standard error, where a cluster collects it.
@@ -175,7 +171,7 @@ mod tests {
             "--listen-control",
             "[::]:9443",
         ];
-        let options = options(parse(&args).unwrap()).unwrap();
+        let options = options(parse(&args).unwrap());
         assert_eq!(options.advertise, "[fd00::7]:9443");
         assert_eq!(options.watch, None);
     }
@@ -184,6 +180,6 @@ mod tests {
     fn a_variable_without_a_value_is_refused() {
         assert!(parse(&["--image", "weir:1", "--env", "HTTPS_PROXY"]).is_err());
         let args = parse(&["--image", "weir:1", "--env", "A=b=c"]).unwrap();
-        assert_eq!(options(args).unwrap().environment["A"], "b=c");
+        assert_eq!(options(args).environment["A"], "b=c");
     }
 }

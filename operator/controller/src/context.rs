@@ -3,6 +3,7 @@
 use crate::apply::{Applied, Applier, ApplyError, Owner};
 use crate::authority::Keeper;
 use crate::benchmark::Benchmarks;
+use crate::ca_bundle::CaBundle;
 use crate::cache::Caches;
 use crate::cluster::Cluster;
 use crate::control::server::Hub;
@@ -33,7 +34,9 @@ pub(crate) struct Context {
     pub(crate) benchmarks: Arc<Benchmarks>,
     pub(crate) descriptions: Arc<Descriptions>,
     pub(crate) attempts: Attempts,
-    pub(crate) platform: Platform,
+    /// What does not change while the operator runs; see [`Context::platform`].
+    pub(crate) started_with: Platform,
+    pub(crate) ca_bundle: Arc<CaBundle>,
 }
 
 /// When an object must be looked at again without a change; `None` when only a change matters.
@@ -77,6 +80,14 @@ impl Context {
         let applied = self.applier.apply(&self.caches, &owner, desired).await?;
         self.statuses.corrected(object, &applied.corrected).await;
         Ok(applied)
+    }
+
+    /// What objects depend on besides resources, as it is now, but for the operator's authority: see `model_pool.rs`.
+    pub(crate) fn platform(&self) -> Platform {
+        Platform {
+            ca_bundle: self.ca_bundle.text(),
+            ..self.started_with.clone()
+        }
     }
 
     /// Now, as conditions write it.

@@ -67,7 +67,7 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, Reco
         plan: Some(&plan),
         artifacts: &artifacts,
     };
-    let built = inference_gateway::build(&seen.gateway, &context.platform, material);
+    let built = inference_gateway::build(&seen.gateway, &context.platform(), material);
     let mut desired = vec![tls.document];
     desired.extend(built.iter().map(weir_reconcile::Object::to_json));
     let applied = context.apply(&*seen.gateway, desired).await?;

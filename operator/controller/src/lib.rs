@@ -9,6 +9,7 @@ mod apply;
 mod authority;
 mod autoscale;
 mod benchmark;
+mod ca_bundle;
 mod cache;
 mod change;
 mod cluster;

@@ -34,7 +34,7 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, Reco
     }
     let tls = tls_secret::build(context, &*seen.store, tls(key)).await?;
     let mut desired = vec![tls.document];
-    let built = memory_store::build(&seen.store, &seen.stack, &context.platform);
+    let built = memory_store::build(&seen.store, &seen.stack, &context.platform());
     desired.extend(built.iter().map(weir_reconcile::Object::to_json));
     let applied = context.apply(&*seen.store, desired).await?;
     let observed = observed(context, key, &applied);

@@ -66,7 +66,7 @@ fn platform(context: &Context) -> Result<Platform, ReconcileError> {
     let authority = authority.ok_or(ReconcileError::NoAuthority)?;
     Ok(Platform {
         operator_ca: authority.bundle.clone(),
-        ..context.platform.clone()
+        ..context.platform()
     })
 }
 

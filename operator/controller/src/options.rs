@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Everything that is decided outside of resources.
 #[derive(Clone, Debug)]
@@ -28,8 +29,8 @@ pub struct Options {
     pub llama_cpp_image: String,
     /// Image of vLLM, for pools that name none.
     pub vllm_image: String,
-    /// Certificate authorities that downloads trust beside the usual ones, as PEM.
-    pub ca_bundle: Option<String>,
+    /// File of certificate authorities that downloads trust beside the usual ones, PEM. It may change meanwhile.
+    pub ca_bundle: Option<PathBuf>,
     /// Variables of every process that connects to the outside, such as `HTTPS_PROXY`.
     pub environment: BTreeMap<String, String>,
     /// Objects worked on at the same time.

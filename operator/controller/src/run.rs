@@ -7,6 +7,7 @@
 use crate::apply::Applier;
 use crate::authority::Keeper;
 use crate::benchmark::Benchmarks;
+use crate::ca_bundle::CaBundle;
 use crate::cache::{Caches, OnChange, Scope};
 use crate::change::Change;
 use crate::cluster::Cluster;
@@ -31,6 +32,7 @@ use crate::status::Statuses;
 use crate::{autoscale, control, worker};
 use kube::{Api, Client, ResourceExt};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -59,6 +61,15 @@ pub enum RunError {
         #[source]
         source: std::io::Error,
     },
+    /// The file of certificate authorities cannot be read.
+    #[error("read the certificate authorities of {}: {source}", file.display())]
+    CaBundle {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// Another recorder of metrics runs in this process.
     #[error("metrics are recorded already")]
     Metrics,
@@ -70,6 +81,7 @@ pub enum RunError {
 /// What every part is made from.
 struct Parts {
     options: Options,
+    ca_bundle: Arc<CaBundle>,
     cluster: Cluster,
     caches: Arc<Caches>,
     stacks: Arc<Stacks>,
@@ -88,13 +100,19 @@ struct Parts {
 pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunError> {
     let client = Client::try_default().await;
     let client = client.map_err(|source| RunError::Cluster(Box::new(source)))?;
+    let file = options.ca_bundle.clone();
+    let ca_bundle = CaBundle::read(file.clone()).map_err(|source| RunError::CaBundle {
+        file: file.unwrap_or_default(),
+        source,
+    })?;
     let metrics = http::record().ok_or(RunError::Metrics)?;
     let control_listener = listen(options.listen_control).await?;
     let metrics_listener = listen(options.listen_metrics).await?;
     let (elected, leadership) = watch::channel(Leadership::Follower { leader: None });
     let cluster = Cluster::new(client, leadership.clone());
     let mut tasks = JoinSet::new();
-    let parts = parts(options, cluster, (leadership, stop.clone()), &mut tasks);
+    let started = (options, ca_bundle);
+    let parts = parts(started, cluster, (leadership, stop.clone()), &mut tasks);
     let election = tokio::spawn(election(&parts).run(elected, stop.clone()));
     let filled = Arc::new(AtomicBool::new(false));
     let health = Health {
@@ -135,7 +153,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
 }
 
 fn parts(
-    options: Options,
+    (options, ca_bundle): (Options, CaBundle),
     cluster: Cluster,
     (leadership, stop): (watch::Receiver<Leadership>, CancellationToken),
     tasks: &mut JoinSet<()>,
@@ -165,6 +183,7 @@ fn parts(
         keeper: Arc::new(Keeper::new(cluster.clone(), namespace, own)),
         hub: Arc::new(Hub::default()),
         options,
+        ca_bundle: Arc::new(ca_bundle),
         cluster,
         caches,
         stacks,
@@ -267,7 +286,8 @@ fn start_work(parts: &Parts, tasks: &mut JoinSet<()>) {
         benchmarks: benchmarks.clone(),
         descriptions: descriptions.clone(),
         attempts: Attempts::default(),
-        platform: platform(&parts.options),
+        started_with: platform(&parts.options),
+        ca_bundle: parts.ca_bundle.clone(),
     });
     for _ in 0..parts.options.workers.max(1) {
         tasks.spawn(worker::run(
@@ -297,6 +317,7 @@ fn start_work(parts: &Parts, tasks: &mut JoinSet<()>) {
     let (cluster, stacks) = (parts.cluster.clone(), parts.stacks.clone());
     let scaled = (cluster, caches.clone(), stacks, hub.clone());
     tasks.spawn(autoscale::run(scaled, stop.clone()));
+    tasks.spawn(follow_ca_bundle(parts));
     let leadership = parts.leadership.clone();
     tasks.spawn(look_at_everything(
         caches.clone(),
@@ -318,9 +339,23 @@ fn platform(options: &Options) -> Platform {
         operator_address: format!("https://{service}.{namespace}.svc:{port}"),
         // Not known yet, and renewed while the operator runs: see `model_pool.rs`.
         operator_ca: String::new(),
-        ca_bundle: options.ca_bundle.clone(),
+        // A file that changes: see `ca_bundle.rs`.
+        ca_bundle: None,
         environment: options.environment.clone(),
     }
+}
+
+/// Further authorities that changed reach what downloads.
+fn follow_ca_bundle(parts: &Parts) -> impl Future<Output = ()> + Send + use<> {
+    let (caches, queue) = (parts.caches.clone(), parts.queue.clone());
+    let (bundle, stop) = (parts.ca_bundle.clone(), parts.stop.clone());
+    let changed = move || {
+        let downloads = |key: &Key| matches!(key.kind, Kind::ModelPool | Kind::MemoryStore);
+        for key in caches.keys().into_iter().filter(downloads) {
+            queue.add(key);
+        }
+    };
+    async move { bundle.run(changed, stop).await }
 }
 
 /// A new leader looks at every object once: what changed while nobody led was told to nobody.

@@ -132,7 +132,8 @@ impl Scenario {
             benchmarks: Arc::default(),
             descriptions: Arc::default(),
             attempts: Attempts::default(),
-            platform: weir_reconcile::Platform::default(),
+            started_with: weir_reconcile::Platform::default(),
+            ca_bundle: Arc::default(),
             cluster,
         };
         Self {
