@@ -6,6 +6,7 @@
 )]
 
 use crate::common::{NameRef, Privacy};
+use crate::expose::Expose;
 use crate::router_rollout::{GatewayRouterStatus, RolloutPolicy};
 use crate::schema::exactly_one;
 use crate::units::{ByteSize, Duration};
@@ -127,62 +128,6 @@ pub struct Listen {
     #[serde(default = "Listen::default_port")]
     #[schemars(range(min = 0, max = 65_535))]
     pub port: u16,
-}
-
-/// How clients reach the gateway.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Expose {
-    /// Type of the Service: ClusterIP, NodePort or LoadBalancer.
-    #[serde(default)]
-    pub service: ServiceType,
-    /// Route of the Gateway API to the Service.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub http_route: Option<HttpRoute>,
-}
-
-/// Type of a Service.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ServiceType {
-    /// Reachable in the cluster.
-    #[default]
-    #[serde(rename = "ClusterIP")]
-    ClusterIp,
-    /// Reachable at a port of every node.
-    NodePort,
-    /// Reachable at an address of the cluster's load balancer.
-    LoadBalancer,
-}
-
-/// A route of the Gateway API.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct HttpRoute {
-    /// The Gateway that the route hangs on.
-    pub parent_ref: ParentRef,
-    /// Host names that lead here; without them, every name of the Gateway.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
-    #[x_kube(validation = Rule::new("self.all(host, host.matches('^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$'))")
-        .message("must be host names: write for example ask.example.com or *.example.com"))]
-    pub hostnames: Vec<String>,
-}
-
-/// A Gateway of the Gateway API.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ParentRef {
-    /// Name of the Gateway.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// Its namespace; without it, this one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
-    pub namespace: Option<String>,
-    /// One of its listeners; without it, all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub section_name: Option<String>,
 }
 
 /// Chooses pools by their labels.

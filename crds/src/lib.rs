@@ -7,6 +7,8 @@
 //! (documents into findings), `schema.rs` (CRDs, editors).
 
 mod common;
+mod engine;
+mod expose;
 mod inference_gateway;
 mod memory_store;
 mod model_pool;
@@ -21,20 +23,20 @@ mod workload;
 pub mod yaml;
 
 pub use common::{NameRef, Privacy, SecretKeyRef, Tier};
+pub use engine::{Dtype, Engine, External, LlamaCpp, Vllm};
+pub use expose::{Expose, HttpRoute, ParentRef, ServiceType};
 pub use inference_gateway::{
-    Auth, Exploration, Expose, GatewayRouter, Guardrail, GuardrailAction, GuardrailCondition,
-    HttpRoute, InferenceGateway, InferenceGatewaySpec, InferenceGatewayStatus, Limits, Listen,
-    LogSink, Logs, Objective, ParentRef, PoolSelector, PrivacyLimits, QueryText, ServiceType,
-    Tenant,
+    Auth, Exploration, GatewayRouter, Guardrail, GuardrailAction, GuardrailCondition,
+    InferenceGateway, InferenceGatewaySpec, InferenceGatewayStatus, Limits, Listen, LogSink, Logs,
+    Objective, PoolSelector, PrivacyLimits, QueryText, Tenant,
 };
 pub use memory_store::{
     Attention, DeletionPolicy, EmbeddedStore, Embedding, MemoryStore, MemoryStoreSpec,
     MemoryStoreStatus, Store,
 };
 pub use model_pool::{
-    Autoscaling, Cache, Cost, Dtype, Engine, External, HostPath, LlamaCpp, Model, ModelPool,
-    ModelPoolSpec, ModelPoolStatus, ModelStatus, PerformanceStatus, Sampling, Update, Vllm,
-    WhenCold,
+    Autoscaling, Cache, Cost, HostPath, Model, ModelPool, ModelPoolSpec, ModelPoolStatus,
+    ModelStatus, PerformanceStatus, Sampling, Update, WhenCold,
 };
 pub use router_rollout::{
     CanaryPolicy, GatePolicy, GatewayRouterStatus, ProcessRef, ProcessSums, RolloutAction,
