@@ -347,6 +347,9 @@ pub(crate) struct MemoryServeArgs {
         hide_env_values = true
     )]
     pub(crate) embeddings_api_key: Option<String>,
+    /// File of the authorities that signed that pool's certificate, read again when it changes [default: the public ones]
+    #[arg(long, value_name = "FILE", requires = "embeddings_url", value_hint = ValueHint::FilePath)]
+    pub(crate) embeddings_ca: Option<PathBuf>,
     /// Folder with ca.crt, tls.crt and tls.key; they are read again when they change
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(crate) tls: PathBuf,

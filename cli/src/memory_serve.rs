@@ -27,6 +27,7 @@ fn options(args: MemoryServeArgs) -> Result<Options, Failure> {
             url,
             model: args.embeddings_model.unwrap_or_else(|| args.model.clone()),
             api_key: args.embeddings_api_key.map(Secret::new),
+            ca: args.embeddings_ca,
         },
         (None, None) => return Err(Failure::new("give --embedder or --embeddings-url")),
     };

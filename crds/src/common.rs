@@ -57,8 +57,25 @@ pub struct SecretKeyRef {
     pub key: String,
 }
 
+/// A reference to certificate authorities in one entry of a Secret of the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CaSecretRef {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Entry of the Secret that holds the certificates, PEM.
+    #[serde(default = "default_ca_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
 fn default_key() -> String {
     "apiKey".into()
+}
+
+fn default_ca_key() -> String {
+    "ca.crt".into()
 }
 
 impl Privacy {

@@ -5,7 +5,7 @@
     reason = "KubeSchema repeats each type inside a function"
 )]
 
-use crate::common::SecretKeyRef;
+use crate::common::{CaSecretRef, SecretKeyRef};
 use crate::schema::exactly_one;
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -112,6 +112,9 @@ pub enum Dtype {
 
 /// A server that speaks OpenAI's HTTP API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("!has(self.caSecretRef) || self.url.startsWith('https://')")
+    .message("caSecretRef is for a server with a certificate: write an https:// URL, or remove it")
+    .field_path(".caSecretRef"))]
 #[serde(rename_all = "camelCase")]
 pub struct External {
     /// Base URL without `/v1`.
@@ -126,6 +129,10 @@ pub struct External {
     /// Secret entry that holds the bearer token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_secret_ref: Option<SecretKeyRef>,
+    /// Secret entry with the certificate authorities, PEM, of which one signed the server's certificate. Without it, the
+    /// public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<CaSecretRef>,
     /// Model name the server expects; without it, model.name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]

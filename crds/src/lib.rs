@@ -22,7 +22,7 @@ pub mod validate;
 mod workload;
 pub mod yaml;
 
-pub use common::{NameRef, Privacy, SecretKeyRef, Tier};
+pub use common::{CaSecretRef, NameRef, Privacy, SecretKeyRef, Tier};
 pub use engine::{Dtype, Engine, External, LlamaCpp, Vllm};
 pub use expose::{Expose, HttpRoute, ParentRef, ServiceType};
 pub use inference_gateway::{

@@ -117,6 +117,7 @@ impl EchoEngine {
                 url: self.url.clone(),
                 api_key: None,
             }],
+            authorities: None,
             when_cold: None,
         }
     }

@@ -75,6 +75,7 @@ impl Probe {
             performance: Performance::default(),
             tokenizer: None,
             endpoints: Vec::new(),
+            authorities: None,
             when_cold: None,
         };
         Self {

@@ -1,29 +1,24 @@
 //! One HTTP client for all engines, and the one place that sees addresses and keys.
 //!
 //! Sends a request, waits for the head of the answer, turns everything that is not 2xx into an [`EngineError`].
-//! It does not retry. Reading on: `engines.rs`.
+//! It does not retry. Reading on: `engines.rs`; `trust.rs` for whom it believes.
 
 use crate::error::{EngineError, Phase, Reply};
+use crate::trust::Trust;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::{Client as HyperClient, connect::HttpConnector};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use weir_plan::{Endpoint, Pool};
 
-/// A connection that nobody accepts for this long is refused.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Below the five seconds after which llama.cpp closes an idle connection, so that none is reused as it closes.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Largest error body that is read.
 const ERROR_BODY_MAX: usize = 64 << 10;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
-    hyper: HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    trust: Trust,
 }
 
 /// One endpoint of one pool, with what must never be shown about it.
@@ -33,6 +28,7 @@ pub(crate) struct Target {
     url: String,
     authority: String,
     key: String,
+    authorities: Option<String>,
 }
 
 /// A request that has been built but not sent, and how long it may take to begin answering.
@@ -55,6 +51,7 @@ impl Target {
                 .as_ref()
                 .map_or("", |key| key.expose())
                 .to_owned(),
+            authorities: pool.authorities.clone(),
         }
     }
 
@@ -97,20 +94,13 @@ impl Target {
 
 impl Client {
     pub(crate) fn new() -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        tcp.enforce_http(false);
-        let connector = HttpsConnectorBuilder::new()
-            .with_webpki_roots()
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(tcp);
-        let hyper = HyperClient::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .build(connector);
-        Self { hyper }
+        let trust = Trust::new();
+        Self { trust }
+    }
+
+    /// Forgets what is kept for pools other than these.
+    pub(crate) fn retain(&self, pools: &HashSet<&str>) {
+        self.trust.retain(pools);
     }
 
     /// Posts JSON and waits for the head of a 2xx answer. Dropping the future closes the connection.
@@ -121,7 +111,13 @@ impl Client {
     ) -> Result<Response<Incoming>, EngineError> {
         let since = Instant::now();
         let request = build(target, call.path, call.body)?;
-        let sent = tokio::time::timeout_at(call.until.into(), self.hyper.request(request)).await;
+        let client = self
+            .trust
+            .client(&target.pool, target.authorities.as_deref());
+        let unreadable =
+            || target.bad_endpoint("the certificates of its authorities cannot be read");
+        let client = client.ok_or_else(unreadable)?;
+        let sent = tokio::time::timeout_at(call.until.into(), client.request(request)).await;
         let response = match sent {
             Err(_) => return Err(target.timed_out(Phase::FirstEvent, since)),
             Ok(Ok(response)) => response,

@@ -85,6 +85,8 @@ impl Engines {
     /// Takes over the pools of a new plan. Endpoints that stay keep their breaker and their count.
     pub fn set_pools<'a>(&self, pools: impl IntoIterator<Item = &'a Pool>) {
         let pools: Vec<&Pool> = pools.into_iter().collect();
+        let names = pools.iter().map(|pool| pool.name.as_str()).collect();
+        self.inner.client.retain(&names);
         self.inner.replicas.set_pools(&pools);
     }
 

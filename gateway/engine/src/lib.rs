@@ -15,6 +15,7 @@ mod load;
 mod replica;
 pub mod sse;
 mod stream;
+mod trust;
 
 pub use engines::{ChatRequest, Engines, ForwardBody};
 pub use error::{EngineError, Fault, Phase};

@@ -34,6 +34,10 @@ pub struct Pool {
     pub tokenizer: Option<String>,
     /// Replicas that can generate now.
     pub endpoints: Vec<Endpoint>,
+    /// Certificate authorities, PEM, of which one must have signed the certificates at the endpoints; `None` means the public
+    /// ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<String>,
     /// What happens to requests while there is no endpoint, for a pool that demand brings up from zero. `None`: nothing
     /// would bring a replica up, so the pool is unavailable then.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -19,6 +19,7 @@ pub(crate) fn pool(name: &str) -> Pool {
         performance: Performance::default(),
         tokenizer: None,
         endpoints: Vec::new(),
+        authorities: None,
         when_cold: None,
     }
 }

@@ -71,6 +71,9 @@ pub enum EmbedderSource {
         model: String,
         /// Sent as a bearer token.
         api_key: Option<Secret>,
+        /// File of the authorities, PEM, of which one signed its certificate; read again for every question. Without it, the
+        /// public ones.
+        ca: Option<PathBuf>,
     },
 }
 
@@ -195,10 +198,14 @@ fn open(options: &Options) -> Result<Opened, ServeError> {
             url,
             model,
             api_key,
+            ca,
         } => {
             let pool = pool(url, model, api_key.clone());
-            let asking = |pool: Pool| Embedder::pool(Engines::new(), move || Some(pool.clone()));
-            (asking(pool.clone()), asking(pool))
+            let asking = |pool: Pool, ca: Option<PathBuf>| {
+                let known = move || believing(&pool, ca.as_deref());
+                Embedder::pool(Engines::new(), known)
+            };
+            (asking(pool.clone(), ca.clone()), asking(pool, ca.clone()))
         }
     };
     let counts = store.counts();
@@ -239,12 +246,28 @@ fn pool(url: &str, model: &str, api_key: Option<Secret>) -> Pool {
         cost: Cost::default(),
         performance: Performance::default(),
         tokenizer: None,
+        authorities: None,
         when_cold: None,
         endpoints: vec![Endpoint {
             url: url.trim_end_matches('/').to_owned(),
             api_key,
         }],
     }
+}
+
+/// The pool with its authorities as the file says now; `None` while it cannot be read, since nobody else may be believed.
+fn believing(pool: &Pool, ca: Option<&Path>) -> Option<Pool> {
+    let authorities = match ca.map(std::fs::read_to_string).transpose() {
+        Ok(authorities) => authorities,
+        Err(error) => {
+            tracing::warn!(%error, "the authorities of the pool that embeds cannot be read");
+            return None;
+        }
+    };
+    Some(Pool {
+        authorities,
+        ..pool.clone()
+    })
 }
 
 async fn serve(
@@ -309,4 +332,24 @@ async fn serve(
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
     let listener = TcpListener::bind(address).await;
     listener.map_err(|source| ServeError::Listen { address, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities_are_what_their_file_says_now_and_without_it_no_pool_is_asked() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("ca.crt");
+        let pool = pool("https://embed.lan/", "minilm", None);
+        let now = || believing(&pool, Some(&file)).map(|pool| pool.authorities);
+        assert_eq!(now(), None);
+        for text in ["old", "new"] {
+            std::fs::write(&file, text).expect("written");
+            assert_eq!(now(), Some(Some(text.to_owned())));
+        }
+        let public = believing(&pool, None).expect("a pool");
+        assert_eq!(public.authorities, None);
+    }
 }

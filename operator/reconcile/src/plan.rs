@@ -261,6 +261,7 @@ fn pool(stack: &Stack, resource: &ModelPool, observed: &Observed) -> Pool {
         performance: seen.performance.unwrap_or_default(),
         tokenizer: seen.tokenizer.clone(),
         endpoints,
+        authorities: authorities(stack, &spec.engine),
         when_cold: observed
             .is_scaled
             .then(|| spec.autoscaling.as_ref().map(when_cold))
@@ -284,6 +285,16 @@ fn external_endpoint(stack: &Stack, engine: &crds::External) -> Endpoint {
         url: engine.url.trim_end_matches('/').to_owned(),
         api_key,
     }
+}
+
+/// The certificate authorities of an external server.
+fn authorities(stack: &Stack, engine: &crds::Engine) -> Option<String> {
+    let crds::Engine::External(engine) = engine else {
+        return None;
+    };
+    let reference = engine.ca_secret_ref.as_ref()?;
+    let value = entries(stack.secret(&reference.name)?).remove(&reference.key)?;
+    String::from_utf8(value).ok()
 }
 
 fn memory_plan(stack: &Stack, memory: &MemoryStore, observed: &Observed) -> MemoryPlan {

@@ -54,6 +54,7 @@ pub fn validate_local(stack: &Stack) -> Vec<Problem> {
 fn pool_problems(stack: &Stack, pool: &ModelPool) -> Vec<Problem> {
     let own = name(&pool.metadata.name);
     let mut problems = secret_problems(stack, pool);
+    problems.extend(ca_problems(stack, pool));
     if RESERVED.contains(&own) {
         let on = On::new("ModelPool", &pool.metadata.name, "metadata");
         let message =
@@ -98,6 +99,34 @@ fn secret_problems(stack: &Stack, pool: &ModelPool) -> Vec<Problem> {
             vec![on.missing("key", "entry", &reference.key, &exist)]
         }
     }
+}
+
+/// What is wrong with the certificate authorities of an external pool.
+fn ca_problems(stack: &Stack, pool: &ModelPool) -> Vec<Problem> {
+    let Engine::External(external) = &pool.spec.engine else {
+        return Vec::new();
+    };
+    let Some(reference) = &external.ca_secret_ref else {
+        return Vec::new();
+    };
+    let part = "spec.engine.external.caSecretRef";
+    let on = On::new("ModelPool", &pool.metadata.name, part);
+    let Some(secret) = stack.secret(&reference.name) else {
+        return vec![on.missing("name", "Secret", &reference.name, &stack.secret_names())];
+    };
+    let entries = entries(secret);
+    let Some(value) = entries.get(&reference.key) else {
+        let exist: Vec<&str> = entries.keys().map(String::as_str).collect();
+        return vec![on.missing("key", "entry", &reference.key, &exist)];
+    };
+    let text = std::str::from_utf8(value).unwrap_or_default();
+    if text.contains("-----BEGIN CERTIFICATE-----") {
+        return Vec::new();
+    }
+    let message = format!("entry {:?} holds no certificate", reference.key);
+    let instead =
+        "write the authority's certificate as PEM, from -----BEGIN CERTIFICATE-----".into();
+    vec![on.problem("key", "SecretMalformed", message, instead)]
 }
 
 fn memory_problems(stack: &Stack, memory: &MemoryStore) -> Vec<Problem> {

@@ -38,6 +38,7 @@ pub(crate) fn pool(name: &str, urls: &[&str]) -> Pool {
         performance: Performance::default(),
         tokenizer: None,
         endpoints: urls.iter().map(|url| endpoint(url)).collect(),
+        authorities: None,
         when_cold: None,
     }
 }

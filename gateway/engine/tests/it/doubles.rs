@@ -255,6 +255,7 @@ pub(crate) fn pool(urls: &[&str]) -> Pool {
         performance: Performance::default(),
         tokenizer: None,
         endpoints: urls.iter().map(endpoint).collect(),
+        authorities: None,
         when_cold: None,
     }
 }

@@ -5,6 +5,7 @@
     reason = "a double that cannot start fails its test"
 )]
 
+mod authorities;
 mod cold;
 mod doubles;
 mod faults;

@@ -62,6 +62,7 @@ pub(crate) fn pool(name: &str, engines: &[&Echo]) -> Pool {
         performance: Performance::default(),
         tokenizer: None,
         endpoints: engines.iter().map(endpoint).collect(),
+        authorities: None,
         when_cold: None,
     }
 }

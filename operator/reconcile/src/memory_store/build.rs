@@ -12,13 +12,15 @@ use crate::pod;
 use crate::stack::Stack;
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{
-    Container, EnvVar, PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSpec, PodTemplateSpec,
-    VolumeResourceRequirements,
+    Container, EnvVar, KeyToPath, PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSpec,
+    PodTemplateSpec, Volume, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use std::collections::BTreeMap;
-use weir_crds::{DeletionPolicy, EmbeddedStore, Engine, MemoryStore, ModelPool, Store};
+use weir_crds::{
+    CaSecretRef, DeletionPolicy, EmbeddedStore, Engine, MemoryStore, ModelPool, Store,
+};
 
 /// Name of the container that serves the memory.
 const CONTAINER: &str = "memory";
@@ -28,6 +30,10 @@ const EMBEDDER_FOLDER: &str = "/var/lib/weir/embedder";
 const EMBEDDER_FILES: [&str; 3] = ["model.safetensors", "tokenizer.json", "config.json"];
 /// Where the claim of a `pvc://` source is mounted.
 const SOURCE_FOLDER: &str = "/var/lib/weir-source";
+/// Where the authorities of an external pool that embeds are mounted.
+const EMBEDDINGS_CA_FOLDER: &str = "/etc/weir/embeddings-ca";
+/// Their file.
+const EMBEDDINGS_CA_FILE: &str = "ca.crt";
 
 /// The objects of a memory. Where a pool embeds for it, `stack` says how that is reached.
 pub fn build(store: &MemoryStore, stack: &Stack, platform: &Platform) -> Vec<Object> {
@@ -101,6 +107,9 @@ fn template(
         pod::scratch("tmp", false),
     ];
     volumes.extend(in_place(store).map(|(claim, _)| pod::claim("source", claim, true)));
+    let embeds = store.spec.embedding.pool.as_deref();
+    let embeds = embeds.and_then(|pool| stack.pool(pool));
+    volumes.extend(embeds.and_then(external_ca).map(ca_volume));
     let mut fetch = fetch(store, platform);
     if let Some(fetch) = fetch.as_mut().filter(|_| platform.ca_bundle.is_some()) {
         let config_map = names::authorities(&names::memory(name));
@@ -156,6 +165,11 @@ fn container(
         (Some(pool), _) => {
             args.extend(pool_args(store, stack.pool(pool)));
             env.extend(stack.pool(pool).and_then(pool_key));
+            if stack.pool(pool).and_then(external_ca).is_some() {
+                mounts.push(pod::mount("embeddings-ca", EMBEDDINGS_CA_FOLDER, true));
+                let file = format!("{EMBEDDINGS_CA_FOLDER}/{EMBEDDINGS_CA_FILE}");
+                args.extend(["--embeddings-ca".into(), file]);
+            }
         }
         (None, Some((_, folder))) => {
             args.extend(["--embedder".into(), format!("{SOURCE_FOLDER}/{folder}")]);
@@ -206,6 +220,27 @@ fn pool_args(store: &MemoryStore, pool: Option<&ModelPool>) -> Vec<String> {
         "--embeddings-model".into(),
         model,
     ]
+}
+
+/// The certificate authorities of an external pool. As a mounted Secret they may change without a restart.
+fn external_ca(pool: &ModelPool) -> Option<&CaSecretRef> {
+    match &pool.spec.engine {
+        Engine::External(engine) => engine.ca_secret_ref.as_ref(),
+        Engine::LlamaCpp(_) | Engine::Vllm(_) => None,
+    }
+}
+
+/// That one entry and no other, which might be a key.
+fn ca_volume(ca: &CaSecretRef) -> Volume {
+    let mut volume = pod::secret("embeddings-ca", &ca.name, false);
+    if let Some(secret) = &mut volume.secret {
+        secret.items = Some(vec![KeyToPath {
+            key: ca.key.clone(),
+            path: EMBEDDINGS_CA_FILE.into(),
+            mode: None,
+        }]);
+    }
+    volume
 }
 
 /// The key of an external pool that embeds.
