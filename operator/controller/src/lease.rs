@@ -91,44 +91,61 @@ pub(crate) struct Election {
 struct Seen {
     record: Option<(Option<String>, Option<MicroTime>)>,
     at: Option<Instant>,
+    /// The highest transitions that were seen.
+    transitions: i32,
 }
 
 impl Election {
     /// Stands for election until `stop`, then gives the Lease back so that the next one need not wait.
     pub(crate) async fn run(self, leadership: watch::Sender<Leadership>, stop: CancellationToken) {
         let mut seen = Seen::default();
+        let leads = || leadership.borrow().epoch().is_some();
         let mut renewed = Instant::now();
         loop {
-            let attempt = tokio::time::timeout(self.timing.renew, self.step(&mut seen));
-            match attempt.await {
+            // The others count from when the record was written, which is not before it was asked for.
+            let asked = Instant::now();
+            let ends = renewed + self.timing.deadline;
+            let mut patience = self.timing.renew;
+            if leads() {
+                patience = patience.min(ends.saturating_duration_since(asked));
+            }
+            let mut wait = self.timing.poll;
+            match tokio::time::timeout(patience, self.step(&mut seen)).await {
                 Ok(Ok(now)) => {
-                    renewed = Instant::now();
+                    renewed = asked;
                     set(&leadership, now);
+                    if leads() {
+                        wait = self.timing.renew;
+                    }
                 }
                 failed => {
                     if let Ok(Err(error)) = failed {
                         tracing::warn!(%error, "the lease could not be renewed");
                     }
-                    if renewed.elapsed() >= self.timing.deadline {
+                    let left = ends.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
                         set(&leadership, Leadership::Follower { leader: None });
+                    } else {
+                        wait = wait.min(left);
                     }
                 }
             }
-            let leads = leadership.borrow().epoch().is_some();
-            let wait = if leads {
-                self.timing.renew
-            } else {
-                self.timing.poll
-            };
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(wait) => {}
             }
         }
-        let led = leadership.borrow().epoch().is_some();
+        let led = leads();
         set(&leadership, Leadership::Follower { leader: None });
-        if led && let Err(error) = self.release().await {
-            tracing::warn!(%error, "the lease was not given back; it ends by itself");
+        if !led {
+            return;
+        }
+        match tokio::time::timeout(self.timing.renew, self.release()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the lease was not given back; it ends by itself");
+            }
+            Err(_) => tracing::warn!("the lease was not given back in time; it ends by itself"),
         }
     }
 
@@ -136,7 +153,7 @@ impl Election {
     async fn step(&self, seen: &mut Seen) -> Result<Leadership, LeaseError> {
         let found = self.api.get_opt(&self.name).await;
         let Some(lease) = found.map_err(|source| self.error("read", source))? else {
-            return self.create().await;
+            return self.create(seen.transitions).await;
         };
         let spec = lease.spec.clone().unwrap_or_default();
         let record = (spec.holder_identity.clone(), spec.renew_time.clone());
@@ -145,22 +162,26 @@ impl Election {
             seen.at = Some(Instant::now());
         }
         let transitions = spec.lease_transitions.unwrap_or_default();
+        seen.transitions = seen.transitions.max(transitions);
+        // One that somebody made empty, as the chart does, was led by nobody, as far as it says.
+        let next = match spec.lease_transitions {
+            Some(_) => seen.transitions.saturating_add(1),
+            None => first_epoch(seen.transitions),
+        };
         let holder = spec.holder_identity.as_deref().unwrap_or_default();
         if holder == self.identity {
             return self.write("renew", lease, transitions).await;
         }
         let quiet = seen.at.map_or(Duration::ZERO, |at| at.elapsed());
         if holder.is_empty() || quiet >= self.timing.duration {
-            return self.write("take over", lease, transitions + 1).await;
+            return self.write("take over", lease, next).await;
         }
         Ok(follower(&lease))
     }
 
-    /// Creates the Lease. Its transitions start at the minutes since 2025 and not at zero: when a Lease is lost, epochs
-    /// must not go back, or gateways would refuse every plan of the new leader.
-    async fn create(&self) -> Result<Leadership, LeaseError> {
-        let minutes = Timestamp::now().as_second() / 60 - EPOCH_START_MINUTES;
-        let transitions = i32::try_from(minutes).unwrap_or(1).max(1);
+    /// Creates the Lease.
+    async fn create(&self, before: i32) -> Result<Leadership, LeaseError> {
+        let transitions = first_epoch(before);
         let mut lease = Lease {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
@@ -255,6 +276,14 @@ impl Election {
             source: Box::new(source),
         }
     }
+}
+
+/// The transitions of a Lease that says none: the minutes since 2025, or above what was seen `before`, and not zero: when a
+/// Lease is lost, epochs must not go back, or gateways would refuse every plan of the new leader.
+fn first_epoch(before: i32) -> i32 {
+    let minutes = Timestamp::now().as_second() / 60 - EPOCH_START_MINUTES;
+    let minutes = i32::try_from(minutes).unwrap_or_default();
+    minutes.max(before.saturating_add(1))
 }
 
 fn leader(transitions: i32) -> Leadership {

@@ -15,6 +15,7 @@ pub(super) struct Exchange {
     path: &'static str,
     query: Vec<&'static str>,
     answer: (StatusCode, Value),
+    takes: Duration,
 }
 
 /// Calls as they came.
@@ -34,6 +35,7 @@ pub(super) fn call(method: Method, path: &'static str) -> Exchange {
         path,
         query: Vec::new(),
         answer: (StatusCode::OK, Value::Null),
+        takes: Duration::ZERO,
     }
 }
 
@@ -51,6 +53,12 @@ impl Exchange {
 
     pub(super) fn refuses(mut self, status: StatusCode, reason: &str, message: &str) -> Self {
         self.answer = (status, failure(status, reason, message));
+        self
+    }
+
+    /// The answer comes after this time.
+    pub(super) fn takes(mut self, time: Duration) -> Self {
+        self.takes = time;
         self
     }
 
@@ -95,17 +103,22 @@ impl Calls {
         };
         let bytes = request.into_body().collect_bytes().await.unwrap();
         let body = serde_json::from_slice(&bytes).unwrap_or_default();
-        let mut state = self.0.lock().unwrap();
-        state.bodies.push(body);
-        let next = if fits {
-            state.expected.pop_front()
-        } else {
-            None
+        let next = {
+            let mut state = self.0.lock().unwrap();
+            state.bodies.push(body);
+            if fits {
+                state.expected.pop_front()
+            } else {
+                state.surprises.push(said);
+                None
+            }
         };
         let (status, answer) = match next {
-            Some(exchange) => exchange.answer,
+            Some(exchange) => {
+                tokio::time::sleep(exchange.takes).await;
+                exchange.answer
+            }
             None => {
-                state.surprises.push(said);
                 let status = StatusCode::IM_A_TEAPOT;
                 (status, failure(status, "Surprise", "not expected here"))
             }
