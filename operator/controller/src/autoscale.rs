@@ -127,12 +127,13 @@ fn load(
         .filter(|one| one.at.elapsed() < STALE)
         .collect();
     let in_flight = |one: &&Reported| u64::from(one.load.in_flight) + u64::from(one.load.waiting);
-    let grew = fresh.iter().filter(|one| {
-        let before = wanted.get(&one.process).copied().unwrap_or_default();
-        one.load.wanted > before
+    // Of a process that is heard for the first time it is not known since when it counts: after a change of leader that
+    // would bring up every pool that was ever wanted.
+    let grew = fresh.iter().any(|one| {
+        let before = wanted.get(&one.process);
+        before.is_some_and(|before| one.load.wanted > *before)
     });
-    let grew = grew.count() > 0;
-    *wanted = fresh
+    *wanted = reported
         .iter()
         .map(|one| (one.process.clone(), one.load.wanted))
         .collect();
@@ -151,7 +152,14 @@ fn load(
 
 /// Sets the replicas. The API server notes who writes a custom resource's scale only when somebody owns the field already, so
 /// the first write claims it; without that, nobody could tell that another one writes too.
-async fn scale(cluster: &Cluster, pool: &ModelPool, (replicas, claimed): (u32, &mut bool)) {
+pub(crate) async fn scale(
+    cluster: &Cluster,
+    pool: &ModelPool,
+    (replicas, claimed): (u32, &mut bool),
+) {
+    if cluster.may_write().is_err() {
+        return;
+    }
     let (name, namespace) = (pool.name_any(), pool.namespace().unwrap_or_default());
     let api: Api<ModelPool> = Api::namespaced(cluster.client(), &namespace);
     let is_owned = |entry: &ManagedFieldsEntry| entry.subresource.as_deref() == Some("scale");
@@ -238,7 +246,7 @@ mod tests {
         let asked = |count: u64, wanted: &mut HashMap<Process, u64>| {
             load(&[reported("a", 0, count)], &pods(&["a"]), (wanted, now)).wanted
         };
-        assert!(!asked(0, &mut wanted));
+        assert!(!asked(1, &mut wanted), "by another leader, long ago");
         assert!(asked(2, &mut wanted));
         assert!(!asked(2, &mut wanted));
         assert!(asked(3, &mut wanted));
