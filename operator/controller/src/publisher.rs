@@ -2,7 +2,7 @@
 //!
 //! Only the leader makes plans. Changes that come together are answered together: a short wait, longer where making a
 //! plan takes long, so that a storm of changes costs a bounded share of one processor. A gateway whose stack does not
-//! fit together keeps its last plan; its conditions say why.
+//! fit together, or that is paused, keeps its last plan and still hears where its pools' pods are; its conditions say why.
 
 use crate::cache::{Caches, listed};
 use crate::context::Stacks;
@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_plan::{Endpoint, Revision};
+use weir_reconcile::condition::is_paused;
 use weir_reconcile::{Stack, inference_gateway, model_pool, names, plan};
 
 /// Shortest wait for more changes.
@@ -97,8 +98,12 @@ pub(crate) fn publish(caches: &Caches, stack: &Stack, hub: &Hub, (namespace, epo
     let endpoints = endpoints(caches, namespace);
     let rollouts = listed(&caches.rollouts, namespace);
     for gateway in &stack.gateways {
-        let name = gateway.name_any();
-        if weir_reconcile::condition::is_paused(&gateway.metadata) {
+        let id = GatewayId {
+            namespace: namespace.to_owned(),
+            name: gateway.name_any(),
+        };
+        if is_paused(&gateway.metadata) {
+            keep(hub, (&id, epoch), &endpoints, false);
             continue;
         }
         let revision = Revision::default();
@@ -108,10 +113,6 @@ pub(crate) fn publish(caches: &Caches, stack: &Stack, hub: &Hub, (namespace, epo
             .routers
             .as_ref()
             .is_some_and(|routers| routers.candidate.is_some());
-        let id = GatewayId {
-            namespace: namespace.to_owned(),
-            name,
-        };
         match plan(stack, &id.name, &observed) {
             Ok(plan) => {
                 let in_cluster = inference_gateway::pools_in_cluster(&plan, stack);
@@ -124,12 +125,26 @@ pub(crate) fn publish(caches: &Caches, stack: &Stack, hub: &Hub, (namespace, epo
             Err(problems) => {
                 let name = &id.name;
                 tracing::debug!(namespace, name, problems = problems.len(), "no new plan");
-                // A candidate that was taken out must not go on for as long as the stack does not fit together.
-                if !is_tried && hub.plans.take_candidate_out(&id, epoch) {
-                    tracing::info!(gateway = %id.uri(), "the candidate is out");
-                }
+                keep(hub, (&id, epoch), &endpoints, is_tried);
             }
         }
+    }
+}
+
+/// Keeps the last plan of a gateway for which none can be made now: without a candidate that nobody tries any more, and with
+/// pods where they are now.
+fn keep(
+    hub: &Hub,
+    (id, epoch): (&GatewayId, u64),
+    endpoints: &BTreeMap<String, Vec<Endpoint>>,
+    is_tried: bool,
+) {
+    if !is_tried && hub.plans.take_candidate_out(id, epoch) {
+        tracing::info!(gateway = %id.uri(), "the candidate is out");
+    }
+    if hub.plans.move_endpoints(id, epoch, endpoints) {
+        metrics::counter!("weir_plans_published_total").increment(1);
+        tracing::debug!(gateway = %id.uri(), "published endpoints");
     }
 }
 

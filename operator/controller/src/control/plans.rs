@@ -135,6 +135,40 @@ impl Plans {
         true
     }
 
+    /// Tells where the pools of the plan are that a gateway was told last, while no new plan can be made. True when that is
+    /// news.
+    pub(crate) fn move_endpoints(
+        &self,
+        gateway: &GatewayId,
+        epoch: u64,
+        now: &BTreeMap<String, Vec<Endpoint>>,
+    ) -> bool {
+        let mut state = self.lock();
+        let State { counter, gateways } = &mut *state;
+        let Some(entry) = gateways.get(gateway) else {
+            return false;
+        };
+        let before = entry.sender.borrow().clone();
+        let Some(before) = before.filter(|before| before.revision.epoch == epoch) else {
+            return false;
+        };
+        let mut published = (*before).clone();
+        for (pool, (revision, told)) in &mut published.endpoints {
+            let list = json(&now.get(pool).cloned().unwrap_or_default());
+            if *told != list {
+                *counter += 1;
+                let counter = *counter;
+                *revision = Revision { epoch, counter };
+                *told = list;
+            }
+        }
+        if published == *before {
+            return false;
+        }
+        entry.sender.send_replace(Some(Arc::new(published)));
+        true
+    }
+
     /// Hears what a gateway is told from now on.
     pub(crate) fn subscribe(&self, gateway: &GatewayId) -> Subscription {
         let mut state = self.lock();
