@@ -9,6 +9,7 @@ use crate::cache::{Caches, get, listed};
 use crate::context::{Context, Next, ReconcileError, is_ending};
 use crate::control::caller::GatewayId;
 use crate::key::Key;
+use crate::paused;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, PostParams};
 use kube::{Resource, ResourceExt};
@@ -77,6 +78,7 @@ impl Attempts {
         let speaks = |pod: &str| heard.reports.iter().any(|(report, _)| report.pod == pod);
         let lives = |pod: &str| speaks(pod) || heard.pods.iter().any(|one| one == pod);
         router_rollout::leave(&mut ledger, lives);
+        let gone = ledger.gone != attempt.status.ledger.gone;
         let youngest = heard.reports.iter().map(|(_, age)| *age).min();
         let at = Heard {
             now,
@@ -92,11 +94,12 @@ impl Attempts {
         let due = attempt
             .written
             .is_none_or(|written| written.elapsed() >= NUMBERS_EVERY);
-        let write = due || moved(&shown, &attempt.status);
+        // What a process counted that is gone is reported by nobody any more: the next leader reads it in the status alone.
+        let write = due || gone || moved(&shown, &attempt.status);
         (attempt.status.clone(), write)
     }
 
-    fn wrote(&self, rollout: &RouterRollout) {
+    pub(crate) fn wrote(&self, rollout: &RouterRollout) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(attempt) = all.get_mut(&rollout.uid().unwrap_or_default()) {
             attempt.written = Some(Instant::now());
@@ -117,6 +120,9 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, Reco
     let Some(rollout) = observe(context, key) else {
         return Ok(None);
     };
+    if is_paused(&rollout.metadata) {
+        return paused::status(context, &*rollout).await;
+    }
     let epoch = context.cluster.epoch().map_err(ApplyError::from)?;
     let heard = reports(context, &rollout);
     let (status, write) = context
@@ -135,7 +141,7 @@ fn observe(context: &Context, key: &Key) -> Option<Arc<RouterRollout>> {
     let caches = &context.caches;
     let rollout = get(&caches.rollouts, &key.namespace, &key.name)?;
     let gateway = get(&caches.gateways, &key.namespace, &rollout.spec.gateway)?;
-    if is_ending(&*rollout) || is_paused(&rollout.metadata) || is_paused(&gateway.metadata) {
+    if is_ending(&*rollout) || is_paused(&gateway.metadata) {
         return None;
     }
     let stack = context.stacks.get(caches, &key.namespace);
@@ -169,14 +175,17 @@ fn reports(context: &Context, rollout: &RouterRollout) -> Reports {
     }
 }
 
-/// The versions of the router that a gateway serves now.
+/// The versions of the router that a gateway serves now. Nobody looks at an attempt that is paused, so nobody is asked its
+/// candidate.
 pub(crate) fn served(
     gateway: &InferenceGateway,
     stack: &Stack,
     rollouts: &[RouterRollout],
 ) -> Option<ServedRouters> {
-    let desired = router_rollout::rollouts(gateway, stack, rollouts, Timestamp::now());
-    desired.map(|desired| desired.served(rollouts))
+    let desired = router_rollout::rollouts(gateway, stack, rollouts, Timestamp::now())?;
+    let mut guarded = rollouts.to_vec();
+    guarded.retain(|rollout| !is_paused(&rollout.metadata));
+    Some(desired.served(&guarded))
 }
 
 /// Makes a gateway's attempts what they should be: begins, ends and clears away.
@@ -225,7 +234,10 @@ pub(crate) async fn apply(
 
 fn moved(before: &RouterRolloutStatus, after: &RouterRolloutStatus) -> bool {
     let place = |status: &RouterRolloutStatus| (status.phase, status.step, status.weight);
-    place(before) != place(after) || before.reason != after.reason
+    // One that was paused says so until it is written again.
+    place(before) != place(after)
+        || before.reason != after.reason
+        || before.conditions.len() != after.conditions.len()
 }
 
 fn has_ended(rollout: &RouterRollout) -> bool {

@@ -12,15 +12,17 @@ use crate::events::Events;
 use crate::key::{Key, Kind};
 use crate::lease::Leadership;
 use crate::pki::Identity;
-use crate::router_rollout::Attempts;
+use crate::router_rollout::{Attempts, Reports};
 use crate::status::Statuses;
 use crate::{publisher, router_rollout};
 use http::{Method, StatusCode};
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use weir_crds::{InferenceGateway, ModelPool, RouterRollout, RouterVersion};
 use weir_plan::{CandidatePhase, GatewayPlan};
@@ -28,6 +30,7 @@ use weir_proto::control::v1::operator_message::Message;
 use weir_proto::control::v1::{
     GatewayMessage, Report, RolloutEvidence, VersionEvidence, gateway_message,
 };
+use weir_reconcile::router_rollout::GatewayReport;
 
 const EPOCH: u64 = 3;
 const ROLLOUTS: &str = "/apis/weir.dev/v1alpha1/namespaces/demo/routerrollouts";
@@ -41,7 +44,7 @@ struct Scenario {
     _leads: watch::Sender<Leadership>,
 }
 
-fn object<K: serde::de::DeserializeOwned>(kind: &str, name: &str, rest: &Value) -> K {
+pub(super) fn object<K: serde::de::DeserializeOwned>(kind: &str, name: &str, rest: &Value) -> K {
     let mut document = json!({
         "apiVersion": "weir.dev/v1alpha1", "kind": kind,
         "metadata": {"name": name, "namespace": "demo", "uid": name, "generation": 1,
@@ -53,11 +56,11 @@ fn object<K: serde::de::DeserializeOwned>(kind: &str, name: &str, rest: &Value) 
     serde_json::from_value(document).unwrap()
 }
 
-fn digest(version: &str) -> String {
+pub(super) fn digest(version: &str) -> String {
     version.replace('v', "a").repeat(32)
 }
 
-fn version(name: &str) -> RouterVersion {
+pub(super) fn version(name: &str) -> RouterVersion {
     let rest = json!({
         "spec": {"artifact": {"configMap": {"name": name}}, "sha256": digest(name)},
         "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "Verified", "message": "",
@@ -66,7 +69,7 @@ fn version(name: &str) -> RouterVersion {
     object("RouterVersion", name, &rest)
 }
 
-fn gateway(active: &str) -> InferenceGateway {
+pub(super) fn gateway(active: &str) -> InferenceGateway {
     let rest = json!({
         "spec": {"pools": {"matchLabels": {"app": "demo"}}, "router": {"version": "v2"},
                  "auth": {"anonymous": {}}},
@@ -95,7 +98,7 @@ fn rollout() -> RouterRollout {
     object("RouterRollout", "support-v2-1", &rest)
 }
 
-fn filled<K>(objects: Vec<K>) -> Writer<K>
+pub(super) fn filled<K>(objects: Vec<K>) -> Writer<K>
 where
     K: kube::Resource<DynamicType = ()> + Clone + 'static,
 {
@@ -148,7 +151,7 @@ impl Scenario {
         publisher::publish(caches, &caches.stack("demo"), hub, ("demo", EPOCH));
     }
 
-    async fn look(&self) -> Option<std::time::Duration> {
+    async fn look(&self) -> Option<Duration> {
         let key = Key::new(Kind::RouterRollout, "demo", "support-v2-1");
         in_time(router_rollout::reconcile(&self.context, &key))
             .await
@@ -343,4 +346,59 @@ async fn a_stack_that_does_not_fit_together_keeps_no_candidate_in_the_plan() {
     let plan: GatewayPlan = serde_json::from_slice(&told.plan).unwrap();
     assert_eq!(plan.candidate, None);
     assert!(!told.artifacts.contains(&digest("v2")));
+}
+
+#[tokio::test]
+async fn a_paused_attempt_says_so_and_its_candidate_answers_nobody() {
+    let answer = serde_json::to_value(rollout()).unwrap();
+    let (client, calls) = conversation(vec![call(Method::PATCH, STATUS).answers(answer)]);
+    let mut paused = rollout();
+    let annotations = paused.annotations_mut();
+    annotations.insert(weir_crds::PAUSED.into(), "true".into());
+    let scenario = Scenario::new(client, Arc::default(), vec![paused]);
+    scenario.publish();
+    let told = scenario.context.hub.plans.get(&id()).unwrap();
+    let plan: GatewayPlan = serde_json::from_slice(&told.plan).unwrap();
+    assert_eq!(plan.candidate, None);
+    assert_eq!(scenario.look().await, None);
+    assert_eq!(calls.body(0)["status"]["conditions"][0]["type"], "Paused");
+    calls.ended();
+}
+
+/// What these pods report, each of one process.
+fn reports(pods: &[&str]) -> Reports {
+    let report = |pod: &&str| {
+        let report = GatewayReport {
+            pod: (*pod).to_owned(),
+            boot: "1".into(),
+            ..GatewayReport::default()
+        };
+        (report, Duration::ZERO)
+    };
+    Reports {
+        reports: pods.iter().map(report).collect(),
+        pods: pods.iter().map(|pod| (*pod).to_owned()).collect(),
+    }
+}
+
+#[tokio::test]
+async fn a_status_is_written_at_once_when_a_process_is_gone_or_the_pause_is_over() {
+    let attempts = Attempts::default();
+    let at = (EPOCH, Timestamp::from_second(1_800_000_000).unwrap());
+    let (status, _) = attempts.step(&rollout(), &reports(&["a", "b"]), at);
+    attempts.wrote(&rollout());
+    let mut shown = rollout();
+    shown.status = Some(status);
+    let (_, write) = attempts.step(&shown, &reports(&["a", "b"]), at);
+    assert!(!write, "nothing is new");
+
+    let mut paused = shown.clone();
+    let conditions = &mut paused.status.as_mut().unwrap().conditions;
+    conditions.push(conditions[0].clone());
+    let (_, write) = attempts.step(&paused, &reports(&["a", "b"]), at);
+    assert!(write, "it does not say any more that it is paused");
+
+    let (status, write) = attempts.step(&shown, &reports(&["b"]), at);
+    assert_eq!(status.ledger.gone[0].pod, "a");
+    assert!(write, "nobody reports for it any more");
 }
