@@ -109,16 +109,18 @@ impl Keeper {
             key: text(KEY),
         };
         drop(leaf);
-        self.tls.send_if_modified(|before| {
-            let changed = *before != tls;
-            *before = tls;
-            changed
-        });
+        // Who hears of the new one asks for it.
         let mut kept = self
             .authority
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         *kept = Some(Arc::new(authority));
+        drop(kept);
+        self.tls.send_if_modified(|before| {
+            let changed = *before != tls;
+            *before = tls;
+            changed
+        });
         Ok(())
     }
 

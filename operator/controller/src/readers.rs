@@ -9,6 +9,7 @@ use crate::key::{Key, Kind};
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde_json::Value;
+use weir_reconcile::names;
 
 /// Labels of pods, and the kind whose name their value is.
 const OF_PODS: [(&str, Kind); 3] = [
@@ -40,6 +41,9 @@ pub(crate) fn readers(change: &Change, caches: &Caches) -> Vec<Key> {
         }
         "Secret" | "ConfigMap" => {
             keys.extend(documents_naming(change, caches));
+            if change.labels.contains_key(names::ROUTER_LABEL) {
+                keys.extend(of_kept_artifact(change, caches));
+            }
             keys.sort();
             keys.dedup();
         }
@@ -51,10 +55,7 @@ pub(crate) fn readers(change: &Change, caches: &Caches) -> Vec<Key> {
 /// Objects of Weir's own kinds that look at another one.
 fn referring(kind: Kind, change: &Change, caches: &Caches) -> Vec<Key> {
     let namespace = change.namespace.as_str();
-    let gateways = || {
-        let all = listed(&caches.gateways, namespace).into_iter();
-        all.map(|gateway| Key::new(Kind::InferenceGateway, namespace, &gateway.name_any()))
-    };
+    let gateways = || gateways(caches, namespace).into_iter();
     match kind {
         Kind::ModelPool => {
             let embeds = listed(&caches.memories, namespace).into_iter();
@@ -94,9 +95,31 @@ fn referring(kind: Kind, change: &Change, caches: &Caches) -> Vec<Key> {
     }
 }
 
+/// Every gateway of a namespace.
+fn gateways(caches: &Caches, namespace: &str) -> Vec<Key> {
+    let all = listed(&caches.gateways, namespace).into_iter();
+    all.map(|gateway| Key::new(Kind::InferenceGateway, namespace, &gateway.name_any()))
+        .collect()
+}
+
+/// Who needs the verified bytes that nobody owns: the versions of that digest, and gateways, whose plans carry them.
+fn of_kept_artifact(change: &Change, caches: &Caches) -> Vec<Key> {
+    let namespace = change.namespace.as_str();
+    let versions = listed(&caches.routers, namespace).into_iter();
+    let versions = versions.filter(|version| names::router(&version.spec.sha256) == change.name);
+    versions
+        .map(|version| Key::new(Kind::RouterVersion, namespace, &version.name_any()))
+        .chain(gateways(caches, namespace))
+        .collect()
+}
+
 fn documents_naming(change: &Change, caches: &Caches) -> Vec<Key> {
     let namespace = change.namespace.as_str();
     let mut keys = naming(Kind::ModelPool, change, &listed(&caches.pools, namespace));
+    if !keys.is_empty() {
+        // Their plans carry what a pool's server wants to see.
+        keys.extend(gateways(caches, namespace));
+    }
     let memories = listed(&caches.memories, namespace);
     keys.extend(naming(Kind::MemoryStore, change, &memories));
     let routers = listed(&caches.routers, namespace);

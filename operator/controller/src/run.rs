@@ -14,7 +14,7 @@ use crate::cluster::Cluster;
 use crate::collect::Collector;
 use crate::context::{Context, Stacks, namespaces};
 use crate::control::caller::operator_uri;
-use crate::control::relay::Relay;
+use crate::control::relay::{OwnTls, Relay};
 use crate::control::server::{Hub, Service};
 use crate::describe::Descriptions;
 use crate::events::Events;
@@ -318,11 +318,11 @@ fn start_work(parts: &Parts, tasks: &mut JoinSet<()>) {
     let scaled = (cluster, caches.clone(), stacks, hub.clone());
     tasks.spawn(autoscale::run(scaled, stop.clone()));
     tasks.spawn(follow_ca_bundle(parts));
-    let leadership = parts.leadership.clone();
+    let causes = (parts.leadership.clone(), parts.keeper.tls());
     tasks.spawn(look_at_everything(
         caches.clone(),
         queue.clone(),
-        leadership,
+        causes,
         stop.clone(),
     ));
     tasks.spawn(sweep(context, stop.clone()));
@@ -358,25 +358,29 @@ fn follow_ca_bundle(parts: &Parts) -> impl Future<Output = ()> + Send + use<> {
     async move { bundle.run(changed, stop).await }
 }
 
-/// A new leader looks at every object once: what changed while nobody led was told to nobody.
-async fn look_at_everything(
+/// A new leader looks at every object once: what changed while nobody led was told to nobody. So does a leader that trusts
+/// other certificates than before, since no object changes when the authority does.
+pub(crate) async fn look_at_everything(
     caches: Arc<Caches>,
     queue: Arc<Queue>,
-    mut leadership: watch::Receiver<Leadership>,
+    (mut leadership, mut tls): (watch::Receiver<Leadership>, watch::Receiver<OwnTls>),
     stop: CancellationToken,
 ) {
-    let mut led = None;
+    let mut looked = None;
     loop {
         let epoch = leadership.borrow_and_update().epoch();
-        if epoch.is_some() && epoch != led {
+        let trusted = tls.borrow_and_update().trusted.clone();
+        let now = epoch.map(|epoch| (epoch, trusted));
+        if now.is_some() && now != looked {
             for key in caches.keys() {
                 queue.add(key);
             }
         }
-        led = epoch;
+        looked = now;
         tokio::select! {
             () = stop.cancelled() => return,
             _ = leadership.changed() => {}
+            _ = tls.changed() => {}
         }
     }
 }

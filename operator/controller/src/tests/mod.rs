@@ -7,3 +7,4 @@ mod conversation;
 mod leading;
 mod rollouts;
 mod statuses;
+mod waking;

@@ -1,0 +1,142 @@
+//! Who hears of what: a change, another authority, pods that move.
+
+use super::control::id;
+use super::conversation::{conversation, in_time};
+use super::rollouts::{digest, filled, gateway, object, version};
+use crate::cache::Caches;
+use crate::change::Change;
+use crate::cluster::Cluster;
+use crate::control::relay::OwnTls;
+use crate::control::server::Hub;
+use crate::key::{Key, Kind};
+use crate::lease::Leadership;
+use crate::publisher;
+use crate::queue::Queue;
+use crate::readers::readers;
+use crate::{autoscale, run};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::runtime::watcher::Event;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use weir_crds::ModelPool;
+use weir_reconcile::names;
+
+fn pool(engine: &Value) -> ModelPool {
+    let rest = json!({"spec": {"model": {"name": "small", "source": "hf://o/r/f.gguf"}, "tier": "edge",
+                               "privacy": "local", "engine": engine}});
+    object("ModelPool", "small", &rest)
+}
+
+fn external() -> ModelPool {
+    pool(
+        &json!({"external": {"url": "http://small", "apiKeySecretRef": {"name": "token", "key": "t"}}}),
+    )
+}
+
+fn caches(pool: ModelPool) -> Caches {
+    let mut caches = Caches::of(vec![]);
+    caches.pools = filled(vec![pool]).as_reader();
+    caches.routers = filled(vec![version("v1"), version("v2")]).as_reader();
+    caches.gateways = filled(vec![gateway("v1")]).as_reader();
+    caches
+}
+
+fn key(kind: Kind, name: &str) -> Key {
+    Key::new(kind, "demo", name)
+}
+
+#[test]
+fn a_secret_that_a_pool_names_wakes_the_gateways_whose_plans_carry_it() {
+    let change = Change::named("Secret", "demo", "token");
+    let expected = [
+        key(Kind::ModelPool, "small"),
+        key(Kind::InferenceGateway, "support"),
+    ];
+    assert_eq!(readers(&change, &caches(external())), expected);
+    let other = Change::named("Secret", "demo", "other");
+    assert_eq!(readers(&other, &caches(external())), []);
+}
+
+#[test]
+fn kept_bytes_wake_their_version_and_the_gateways_that_start_with_them() {
+    let label = (names::ROUTER_LABEL.to_owned(), String::new());
+    let change = Change {
+        labels: BTreeMap::from([label]),
+        ..Change::named("ConfigMap", "demo", &names::router(&digest("v2")))
+    };
+    let expected = [
+        key(Kind::RouterVersion, "v2"),
+        key(Kind::InferenceGateway, "support"),
+    ];
+    assert_eq!(readers(&change, &caches(external())), expected);
+}
+
+fn pod(ip: &str) -> Pod {
+    let labels = BTreeMap::from([(names::POOL_LABEL, "small")]);
+    serde_json::from_value(json!({
+        "metadata": {"name": "small-engine-1", "namespace": "demo", "labels": labels},
+        "status": {"phase": "Running", "podIP": ip, "conditions": [{"type": "Ready", "status": "True"}]}
+    }))
+    .unwrap()
+}
+
+#[test]
+fn pods_that_move_are_told_while_no_new_plan_can_be_made() {
+    let mut pods = filled(vec![pod("10.0.0.1")]);
+    let mut caches = caches(pool(&json!({"llamaCpp": {}})));
+    caches.pods = pods.as_reader();
+    let (hub, stack) = (Hub::default(), caches.stack("demo"));
+    publisher::publish(&caches, &stack, &hub, ("demo", 3));
+    let first = hub.plans.get(&id()).unwrap();
+
+    let (mut wrong, mut paused) = (stack.clone(), stack);
+    wrong.routers.clear();
+    let annotations = paused.gateways[0].annotations_mut();
+    annotations.insert(weir_crds::PAUSED.into(), "true".into());
+    for (stack, ip) in [(wrong, "10.0.0.2"), (paused, "10.0.0.3")] {
+        pods.apply_watcher_event(&Event::Apply(pod(ip)));
+        publisher::publish(&caches, &stack, &hub, ("demo", 3));
+        let told = hub.plans.get(&id()).unwrap();
+        assert_eq!(told.revision, first.revision, "the plan is the same");
+        let list = String::from_utf8(told.endpoints["small"].1.to_vec()).unwrap();
+        assert!(list.contains(ip), "{list}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_is_looked_at_again_when_the_authority_is_another() {
+    let queue = Arc::new(Queue::default());
+    let caches = Arc::new(caches(external()));
+    let all = caches.keys().len();
+    let leads = watch::Sender::new(Leadership::Leader { epoch: 3 });
+    let tls = watch::Sender::new(OwnTls::default());
+    let causes = (leads.subscribe(), tls.subscribe());
+    let looks = run::look_at_everything(caches, queue.clone(), causes, CancellationToken::new());
+    let looks = tokio::spawn(looks);
+    let drain = async || {
+        for _ in 0..all {
+            let key = in_time(queue.next()).await;
+            queue.done(&key);
+        }
+    };
+    drain().await;
+    tls.send_modify(|tls| tls.key = "its own key is renewed".into());
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(queue.len(), 0);
+    tls.send_modify(|tls| tls.trusted = "another".into());
+    drain().await;
+    looks.abort();
+}
+
+#[tokio::test]
+async fn who_does_not_lead_scales_nothing() {
+    let (client, calls) = conversation(vec![]);
+    let leads = watch::Sender::new(Leadership::Follower { leader: None });
+    let cluster = Cluster::new(client, leads.subscribe());
+    autoscale::scale(&cluster, &external(), (3, &mut false)).await;
+    calls.ended();
+}
