@@ -60,6 +60,7 @@ impl Descriptions {
         loop {
             let due = ready(&caches);
             self.retain(&due);
+            leaves.retain(|namespace, _| due.iter().any(|key| key.namespace == *namespace));
             if let Some(authority) = keeper.authority() {
                 let asks = due.into_iter().filter_map(|key| {
                     let leaf = leaf(&authority, &mut leaves, &key.namespace)?;

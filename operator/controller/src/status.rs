@@ -211,8 +211,23 @@ fn compare(before: &Value, after: &Value, field: &str) -> Difference {
         }
         // When something was measured is part of the measurement.
         (Value::String(_), Value::String(_)) if field == "measuredAt" => Difference::Numbers,
+        (Value::String(before), Value::String(after))
+            if field == "message" && says_the_same(before, after) =>
+        {
+            Difference::Numbers
+        }
         _ => Difference::News,
     }
+}
+
+/// Whether two messages differ in nothing but their numbers.
+fn says_the_same(before: &str, after: &str) -> bool {
+    words(before).eq(words(after))
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|character: char| character.is_ascii_digit());
+    words.filter(|word| !word.is_empty())
 }
 
 /// Numbers that people and autoscalers act on.
@@ -303,6 +318,15 @@ mod tests {
             difference(&base, &status("False", 11.0, 1)),
             Difference::News
         );
+        let said = |message: &str| {
+            let mut status = base.clone();
+            status["conditions"][0]["message"] = message.into();
+            status
+        };
+        let counted = difference(&said("9 nodes"), &said("10 nodes"));
+        assert_eq!(counted, Difference::Numbers);
+        let other = difference(&said("9 nodes"), &said("9 edges"));
+        assert_eq!(other, Difference::News);
         let mut generation = base.clone();
         generation["conditions"][0]["observedGeneration"] = 2.into();
         assert_eq!(difference(&base, &generation), Difference::News);

@@ -55,6 +55,14 @@ impl Unreadable {
         all.get(&key).cloned()
     }
 
+    /// Forgets objects of a kind that are not among those listed: their deletion was never heard.
+    fn retain(&self, kind: &str, listed: &HashSet<(String, String)>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|(of, namespace, name), _| {
+            of != kind || listed.contains(&(namespace.clone(), name.clone()))
+        });
+    }
+
     /// How many objects cannot be read.
     pub(crate) fn len(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
@@ -73,13 +81,33 @@ pub(crate) async fn follow_ours<K>(
 {
     let store = writer.as_reader();
     let kind = K::kind(&()).into_owned();
+    let mut listed = HashSet::new();
     let events = watcher::watcher(api, watcher::Config::default())
         .default_backoff()
         .filter_map(move |event| {
+            if let Ok(event) = &event {
+                list(event, &mut listed, (&kind, &unreadable));
+            }
             let read = event.map(|event| readable(event, &kind, &store, &unreadable, &named));
             std::future::ready(read.transpose())
         });
     keep(events, writer, &(), &listener).await;
+}
+
+/// Takes down what a listing has, and at its end forgets what it has not.
+fn list<K: Resource>(
+    event: &Event<DeserializeGuard<K>>,
+    listed: &mut HashSet<(String, String)>,
+    (kind, unreadable): (&str, &Unreadable),
+) {
+    match event {
+        Event::Init => listed.clear(),
+        Event::InitApply(guard) => {
+            listed.insert((guard.namespace().unwrap_or_default(), guard.name_any()));
+        }
+        Event::InitDone => unreadable.retain(kind, &std::mem::take(listed)),
+        Event::Apply(_) | Event::Delete(_) => {}
+    }
 }
 
 /// The event without its guard; `None` when nothing readable is in it and nothing was before.
@@ -182,7 +210,12 @@ async fn keep<K>(
             Err(error) => {
                 metrics::counter!("weir_watch_errors_total", "kind" => K::kind(kind).into_owned())
                     .increment(1);
-                tracing::debug!(kind = %K::kind(kind), %error, "a watch failed; it is tried again");
+                let kind = K::kind(kind);
+                if is_forbidden(&error) {
+                    tracing::warn!(%kind, %error, "a watch is not permitted: nothing is known of this kind");
+                } else {
+                    tracing::debug!(%kind, %error, "a watch failed; it is tried again");
+                }
                 continue;
             }
         };
@@ -201,6 +234,15 @@ async fn keep<K>(
                 }
             }
         }
+    }
+}
+
+/// Whether the operator lacks a right, which does not pass by itself.
+fn is_forbidden(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.is_forbidden(),
+        _ => false,
     }
 }
 
@@ -291,5 +333,27 @@ mod tests {
         writer.apply_watcher_event(&event);
         assert!(store.state().is_empty());
         assert_eq!(unreadable.len(), 0);
+    }
+
+    #[test]
+    fn an_unreadable_object_whose_deletion_was_never_heard_is_forgotten() {
+        let unreadable = Unreadable::default();
+        for (kind, name) in [
+            ("ModelPool", "a"),
+            ("ModelPool", "gone"),
+            ("MemoryStore", "b"),
+        ] {
+            unreadable.note(kind, "demo", name, Some("orbit".into()));
+        }
+        let bad = guarded(serde_json::json!({
+            "apiVersion": "weir.dev/v1alpha1", "kind": "ModelPool",
+            "metadata": {"name": "a", "namespace": "demo"}, "spec": {"tier": "orbit"}
+        }));
+        let mut listed = HashSet::new();
+        for event in [Event::Init, Event::InitApply(bad), Event::InitDone] {
+            list(&event, &mut listed, ("ModelPool", &unreadable));
+        }
+        assert_eq!(unreadable.get("ModelPool", "demo", "gone"), None);
+        assert_eq!(unreadable.len(), 2);
     }
 }
