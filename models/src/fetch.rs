@@ -13,7 +13,9 @@ mod hub;
 use std::path::{Path, PathBuf};
 
 use crate::Source;
+use access::Address;
 use checksum::Checksum;
+use hub::HubFile;
 
 pub use access::{Access, S3Access};
 
@@ -69,8 +71,8 @@ pub enum FetchError {
     Status {
         /// The address.
         url: String,
-        /// Its status line.
-        status: String,
+        /// Its status.
+        status: reqwest::StatusCode,
     },
     /// The server could not be reached, or the connection broke.
     #[error("download {url}: connection failed after {downloaded} bytes; try again to resume")]
@@ -93,18 +95,15 @@ pub enum FetchError {
         /// Bytes that were announced.
         total: u64,
     },
-    /// The hub refused or could not be reached.
-    #[error("download hf://{repo}/{file} at {revision}")]
+    /// The hub refused.
+    #[error("download {file}: the hub answered {status}: {advice}")]
     Hub {
-        /// `owner/name`.
-        repo: String,
-        /// The file.
+        /// The file, as a stack names it.
         file: String,
-        /// The revision.
-        revision: String,
-        /// The cause.
-        #[source]
-        source: hf_hub::api::tokio::ApiError,
+        /// The hub's status.
+        status: reqwest::StatusCode,
+        /// What that means and what to do.
+        advice: String,
     },
     /// The bundle of certificate authorities cannot be used.
     #[error("CA bundle {path}: {reason}")]
@@ -178,7 +177,7 @@ impl Fetcher {
             Source::File(path) => local_file(path, &self.cache, &sum).await,
             Source::Https(_) | Source::S3 { .. } => {
                 let address = self.access.address(source, None)?;
-                https::download(self, &address, &sum, progress).await
+                self.download(&address, (&sum, progress)).await
             }
             Source::HuggingFace {
                 repo,
@@ -188,16 +187,23 @@ impl Fetcher {
                 let file = file
                     .as_deref()
                     .ok_or_else(|| FetchError::NoFile(repo.clone()))?;
-                let path = hub::download(self, (repo, revision, file), progress).await?;
-                let verdict = sum
-                    .verify(&path, &self.cache, (source.to_string(), REMOVED))
-                    .await;
-                if verdict.is_err() {
-                    hub::remove(&path).await;
-                }
-                verdict.map(|()| path)
+                let wanted = HubFile {
+                    repo,
+                    revision,
+                    file,
+                };
+                hub::download(self, wanted, &sum, progress).await
             }
         }
+    }
+
+    async fn download(
+        &self,
+        address: &Address,
+        how: (&Checksum, OnProgress<'_>),
+    ) -> Result<PathBuf, FetchError> {
+        let target = https::target(&address.shown, &self.cache);
+        https::download(self, address, &target, how).await
     }
 
     /// SHA-256 of a file, lower-case hexadecimal; computed once for each state of the file.
@@ -240,11 +246,17 @@ impl Fetcher {
                         || (*file).to_owned(),
                         |inner| format!("{}/{file}", inner.trim_end_matches('/')),
                     );
-                    hub::download(self, (repo, revision, &name), progress).await?
+                    let wanted = HubFile {
+                        repo,
+                        revision,
+                        file: &name,
+                    };
+                    hub::download(self, wanted, &Checksum::none(), progress).await?
                 }
                 _ => {
                     let address = self.access.address(source, Some(file))?;
-                    https::download(self, &address, &Checksum::none(), progress).await?
+                    self.download(&address, (&Checksum::none(), progress))
+                        .await?
                 }
             };
             folder = path.parent().unwrap_or(&self.cache).to_path_buf();

@@ -106,7 +106,8 @@ fn parse_hub(text: &str, rest: &str) -> Result<Source, SourceError> {
         .filter(|file| !file.is_empty())
         .map(str::to_owned);
     let plain = |path: &str| path.split('/').all(|part| !matches!(part, "" | "." | ".."));
-    if !plain(owner) || !plain(name) || !file.as_deref().is_none_or(plain) {
+    let named = plain(owner) && plain(name) && plain(revision);
+    if !named || !file.as_deref().is_none_or(plain) {
         return Err(SourceError::Path(text.to_owned()));
     }
     let (repo, revision) = (format!("{owner}/{name}"), revision.to_owned());

@@ -20,8 +20,8 @@ pub(crate) enum ModelCommand {
     weir model fetch hf://LiquidAI/LFM2-700M-GGUF/LFM2-700M-Q4_0.gguf      # into the cache that `weir up` uses\n  \
     weir model fetch https://models.example.com/a.gguf --to /models/model.gguf --sha256 0e5f... --facts facts.json\n  \
     weir model fetch s3://models/minilm --file model.safetensors --file tokenizer.json --file config.json --to /embedder\n\n\
-    Credentials come from the environment: HF_TOKEN (hub), WEIR_SOURCE_TOKEN (bearer token for https), AWS_ACCESS_KEY_ID,\n\
-    AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL (s3). WEIR_CA_BUNDLE names further certificate\n\
+    Credentials come from the environment: HF_TOKEN and HF_ENDPOINT (hub), WEIR_SOURCE_TOKEN (bearer token for https),\n\
+    AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL (s3). WEIR_CA_BUNDLE names further certificate\n\
     authorities (PEM), HTTPS_PROXY and NO_PROXY are honoured. Where the model is goes to standard output.")]
 pub(crate) struct FetchArgs {
     /// hf://OWNER/REPO/FILE, https://HOST/FILE, s3://BUCKET/KEY or file://PATH

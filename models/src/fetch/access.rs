@@ -19,8 +19,11 @@ const PRESIGNED_FOR: Duration = Duration::from_secs(12 * 3600);
 /// Credentials for sources, and whom to trust.
 #[derive(Clone, Default)]
 pub struct Access {
-    /// Token of the Hugging Face hub (`HF_TOKEN`).
+    /// Token of the Hugging Face hub (`HF_TOKEN`, else the hub's own token file); never sent on to another host by a
+    /// redirect.
     pub hub_token: Option<String>,
+    /// Address of another hub (`HF_ENDPOINT`).
+    pub hub_endpoint: Option<String>,
     /// Bearer token for https sources (`WEIR_SOURCE_TOKEN`); never sent on to another host by a redirect.
     pub bearer_token: Option<String>,
     /// The object store (`AWS_*`).
@@ -55,7 +58,8 @@ impl Access {
     pub fn from_env() -> Self {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         Self {
-            hub_token: variable("HF_TOKEN"),
+            hub_token: variable("HF_TOKEN").or_else(hub_token_file),
+            hub_endpoint: variable("HF_ENDPOINT"),
             bearer_token: variable("WEIR_SOURCE_TOKEN"),
             s3: S3Access {
                 endpoint: variable("AWS_ENDPOINT_URL"),
@@ -130,6 +134,17 @@ impl S3Access {
         let action = GetObject::new(&bucket, Some(&credentials), key);
         Ok(action.sign(PRESIGNED_FOR).to_string())
     }
+}
+
+/// What the hub's own tools keep after a login.
+fn hub_token_file() -> Option<String> {
+    let home = match std::env::var_os("HF_HOME") {
+        Some(home) => PathBuf::from(home),
+        None => std::env::home_dir()?.join(".cache/huggingface"),
+    };
+    let token = std::fs::read_to_string(home.join("token")).ok()?;
+    let token = token.trim();
+    (!token.is_empty()).then(|| token.to_owned())
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate>, FetchError> {

@@ -19,21 +19,20 @@ use super::{FetchError, Fetcher, OnProgress, Progress, REMOVED};
 /// How often a broken connection is taken up again before the caller hears of it.
 const ATTEMPTS: usize = 4;
 
-/// Downloads `address` into a folder of its own under the cache unless it is there already.
+/// Downloads `address` to `target` unless it is there already.
 pub(super) async fn download(
     fetcher: &Fetcher,
     address: &Address,
-    sum: &Checksum,
-    progress: OnProgress<'_>,
+    target: &Path,
+    (sum, progress): (&Checksum, OnProgress<'_>),
 ) -> Result<PathBuf, FetchError> {
     let (cache, url) = (fetcher.cache.as_path(), address.shown.as_str());
-    let target = target(url, cache);
     if !target.is_file() {
         let folder = target.parent().unwrap_or(cache);
         fs::create_dir_all(folder)
             .await
             .map_err(FetchError::io("create", folder))?;
-        let part = Part::of(fetcher, address, &target);
+        let part = Part::of(fetcher, address, target);
         let mut attempt = 1;
         while let Err(error) = part.fill(progress).await {
             let broken = matches!(
@@ -52,22 +51,22 @@ pub(super) async fn download(
             part.remove().await;
             return Err(error);
         }
-        fs::rename(&part.path, &target)
+        fs::rename(&part.path, target)
             .await
-            .map_err(FetchError::io("write", &target))?;
+            .map_err(FetchError::io("write", target))?;
         let _ = fs::remove_file(&part.tag).await;
-        return Ok(target);
+        return Ok(target.to_path_buf());
     }
-    let verdict = sum.verify(&target, cache, (url.to_owned(), REMOVED)).await;
+    let verdict = sum.verify(target, cache, (url.to_owned(), REMOVED)).await;
     if verdict.is_err() {
-        let _ = fs::remove_file(&target).await;
+        let _ = fs::remove_file(target).await;
     }
-    verdict.map(|()| target)
+    verdict.map(|()| target.to_path_buf())
 }
 
 /// `CACHE/https/HASH/NAME`, HASH from the address without its last part: files of one folder stay
 /// together.
-fn target(url: &str, cache: &Path) -> PathBuf {
+pub(super) fn target(url: &str, cache: &Path) -> PathBuf {
     let path = url.split(['?', '#']).next().unwrap_or(url);
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     let query = &url[path.len()..];
@@ -125,7 +124,7 @@ impl<'a> Part<'a> {
             return self.judge_end(have, response.headers()).await;
         }
         if !status.is_success() {
-            let (url, status) = (self.address.shown.clone(), status.to_string());
+            let url = self.address.shown.clone();
             return Err(FetchError::Status { url, status });
         }
         let have = if status == StatusCode::PARTIAL_CONTENT {

@@ -8,20 +8,20 @@ use weir_models::{Access, FetchError, Fetcher, Progress, S3Access, Source, deliv
 
 use crate::server::{Behaviour, Server};
 
-fn content(len: usize) -> Vec<u8> {
+pub(crate) fn content(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 31 % 251) as u8).collect()
 }
 
-fn sum(bytes: &[u8]) -> String {
+pub(crate) fn sum(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-fn served(len: usize, breaks: &[usize]) -> Behaviour {
+pub(crate) fn served(len: usize, breaks: &[usize]) -> Behaviour {
     Behaviour {
         file: content(len),
         breaks: breaks.to_vec(),
         etag: "\"v1\"",
-        status: None,
+        ..Behaviour::default()
     }
 }
 

@@ -6,5 +6,7 @@
 mod fetch;
 mod gguf;
 #[cfg(feature = "fetch")]
+mod hub;
+#[cfg(feature = "fetch")]
 mod server;
 mod source;

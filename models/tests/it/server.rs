@@ -13,6 +13,10 @@ pub(crate) struct Behaviour {
     pub(crate) breaks: Vec<usize>,
     pub(crate) etag: &'static str,
     pub(crate) status: Option<&'static str>,
+    /// What stands under `/api/`, where `status` does not hold.
+    pub(crate) listing: Option<&'static str>,
+    /// Every other path is elsewhere.
+    pub(crate) elsewhere: Option<String>,
 }
 
 /// The server and what it was asked.
@@ -82,11 +86,29 @@ impl Server {
             }
         }
         self.ranges.lock().unwrap().push(range);
+        let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
         self.requests.lock().unwrap().push(head);
-        let (head, body) = self.response(range, if_range);
+        let (head, body) = match self.aside(&path) {
+            Some(aside) => aside,
+            None => self.response(range, if_range),
+        };
         let _ = stream.write_all(head.as_bytes()).await;
         let _ = stream.write_all(&body).await;
         let _ = stream.shutdown().await;
+    }
+
+    /// The answer where it is not the file.
+    fn aside(&self, path: &str) -> Option<(String, Vec<u8>)> {
+        let behaviour = self.behaviour.lock().unwrap();
+        if let Some(listing) = behaviour.listing.filter(|_| path.starts_with("/api/")) {
+            let length = listing.len();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+            return Some((head, listing.into()));
+        }
+        let elsewhere = behaviour.elsewhere.as_ref()?;
+        let head =
+            format!("HTTP/1.1 302 Found\r\nlocation: {elsewhere}\r\ncontent-length: 0\r\n\r\n");
+        Some((head, Vec::new()))
     }
 
     fn response(&self, range: Option<usize>, if_range: Option<String>) -> (String, Vec<u8>) {

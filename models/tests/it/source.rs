@@ -61,6 +61,7 @@ fn wrong_source_is_told_what_to_write() {
         ("hf://LiquidAI//a.gguf", "names no repository"),
         ("hf://a/b@/c", "names no repository"),
         ("hf://a/b/../../c", "has an empty part or `..`"),
+        ("hf://a/b@../c", "has an empty part or `..`"),
         ("https://", "names no host"),
         ("file://", "names no file"),
     ];
