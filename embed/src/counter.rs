@@ -115,10 +115,19 @@ impl TokenCounter {
     pub fn from_gguf(path: &Path) -> Result<Self, TokenizerError> {
         let facts = GgufFacts::read(path)
             .map_err(|error| TokenizerError::Unreadable(path.into(), error))?;
+        Self::from_facts(path, &facts)
+    }
+
+    /// The counter of the model at `path`, whose header has been read.
+    ///
+    /// # Errors
+    /// The file's tokenizer is not known here.
+    pub fn from_facts(path: &Path, facts: &GgufFacts) -> Result<Self, TokenizerError> {
         let tokenizer = facts
             .tokenizer
+            .as_ref()
             .ok_or_else(|| TokenizerError::NoVocabulary(path.into()))?;
-        let exact = Exact::new(path, &tokenizer, facts.chat_template)?;
+        let exact = Exact::new(path, tokenizer, facts.chat_template.clone())?;
         Ok(Self {
             exact: Some(Arc::new(exact)),
         })

@@ -379,20 +379,23 @@ impl Stager {
     }
 }
 
+/// What the file's header says, but for the vocabulary, and the counter that was made of it. The texts of a vocabulary are
+/// tens of megabytes that nobody reads again.
 async fn read_model(
     object: String,
     file: PathBuf,
     known: Option<TokenCounter>,
 ) -> Result<(GgufFacts, TokenCounter), StageError> {
     blocking(move || {
-        let facts = GgufFacts::read(&file).map_err(|error| source_error(&object, error))?;
+        let mut facts = GgufFacts::read(&file).map_err(|error| source_error(&object, error))?;
         let counter = match known {
             Some(counter) => counter,
-            None => TokenCounter::from_gguf(&file).unwrap_or_else(|error| {
+            None => TokenCounter::from_facts(&file, &facts).unwrap_or_else(|error| {
                 tracing::warn!("{object}: tokens are estimated: {}", crate::chain(&error));
                 TokenCounter::estimate()
             }),
         };
+        (facts.tokenizer, facts.chat_template) = (None, None);
         Ok((facts, counter))
     })
     .await?
@@ -425,4 +428,21 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 pub(crate) fn name_of(pool: &ModelPool) -> String {
     pool.metadata.name.clone().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_model_is_kept_without_its_vocabulary_which_its_counter_has() {
+        let Some(file) = weir_testenv::component(weir_testenv::SMOLLM2) else {
+            return;
+        };
+        let (facts, counter) = read_model("ModelPool/small".to_owned(), file, None)
+            .await
+            .unwrap();
+        assert!(counter.exact() && facts.parameters > 100_000_000);
+        assert!(facts.tokenizer.is_none() && facts.chat_template.is_none());
+    }
 }
