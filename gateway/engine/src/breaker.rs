@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 /// Failures in a row that open a breaker.
 const FAILURES_MAX: u32 = 3;
+/// Impatient requests in a row that weigh as much as one failure.
+const IMPATIENT_PER_FAILURE: u32 = 8;
 /// First time a breaker stays open.
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 /// Longest time a breaker stays open.
@@ -18,6 +20,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(15);
 pub(crate) enum Failure {
     /// Something went wrong; a few in a row open the breaker.
     Counted,
+    /// Its client waited too short a time to tell; only many in a row open the breaker.
+    Impatient,
     /// Nothing listens: the breaker opens at once.
     Certain,
     /// The replica is healthy and asks to be left alone for a while.
@@ -37,6 +41,7 @@ pub(crate) enum Admission {
 
 #[derive(Debug)]
 pub(crate) struct Breaker {
+    /// Weight of the failures in a row.
     failures: u32,
     backoff: Duration,
     state: State,
@@ -86,7 +91,7 @@ impl Breaker {
     pub(crate) fn answering(&mut self) {
         if matches!(self.state, State::Probing) {
             self.state = State::Closed;
-            self.failures = FAILURES_MAX - 1;
+            self.failures = (FAILURES_MAX - 1) * IMPATIENT_PER_FAILURE;
         }
     }
 
@@ -105,13 +110,18 @@ impl Breaker {
                     until: now + time.min(BACKOFF_MAX),
                 };
             }
-            Failure::Counted | Failure::Certain => {
-                self.failures += 1;
+            Failure::Impatient if matches!(self.state, State::Probing) => self.abandon_probe(now),
+            Failure::Counted | Failure::Certain | Failure::Impatient => {
+                self.failures += match failure {
+                    Failure::Impatient => 1,
+                    _ => IMPATIENT_PER_FAILURE,
+                };
                 let probing = matches!(self.state, State::Probing);
                 if probing {
                     self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
                 }
-                if probing || failure == Failure::Certain || self.failures >= FAILURES_MAX {
+                let full = self.failures >= FAILURES_MAX * IMPATIENT_PER_FAILURE;
+                if probing || failure == Failure::Certain || full {
                     self.state = State::Open {
                         until: now + self.backoff,
                     };
@@ -145,6 +155,22 @@ mod tests {
         ));
         breaker.succeeded();
         assert_eq!(breaker.admission(now), Admission::Open);
+    }
+
+    #[test]
+    fn impatient_requests_open_it_late_and_say_nothing_as_probes() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new();
+        for _ in 0..FAILURES_MAX * IMPATIENT_PER_FAILURE - 1 {
+            breaker.failed(Failure::Impatient, now);
+        }
+        assert_eq!(breaker.admission(now), Admission::Open);
+        breaker.failed(Failure::Impatient, now);
+        assert_eq!(breaker.admission(now), Admission::Wait(BACKOFF_MIN));
+        let later = now + BACKOFF_MIN;
+        breaker.take_probe();
+        breaker.failed(Failure::Impatient, later);
+        assert_eq!(breaker.admission(later), Admission::Probe);
     }
 
     #[test]

@@ -10,7 +10,10 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use std::collections::HashSet;
+use std::error::Error;
+use std::io;
 use std::time::{Duration, Instant};
+use tokio_rustls::rustls;
 use weir_plan::{Endpoint, Pool};
 
 /// Largest error body that is read.
@@ -122,9 +125,17 @@ impl Client {
             Err(_) => return Err(target.timed_out(Phase::FirstEvent, since)),
             Ok(Ok(response)) => response,
             Ok(Err(error)) if error.is_connect() => {
-                return Err(EngineError::Refused {
-                    pool: target.pool.clone(),
-                    source: error.into(),
+                let pool = target.pool.clone();
+                return Err(if is_untrusted(&error) {
+                    EngineError::Untrusted {
+                        pool,
+                        source: error.into(),
+                    }
+                } else {
+                    EngineError::Refused {
+                        pool,
+                        source: error.into(),
+                    }
                 });
             }
             Ok(Err(error)) => {
@@ -141,6 +152,23 @@ impl Client {
         }
         Err(refusal(target, response, call.until).await)
     }
+}
+
+/// Whether the handshake failed over the other side's certificate.
+fn is_untrusted(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return matches!(tls, rustls::Error::InvalidCertificate(_));
+        }
+        // The source of an I/O error is that of the error in it, which would be passed over.
+        let inner = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        let inner = inner.map(|inner| inner as &(dyn Error + 'static));
+        next = inner.or_else(|| error.source());
+    }
+    false
 }
 
 fn build(target: &Target, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, EngineError> {

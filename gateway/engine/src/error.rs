@@ -43,6 +43,14 @@ pub enum EngineError {
         /// The connector's error, for logs.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The other side showed a certificate that the gateway does not trust.
+    #[error("a replica of pool `{pool}` shows a certificate that the gateway does not trust")]
+    Untrusted {
+        /// Name of the pool.
+        pool: String,
+        /// The connector's error, for logs.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The engine was too slow.
     #[error("a replica of pool `{pool}` did not finish {phase} within {} ms", waited.as_millis())]
     TimedOut {
@@ -121,7 +129,7 @@ pub enum Fault {
     Client,
     /// The engine failed or is overloaded.
     Engine,
-    /// The gateway's configuration is wrong: address, key or model name.
+    /// The gateway's configuration is wrong: address, key, trust or model name.
     Configuration,
 }
 
@@ -138,6 +146,7 @@ impl EngineError {
                 status: 401 | 403 | 404 | 405,
                 ..
             }
+            | Self::Untrusted { .. }
             | Self::BadEndpoint { .. } => Fault::Configuration,
             _ => Fault::Engine,
         }
@@ -155,6 +164,7 @@ impl EngineError {
             | Self::Cold { pool, .. }
             | Self::BreakerOpen { pool, .. }
             | Self::Refused { pool, .. }
+            | Self::Untrusted { pool, .. }
             | Self::TimedOut { pool, .. }
             | Self::Reset { pool, .. }
             | Self::Status { pool, .. }
@@ -180,6 +190,7 @@ impl EngineError {
             Self::Cold { .. } => "cold",
             Self::BreakerOpen { .. } => "breaker_open",
             Self::Refused { .. } => "refused",
+            Self::Untrusted { .. } => "untrusted",
             Self::TimedOut { .. } => "timed_out",
             Self::Reset { .. } => "reset",
             Self::Status { status: 429, .. } => "overloaded",

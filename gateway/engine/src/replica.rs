@@ -16,6 +16,8 @@ use weir_plan::{Endpoint, Pool};
 
 /// Rest of an overloaded replica that did not say how long.
 const REST: Duration = Duration::from_millis(500);
+/// A replica that said nothing for a shorter time may have worked as ever, for a client that had none to spare.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// All replicas of all pools.
 #[derive(Debug)]
@@ -375,15 +377,23 @@ impl Lease {
             EngineError::Status { status, .. } if *status >= 500 => {
                 breaker.failed(Failure::Counted, now);
             }
-            EngineError::Reset { .. }
-            | EngineError::BadEvent { .. }
-            | EngineError::TimedOut {
-                phase: Phase::FirstEvent,
-                ..
-            } => {
+            EngineError::Reset { .. } | EngineError::BadEvent { .. } => {
                 breaker.failed(Failure::Counted, now);
             }
-            // It answered, and the request was at fault, or the answer was longer than the time it had.
+            EngineError::TimedOut {
+                phase: Phase::FirstEvent,
+                waited,
+                ..
+            } => {
+                let failure = if *waited < SILENCE {
+                    Failure::Impatient
+                } else {
+                    Failure::Counted
+                };
+                breaker.failed(failure, now);
+            }
+            // It answered, and the request was at fault, or the answer was longer than the time it had. A certificate
+            // that is not trusted stays so however long it is left alone.
             _ => breaker.succeeded(),
         }
     }

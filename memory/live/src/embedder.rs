@@ -132,6 +132,7 @@ impl From<&EngineError> for NoVectors {
             EngineError::NoEndpoint { .. }
             | EngineError::BreakerOpen { .. }
             | EngineError::Refused { .. }
+            | EngineError::Untrusted { .. }
             | EngineError::BadEndpoint { .. }
             | EngineError::Status {
                 status: 401 | 403 | 404 | 405 | 429 | 503,

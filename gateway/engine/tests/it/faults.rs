@@ -125,7 +125,7 @@ async fn a_certificate_that_nobody_trusts_is_refused_and_the_log_says_so() {
     let error = ask(&Engines::new(), &pool(&[&server.url()]))
         .await
         .unwrap_err();
-    let EngineError::Refused { source, .. } = &error else {
+    let EngineError::Untrusted { source, .. } = &error else {
         panic!("{error:?}");
     };
     let mut causes = vec![source.to_string()];
@@ -135,6 +135,7 @@ async fn a_certificate_that_nobody_trusts_is_refused_and_the_log_says_so() {
         next = cause.source();
     }
     assert!(causes.join(": ").contains("UnknownIssuer"), "{causes:?}");
+    assert!(error.retryable() && error.fault() == Fault::Configuration);
     assert_silent(&error);
 }
 
