@@ -22,7 +22,7 @@ pub fn without(json: &Bytes, paths: &[&[&str]]) -> Bytes {
         json,
         at: 0,
         removed: Vec::new(),
-        found: None,
+        found: Vec::new(),
     };
     if scan.value(paths, 0).is_none() || scan.removed.is_empty() {
         return json.clone();
@@ -38,7 +38,8 @@ pub fn without(json: &Bytes, paths: &[&[&str]]) -> Bytes {
     kept.into()
 }
 
-/// Replaces the value of a top-level member by a string; an object without the member stays as it is.
+/// Replaces the value of a top-level member by a string, wherever it stands when it stands twice: which of two an engine
+/// would take is its own affair. An object without the member stays as it is.
 ///
 /// ```
 /// # use weir_engine::json_span::with_string;
@@ -50,26 +51,31 @@ pub fn with_string(json: &Bytes, member: &str, value: &str) -> Bytes {
         json,
         at: 0,
         removed: Vec::new(),
-        found: None,
+        found: Vec::new(),
     };
     if scan.value(&[&[member]], 0).is_none() {
         return json.clone();
     }
-    let Some(range) = scan.found else {
+    if scan.found.is_empty() {
         return json.clone();
-    };
+    }
     let value = serde_json::Value::from(value).to_string();
-    [&json[..range.start], value.as_bytes(), &json[range.end..]]
-        .concat()
-        .into()
+    let (mut written, mut from) = (Vec::with_capacity(json.len() + value.len()), 0);
+    for range in scan.found {
+        written.extend_from_slice(&json[from..range.start]);
+        written.extend_from_slice(value.as_bytes());
+        from = range.end;
+    }
+    written.extend_from_slice(&json[from..]);
+    written.into()
 }
 
 struct Scan<'a> {
     json: &'a [u8],
     at: usize,
     removed: Vec<Range<usize>>,
-    /// Value of the last member that a path named.
-    found: Option<Range<usize>>,
+    /// Values of the members that a path named.
+    found: Vec<Range<usize>>,
 }
 
 impl Scan<'_> {
@@ -99,11 +105,12 @@ impl Scan<'_> {
             let value = self.at;
             let below = below(paths, &self.json[key.clone()]);
             self.value(&below, depth + 1)?;
+            let key = &self.json[key];
             let named = paths
                 .iter()
-                .any(|path| path.len() == 1 && path[0].as_bytes() == &self.json[key.clone()]);
+                .any(|path| path.len() == 1 && spells(key, path[0]));
             if named {
-                self.found = Some(value..self.at);
+                self.found.push(value..self.at);
             }
             members.push((start..self.at, named));
             self.space();
@@ -190,8 +197,17 @@ impl Scan<'_> {
 fn below<'p>(paths: &[&'p [&'p str]], key: &[u8]) -> Vec<&'p [&'p str]> {
     let inside = paths
         .iter()
-        .filter(|path| path.len() > 1 && path[0].as_bytes() == key);
+        .filter(|path| path.len() > 1 && spells(key, path[0]));
     inside.map(|path| &path[1..]).collect()
+}
+
+/// Whether what stands between a key's quotes is `name`, which may be written with escapes.
+fn spells(key: &[u8], name: &str) -> bool {
+    if !key.contains(&b'\\') {
+        return key == name.as_bytes();
+    }
+    let quoted = [b"\"", key, b"\""].concat();
+    serde_json::from_slice::<String>(&quoted).is_ok_and(|key| key == name)
 }
 
 #[cfg(test)]
@@ -215,11 +231,20 @@ mod tests {
             (r#"{"x":1,"y":2,"a":1,"y":3}"#, r#"{"a":1}"#),
             (r#"{ "a" : 1 , "x" : null }"#, r#"{ "a" : 1 }"#),
             (r#"{"a":{"x":1}}"#, r#"{"a":{"x":1}}"#),
+            (r#"{"\u0078":1,"a":1,"\\x":2}"#, r#"{"a":1,"\\x":2}"#),
             ("[1,2", "[1,2"),
             ("", ""),
         ] {
             assert_eq!(cut(json, &[&["x"], &["y"]]), expected, "{json}");
         }
+    }
+
+    #[test]
+    fn a_member_that_stands_twice_is_replaced_twice_however_it_is_spelled() {
+        let body = r#"{"model":"a","n":{"model":1},"mod\u0065l": "b"}"#;
+        let written = with_string(&Bytes::from_static(body.as_bytes()), "model", "up");
+        let expected = r#"{"model":"up","n":{"model":1},"mod\u0065l": "up"}"#;
+        assert_eq!(written, expected.as_bytes());
     }
 
     #[test]
