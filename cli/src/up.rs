@@ -7,7 +7,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
-use weir_local::{Event, Events, Home, RotatingLog, Up};
+use weir_local::{Event, Events, Home, RotatingLog, Up, open_log};
 
 pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
     let home = Home::from_env()?;
@@ -35,7 +35,7 @@ fn events() -> Events {
     let show = Progress::events();
     Arc::new(move |event: Event| {
         if let Event::Owned { log } = &event {
-            match RotatingLog::open(log) {
+            match open_log(log) {
                 Ok(log) => log_to(log),
                 Err(error) => {
                     let what = format!("nothing is logged: open {}: {error}", log.display());

@@ -1,16 +1,24 @@
 //! Files: whether one is still the same, and writing small ones so that a reader, or a crash, sees the old content or the
 //! new and never a part.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Size and time of change of a file: a file that was replaced has another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Stamp {
     bytes: u64,
     changed: SystemTime,
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let changed = self.changed.duration_since(UNIX_EPOCH).unwrap_or_default();
+        write!(f, "{}:{}", self.bytes, changed.as_nanos())
+    }
 }
 
 /// The state of a file at this moment.

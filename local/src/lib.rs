@@ -31,7 +31,7 @@ mod up;
 mod world;
 
 pub use control::{ControlError, ControlFile, Instance, Replies, Reply, Request};
-pub use engine::{LocateError, RotatingLog, StartError, last_lines, previous, run_shim};
+pub use engine::{LocateError, RotatingLog, StartError, last_lines, open_log, previous, run_shim};
 pub use event::{Event, Events};
 pub use home::{Home, HomeError, StateDir, StateLock};
 pub use memory::{

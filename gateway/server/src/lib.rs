@@ -33,6 +33,7 @@ pub mod record;
 mod replay;
 mod rescue;
 mod row_log;
+pub mod rotating_log;
 mod serve;
 pub mod speed;
 mod stream;

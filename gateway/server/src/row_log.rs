@@ -1,11 +1,11 @@
 //! The way of rows to standard output or a file: a bounded channel and a thread of its own.
 //!
-//! A slow disk delays no request; a row that does not fit the channel, or cannot be written, is counted as lost. The file
-//! rotates by size and keeps one predecessor. Dropping a log waits until its rows are written, for a while. What a row
-//! says is `record.rs`; which rows there are is `decisions.rs`.
+//! A slow disk delays no request; a row that does not fit the channel, or cannot be written, is counted as lost. Dropping a
+//! log waits until its rows are written, for a while. The file is `rotating_log.rs`; what a row says is `record.rs`, and
+//! which rows there are is `decisions.rs`.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use crate::rotating_log::RotatingLog;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,15 +59,6 @@ pub(crate) struct RowLog {
     lost: Arc<AtomicU64>,
 }
 
-/// The file with its one predecessor.
-#[derive(Debug)]
-struct RotatingFile {
-    path: PathBuf,
-    file: File,
-    written: u64,
-    rotate_at: u64,
-}
-
 impl Target {
     pub(crate) fn of(sink: LogSink, state_dir: Option<&Path>) -> Result<Option<Self>, LogError> {
         Ok(match sink {
@@ -87,7 +78,7 @@ impl RowLog {
         let file = match &target {
             Target::Stdout => None,
             Target::File(path) => {
-                let opened = RotatingFile::open(path, ROTATE_AT_BYTES);
+                let opened = RotatingLog::open(path, ROTATE_AT_BYTES);
                 Some(opened.map_err(|source| LogError::Open {
                     path: path.clone(),
                     source,
@@ -134,62 +125,20 @@ impl Drop for RowLog {
     }
 }
 
-fn write_rows(rows: &Receiver<String>, mut file: Option<RotatingFile>, lost: &AtomicU64) {
+fn write_rows(rows: &Receiver<String>, mut file: Option<RotatingLog>, lost: &AtomicU64) {
     while let Ok(mut row) = rows.recv() {
         row.push('\n');
         let written = match &mut file {
-            Some(file) => file.write(row.as_bytes()),
+            Some(file) => file.write_all(row.as_bytes()),
             None => io::stdout().lock().write_all(row.as_bytes()),
         };
         if let Err(error) = written {
             lost.fetch_add(1, Ordering::Relaxed);
             tracing::error!(%error, "a decision row could not be written");
         }
-    }
-}
-
-impl RotatingFile {
-    /// Opens or creates the file and appends to it. A line that a crash cut short is ended, so that the next row stands
-    /// on a line of its own.
-    fn open(path: &Path, rotate_at: u64) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        let mut file = options.create(true).read(true).append(true).open(path)?;
-        let mut written = file.metadata()?.len();
-        if written > 0 {
-            let mut last = [0];
-            file.seek(SeekFrom::End(-1))?;
-            file.read_exact(&mut last)?;
-            if last != *b"\n" {
-                file.write_all(b"\n")?;
-                written += 1;
-            }
+        if let Some(error) = file.as_mut().and_then(RotatingLog::unrotated) {
+            tracing::warn!(%error, "the decision log could not be rotated and grows on");
         }
-        Ok(Self {
-            path: path.to_path_buf(),
-            file,
-            written,
-            rotate_at,
-        })
-    }
-
-    fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
-        if self.written > 0 && self.written.saturating_add(length) > self.rotate_at {
-            self.rotate().unwrap_or_else(|error| {
-                tracing::warn!(%error, "the decision log could not be rotated and grows on");
-            });
-        }
-        self.file.write_all(line)?;
-        self.written += length;
-        Ok(())
-    }
-
-    fn rotate(&mut self) -> io::Result<()> {
-        let mut previous = self.path.as_os_str().to_owned();
-        previous.push(".1");
-        std::fs::rename(&self.path, previous)?;
-        *self = Self::open(&self.path, self.rotate_at)?;
-        Ok(())
     }
 }
 
@@ -210,32 +159,5 @@ mod tests {
         drop(log);
         let lines = std::fs::read_to_string(path).unwrap().lines().count();
         assert_eq!((lines, lost.load(Ordering::Relaxed)), (WAITING, 0));
-    }
-
-    #[test]
-    fn a_full_file_is_moved_aside_and_one_predecessor_is_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(FILE_NAME);
-        let mut file = RotatingFile::open(&path, 20).unwrap();
-        for number in 0..5 {
-            file.write(format!("row {number:04}\n").as_bytes()).unwrap();
-        }
-        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
-        assert_eq!(read(FILE_NAME), "row 0004\n");
-        assert_eq!(read("decisions.jsonl.1"), "row 0002\nrow 0003\n");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
-    }
-
-    #[test]
-    fn a_cut_line_is_ended_before_rows_follow() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(FILE_NAME);
-        std::fs::write(&path, "row one\nrow t").unwrap();
-        for row in ["row three\n", "row four\n"] {
-            let mut file = RotatingFile::open(&path, 1000).unwrap();
-            file.write(row.as_bytes()).unwrap();
-        }
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text, "row one\nrow t\nrow three\nrow four\n");
     }
 }

@@ -5,14 +5,15 @@
 //! measured on a busy machine serves until the next start and is not remembered.
 
 use crate::digest;
+use crate::files;
 use crate::probe::Probe;
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::path::Path;
+use std::time::{Duration, Instant};
 use weir_engine::{ChatRequest, Timings};
 use weir_plan::Performance;
 
@@ -92,19 +93,11 @@ fn busy(loadavg: &str, processors: usize) -> Option<bool> {
     Some(minute >= processors as f64)
 }
 
+/// The file and its state.
 fn identity(file: &Path) -> io::Result<String> {
-    let file: PathBuf = std::fs::canonicalize(file)?;
-    let found = std::fs::metadata(&file)?;
-    let changed = found
-        .modified()?
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Ok(format!(
-        "{}:{}:{}",
-        file.display(),
-        found.len(),
-        changed.as_nanos()
-    ))
+    let stamp = files::stamp(file)?;
+    let file = std::fs::canonicalize(file)?;
+    Ok(format!("{}:{stamp}", file.display()))
 }
 
 /// Asks the engine at `url` one question and reads its speed; `None` when it did not answer in time.

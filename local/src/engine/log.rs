@@ -1,11 +1,13 @@
-//! Log files that never fill the disk: one file and its predecessor, and the end of a file for error messages.
+//! The log files of a gateway's folder, and the end of one for error messages.
 //!
 //! It does not parse lines and keeps none in memory. Written to by `supervisor.rs` (engines) and by the `weir` binary
 //! (the gateway's own log).
 
+pub use weir_gateway::rotating_log::{RotatingLog, previous};
+
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
 
 /// A file grows to this size; then it becomes `<name>.1` and a new one begins.
 const ROTATE_AT_BYTES: u64 = 8 << 20;
@@ -13,68 +15,12 @@ const ROTATE_AT_BYTES: u64 = 8 << 20;
 /// Bytes read at a time, from the end of a file backwards, to find its last lines.
 const PIECE_BYTES: u64 = 64 << 10;
 
-/// A log file that rotates by size.
-#[derive(Debug)]
-pub struct RotatingLog {
-    path: PathBuf,
-    file: File,
-    written: u64,
-    rotate_at: u64,
-    /// Whether the last byte ended a line: only there is the file cut, unless a line is as long as a whole file.
-    line_ended: bool,
-}
-
-impl RotatingLog {
-    /// Opens or creates the file and appends to it.
-    ///
-    /// # Errors
-    /// The file system refuses.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        Self::with_limit(path, ROTATE_AT_BYTES)
-    }
-
-    fn with_limit(path: &Path, rotate_at: u64) -> io::Result<Self> {
-        let file = File::options().create(true).append(true).open(path)?;
-        let written = file.metadata()?.len();
-        Ok(Self {
-            path: path.to_path_buf(),
-            file,
-            written,
-            rotate_at,
-            line_ended: true,
-        })
-    }
-
-    fn rotate(&mut self) -> io::Result<()> {
-        std::fs::rename(&self.path, previous(&self.path))?;
-        *self = Self::with_limit(&self.path, self.rotate_at)?;
-        Ok(())
-    }
-}
-
-impl Write for RotatingLog {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let after = self.written + bytes.len() as u64;
-        let full = after > self.rotate_at && self.line_ended || after > 2 * self.rotate_at;
-        if self.written > 0 && full {
-            self.rotate()?;
-        }
-        let count = self.file.write(bytes)?;
-        self.written += count as u64;
-        self.line_ended = bytes[..count].last() == Some(&b'\n');
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-/// Where the lines before the last rotation went.
-pub fn previous(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".1");
-    PathBuf::from(name)
+/// Opens or creates a log file and appends to it.
+///
+/// # Errors
+/// The file system refuses.
+pub fn open_log(path: &Path) -> io::Result<RotatingLog> {
+    RotatingLog::open(path, ROTATE_AT_BYTES)
 }
 
 /// The last `count` lines of a file, oldest first; from its predecessor too when the file is young. A file that does not
@@ -125,12 +71,13 @@ fn tail(path: &Path, count: usize) -> io::Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn a_full_log_is_moved_aside_once_and_its_lines_are_still_found() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("engine.log");
-        let mut log = RotatingLog::with_limit(&path, 40).unwrap();
+        let mut log = RotatingLog::open(&path, 40).unwrap();
         for number in 0..9 {
             writeln!(log, "line {number}").unwrap();
         }

@@ -10,7 +10,7 @@ mod shim;
 pub(crate) mod supervisor;
 
 pub use launch::LocateError;
-pub use log::{RotatingLog, last_lines, previous};
+pub use log::{RotatingLog, last_lines, open_log, previous};
 pub use shim::run_shim;
 pub use supervisor::StartError;
 

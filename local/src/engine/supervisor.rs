@@ -5,7 +5,7 @@
 //! requests. The process group is the shim's (`shim.rs`), so that ending the group ends the engine's own children too.
 
 use super::launch::{EngineSpec, free_port};
-use super::log::{RotatingLog, last_lines};
+use super::log::{RotatingLog, last_lines, open_log};
 use crate::probe::{self, Probe, Unfit};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -340,7 +340,7 @@ impl Life {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
-        let mut log = RotatingLog::open(&self.log)?;
+        let mut log = open_log(&self.log)?;
         writeln!(
             log,
             "{START_MARK}{} on port {port}",
