@@ -182,6 +182,7 @@ pub(crate) fn search(
         tenant: options.tenant.clone(),
         domains: options.domains.clone(),
         types: options.types.clone(),
+        hidden: Vec::new(),
     };
     let query = Query {
         text: options.text.clone(),

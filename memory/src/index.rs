@@ -171,7 +171,10 @@ impl Index {
                 && (filter.domains.is_empty()
                     || (row.domain.is_some() && domains.contains(&row.domain)))
         };
-        let mask: Vec<bool> = self.rows.iter().map(passes).collect();
+        let mut mask: Vec<bool> = self.rows.iter().map(passes).collect();
+        for slot in filter.hidden.iter().filter_map(|id| self.slot(*id)) {
+            mask[slot as usize] = false;
+        }
         let passed = mask.iter().filter(|passed| **passed).count();
         Allowed {
             mask,

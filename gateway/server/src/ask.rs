@@ -11,6 +11,7 @@ use std::time::Instant;
 
 /// A request in the shape that every step reads.
 #[derive(Clone, Debug)]
+use weir_memory::NodeId;
 pub struct Ask {
     /// Who asks.
     pub caller: Caller,
@@ -25,6 +26,8 @@ pub struct Ask {
     /// When the request's head arrived; deadlines and `latency_ms.total` count from here.
     pub received: Instant,
 }
+    /// Nodes that the memory keeps back. Measurements set it; no body and no header can.
+    pub hidden: Vec<NodeId>,
 
 /// Who asks, as authentication found out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -119,6 +122,7 @@ impl Ask {
         let messages = Message::parse_all(body.get("messages"))?;
         let client = ClientSettings::parse(body)?;
         Ok(Self {
+            hidden: Vec::new(),
             caller,
             messages,
             model,
@@ -131,6 +135,7 @@ impl Ask {
     /// A question of one user turn with everything else left to the router: what the lab and `weir ask` send.
     pub fn question(text: &str, caller: Caller) -> Self {
         Self {
+            hidden: Vec::new(),
             caller,
             messages: vec![Message::new(crate::message::Role::User, text)],
             model: ModelChoice::Auto,

@@ -113,6 +113,7 @@ fn wanted(ask: &Ask, plan: &MemoryPlan) -> Option<Wanted> {
         tenant: ask.caller.tenant.clone(),
         domains: narrowed.domains,
         types: types(&narrowed.types),
+        hidden: ask.hidden.clone(),
     };
     let limits = RecallLimits {
         seeds: plan.seeds,

@@ -1,6 +1,9 @@
 //! What a tenant, a domain and a type let through.
 
-use weir_memory::{Batch, Filter, Memory, NewNode, NodeType, Query, SHARED_TENANT, SearchError};
+use weir_memory::{
+    Batch, Filter, Memory, NewEdge, NewNode, NodeId, NodeType, Query, RecallLimits, SHARED_TENANT,
+    SearchError,
+};
 
 use crate::{id, node, open, query};
 
@@ -114,6 +117,7 @@ fn domains_and_types_narrow_and_traces_come_only_when_asked_for() {
             tenant: "acme".to_owned(),
             domains,
             types: types.to_vec(),
+            hidden: Vec::new(),
         };
         let hits = memory
             .search(&Query {
@@ -136,6 +140,36 @@ fn domains_and_types_narrow_and_traces_come_only_when_asked_for() {
     assert_eq!(found(&["physics"], &[]), sorted(&[]));
     assert_eq!(found(&[], &[NodeType::Trace]), sorted(&["trace"]));
     assert_eq!(found(&["biology"], &[NodeType::Summary]), sorted(&[]));
+}
+
+#[test]
+fn hidden_nodes_are_neither_found_nor_walked_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    let nodes = vec![
+        node("asked", "whale"),
+        node("given-away", "whale whale"),
+        node("behind", "krill"),
+    ];
+    let edges = vec![
+        NewEdge::new(id("asked"), id("given-away"), "hyperlink"),
+        NewEdge::new(id("given-away"), id("behind"), "hyperlink"),
+    ];
+    memory.write(&Batch { nodes, edges }).unwrap();
+    let seen = |hidden: &[NodeId]| {
+        let mut query = query("whale");
+        query.filter.hidden = hidden.to_vec();
+        let found = memory.search(&query).unwrap();
+        let recall = memory.recall(&query, &found, &RecallLimits::default());
+        let mut ids: Vec<_> = recall.nodes.iter().map(|node| node.id).collect();
+        ids.sort();
+        (found.hits.len(), ids, found.filter_share)
+    };
+    let mut all = vec![id("asked"), id("given-away"), id("behind")];
+    all.sort();
+    assert_eq!(seen(&[]), (2, all, 1.0));
+    let hidden = [id("given-away"), id("never written")];
+    assert_eq!(seen(&hidden), (1, vec![id("asked")], 2.0 / 3.0));
 }
 
 #[test]

@@ -298,6 +298,7 @@ impl Call {
                 tenant: self.access.tenant.clone(),
                 domains: question.domains,
                 types: question.types,
+                hidden: Vec::new(),
             },
             k,
         })

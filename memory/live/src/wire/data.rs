@@ -64,6 +64,7 @@ pub(super) fn read_filter(message: Option<v1::Filter>) -> Read<Filter> {
         tenant: message.tenant,
         domains: message.domains,
         types: types.collect::<Result<_, _>>()?,
+        hidden: Vec::new(),
     })
 }
 

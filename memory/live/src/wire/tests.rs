@@ -84,6 +84,7 @@ fn questions_searches_and_writes_are_read_as_they_were() {
         tenant: "acme".to_owned(),
         domains: vec!["birds".to_owned()],
         types: vec![NodeType::Trace, NodeType::Summary],
+        hidden: Vec::new(),
     };
     let limits = RecallLimits {
         seeds: 3,
