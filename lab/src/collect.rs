@@ -170,6 +170,7 @@ fn design_of(options: &CollectOptions, table: &ArmTable, models: Vec<String>) ->
 ///
 /// Latency must be that of a cold prompt: with the engine's prompt cache on, the second arm of a question would be charged
 /// for its last few tokens only.
+        key_id: None,
 pub(crate) fn ask(question: &str, tenant: &str, max_tokens: u32) -> Ask {
     let caller = Caller {
         tenant: tenant.to_owned(),

@@ -65,10 +65,11 @@ pub struct Answer {
 }
 
 impl Gateway {
-    /// Answers a request with `model: "auto"`, whole. Dropping the future frees the engine.
-    pub async fn answer(&self, ask: Ask) -> Result<Answer, AnswerError> {
+    /// Answers a request with `model: "auto"`, whole, by what was served when it came. Dropping the future frees the
+    /// engine.
+    pub async fn answer(&self, serving: Arc<Serving>, ask: Ask) -> Result<Answer, AnswerError> {
         let (explain, with_logprobs) = (ask.weir.explain, ask.client.logprobs);
-        let (mut draft, prepared, kept) = self.decide(ask, Hold::Whole).await?;
+        let (mut draft, prepared, kept) = self.decide(serving, ask, Hold::Whole).await?;
         let usage = self.settle(&mut draft, &prepared.serving, &kept);
         let taken = &kept.taken;
         let reason = taken
@@ -88,9 +89,13 @@ impl Gateway {
 
     /// Answers as a stream. Returns when the verdict on the first tokens has been reached, or with the first token where
     /// none is possible: what it says of the decision is final. Dropping the future or the stream frees the engine.
-    pub async fn answer_stream(&self, ask: Ask) -> Result<AnswerStream, AnswerError> {
+    pub async fn answer_stream(
+        &self,
+        serving: Arc<Serving>,
+        ask: Ask,
+    ) -> Result<AnswerStream, AnswerError> {
         let explain = ask.weir.explain;
-        let (draft, prepared, kept) = self.decide(ask, Hold::Verdict).await?;
+        let (draft, prepared, kept) = self.decide(serving, ask, Hold::Verdict).await?;
         Ok(AnswerStream::new(
             self.clone(),
             draft,
@@ -101,15 +106,20 @@ impl Gateway {
     }
 
     /// Decides what would answer, and generates nothing.
-    pub async fn route(&self, ask: Ask) -> Result<Value, AnswerError> {
-        let prepared = self.prepare(&ask).await?;
+    pub async fn route(&self, serving: Arc<Serving>, ask: Ask) -> Result<Value, AnswerError> {
+        let id = self.new_decision_id();
+        let prepared = self.prepare_in_time(serving, &ask, &id).await?;
         let chosen = choose(self, &prepared, &prepared.deciding, rand::random())?;
         Ok(route_value(&prepared, &chosen))
     }
 
     /// The steps, and the row of the request whether they succeed or fail.
-    async fn decide(&self, ask: Ask, hold: Hold) -> Result<(Draft, Prepared, Try), AnswerError> {
-        let serving = self.serving();
+    async fn decide(
+        &self,
+        serving: Arc<Serving>,
+        ask: Ask,
+        hold: Hold,
+    ) -> Result<(Draft, Prepared, Try), AnswerError> {
         let mut draft = self.draft(&serving, &ask, self.new_decision_id());
         match self.steps(serving, ask, hold, &mut draft).await {
             Ok((prepared, kept)) => Ok((draft, prepared, kept)),
@@ -129,7 +139,7 @@ impl Gateway {
         draft: &mut Draft,
     ) -> Result<(Prepared, Try), AnswerError> {
         let id = draft.row.decision_id.clone();
-        let mut prepared = self.prepare_on(serving, &ask, &id).await?;
+        let mut prepared = self.prepare_in_time(serving, &ask, &id).await?;
         draft.prepared(&prepared);
         let (decision, ms) = timed(|| decide(self, &mut prepared));
         let chosen = draft.chosen(&prepared, decision?, ms);
@@ -159,7 +169,7 @@ impl Gateway {
         draft: &mut Draft,
     ) -> Result<Try, AnswerError> {
         let arms = &prepared.deciding.router.arms().arms;
-        let deadline = prepared.serving.deadline(&prepared.ask);
+        let deadline = prepared.deadline();
         let mut arm = chosen.arm;
         let mut failed = Vec::new();
         loop {
@@ -205,7 +215,7 @@ impl Gateway {
         } else {
             Hold::First
         };
-        let deadline = prepared.serving.deadline(&prepared.ask);
+        let deadline = prepared.deadline();
         let order = Order {
             arm,
             class: first.class,
@@ -262,7 +272,8 @@ impl Gateway {
                 context_tokens: pool.context_tokens,
             },
         )?;
-        let sampling = prepared.sampling(class, pool, seed);
+        let client = &prepared.ask.client;
+        let sampling = prepared.deciding.sampling(client, class, pool, seed);
         let body = body(&prepared.ask, pool, &prompt, &sampling);
         let prompt_ms = started.elapsed().as_secs_f64() * 1e3;
         let request = ChatRequest { body, deadline };

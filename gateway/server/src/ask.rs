@@ -4,14 +4,17 @@
 //! memory or the clock's meaning: whether a model exists or a privacy level is served is decided later. The flow that
 //! uses an `Ask` is `answer.rs`.
 
+pub use crate::field::AskError;
+pub(crate) use crate::field::{read, wrong};
+
 use crate::extension::Extension;
 use crate::message::Message;
 use serde_json::{Map, Value};
 use std::time::Instant;
+use weir_memory::NodeId;
 
 /// A request in the shape that every step reads.
 #[derive(Clone, Debug)]
-use weir_memory::NodeId;
 pub struct Ask {
     /// Who asks.
     pub caller: Caller,
@@ -23,11 +26,11 @@ pub struct Ask {
     pub client: ClientSettings,
     /// Weir's own per-request settings.
     pub weir: Extension,
+    /// Nodes that the memory keeps back. Measurements set it; no body and no header can.
+    pub hidden: Vec<NodeId>,
     /// When the request's head arrived; deadlines and `latency_ms.total` count from here.
     pub received: Instant,
 }
-    /// Nodes that the memory keeps back. Measurements set it; no body and no header can.
-    pub hidden: Vec<NodeId>,
 
 /// Who asks, as authentication found out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub struct Caller {
     pub tenant: String,
     /// Id of this HTTP request, for logs.
     pub request_id: String,
+    /// Name of the API key; `None` where none was asked for.
+    pub key_id: Option<String>,
 }
 
 /// Whether the router chooses the model.
@@ -70,16 +75,6 @@ pub struct ClientSettings {
     pub user: Option<String>,
     /// Every other field of the body (`stop`, `seed`, `tools`, penalties ...), sent to the engine as it came.
     pub passed: Map<String, Value>,
-}
-
-/// A field of a request that cannot be served.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct AskError {
-    /// Path of the field, for example `messages[2].role`.
-    pub param: String,
-    /// What is wrong with which value, and what to send instead.
-    pub message: String,
 }
 
 /// Fields that Weir writes itself and never passes on as they came.
@@ -122,12 +117,12 @@ impl Ask {
         let messages = Message::parse_all(body.get("messages"))?;
         let client = ClientSettings::parse(body)?;
         Ok(Self {
-            hidden: Vec::new(),
             caller,
             messages,
             model,
             client,
             weir,
+            hidden: Vec::new(),
             received,
         })
     }
@@ -135,12 +130,12 @@ impl Ask {
     /// A question of one user turn with everything else left to the router: what the lab and `weir ask` send.
     pub fn question(text: &str, caller: Caller) -> Self {
         Self {
-            hidden: Vec::new(),
             caller,
             messages: vec![Message::new(crate::message::Role::User, text)],
             model: ModelChoice::Auto,
             client: ClientSettings::default(),
             weir: Extension::default(),
+            hidden: Vec::new(),
             received: Instant::now(),
         }
     }
@@ -166,10 +161,14 @@ impl ClientSettings {
             None => tokens(&body, "max_tokens")?,
         };
         let stream = flag(&body, "stream")?;
-        let include_usage = present(&body, "stream_options")
-            .and_then(|options| options.get("include_usage"))
-            .and_then(Value::as_bool)
-            .unwrap_or(false);
+        let include_usage = match present(&body, "stream_options") {
+            Some(Value::Object(options)) => flag(options, "include_usage").map_err(|error| {
+                let (param, message) = (error.param, error.message);
+                AskError::new(format!("stream_options.{param}"), message)
+            })?,
+            Some(other) => return Err(wrong("stream_options", other, "an object")),
+            None => false,
+        };
         let logprobs = flag(&body, "logprobs")?;
         let tools = match present(&body, "tools") {
             Some(Value::Array(tools)) => !tools.is_empty(),
@@ -184,9 +183,11 @@ impl ClientSettings {
             Some(other) => return Err(wrong("response_format", other, "an object with a type")),
             None => false,
         };
-        let user = present(&body, "user")
-            .and_then(Value::as_str)
-            .map(str::to_owned);
+        let user = match present(&body, "user") {
+            Some(Value::String(user)) => Some(user.clone()),
+            Some(other) => return Err(wrong("user", other, "a string")),
+            None => None,
+        };
         for field in OWN_FIELDS {
             body.remove(field);
         }
@@ -203,27 +204,6 @@ impl ClientSettings {
             passed: body,
         })
     }
-}
-
-impl AskError {
-    /// A refusal of the field at `param`.
-    pub fn new(param: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            param: param.into(),
-            message: message.into(),
-        }
-    }
-}
-
-/// `field is VALUE: send EXPECTED`, with the value cut so that an error never echoes a whole body.
-pub(crate) fn wrong(param: &str, value: &Value, expected: &str) -> AskError {
-    const SHOWN_MAX: usize = 60;
-    let mut shown = value.to_string();
-    if let Some((at, _)) = shown.char_indices().nth(SHOWN_MAX) {
-        shown.truncate(at);
-        shown.push_str("...");
-    }
-    AskError::new(param, format!("{param} is {shown}: send {expected}"))
 }
 
 /// The field's value; `null` counts as absent, as it does for OpenAI.
@@ -347,20 +327,34 @@ mod tests {
                 "wizard",
             ),
             (
+                json!({"model": "auto", "messages": user, "user": 7}),
+                "user",
+                "a string",
+            ),
+            (
+                json!({"model": "auto", "messages": user, "stream_options": {"include_usage": 1}}),
+                "stream_options.include_usage",
+                "true or false",
+            ),
+            (
                 json!({"model": "auto", "messages": user, "weir": {"colour": 1}}),
-                "weir",
-                "colour",
+                "weir.colour",
+                "`budget_ms`",
+            ),
+            (
+                json!({"model": "auto", "messages": user, "weir": {"budget_ms": "soon"}}),
+                "weir.budget_ms",
+                "is \"soon\": send a whole number, at least 0",
+            ),
+            (
+                json!({"model": "auto", "messages": user, "weir": {"memory": 3}}),
+                "weir.memory",
+                "\"off\"",
             ),
         ] {
             let error = parse(body.clone()).expect_err(&format!("{body} is refused"));
             assert_eq!(error.param, param, "{body}");
             assert!(error.message.contains(says), "{body}: {}", error.message);
         }
-    }
-
-    #[test]
-    fn a_refusal_never_echoes_a_whole_body() {
-        let error = wrong("model", &json!(["x".repeat(5000)]), "a name");
-        assert!(error.message.len() < 120, "{}", error.message);
     }
 }

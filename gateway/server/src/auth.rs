@@ -12,6 +12,8 @@ use weir_plan::{ANONYMOUS, ApiKey, Auth, Scope};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) tenant: String,
+    /// Name of the key; `None` where none was asked for.
+    pub(crate) key_id: Option<String>,
     scopes: Vec<Scope>,
 }
 
@@ -34,6 +36,7 @@ impl Identity {
                 let scopes = vec![Scope::Ask, Scope::Memory, Scope::Admin];
                 return Ok(Self {
                     tenant: ANONYMOUS.to_owned(),
+                    key_id: None,
                     scopes,
                 });
             }
@@ -53,6 +56,7 @@ impl Identity {
         let key = find(keys, key.trim()).ok_or(AuthError::Unknown)?;
         Ok(Self {
             tenant: key.tenant.clone(),
+            key_id: Some(key.key_id.clone()),
             scopes: key.scopes.clone(),
         })
     }

@@ -5,15 +5,16 @@
 //! request to the active version and is charged with an error. The choice itself is `choose.rs`; what is counted is
 //! `evidence.rs`.
 
-use crate::ask::Ask;
+use crate::ask::{Ask, ClientSettings};
 use crate::choose::{Chosen, choose};
+use crate::dispatch::Sampling;
 use crate::error::AnswerError;
 use crate::evidence::{Dispatched, Role};
 use crate::gateway::{Gateway, Serving};
 use crate::prepare::Prepared;
 use crate::record::{ChoiceRow, RolloutRow, RouterRow, ShadowRow};
 use sha2::{Digest, Sha256};
-use weir_plan::{CandidatePhase, CandidatePlan, RouterPlan};
+use weir_plan::{CandidatePhase, CandidatePlan, Pool, RouterPlan};
 use weir_router::{Router, State, StepFeatures};
 
 /// Groups of users that a rollout tells apart. A higher weight keeps every group that is in already.
@@ -72,6 +73,29 @@ impl Deciding {
             router: router.clone(),
             state,
             plan: plan.cloned(),
+        }
+    }
+
+    /// The router's sampling class as a pool's model samples it, with what the client set put over it. A class that
+    /// samples takes the temperature of the model's card; a greedy one stays greedy.
+    pub(crate) fn sampling(
+        &self,
+        client: &ClientSettings,
+        class: usize,
+        pool: &Pool,
+        seed: Option<u64>,
+    ) -> Sampling {
+        let class = &self.router.arms().sampling[class];
+        let card = pool
+            .sampling
+            .temperature
+            .filter(|_| class.temperature > 0.0);
+        let temperature = client.temperature.or(card);
+        Sampling {
+            class: class.name.clone(),
+            temperature: temperature.unwrap_or(class.temperature),
+            top_p: client.top_p.unwrap_or(class.top_p),
+            seed,
         }
     }
 
@@ -147,7 +171,7 @@ pub(crate) fn decide(gateway: &Gateway, prepared: &mut Prepared) -> Result<Decis
     let counted = trial.phase != CandidatePhase::Shadow;
     Ok(Decision {
         dispatched: counted.then(|| evidence.dispatched(&trial.rollout, trial.role)),
-        rollout: Some(row(&prepared.serving, trial, other, agrees)),
+        rollout: Some(row(prepared, trial, other, agrees)),
         chosen,
     })
 }
@@ -163,17 +187,20 @@ fn same(a: &Deciding, of_a: &Chosen, b: &Deciding, of_b: &Chosen) -> bool {
 }
 
 fn row(
-    serving: &Serving,
+    prepared: &Prepared,
     trial: Trial,
     other: Result<Chosen, AnswerError>,
     agrees: bool,
 ) -> RolloutRow {
     let (choice, arm, error) = match other {
-        Ok(chosen) => (Some(ChoiceRow::from(&chosen)), Some(chosen.arm), None),
+        Ok(chosen) => {
+            let row = ChoiceRow::of(&chosen, prepared, &trial.other);
+            (Some(row), Some(chosen.arm), None)
+        }
         Err(error) => (None, None, Some(error.kind().to_owned())),
     };
     let shadow = ShadowRow {
-        router: trial.other.row(serving),
+        router: trial.other.row(&prepared.serving),
         choice,
         arm,
         agrees,

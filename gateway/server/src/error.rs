@@ -48,6 +48,12 @@ pub enum AnswerError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The request's time was over before a model was asked: 504.
+    #[error("the request's time was over after {} ms, before a model was asked", waited.as_millis())]
+    Late {
+        /// How long the request had.
+        waited: Duration,
+    },
     /// The last engine asked failed: by its kind 400, 429, 502, 503 or 504.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -82,6 +88,7 @@ impl AnswerError {
             Self::Privacy { .. } => "privacy",
             Self::PromptTooLong { .. } => "prompt_too_long",
             Self::Unavailable { .. } => "unavailable",
+            Self::Late { .. } => "late",
             Self::Engine(error) => error.kind(),
             Self::Choose(_) | Self::Judge(_) | Self::NoSuchArm { .. } => "router",
             Self::Lost { .. } => "internal",

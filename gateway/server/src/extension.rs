@@ -15,7 +15,7 @@ const DEVICE_CLASSES: [&str; 3] = ["device", "edge", "server"];
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Extension {
-    /// Milliseconds the whole answer may take; slower arms are masked.
+    /// Milliseconds the whole answer may take: slower arms are masked, and the request ends then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget_ms: Option<u64>,
     /// How far the request's data may travel.
@@ -40,7 +40,10 @@ pub struct Extension {
 
 /// What of the memory may be recalled.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(
+    rename_all = "camelCase",
+    expecting = "send \"on\", \"off\", or an object with some of store, domains and types"
+)]
 pub enum MemoryUse {
     /// Everything the tenant may see.
     #[default]
@@ -103,15 +106,12 @@ impl Extension {
         let Value::Object(fields) = object else {
             return Err(crate::ask::wrong("weir", &object, "an object"));
         };
-        let refused = |error: serde_json::Error| {
-            AskError::new("weir", format!("weir cannot be read: {error}"))
-        };
-        let mut merged = match serde_json::to_value(self).map_err(refused)? {
-            Value::Object(map) => map,
+        let mut merged = match serde_json::to_value(self) {
+            Ok(Value::Object(map)) => map,
             _ => Map::new(),
         };
         merged.extend(fields.into_iter().filter(|(_, value)| !value.is_null()));
-        let merged: Self = serde_json::from_value(Value::Object(merged)).map_err(refused)?;
+        let merged: Self = crate::ask::read(&Value::Object(merged), "weir")?;
         if merged.budget_ms == Some(0) {
             let message = "budget_ms is 0: send at least 1";
             return Err(AskError::new("weir.budget_ms", message));

@@ -3,17 +3,17 @@
 //! Only copies; nothing is decided here. The row itself is `record.rs`.
 
 use crate::answer::Decided;
-use crate::candidate::Decision;
+use crate::candidate::{Deciding, Decision};
 use crate::choose::Chosen;
 use crate::decisions::Draft;
 use crate::dispatch::Try;
 use crate::gateway::{client_set, cost_of};
 use crate::prepare::Prepared;
-use crate::record::{ChoiceRow, ExecutedRow, FailedPool, Source, VerdictRow};
+use crate::record::{ChoiceRow, ChosenRow, ExecutedRow, FailedPool, Source, VerdictRow};
 use crate::verdict::Judged;
 use weir_engine::Usage;
 use weir_plan::{Pool, Privacy};
-use weir_router::RecallMode;
+use weir_router::{Choice, RecallMode};
 
 impl Draft {
     /// Normalise, embed, search and attend have happened.
@@ -42,7 +42,7 @@ impl Draft {
         self.row.propensity = Some(chosen.choice.propensity);
         self.row.explored = chosen.choice.explored;
         self.row.guardrail = chosen.guardrail.as_ref().map(|rule| rule.name.clone());
-        self.row.choice = Some(ChoiceRow::from(&chosen));
+        self.row.choice = Some(ChoiceRow::of(&chosen, prepared, &prepared.deciding));
         chosen
     }
 
@@ -144,9 +144,25 @@ impl Draft {
     }
 }
 
-impl From<&Chosen> for ChoiceRow {
-    fn from(chosen: &Chosen) -> Self {
+impl ChoiceRow {
+    /// A choice of a version of the router for a request.
+    pub(crate) fn of(chosen: &Chosen, prepared: &Prepared, deciding: &Deciding) -> Self {
+        let Choice { arm, sampling, .. } = chosen.choice;
+        let arm = deciding.router.arms().arms[arm];
+        let pool = &prepared.serving.plan.pools[arm.rank];
+        let sampling = deciding.sampling(&prepared.ask.client, sampling, pool, None);
         Self {
+            chosen: Some(ChosenRow {
+                recall: arm.recall,
+                model: pool.model.clone(),
+                pool: pool.name.clone(),
+                context_tokens: arm.context_tokens,
+                sampling: sampling.class,
+                temperature: sampling.temperature,
+                top_p: sampling.top_p,
+                fallback_to_cloud: pool.privacy == Privacy::Cloud,
+            }),
+            tau: Some(deciding.router.artifact().manifest().tau),
             inputs: chosen.inputs.clone(),
             outcome: chosen.choice.clone(),
             mask: chosen.mask.clone(),

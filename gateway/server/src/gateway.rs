@@ -137,6 +137,8 @@ pub enum PlanError {
 /// How a pinned pass-through ended.
 #[derive(Debug)]
 pub struct PinnedAnswer<'a> {
+    /// What the request was served by.
+    pub serving: &'a Serving,
     /// The decision's id, from [`Gateway::new_decision_id`].
     pub id: String,
     /// What was asked.
@@ -261,8 +263,8 @@ impl Gateway {
 
     /// Records a pass-through to a pinned model.
     pub fn pinned(&self, answer: PinnedAnswer<'_>) {
-        let serving = self.serving();
-        let mut draft = self.draft(&serving, answer.ask, answer.id);
+        let serving = answer.serving;
+        let mut draft = self.draft(serving, answer.ask, answer.id);
         let row = &mut draft.row;
         if let Some(pool) = serving.plan.pools.get(answer.pool) {
             let usage = answer.usage.unwrap_or_default();
@@ -306,6 +308,7 @@ impl Gateway {
             timestamp: asked.to_string(),
             gateway: serving.plan.gateway.clone(),
             tenant: ask.caller.tenant.clone(),
+            key_id: ask.caller.key_id.clone(),
             user: user.map(|user| sha256(&format!("{}:{user}", ask.caller.tenant))),
             session: ask.weir.session.clone(),
             domain: ask.weir.domain.clone(),
@@ -386,9 +389,10 @@ impl Serving {
         self.plan.privacy_of(&ask.caller.tenant, ask.weir.privacy)
     }
 
-    /// When a request must be answered.
-    pub(crate) fn deadline(&self, ask: &Ask) -> Instant {
-        ask.received + Duration::from_millis(self.plan.limits.request_timeout_ms)
+    /// When a request must be answered: by the gateway's limit and by the request's own budget.
+    pub(crate) fn deadline(&self, weir: &Extension, received: Instant) -> Instant {
+        let most = self.plan.limits.request_timeout_ms;
+        received + Duration::from_millis(weir.budget_ms.map_or(most, |budget| budget.min(most)))
     }
 
     /// The question as the plan allows it in a row.

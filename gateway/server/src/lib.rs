@@ -15,6 +15,7 @@ pub mod dispatch;
 mod error;
 pub mod evidence;
 pub mod extension;
+mod field;
 mod fill;
 #[cfg(test)]
 mod fixture;
@@ -32,8 +33,8 @@ mod recall;
 pub mod record;
 mod replay;
 mod rescue;
-mod row_log;
 pub mod rotating_log;
+mod row_log;
 mod serve;
 pub mod speed;
 mod stream;

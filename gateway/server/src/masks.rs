@@ -73,8 +73,8 @@ impl PoolState {
 
 /// The mask of every arm; `None` permits.
 ///
-/// History may be cut to fit, but only where no permitted pool holds the whole conversation. A budget that no arm can
-/// keep leaves the fastest arm: a late answer is worth more than none.
+/// History may be cut to fit, but only where no permitted pool holds the whole conversation. A budget that no arm is
+/// expected to keep leaves the fastest arm, since a forecast may be wrong; the request's deadline ends it in any case.
 pub fn masks(
     arms: &[Arm],
     pools: &[PoolState],

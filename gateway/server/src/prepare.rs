@@ -5,7 +5,6 @@
 
 use crate::ask::Ask;
 use crate::candidate::{Deciding, Trial, assign};
-use crate::dispatch::Sampling;
 use crate::error::AnswerError;
 use crate::gateway::{Gateway, Serving};
 use crate::normalise::Question;
@@ -13,8 +12,9 @@ use crate::prompt::{Size, size};
 use crate::recall::{Remembered, check_filter, remember};
 use crate::record::LatencyRow;
 use std::sync::Arc;
+use std::time::Instant;
 use weir_embed::TokenCounter;
-use weir_plan::{Pool, Privacy};
+use weir_plan::Privacy;
 use weir_router::{QueryFacts, StepFeatures};
 
 /// A request up to the choice: what is known, and what the memory gave.
@@ -44,7 +44,23 @@ impl Gateway {
             .await
     }
 
-    pub(crate) async fn prepare_on(
+    /// The same, given up when the request's time is over.
+    pub(crate) async fn prepare_in_time(
+        &self,
+        serving: Arc<Serving>,
+        ask: &Ask,
+        decision_id: &str,
+    ) -> Result<Prepared, AnswerError> {
+        let until = serving.deadline(&ask.weir, ask.received);
+        let prepared = self.prepare_on(serving, ask, decision_id);
+        let in_time = tokio::time::timeout_at(until.into(), prepared).await;
+        in_time.unwrap_or_else(|_| {
+            let waited = ask.received.elapsed();
+            Err(AnswerError::Late { waited })
+        })
+    }
+
+    async fn prepare_on(
         &self,
         serving: Arc<Serving>,
         ask: &Ask,
@@ -81,26 +97,14 @@ impl Gateway {
 }
 
 impl Prepared {
+    /// When the request must be answered.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.serving.deadline(&self.ask.weir, self.ask.received)
+    }
+
     /// The client's own limit on the answer.
     pub(crate) fn max_tokens(&self) -> Option<u32> {
         self.ask.client.max_tokens
-    }
-
-    /// The router's sampling class as a pool's model samples it, with what the client set put over it. A class that
-    /// samples takes the temperature of the model's card; a greedy one stays greedy.
-    pub(crate) fn sampling(&self, class: usize, pool: &Pool, seed: Option<u64>) -> Sampling {
-        let class = &self.deciding.router.arms().sampling[class];
-        let card = pool
-            .sampling
-            .temperature
-            .filter(|_| class.temperature > 0.0);
-        let temperature = self.ask.client.temperature.or(card);
-        Sampling {
-            class: class.name.clone(),
-            temperature: temperature.unwrap_or(class.temperature),
-            top_p: self.ask.client.top_p.unwrap_or(class.top_p),
-            seed,
-        }
     }
 }
 

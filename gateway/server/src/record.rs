@@ -24,6 +24,9 @@ pub struct Record {
     pub gateway: String,
     /// Who asked.
     pub tenant: String,
+    /// Name of the API key that asked; `None` where the gateway asks for none.
+    #[serde(default)]
+    pub key_id: Option<String>,
     /// SHA-256 of the client's `user` field.
     pub user: Option<String>,
     /// The client's name of the conversation.
@@ -130,12 +133,39 @@ pub struct ShadowRow {
 /// The first decision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChoiceRow {
+    /// What the chosen arm is, by names; a guardrail may have had another executed. Absent in rows of older versions.
+    #[serde(default)]
+    pub chosen: Option<ChosenRow>,
+    /// Temperature of the probabilities between near ties, from the artifact. Absent in rows of older versions.
+    #[serde(default)]
+    pub tau: Option<f64>,
     /// Everything besides the features that it depended on.
     pub inputs: ChoiceInputs,
     /// What came out.
     pub outcome: Choice,
     /// Why each arm was masked; `null` permits.
     pub mask: Vec<Option<Masked>>,
+}
+
+/// An arm and a sampling class, as the pools of the plan make them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChosenRow {
+    /// What enters the prompt.
+    pub recall: RecallMode,
+    /// The model.
+    pub model: String,
+    /// Its pool.
+    pub pool: String,
+    /// Context tokens allowed.
+    pub context_tokens: u32,
+    /// The sampling class.
+    pub sampling: String,
+    /// Temperature, the client's where it set one.
+    pub temperature: f32,
+    /// Nucleus, the client's where it set one.
+    pub top_p: f32,
+    /// Whether the pool is beyond the organisation.
+    pub fallback_to_cloud: bool,
 }
 
 /// What was done.

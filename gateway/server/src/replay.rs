@@ -155,6 +155,8 @@ mod tests {
             },
             features,
             choice: Some(ChoiceRow {
+                chosen: None,
+                tau: None,
                 inputs,
                 outcome,
                 mask: vec![None; arms],

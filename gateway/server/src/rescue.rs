@@ -315,6 +315,7 @@ impl From<AnswerError> for Rescue {
             AnswerError::Unavailable { retry_after } => {
                 Self::unavailable(error.to_string()).retry_in(*retry_after)
             }
+            AnswerError::Late { .. } => Self::timeout(error.to_string()),
             AnswerError::Choose(_)
             | AnswerError::Judge(_)
             | AnswerError::NoSuchArm { .. }

@@ -314,7 +314,8 @@ impl Bench {
     async fn routed(&self, question: &Question, max_tokens: u32) -> Result<Answered, String> {
         let started = Instant::now();
         let ask = ask(&question.question, &self.tenant, max_tokens);
-        let answer = self.gateway.answer(ask).await.map_err(|e| e.to_string())?;
+        let answered = self.gateway.answer(self.gateway.serving(), ask).await;
+        let answer = answered.map_err(|error| error.to_string())?;
         let latency_s = started.elapsed().as_secs_f64();
         let record = self.gateway.decision(&answer.decision.id);
         let record = serde_json::to_value(record).unwrap_or_default();

@@ -54,16 +54,9 @@ pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, Rescue> {
     }
 }
 
-/// The body as a type of ours; an unknown or wrong field is named by the message.
+/// The body as a type of ours.
 pub(crate) fn typed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Rescue> {
-    let value = Value::Object(object(bytes)?);
-    serde_json::from_value(value).map_err(|error| {
-        let message = error.to_string();
-        match message.split('`').nth(1) {
-            Some(field) => Rescue::field(field.to_owned(), message.clone()),
-            None => not_json(message),
-        }
-    })
+    Ok(crate::ask::read(&Value::Object(object(bytes)?), "")?)
 }
 
 fn not_json(message: String) -> Rescue {

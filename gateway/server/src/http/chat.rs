@@ -3,7 +3,7 @@
 //! Reading on: `stream.rs`, `pinned.rs`, and `answer.rs` for everything between question and answer.
 
 use super::admission::Place;
-use super::{Shared, Surfaces, body, caller, deadline, extension, pinned, plan_age, stream};
+use super::{Shared, Surfaces, body, caller, extension, pinned, plan_age, stream};
 use crate::answer::{Answer, Decided};
 use crate::ask::{Ask, ModelChoice};
 use crate::gateway::Serving;
@@ -37,9 +37,8 @@ pub(crate) async fn complete(
     let caller = caller(identity, &head.headers);
     let weir = extension(&head.headers)?;
     let ask = Ask::parse(body::object(&bytes)?, weir, caller, received)?;
-    let place = surfaces
-        .enter(&serving, deadline(&serving, &ask.weir, ask.received))
-        .await?;
+    let until = serving.deadline(&ask.weir, ask.received);
+    let place = surfaces.enter(&serving, until).await?;
     let asked = Asked {
         surfaces,
         serving,
@@ -55,7 +54,8 @@ pub(crate) async fn complete(
 
 async fn whole(asked: Asked) -> Result<Response, Rescue> {
     let wants_weir = wants_weir(&asked.ask);
-    let answered = asked.surfaces.gateway.answer(asked.ask).await;
+    let gateway = &asked.surfaces.gateway;
+    let answered = gateway.answer(Arc::clone(&asked.serving), asked.ask).await;
     let metrics = &asked.surfaces.metrics;
     let answer = answered.inspect_err(|error| metrics.failed(error.kind()))?;
     metrics.answered(&answer.decision, answer.usage);

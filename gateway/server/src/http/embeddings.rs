@@ -2,7 +2,7 @@
 //!
 //! Reading on: weir-embed's `queue.rs`; questions and searches of the memory are embedded by the memory itself.
 
-use super::{Shared, body, caller, deadline, extension, pinned};
+use super::{Shared, body, caller, extension, pinned};
 use crate::ask::{Ask, wrong};
 use crate::gateway::Serving;
 use crate::rescue::Rescue;
@@ -56,7 +56,7 @@ pub(crate) async fn embed(
     let dimensions = wanted.dimensions.as_ref();
     let mut ask = Ask::question("", caller(identity, &head.headers));
     ask.weir = extension(&head.headers)?;
-    let until = deadline(&serving, &ask.weir, received);
+    let until = serving.deadline(&ask.weir, received);
     let _place = surfaces.enter(&serving, until).await?;
     let counter = TokenCounter::estimate();
     let tokens: usize = inputs.iter().map(|text| counter.count(text)).sum();

@@ -3,7 +3,7 @@
 //! Takes `{model_id, prompt, max_tokens, temperature, top_p}` and answers with the text and what it used. The request is
 //! checked as a pinned chat of one user turn. Reading on: `pinned.rs`.
 
-use super::{Shared, body, caller, deadline, extension, pinned};
+use super::{Shared, body, caller, extension, pinned};
 use crate::ask::Ask;
 use crate::gateway::PinnedAnswer;
 use crate::rescue::Rescue;
@@ -46,7 +46,7 @@ pub(crate) async fn generate(
     let ask = Ask::parse(chat.clone(), settings, caller, received)?;
     let model = chat["model"].as_str().unwrap_or_default();
     let (rank, pool) = pinned::pool(&serving, &ask, model)?;
-    let until = deadline(&serving, &ask.weir, ask.received);
+    let until = serving.deadline(&ask.weir, ask.received);
     let _place = surfaces.enter(&serving, until).await?;
     let id = surfaces.gateway.new_decision_id();
     let wanted = ChatRequest {
@@ -65,6 +65,7 @@ pub(crate) async fn generate(
     let read = generated.as_ref().ok();
     let total = ask.received.elapsed();
     surfaces.gateway.pinned(PinnedAnswer {
+        serving: &serving,
         id: id.clone(),
         ask: &ask,
         pool: rank,

@@ -5,7 +5,7 @@
 //! and bounded. Reading on: weir-memory-live's `calls.rs`, weir-memory's `access.rs`.
 
 use super::admission::Place;
-use super::{Shared, Surfaces, body, deadline, extension};
+use super::{Shared, Surfaces, body, extension};
 use crate::auth::Identity;
 use crate::extension::Extension;
 use crate::gateway::Serving;
@@ -222,7 +222,7 @@ impl Call {
         })?;
         let weir = extension(request.headers())?;
         let (_, bytes) = body::read(request, serving.plan.limits.body_max_bytes).await?;
-        let until = deadline(&serving, &weir, received);
+        let until = serving.deadline(&weir, received);
         let place = surfaces.enter(&serving, until).await?;
         let call = Self {
             serving,

@@ -120,12 +120,6 @@ impl Surfaces {
     }
 }
 
-/// When a request must be answered, by the gateway's limit and the request's own budget.
-fn deadline(serving: &Serving, weir: &Extension, received: Instant) -> Instant {
-    let most = serving.plan.limits.request_timeout_ms;
-    received + Duration::from_millis(weir.budget_ms.map_or(most, |budget| budget.min(most)))
-}
-
 /// The caller as the request's flow sees it.
 fn caller(identity: Identity, headers: &HeaderMap) -> Caller {
     let request_id = headers
@@ -134,6 +128,7 @@ fn caller(identity: Identity, headers: &HeaderMap) -> Caller {
     Caller {
         tenant: identity.tenant,
         request_id: request_id.unwrap_or_default().to_owned(),
+        key_id: identity.key_id,
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::chat::Asked;
 use super::stream::sse_headers;
-use super::{Surfaces, deadline, plan_age};
+use super::{Surfaces, plan_age};
 use crate::ask::{Ask, ModelChoice};
 use crate::gateway::{PinnedAnswer, Serving};
 use crate::rescue::Rescue;
@@ -30,6 +30,7 @@ const TAIL_MAX: usize = 16 << 10;
 /// The outcome of a pinned request, recorded once, also when the client goes away.
 struct Outcome {
     surfaces: Arc<Surfaces>,
+    serving: Arc<Serving>,
     ask: Ask,
     rank: usize,
     pool: String,
@@ -75,12 +76,13 @@ pub(crate) async fn pass(asked: Asked, bytes: Bytes) -> Result<Response, Rescue>
         return Err(Rescue::field("model", "model is auto: nothing is pinned"));
     };
     let (rank, pool) = pool(&serving, &ask, &model)?;
-    let deadline = deadline(&serving, &ask.weir, ask.received);
+    let deadline = serving.deadline(&ask.weir, ask.received);
     let body = json_span::without(&bytes, &[&["weir"]]);
     let id = surfaces.gateway.new_decision_id();
     let streams = ask.client.stream;
     let mut outcome = Outcome {
         surfaces: Arc::clone(&surfaces),
+        serving: Arc::clone(&serving),
         ask,
         rank,
         pool: pool.name.clone(),
@@ -98,7 +100,7 @@ pub(crate) async fn pass(asked: Asked, bytes: Bytes) -> Result<Response, Rescue>
     let forwarded = forwarded.map_err(|error| outcome.failed(&error))?;
     outcome.ttft = Some(outcome.ask.received.elapsed());
     let mut response = Response::new(Body::empty());
-    outcome.head(&mut response, &serving);
+    outcome.head(&mut response);
     if streams {
         sse_headers(&mut response);
         let passing = Passing {
@@ -142,7 +144,7 @@ impl Passing {
 }
 
 impl Outcome {
-    fn head(&self, response: &mut Response, serving: &Serving) {
+    fn head(&self, response: &mut Response) {
         let headers = response.headers_mut();
         for (name, value) in [
             ("x-weir-decision", self.id.as_str()),
@@ -154,7 +156,7 @@ impl Outcome {
                 headers.insert(name, value);
             }
         }
-        headers.insert("x-weir-plan-age", plan_age(serving));
+        headers.insert("x-weir-plan-age", plan_age(&self.serving));
     }
 
     fn keep(&mut self, data: &[u8]) {
@@ -223,6 +225,7 @@ impl Drop for Outcome {
         }
         let total = self.ask.received.elapsed();
         self.surfaces.gateway.pinned(PinnedAnswer {
+            serving: &self.serving,
             id: self.id.clone(),
             ask: &self.ask,
             pool: self.rank,

@@ -2,7 +2,7 @@
 //!
 //! Reading on: `answer.rs`.
 
-use super::{Shared, body, caller, deadline, extension};
+use super::{Shared, body, caller, extension};
 use crate::ask::Ask;
 use crate::rescue::Rescue;
 use axum::Json;
@@ -27,8 +27,7 @@ pub(crate) async fn route(
         let message = format!("model is {model:?}: only \"auto\" is routed");
         return Err(Rescue::field("model", message));
     }
-    let _place = surfaces
-        .enter(&serving, deadline(&serving, &ask.weir, ask.received))
-        .await?;
-    Ok(Json(surfaces.gateway.route(ask).await?))
+    let until = serving.deadline(&ask.weir, ask.received);
+    let _place = surfaces.enter(&serving, until).await?;
+    Ok(Json(surfaces.gateway.route(serving, ask).await?))
 }

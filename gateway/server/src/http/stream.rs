@@ -14,6 +14,7 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderValue, header};
 use serde_json::json;
 use std::convert::Infallible;
+use std::sync::Arc;
 use weir_engine::{ChatEvent, Usage, json_span};
 
 /// What is left of a stream, and what it does to each event.
@@ -27,7 +28,7 @@ struct Events {
 }
 
 struct Held {
-    surfaces: std::sync::Arc<super::Surfaces>,
+    surfaces: Arc<super::Surfaces>,
     _place: super::admission::Place,
 }
 
@@ -44,7 +45,8 @@ struct AskedFor {
 pub(crate) async fn answer(asked: Asked) -> Result<Response, Rescue> {
     let (client, weir) = (&asked.ask.client, wants_weir(&asked.ask));
     let (logprobs, usage) = (client.logprobs, client.include_usage);
-    let answered = asked.surfaces.gateway.answer_stream(asked.ask).await;
+    let (gateway, serving) = (&asked.surfaces.gateway, Arc::clone(&asked.serving));
+    let answered = gateway.answer_stream(serving, asked.ask).await;
     let answer = answered.inspect_err(|error| asked.surfaces.metrics.failed(error.kind()))?;
     let pool = asked.serving.plan.pool_for_model(&answer.decision.model);
     let renamed = pool.is_some_and(|(_, pool)| pool.model != pool.upstream_model);

@@ -78,6 +78,8 @@ async fn a_decision_is_seen_and_scored_by_who_asked_and_by_admins_only() {
         .await;
     let id = reply.header("x-weir-decision").to_owned();
     let path = format!("/v1/decisions/{id}");
+    let row = world.send(Method::GET, &path, &headers, "").await;
+    assert_eq!(row.json().await["key_id"], "test");
     for (key, expected) in [("sk-acme", 200), ("sk-ops", 200), ("sk-globex", 404)] {
         assert_eq!(
             status(&world, Method::GET, &path, key, String::new()).await,

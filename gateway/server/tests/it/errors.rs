@@ -4,6 +4,7 @@ use crate::echo::{Echo, Mode};
 use crate::world::{Reply, World, asking, asking_with, plan, pool, prefers};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 use weir_plan::{Endpoint, Limits};
 use weir_testenv::UntrustedTlsServer;
 
@@ -44,6 +45,11 @@ async fn bad_bodies_are_refused_with_the_fields_name() {
             asking_with("auto", "hi", &json!({"n": 2})).to_string(),
             json!("n"),
             "n is 2",
+        ),
+        (
+            asking_with("auto", "hi", &json!({"weir": {"privacy": "mars"}})).to_string(),
+            json!("weir.privacy"),
+            "`onPrem`",
         ),
         (
             asking_with("auto", "hi", &json!({"temperature": "hot"})).to_string(),
@@ -170,6 +176,30 @@ async fn an_engine_whose_certificate_nobody_trusts_is_502_and_its_address_stays_
                 assert!(!error.to_string().contains(inside), "{error}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn a_budget_ends_a_request_and_says_nothing_about_the_engine() {
+    let echo = Echo::start(Mode::Hang).await;
+    let world = World::of(&echo).await;
+    let started = Instant::now();
+    let more = json!({"weir": {"budget_ms": 150}});
+    for model in ["auto", "small-model"] {
+        for _ in 0..2 {
+            let reply = world.chat(&asking_with(model, "hi", &more)).await;
+            assert_eq!(refused(reply, 504).await["code"], "timeout", "{model}");
+        }
+    }
+    assert!(started.elapsed() < Duration::from_secs(5));
+    echo.set(Mode::Echo);
+    for model in ["auto", "small-model"] {
+        let body = asking_with(model, "hi", &more);
+        // Its time was over before it was there.
+        let late = world.chat_slowly(&body, Duration::from_millis(300)).await;
+        refused(late, 504).await;
+        let reply = world.chat(&asking(model, "hi")).await;
+        assert_eq!(reply.status, StatusCode::OK, "the engine is not left alone");
     }
 }
 

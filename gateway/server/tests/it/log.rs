@@ -1,13 +1,13 @@
 //! The decision log on disk: what a row holds when a request never got far, and what becomes of rows that are lost.
 
 use crate::echo::{Echo, Mode};
-use crate::world::{World, asking, assets, plan, pool, prefers};
-use serde_json::Value;
+use crate::world::{World, asking, asking_with, assets, plan, pool, prefers};
+use serde_json::{Value, json};
 use std::path::Path;
 use weir_gateway::ask::{Ask, Caller};
 use weir_gateway::extension::{MemoryFilter, MemoryUse};
 use weir_gateway::gateway::{Assets, Gateway};
-use weir_plan::{GatewayPlan, LogSink, QueryText};
+use weir_plan::{GatewayPlan, Guardrail, GuardrailAction, LogSink, QueryText};
 
 fn logging(echo: &Echo, folder: &Path) -> (GatewayPlan, Assets) {
     let mut plan = plan(vec![pool("small", &[echo])]);
@@ -32,12 +32,51 @@ async fn a_request_that_was_refused_early_still_has_its_question_on_disk() {
         ..MemoryFilter::default()
     };
     ask.weir.memory = MemoryUse::Filtered(filter);
-    assert!(gateway.answer(ask).await.is_err());
+    assert!(gateway.answer(gateway.serving(), ask).await.is_err());
     drop(gateway);
     let log = std::fs::read_to_string(folder.path().join("decisions.jsonl")).unwrap();
     let row: Value = serde_json::from_str(log.trim_end()).unwrap();
     assert_eq!(row["outcome"]["error"], "bad_input");
     assert_eq!(row["query"]["text"], "where is it?");
+}
+
+#[tokio::test]
+async fn a_row_says_by_name_what_the_router_chose_and_what_it_takes_to_compute_it_again() {
+    let (small, big) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
+    let mut plan = plan(vec![pool("small", &[&small]), pool("big", &[&big])]);
+    plan.guardrails = vec![Guardrail {
+        name: "careful".to_owned(),
+        domains: vec!["medical".to_owned()],
+        then: GuardrailAction::UseBiggest,
+    }];
+    let router = prefers(0, 2);
+    let tau = router.artifact().manifest().tau;
+    let world = World::start(plan, router).await;
+    for (domain, executed) in [("law", "small"), ("medical", "big")] {
+        let more = json!({"temperature": 0.5, "weir": {"domain": domain}});
+        let reply = world.chat(&asking_with("auto", "hi", &more)).await;
+        let row = world.row_of(reply).await;
+        let choice = &row["choice"];
+        assert_eq!(choice["tau"], json!(tau));
+        let chosen = &choice["chosen"];
+        assert_eq!(
+            (&chosen["pool"], &chosen["model"]),
+            (&json!("small"), &json!("small-model"))
+        );
+        assert_eq!(chosen["temperature"], 0.5);
+        assert_eq!(row["executed"]["pool"], executed);
+        for field in [
+            "recall",
+            "context_tokens",
+            "sampling",
+            "temperature",
+            "top_p",
+            "fallback_to_cloud",
+        ] {
+            assert!(!chosen[field].is_null(), "{field}");
+            assert_eq!(chosen[field], row["executed"][field], "{field}");
+        }
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -17,6 +17,7 @@ mod memory;
 mod privacy;
 mod real;
 mod recall;
+mod reload;
 mod rollout;
 mod sampling;
 mod streams;

@@ -5,6 +5,7 @@ use crate::echo::{Echo, Mode};
 use crate::world::{World, asking_with, memory_plan, open_memory, plan, pool};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use weir_gateway::ask::{Ask, Caller};
 use weir_plan::{EmbedderPlan, Guardrail, GuardrailAction, Performance, Pool};
 use weir_router::{ArmTable, Artifact, RecallMode, Router};
 
@@ -140,6 +141,28 @@ async fn the_row_says_what_the_decision_was_made_from() {
     let recalled = row["retrieval"]["node_ids"].as_array().unwrap();
     assert!(recalled.contains(&memory.heron), "{row}");
     assert_eq!(row["sources"], weir["sources"]);
+}
+
+#[tokio::test]
+async fn a_measurement_hides_nodes_and_a_client_cannot() {
+    let memory = remembering(prefers(RecallMode::Vector, 0)).await;
+    let gateway = &memory.world.gateway;
+    let caller = Caller {
+        tenant: "anonymous".to_owned(),
+        ..Caller::default()
+    };
+    let mut ask = Ask::question(QUESTION, caller);
+    ask.hidden = vec![memory.heron.as_str().unwrap().parse().unwrap()];
+    let answer = gateway.answer(gateway.serving(), ask).await.unwrap();
+    let row = gateway.decision(&answer.decision.id).unwrap();
+    let recalled = row.retrieval.unwrap().node_ids;
+    assert!(!recalled.contains(&memory.heron.as_str().unwrap().to_owned()));
+    let more = json!({"weir": {"hidden": [memory.heron]}});
+    let refused = memory
+        .world
+        .chat(&asking_with("auto", QUESTION, &more))
+        .await;
+    assert_eq!(refused.json().await["error"]["param"], "weir.hidden");
 }
 
 #[tokio::test]

@@ -171,6 +171,11 @@ pub(crate) fn assets(router: Router, memory: Option<Memory>) -> Assets {
 }
 
 impl World {
+    /// Host and port.
+    pub(crate) fn authority(&self) -> &str {
+        self.address.trim_start_matches("http://")
+    }
+
     /// Serves another plan from the next request on.
     pub(crate) fn apply(&self, plan: GatewayPlan, router: Router) {
         self.gateway.apply(plan, assets(router, None)).unwrap();

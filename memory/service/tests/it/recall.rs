@@ -126,7 +126,7 @@ async fn a_recall_through_the_service_gives_what_the_same_store_gives_in_process
             question,
             weir_gateway::ask::Caller {
                 tenant: "acme".to_owned(),
-                request_id: String::new(),
+                ..Default::default()
             },
         );
         let (near, far) = (

@@ -16,7 +16,7 @@ use crate::world::{World, away, start, until};
 fn ask() -> Ask {
     let caller = Caller {
         tenant: "acme".to_owned(),
-        request_id: String::new(),
+        ..Caller::default()
     };
     Ask::question("When does the heron fish?", caller)
 }
