@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use weir_gateway::answer::{AnswerError, Prepared};
 use weir_gateway::ask::{Ask, Caller};
 use weir_gateway::gateway::{Assets, Gateway};
+use weir_memory::NodeId;
 use weir_plan::GatewayPlan;
 use weir_router::train::Outcome;
 use weir_router::{ArmTable, FeatureSchema};
@@ -114,7 +115,10 @@ pub async fn collect(
     assets: Assets,
     progress: &mut (dyn FnMut(&CollectProgress) + Send),
 ) -> Result<CollectProgress, CollectError> {
-    let memory = assets.store().cloned();
+    let corpus = match assets.store() {
+        Some(memory) => Corpus::read(memory, &options.tenant, &options.questions)?,
+        None => Corpus::default(),
+    };
     let models: Vec<String> = plan.pools.iter().map(|pool| pool.model.clone()).collect();
     let gateway = Gateway::new(plan, assets).map_err(|e| CollectError::Gateway(e.to_string()))?;
     let mut questions: Vec<&Question> = options
@@ -122,10 +126,6 @@ pub async fn collect(
         .iter()
         .filter(|q| q.split == options.split)
         .collect();
-    if let Some(memory) = &memory {
-        let corpus = Corpus::read(memory, &options.tenant, &options.questions)?;
-        questions.retain(|question| !corpus.gives_away(question));
-    }
     if questions.is_empty() {
         return Err(CollectError::NoQuestions(
             format!("{:?}", options.split).to_lowercase(),
@@ -134,12 +134,8 @@ pub async fn collect(
     questions.shuffle(&mut ChaCha8Rng::seed_from_u64(options.seed));
     let table = gateway.serving().router.arms().clone();
     let log = OutcomeLog::open(&options.out, &design_of(options, &table, models))?;
-    let mut run = Run::new(
-        gateway,
-        log,
-        options,
-        questions.len() * options.arms_per_question,
-    );
+    let total = questions.len() * options.arms_per_question;
+    let mut run = Run::new((gateway, corpus), log, options, total);
     for question in questions {
         let trials = design::trials(
             &table,
@@ -170,13 +166,14 @@ fn design_of(options: &CollectOptions, table: &ArmTable, models: Vec<String>) ->
 ///
 /// Latency must be that of a cold prompt: with the engine's prompt cache on, the second arm of a question would be charged
 /// for its last few tokens only.
-        key_id: None,
-pub(crate) fn ask(question: &str, tenant: &str, max_tokens: u32) -> Ask {
+pub(crate) fn ask(question: &Question, hidden: &[NodeId], tenant: &str, max_tokens: u32) -> Ask {
     let caller = Caller {
         tenant: tenant.to_owned(),
         request_id: "lab".to_owned(),
+        key_id: None,
     };
-    let mut ask = Ask::question(question, caller);
+    let mut ask = Ask::question(&question.question, caller);
+    ask.hidden = hidden.to_vec();
     ask.client.max_tokens = Some(max_tokens);
     ask.client
         .passed
@@ -186,6 +183,7 @@ pub(crate) fn ask(question: &str, tenant: &str, max_tokens: u32) -> Ask {
 
 struct Run<'a> {
     gateway: Gateway,
+    corpus: Corpus,
     log: OutcomeLog,
     options: &'a CollectOptions,
     progress: CollectProgress,
@@ -194,7 +192,12 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(gateway: Gateway, log: OutcomeLog, options: &'a CollectOptions, total: usize) -> Self {
+    fn new(
+        (gateway, corpus): (Gateway, Corpus),
+        log: OutcomeLog,
+        options: &'a CollectOptions,
+        total: usize,
+    ) -> Self {
         let progress = CollectProgress {
             done: log.done().len(),
             total,
@@ -202,6 +205,7 @@ impl<'a> Run<'a> {
         };
         Self {
             gateway,
+            corpus,
             log,
             options,
             progress,
@@ -239,7 +243,8 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let ask = ask(
-            &question.question,
+            question,
+            self.corpus.hidden(question),
             &self.options.tenant,
             self.options.max_tokens,
         );

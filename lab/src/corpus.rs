@@ -1,6 +1,7 @@
-//! Which passages of a memory hold the fact that a question asks for, and whether a page is there at all.
+//! Which passages of a memory hold the fact that a question asks for, and which must be hidden from who answers it.
 //!
 //! A passage is gold by where it stands (its page) and by what it says (the evidence), never by how a search ranks it.
+//! Hidden is a page that answers the question word by word, and with its passages the links to what is gold.
 //! One pass over the memory serves all questions.
 
 use crate::questions::Question;
@@ -10,13 +11,13 @@ use weir_memory::{Filter, Memory, Node, NodeId, ReadError};
 /// Passages read from the store at a time.
 const CHUNK: usize = 512;
 
-/// The gold passages of a set of questions in one memory.
+/// The gold passages of a set of questions in one memory, and those to hide.
 #[derive(Debug, Default)]
 pub struct Corpus {
     /// For each question's id, the gold passages of each of its gold places.
     gold: HashMap<String, Vec<HashSet<NodeId>>>,
-    /// Questions that a page of this corpus answers word by word.
-    given_away: HashSet<String>,
+    /// For each question's id, the passages of the page that it was made from.
+    hidden: HashMap<String, Vec<NodeId>>,
 }
 
 impl Corpus {
@@ -49,7 +50,8 @@ impl Corpus {
                 .as_deref()
                 .is_some_and(|hidden| is_page(page, hidden))
             {
-                self.given_away.insert(question.id.clone());
+                let hidden = self.hidden.entry(question.id.clone()).or_default();
+                hidden.push(node.id);
             }
             for (index, gold) in question.gold.iter().enumerate() {
                 let wanted = gold.uri.split('#').next().unwrap_or(&gold.uri);
@@ -70,9 +72,9 @@ impl Corpus {
         }
     }
 
-    /// Whether a page of this corpus answers the question word by word, so that it must not be asked here.
-    pub fn gives_away(&self, question: &Question) -> bool {
-        self.given_away.contains(&question.id)
+    /// The passages that answer the question word by word: whoever answers it must not see them.
+    pub fn hidden(&self, question: &Question) -> &[NodeId] {
+        self.hidden.get(&question.id).map_or(&[], Vec::as_slice)
     }
 
     /// Share of the question's gold places found among the first `k` of `ranked`; `None` when the corpus holds not all
@@ -161,7 +163,12 @@ mod tests {
         assert_eq!(gold.iter().filter(|g| **g).count(), 1);
         assert_eq!(corpus.recall_at(&question, &[], 5), Some(0.0));
         assert_eq!(corpus.complete(), 1);
-        assert!(corpus.gives_away(&question));
+        let faq = memory.nodes(corpus.hidden(&question)).unwrap();
+        let faq: Vec<&str> = faq.iter().map(|node| node.text.as_str()).collect();
+        assert_eq!(faq, ["How so?"]);
+        question.without = None;
+        let corpus = Corpus::read(&memory, "me", std::slice::from_ref(&question)).unwrap();
+        assert!(corpus.hidden(&question).is_empty());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! FAQ headings as questions: the linked sections are gold, the answer's first sentence is the reference.
 //!
 //! The FAQ's own page must not be recalled for them, as it would answer itself: [`super::Question::without`] names it, and
-//! the question is not asked where the corpus holds that page. Free text is graded by F1, so only short first sentences
-//! are taken, and only a few.
+//! the memory keeps its passages back, with the links from them to what is gold. Free text is graded by F1, so only short
+//! first sentences are taken, and only a few.
 
 use super::page::{FaqEntry, Page};
 use super::templates::{Draft, sentences};

@@ -38,7 +38,7 @@ pub struct Question {
     pub answers: Vec<String>,
     /// How an answer is judged.
     pub grader: Grader,
-    /// A page that answers the question word by word; the question is not asked where the corpus holds it.
+    /// A page that answers the question word by word; its passages are hidden from whoever answers it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub without: Option<String>,
     /// Passages that hold the fact; empty when no recall is needed.

@@ -81,11 +81,12 @@ impl Dense {
     }
 
     /// The passages of highest cosine, best first.
-    pub(super) async fn ranked(&self, question: &str) -> Vec<NodeId> {
+    pub(super) async fn ranked(&self, question: &str, hidden: &[NodeId]) -> Vec<NodeId> {
         let query = Query {
             vector: self.vector(question).await,
             filter: Filter {
                 tenant: self.tenant.clone(),
+                hidden: hidden.to_vec(),
                 ..Filter::default()
             },
             k: PASSAGES,
@@ -95,9 +96,14 @@ impl Dense {
         found.hits.iter().map(|hit| hit.id).collect()
     }
 
-    pub(super) async fn ask(&self, question: &str, max_tokens: u32) -> Result<Answered, String> {
+    pub(super) async fn ask(
+        &self,
+        question: &str,
+        hidden: &[NodeId],
+        max_tokens: u32,
+    ) -> Result<Answered, String> {
         let started = Instant::now();
-        let ids = self.ranked(question).await;
+        let ids = self.ranked(question, hidden).await;
         let nodes = self.memory.nodes(&ids).map_err(|e| e.to_string())?;
         let passages: Vec<String> = ids
             .iter()

@@ -17,13 +17,14 @@ use crate::grade::{best_f1, exact, grade};
 use crate::questions::{Question, Split};
 use crate::results::Results;
 use dense::Dense;
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use row::{Answered, RowFile};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
+use weir_gateway::ask::Ask;
 use weir_gateway::gateway::{Assets, Gateway};
 use weir_memory::{Filter, Memory, NodeId, Query, RecallLimits};
 use weir_plan::{GatewayPlan, LogSink};
@@ -153,7 +154,7 @@ pub async fn systems(
     plan.logs.sink = LogSink::None;
     let bench = Bench::new(options, plan, assets)?;
     let mut file = RowFile::open(&options.rows)?;
-    let mut questions = bench.questions(options);
+    let mut questions = questions(options);
     questions.truncate(options.questions_max.unwrap_or(usize::MAX));
     let (started, before) = (Instant::now(), file.complete(&questions));
     for question in &questions {
@@ -183,6 +184,19 @@ pub async fn systems(
             source,
         })?;
     Ok(results)
+}
+
+/// The test questions in random order, so that any beginning of it is a fair sample. Those with a hidden page are put
+/// between the others, whose order is the same with and without them.
+fn questions(options: &SystemsOptions) -> Vec<&Question> {
+    let test = options.questions.iter().filter(|q| q.split == Split::Test);
+    let (mut questions, hiding): (Vec<_>, Vec<_>) = test.partition(|q| q.without.is_none());
+    let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
+    questions.shuffle(&mut rng);
+    for question in hiding {
+        questions.insert(rng.random_range(0..=questions.len()), question);
+    }
+    questions
 }
 
 struct Bench {
@@ -223,17 +237,6 @@ impl Bench {
         })
     }
 
-    /// The test questions in random order, so that any beginning of it is a fair sample.
-    fn questions<'a>(&self, options: &'a SystemsOptions) -> Vec<&'a Question> {
-        let mut questions: Vec<&Question> = options
-            .questions
-            .iter()
-            .filter(|q| q.split == Split::Test && !self.corpus.gives_away(q))
-            .collect();
-        questions.shuffle(&mut ChaCha8Rng::seed_from_u64(options.seed));
-        questions
-    }
-
     async fn question(
         &self,
         question: &Question,
@@ -270,7 +273,11 @@ impl Bench {
     ) -> Result<Answered, String> {
         let biggest = self.models.len().saturating_sub(1);
         match system {
-            System::Naive => self.dense.ask(&question.question, max_tokens).await,
+            System::Naive => {
+                let hidden = self.corpus.hidden(question);
+                let asked = self.dense.ask(&question.question, hidden, max_tokens);
+                asked.await
+            }
             System::Biggest => self.fixed(question, biggest, max_tokens).await,
             System::Small => self.fixed(question, 0, max_tokens).await,
             System::Routed => self.routed(question, max_tokens).await,
@@ -288,7 +295,7 @@ impl Bench {
             .find(RecallMode::Vector, rank, CONTEXT_TOKENS)
             .ok_or("the router's table has no arm with 400 tokens of the fused search")?;
         let started = Instant::now();
-        let ask = ask(&question.question, &self.tenant, max_tokens);
+        let ask = self.asked(question, max_tokens);
         let prepared = self
             .gateway
             .prepare(&ask)
@@ -311,9 +318,14 @@ impl Bench {
         })
     }
 
+    fn asked(&self, question: &Question, max_tokens: u32) -> Ask {
+        let hidden = self.corpus.hidden(question);
+        ask(question, hidden, &self.tenant, max_tokens)
+    }
+
     async fn routed(&self, question: &Question, max_tokens: u32) -> Result<Answered, String> {
         let started = Instant::now();
-        let ask = ask(&question.question, &self.tenant, max_tokens);
+        let ask = self.asked(question, max_tokens);
         let answered = self.gateway.answer(self.gateway.serving(), ask).await;
         let answer = answered.map_err(|error| error.to_string())?;
         let latency_s = started.elapsed().as_secs_f64();
@@ -383,13 +395,15 @@ impl Bench {
             return Vec::new();
         }
         if system == System::Naive {
-            return self.dense.ranked(&question.question).await;
+            let hidden = self.corpus.hidden(question);
+            return self.dense.ranked(&question.question, hidden).await;
         }
         let query = Query {
             text: question.question.clone(),
             vector: self.dense.vector(&question.question).await,
             filter: Filter {
                 tenant: self.tenant.clone(),
+                hidden: self.corpus.hidden(question).to_vec(),
                 ..Filter::default()
             },
             k: SEEDS,
@@ -416,6 +430,7 @@ impl Bench {
                 self.models.first().map_or("", String::as_str)
             ),
             self.dense.note(),
+            "a question that is a heading of a FAQ is asked with all of that page hidden from the memory".to_owned(),
             "routed: the gateway's own decisions with exploration off; first tries are charged".to_owned(),
             "prompt caches of the engines are off (`cache_prompt: false`); the embedding is made before a question and \
              charged to all four alike"
@@ -425,5 +440,26 @@ impl Bench {
                 counts.nodes, counts.vectors, self.corpus.complete()
             ),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_with_a_hidden_page_stand_between_the_others_and_leave_their_order() {
+        let order = |hiding: bool| -> Vec<String> {
+            let mut set = crate::questions::read(None).unwrap();
+            set.retain(|question| hiding || question.without.is_none());
+            let options = SystemsOptions::new(set, PathBuf::new(), PathBuf::new());
+            let order = questions(&options);
+            order.iter().map(|question| question.id.clone()).collect()
+        };
+        let (all, others) = (order(true), order(false));
+        let (hiding, left): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|id| id.starts_with("faq/test/"));
+        assert!(!hiding.is_empty());
+        assert_eq!(left, others);
     }
 }

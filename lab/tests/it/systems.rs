@@ -5,8 +5,8 @@ use std::path::Path;
 use weir_embed::{EmbedQueue, Embedder};
 use weir_gateway::gateway::{Assets, MemoryAsset};
 use weir_lab::echo::EchoEngine;
-use weir_lab::questions::{self, Question, Split};
-use weir_lab::systems::{SystemRow, SystemsOptions, systems};
+use weir_lab::questions::{self, Gold, Question, Split};
+use weir_lab::systems::{System, SystemRow, SystemsOptions, systems};
 use weir_memory::{Batch, Memory, MemoryConfig, NewNode, SHARED_TENANT};
 use weir_plan::{EmbedderPlan, MemoryPlan};
 use weir_router::Router;
@@ -35,12 +35,13 @@ async fn assets(folder: &Path) -> Option<(Assets, MemoryPlan)> {
     };
     let memory = Memory::open(folder, &config).unwrap();
     let mut nodes = Vec::new();
-    for text in [
-        "The gc module was frozen in version 3.7.",
-        "Herons fish at dawn.",
-        "A weir raises the river.",
+    for (page, text) in [
+        ("gc", "The gc module was frozen in version 3.7."),
+        ("birds", "Herons fish at dawn."),
+        ("rivers", "A weir raises the river."),
     ] {
         let mut node = NewNode::new(SHARED_TENANT, text);
+        node.metadata.uri = Some(format!("docs/faq/{page}.html"));
         node.vector = Some(embed.embed(text).await.unwrap().to_vec());
         nodes.push(node);
     }
@@ -64,6 +65,38 @@ fn rows(path: &Path) -> Vec<SystemRow> {
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
+}
+
+#[tokio::test]
+async fn nobody_sees_the_page_that_a_question_was_made_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some((assets, memory)) = assets(&folder.path().join("memory")).await else {
+        return;
+    };
+    let engine = EchoEngine::start("dawn").await.unwrap();
+    let plan = engine.plan(&MODELS, Some(memory));
+    let mut set = questions::read(None).unwrap();
+    set.retain(|question| question.split == Split::Test);
+    set.truncate(1);
+    set[0].question = "When do herons fish?".to_owned();
+    // Only for this test is the page itself gold: found where it is shown, and nowhere where it is hidden.
+    set[0].gold = vec![Gold {
+        uri: "faq/birds.html#when".to_owned(),
+        evidence: vec!["dawn".to_owned()],
+    }];
+    for (without, found) in [(None, 1.0), (Some("faq/birds.html"), 0.0)] {
+        set[0].without = without.map(str::to_owned);
+        let path = folder.path().join(format!("{found}.jsonl"));
+        let options = SystemsOptions::new(set.clone(), path.clone(), folder.path().join("out"));
+        systems(&options, plan.clone(), assets.clone(), &mut |_| ())
+            .await
+            .unwrap();
+        let rows = rows(&path);
+        assert_eq!(rows.len(), 4);
+        for row in rows.iter().filter(|row| row.system != System::Routed) {
+            assert_eq!(row.recall_at_5, Some(found), "{row:?}");
+        }
+    }
 }
 
 #[tokio::test]
