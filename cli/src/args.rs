@@ -257,7 +257,7 @@ pub(crate) struct MemoryWhere {
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Examples:\n  weir memory ingest docs/ --domain python\n  \
-    weir memory ingest handbook.md faq.jsonl -f stack.yaml\n  \
+    weir memory ingest handbook.md faq.jsonl -f stack.yaml --output json\n  \
     weir memory ingest docs/ --gateway https://weir.example.org --api-key $KEY\n\n\
     Reading the same files again changes nothing; a file that cannot be read is reported and the rest goes on. With\n\
     --gateway the files are read here and sent in batches; a run that broke off is continued by running it again."
@@ -278,6 +278,9 @@ pub(crate) struct IngestArgs {
     /// API key for --gateway; everybody's passages need an admin key
     #[arg(long, value_name = "KEY", env = "WEIR_API_KEY", hide_env_values = true)]
     pub(crate) api_key: Option<String>,
+    /// text or json
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
     #[command(flatten)]
     pub(crate) place: MemoryWhere,
 }
@@ -400,6 +403,11 @@ pub(crate) struct InspectArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_long_help = "Examples:\n  weir router replay decisions.jsonl    # of the default artifact\n  \
+    weir router replay decisions.jsonl --artifact router-v7.onnx --output json\n\n\
+    The exit code is 1 when a decision comes out otherwise than the log says."
+)]
 pub(crate) struct ReplayArgs {
     /// A log of decisions
     #[arg(value_name = "LOG", value_hint = ValueHint::FilePath)]
@@ -407,6 +415,9 @@ pub(crate) struct ReplayArgs {
     /// The artifact that decided [default: the one built in]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) artifact: Option<PathBuf>,
+    /// text or json
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
 }
 
 /// The stack whose pools and memory are measured.

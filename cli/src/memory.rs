@@ -67,7 +67,7 @@ async fn ingest(args: IngestArgs) -> Result<(), Failure> {
     };
     if let Some(gateway) = &args.gateway {
         let target = Target::new(gateway, args.api_key)?;
-        return memory_send::run(&target, &options).await;
+        return memory_send::run(&target, &options, args.output).await;
     }
     let bar = ProgressBar::new(0).with_style(
         ProgressStyle::with_template("{bar:30} {pos}/{len} files  {msg}  {eta} left")
@@ -97,7 +97,7 @@ async fn ingest(args: IngestArgs) -> Result<(), Failure> {
     let took = bar.elapsed();
     bar.finish_and_clear();
     let summary = summary?;
-    report(&summary, took.as_secs_f64());
+    report(&summary, took.as_secs_f64(), args.output)?;
     match summary.left {
         0 => Ok(()),
         left => Err(Failure::new(format!(
@@ -130,7 +130,18 @@ async fn ingest_running(
     }
 }
 
-pub(crate) fn report(summary: &IngestSummary, seconds: f64) {
+pub(crate) fn report(summary: &IngestSummary, seconds: f64, output: Output) -> Result<(), Failure> {
+    if output == Output::Json {
+        let mut summary = serde_json::to_value(summary)?;
+        summary["seconds"] = seconds.into();
+        anstream::println!("{}", serde_json::to_string_pretty(&summary)?);
+    } else {
+        print(summary, seconds);
+    }
+    Ok(())
+}
+
+fn print(summary: &IngestSummary, seconds: f64) {
     let IngestSummary {
         files,
         passages,

@@ -4,6 +4,7 @@
 //! batches that a gateway takes. Ids follow from the files, so a second run changes only what the files changed: it
 //! continues one that broke off, and removes the passages that a file no longer has. Decides nothing about what a passage is.
 
+use crate::args::Output;
 use crate::fail::Failure;
 use crate::memory::report;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -48,7 +49,11 @@ pub(crate) struct Target {
 }
 
 /// Reads the files and sends what is in them.
-pub(crate) async fn run(target: &Target, options: &IngestOptions) -> Result<(), Failure> {
+pub(crate) async fn run(
+    target: &Target,
+    options: &IngestOptions,
+    output: Output,
+) -> Result<(), Failure> {
     let bar = ProgressBar::new(0).with_style(
         ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}  {per_sec}  {eta} left")
             .expect("the template is valid"),
@@ -77,8 +82,7 @@ pub(crate) async fn run(target: &Target, options: &IngestOptions) -> Result<(), 
         ))
     })?;
     sent.finish(&documents)?;
-    report(&summary, took.as_secs_f64());
-    Ok(())
+    report(&summary, took.as_secs_f64(), output)
 }
 
 fn read(

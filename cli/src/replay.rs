@@ -3,23 +3,26 @@
 //! Scores that came later and a line that a crash cut short are no decisions: they are counted and skipped. Reading on:
 //! weir-gateway's `replay.rs`.
 
-use crate::args::ReplayArgs;
+use crate::args::{Output, ReplayArgs};
 use crate::fail::Failure;
 use crate::output::{error, good};
+use serde::Serialize;
 use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use weir_gateway::record::{FeedbackRow, Record, replay};
 use weir_router::Router;
 
-/// Differences that are printed; the rest is counted.
+/// Differences that are shown; the rest is counted.
 const SHOWN: usize = 20;
 
 /// What the lines of a log were.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
 struct Counts {
     decided: usize,
     different: usize,
+    /// The first of these, in words.
+    differences: Vec<String>,
     pinned: usize,
     failed: usize,
     feedback: usize,
@@ -40,12 +43,25 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
         .map_err(|cause| Failure::new(format!("cannot read {log}: {cause}")))?;
     let counts = repeat(BufReader::new(file), &router)
         .map_err(|cause| Failure::new(format!("{log}{cause}")))?;
-    if counts.different == 0 {
-        anstream::println!("{} {counts}", good("repeated:"));
-        return Ok(());
+    match args.output {
+        Output::Json => anstream::println!("{}", serde_json::to_string_pretty(&counts)?),
+        Output::Text => print(&counts),
     }
-    anstream::println!("{} {counts}", error("not repeated:"));
-    Err(Failure::said())
+    match counts.different {
+        0 => Ok(()),
+        _ => Err(Failure::said()),
+    }
+}
+
+fn print(counts: &Counts) {
+    for difference in &counts.differences {
+        anstream::println!("{difference}");
+    }
+    let verdict = match counts.different {
+        0 => good("repeated:"),
+        _ => error("not repeated:"),
+    };
+    anstream::println!("{verdict} {counts}");
 }
 
 /// Repeats every decision of a log. An error begins with the line's number.
@@ -102,7 +118,7 @@ impl Counts {
         if let Err(mismatch) = replay(record, router) {
             self.different += 1;
             if self.different <= SHOWN {
-                anstream::println!("{}", weir_local::chain(&mismatch));
+                self.differences.push(weir_local::chain(&mismatch));
             }
         }
     }
@@ -166,6 +182,25 @@ mod tests {
             ..Counts::default()
         };
         assert_eq!(counted(log.as_bytes()), expected);
+    }
+
+    #[test]
+    fn a_decision_of_another_artifact_is_told_and_counted() {
+        let decided = row(|row| {
+            row["decision_id"] = json!("d-1");
+            row["choice"] = json!({
+                "inputs": {"permitted": [], "latencyS": [], "cost": [], "perSecond": 0.0, "perCostUnit": 0.0,
+                    "floor": 0.0, "nearTieMargin": 0.0, "draw": 0.0},
+                "outcome": {"arm": 0, "greedy": 0, "sampling": 0, "qualities": [], "probabilities": [],
+                    "propensity": 1.0, "explored": false},
+                "mask": [],
+            });
+        });
+        let counts = counted(decided.as_bytes());
+        assert_eq!((counts.decided, counts.different), (1, 1));
+        assert!(counts.differences[0].contains("d-1"), "{counts:?}");
+        let told = serde_json::to_value(&counts).unwrap();
+        assert_eq!(told["different"], 1);
     }
 
     #[test]

@@ -57,6 +57,24 @@ fn every_example_of_the_help_is_taken_as_it_stands() {
 }
 
 #[test]
+fn every_command_shows_an_example_of_itself() {
+    fn check(command: &Command, path: &str) {
+        let path = format!("{path}{} ", command.get_name());
+        if command.has_subcommands() {
+            command
+                .get_subcommands()
+                .for_each(|inner| check(inner, &path));
+        } else if !command.is_hide_set() {
+            let help = command.get_after_long_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            let shown = commands(&help).any(|line| format!("{line} ").starts_with(&path));
+            assert!(shown, "{path}has no example: {help}");
+        }
+    }
+    check(&Cli::command(), "");
+}
+
+#[test]
 fn a_flag_that_does_not_exist_would_be_seen() {
     let line = commands("```sh\n  weir ask \"a b\" --citation # note\n```")
         .next()

@@ -51,12 +51,12 @@ fn documents_are_read_and_found_while_nothing_runs() {
     assert!(output.status.success(), "{err}");
     assert!(out.contains("1 new"), "{out}");
     assert!(err.contains("broken.jsonl"), "a bad file is named: {err}");
-    let again = stage.weir(&args);
-    let out = String::from_utf8_lossy(&again.stdout).into_owned();
-    assert!(
-        out.contains("0 new") && out.contains("1 as before"),
-        "{out}"
-    );
+    let again = stage.weir(&[&args[..], &["--output", "json"]].concat());
+    let summary: Value = serde_json::from_slice(&again.stdout).unwrap();
+    let counts = ["inserted", "unchanged", "left"].map(|count| summary[count].as_u64());
+    assert_eq!(counts, [Some(0), Some(1), Some(0)], "{summary}");
+    let bad = summary["bad"][0][0].as_str().unwrap();
+    assert!(bad.ends_with("broken.jsonl"), "{summary}");
     let hit = first_hit(&stage, &["-f", stack]);
     assert!(hit["text"].as_str().unwrap().contains("low wall"), "{hit}");
     assert!(hit["cosine"].is_null(), "words alone found it: {hit}");
