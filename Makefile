@@ -48,6 +48,10 @@ bench: components ## Benchmarks; results go to benches/results
 bench-operator: ## The operator's numbers on a control plane of its own, eight minutes after the build (root; Go)
 	testenv/bench_operator.sh
 
+.PHONY: fuzz
+fuzz: ## Fuzz every parser of outside input, FUZZ_SECONDS (60) each (nightly toolchain, cargo-fuzz)
+	testenv/fuzz.sh $(or $(FUZZ_SECONDS),60)
+
 .PHONY: image
 image: ## Build the images of weir and llama-server, as archives (WEIR_IMAGE_PROFILE=release for small and fast ones)
 	@testenv/fetch.py engine-static

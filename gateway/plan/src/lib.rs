@@ -229,6 +229,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_fuzzer_begins_with_plans_that_are_read_and_written_back() {
+        let whole = include_str!("../../../fuzz/seeds/plan/whole.json");
+        let least = include_str!("../../../fuzz/seeds/plan/least.json");
+        for text in [whole, least] {
+            let plan: GatewayPlan = serde_json::from_str(text).expect("a plan");
+            let again = serde_json::to_string(&plan).expect("plain data");
+            assert_eq!(serde_json::from_str::<GatewayPlan>(&again).ok(), Some(plan));
+        }
+    }
+
+    #[test]
     fn formats_one_minor_apart_are_served_and_others_refused() {
         assert!(FORMAT.is_served());
         assert!(

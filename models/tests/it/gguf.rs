@@ -206,6 +206,14 @@ proptest! {
 }
 
 #[test]
+fn the_fuzzer_begins_with_headers_that_are_read() {
+    let whole = include_bytes!("../../../fuzz/seeds/gguf/small.gguf");
+    let facts = GgufFacts::from_bytes(whole).unwrap();
+    assert_eq!((facts.parameters, facts.context_tokens), (160, 2048));
+    assert_eq!(facts.tokenizer.unwrap().merges, ["a b"]);
+}
+
+#[test]
 fn real_models_of_the_ladder_are_read() {
     let cases = [
         (SMOLLM2, "llama", 134_515_008, 8192, "Q4_1", 49_152),
