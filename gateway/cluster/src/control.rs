@@ -24,7 +24,8 @@ use weir_proto::control::v1::{
     GatewayMessage, GetArtifactRequest, Hello, OperatorMessage, gateway_message, operator_message,
 };
 
-/// A connection that is not there after this long is given up.
+/// A connection that is not there after this long is given up, the greeting over TLS included; so is a stream that does not
+/// begin.
 const CONNECT: Duration = Duration::from_secs(3);
 /// Pings, and how long an answer may take: a dead operator is noticed within their sum.
 const PING_EVERY: Duration = Duration::from_millis(1500);
@@ -69,7 +70,7 @@ enum StreamError {
         url: String,
         source: tonic::transport::Error,
     },
-    #[error("the operator did not begin the stream within {CONNECT:?}")]
+    #[error("the operator accepted the connection and did not begin the stream within {CONNECT:?}")]
     Slow,
     #[error("the stream broke")]
     Broken(#[from] Status),
@@ -134,11 +135,14 @@ impl Control {
 
     async fn connect(&self) -> Result<Session, StreamError> {
         let tls = Tls::read(&self.tls)?;
-        let channel = channel(&self.operator, &tls).await;
-        let channel = channel.map_err(|source| StreamError::Connect {
-            url: self.operator.clone(),
-            source,
-        })?;
+        let channel = timeout(CONNECT, channel(&self.operator, &tls)).await;
+        let channel =
+            channel
+                .map_err(|_| StreamError::Slow)?
+                .map_err(|source| StreamError::Connect {
+                    url: self.operator.clone(),
+                    source,
+                })?;
         let mut client = ControlClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
         let (outbox, outgoing) = mpsc::channel(OUTBOX);
         let hello = Hello {

@@ -222,6 +222,7 @@ impl World {
         let Some(served) = &self.served else {
             return Ok(());
         };
+        served.gateway.plan_taken();
         let names: Vec<&str> = served
             .plan
             .served()
@@ -321,10 +322,15 @@ impl World {
 
     fn apply(&mut self, plan: GatewayPlan) -> Result<(), PlanError> {
         let (router, version) = self.active(&plan);
-        self.memory = self.memory_of(&plan);
-        let memory = self.memory.clone();
+        let memory = self.memory_of(&plan);
+        if plan.memory.is_some() && memory.is_none() {
+            tracing::warn!(
+                "the plan's memory is no service, or there are no certificates to ask it with: nothing is recalled"
+            );
+        }
+        let service = memory.clone();
         let assets = Assets {
-            memory: memory.map(|memory| MemoryAsset::Service(memory)),
+            memory: service.map(|service| MemoryAsset::Service(service)),
             router: router.clone(),
             candidate: self.candidate(&plan, version.as_ref()),
             counters: HashMap::new(),
@@ -333,7 +339,7 @@ impl World {
         // What is served names the router that decides, also while that is not the one of the plan.
         let shown = GatewayPlan {
             router: version.clone(),
-            memory: plan.memory.clone().filter(|_| self.memory.is_some()),
+            memory: plan.memory.clone().filter(|_| memory.is_some()),
             ..plan.clone()
         };
         let gateway = match self.served.take() {
@@ -346,10 +352,10 @@ impl World {
             }
             None => Gateway::new(shown, assets)?,
         };
+        self.memory = memory;
         if self.follows {
             gateway.follow_operator();
         }
-        gateway.plan_taken();
         let (epoch, counter) = (plan.revision.epoch, plan.revision.counter);
         tracing::info!(epoch, counter, pools = plan.pools.len(), "a plan is served");
         self.served = Some(Served {

@@ -4,7 +4,7 @@ use super::fixture::{artifact, endpoint, plan, pool, revision};
 use super::*;
 use std::sync::Arc;
 use weir_gateway::gateway::Serving;
-use weir_plan::{CandidatePhase, CandidatePlan};
+use weir_plan::{CandidatePhase, CandidatePlan, EmbedderPlan, MemoryPlan};
 
 fn world(places: Places) -> World {
     World::new(places, true).0
@@ -168,7 +168,13 @@ fn a_missing_artifact_leaves_the_present_router_which_says_so_until_it_comes() {
     assert_eq!(missing().as_ref(), Some(&sha256));
     assert!(world.artifact(&sha256, b"other bytes").is_err());
     assert_eq!(serving(&world).plan.router, None);
+    world.offer(revision(2), b"{").unwrap_err();
     world.artifact(&sha256, &bytes).unwrap();
+    assert_eq!(
+        world.gateway().unwrap().standing().refused,
+        Some("unreadable"),
+        "the newest plan is refused all the same"
+    );
     assert_eq!(serving(&world).plan.router, named.router);
     assert_eq!(serving(&world).router.artifact().sha256(), sha256);
     assert_eq!(
@@ -246,4 +252,40 @@ fn a_candidate_is_tried_once_its_artifact_is_here_and_only_beside_the_router_of_
     assert_eq!(digest(&world), None);
     let reported = crate::report::report(world.gateway(), world.revision());
     assert!(reported.rollouts.is_empty());
+}
+
+#[tokio::test]
+async fn a_refused_plan_leaves_the_link_to_the_memory_that_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = world(Places {
+        tls: Some(folder.path().to_owned()),
+        ..Places::default()
+    });
+    let remembering = |service: &str, counter| GatewayPlan {
+        revision: revision(counter),
+        memory: Some(MemoryPlan {
+            name: "kb".to_owned(),
+            embedding_model: "minilm".to_owned(),
+            dimensions: 4,
+            service: Some(service.to_owned()),
+            embedder: EmbedderPlan::InProcess {
+                source: String::new(),
+            },
+            seeds: 8,
+            hops: 2,
+            nodes_max: 16,
+        }),
+        ..plan("g")
+    };
+    offer(&mut world, &remembering("https://first:7444", 1)).unwrap();
+    let link = Arc::clone(world.memory.as_ref().unwrap());
+    let mut twice = remembering("https://second:7444", 2);
+    twice.pools.push(twice.pools[0].clone());
+    assert_eq!(offer(&mut world, &twice).unwrap_err().reason(), "invalid");
+    assert!(Arc::ptr_eq(&link, world.memory.as_ref().unwrap()));
+    offer(&mut world, &remembering("https://first:7444", 3)).unwrap();
+    assert!(
+        Arc::ptr_eq(&link, world.memory.as_ref().unwrap()),
+        "the connection stays"
+    );
 }

@@ -65,6 +65,21 @@ async fn an_operator_that_falls_silent_is_noticed_within_five_seconds() {
     );
 }
 
+#[tokio::test]
+async fn an_operator_that_accepts_and_never_greets_is_given_up_and_tried_again() {
+    let (files, echo) = (Files::new(), Echo::start("small").await);
+    files.mount_plan(&plan(3, vec![pool("small", &[&echo])]));
+    let operator = Operator::start(&files.authority);
+    let relay = Relay::start(operator.address).await;
+    relay.frozen.send_replace(true);
+    let _node = files
+        .start(&format!("https://localhost:{}", relay.port))
+        .await;
+    relay.until_connections(2).await;
+    relay.frozen.send_replace(false);
+    operator.hello(1).await;
+}
+
 /// Carries bytes both ways until it is frozen: then it holds every connection open and says nothing more.
 struct Relay {
     port: u16,
