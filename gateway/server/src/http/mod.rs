@@ -132,11 +132,16 @@ fn caller(identity: Identity, headers: &HeaderMap) -> Caller {
     }
 }
 
-/// Weir's per-request settings from the `x-weir-*` headers.
+/// Weir's per-request settings from the `x-weir-*` headers. A value that is not ASCII is read like any other: skipped, it
+/// would let a request travel further than it says.
 fn extension(headers: &HeaderMap) -> Result<Extension, Rescue> {
-    let pairs = headers
+    let ours = headers
         .iter()
-        .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+        .filter(|(name, _)| name.as_str().starts_with("x-weir-"));
+    let texts: Vec<_> = ours
+        .map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())))
+        .collect();
+    let pairs = texts.iter().map(|(name, text)| (*name, text.as_ref()));
     Ok(Extension::from_headers(pairs)?)
 }
 
@@ -217,4 +222,20 @@ async fn unknown_method(request: Request) -> Response {
         message,
     )
     .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_that_is_not_ascii_is_read_or_refused_and_never_skipped() {
+        let sent = |name: &'static str, value: &[u8]| {
+            let value = HeaderValue::from_bytes(value).unwrap();
+            extension(&HeaderMap::from_iter([(name.parse().unwrap(), value)]))
+        };
+        let read = sent("x-weir-domain", "médecine".as_bytes()).unwrap();
+        assert_eq!(read.domain.as_deref(), Some("médecine"));
+        assert!(sent("x-weir-privacy", b"local\xa0").is_err());
+    }
 }
