@@ -1,11 +1,15 @@
 //! `LiveMemory`: an open store with its embedder, answering what `calls.rs` asks.
 //!
-//! Store calls touch a disk and a CPU, so they run beside the async threads. They are answered when they end, however long
-//! that takes: the store cannot be stopped in the middle, and whoever waits decides when to stop waiting. The recall of a
-//! question, which skips what is late, is in `recall.rs`.
+//! Store calls touch a disk and a CPU, so they run beside the async threads, as many at a time as can get on. They are
+//! answered when they end, however long that takes: the store cannot be stopped in the middle, and whoever waits decides
+//! when to stop waiting; a call that nobody waits for any more is not begun. The recall of a question, which skips what is
+//! late, is in `recall.rs`.
 
 use std::sync::Arc;
+use std::thread::available_parallelism;
 
+use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 use weir_embed::EmbedError;
 use weir_memory::{Access, Batch, Memory, NodeId, Query, ReadError, RecallLimits, Written};
 
@@ -16,17 +20,29 @@ use crate::chain;
 use crate::embedder::Embedder;
 use crate::recall::{EMBED_BUDGET, recollect};
 
+/// Reads of the store that run at a time, for each processor; more would take each other's time.
+const READS_PER_PROCESSOR: usize = 2;
+
 /// An open store with what makes its vectors. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct LiveMemory {
     pub(crate) store: Memory,
     pub(crate) embedder: Option<Embedder>,
+    pub(crate) reads: Arc<Semaphore>,
+    writes: Arc<Semaphore>,
 }
 
 impl LiveMemory {
     /// Without an embedder, words alone find what they can.
     pub fn new(store: Memory, embedder: Option<Embedder>) -> Self {
-        Self { store, embedder }
+        let processors = available_parallelism().map_or(1, usize::from);
+        Self {
+            store,
+            embedder,
+            reads: Arc::new(Semaphore::new(processors * READS_PER_PROCESSOR)),
+            // The store writes one batch after the other.
+            writes: Arc::new(Semaphore::new(1)),
+        }
     }
 
     /// The question's vector when it can be had in time and fits the store.
@@ -62,17 +78,39 @@ impl LiveMemory {
         }
     }
 
+    /// Reads the store beside the async threads, when it is this call's turn.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Memory) -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        self.beside(&self.reads, work).await
+    }
+
     async fn beside<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Memory) -> Result<T, MemoryError> + Send + 'static,
-    ) -> Result<T, MemoryError> {
+        places: &Arc<Semaphore>,
+        work: impl FnOnce(&Memory) -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        let place = Arc::clone(places).acquire_owned().await;
+        let place = place.expect("nobody closes the places");
         let store = self.store.clone();
-        let done = tokio::task::spawn_blocking(move || work(&store)).await;
-        done.map_err(|error| MemoryError::Failed {
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work(&store);
+            drop(place);
+            done
+        });
+        done.await
+    }
+}
+
+/// What a call gave, or that its thread died.
+fn ended<T>(done: Result<Result<T, MemoryError>, JoinError>) -> Result<T, MemoryError> {
+    done.unwrap_or_else(|error| {
+        Err(MemoryError::Failed {
             what: "the memory call",
             why: error.to_string(),
-        })?
-    }
+        })
+    })
 }
 
 impl MemoryCalls for LiveMemory {
@@ -87,35 +125,43 @@ impl MemoryCalls for LiveMemory {
     fn search(&self, sought: Sought) -> Reply<'_, Found> {
         Box::pin(async move {
             let query = self.query(sought).await;
-            self.beside(move |store| {
+            let found = self.read(move |store| -> Result<Found, MemoryError> {
                 let result = store.search(&query)?;
                 let ids: Vec<NodeId> = result.hits.iter().map(|hit| hit.id).collect();
                 let nodes = store.nodes(&ids)?;
                 Ok(Found { result, nodes })
-            })
-            .await
+            });
+            ended(found.await)
         })
     }
 
     fn attend(&self, sought: Sought, limits: RecallLimits) -> Reply<'_, Attended> {
         Box::pin(async move {
             let query = self.query(sought).await;
-            self.beside(move |store| {
+            let attended = self.read(move |store| -> Result<Attended, MemoryError> {
                 let recall = store.recall(&query, &store.search(&query)?, &limits);
                 let ids: Vec<NodeId> = recall.nodes.iter().map(|node| node.id).collect();
                 let nodes = store.nodes(&ids)?;
                 Ok(Attended { recall, nodes })
-            })
-            .await
+            });
+            ended(attended.await)
         })
     }
 
     fn write(&self, access: Access, batch: Batch) -> Reply<'_, Written> {
-        Box::pin(self.beside(move |store| Ok(store.write_as(&access, &batch)?)))
+        Box::pin(async move {
+            let work =
+                move |store: &Memory| store.write_as(&access, &batch).map_err(MemoryError::from);
+            ended(self.beside(&self.writes, work).await)
+        })
     }
 
     fn delete(&self, access: Access, id: NodeId) -> Reply<'_, bool> {
-        Box::pin(self.beside(move |store| Ok(store.delete_as(&access, id)?)))
+        Box::pin(async move {
+            let work =
+                move |store: &Memory| store.delete_as(&access, id).map_err(MemoryError::from);
+            ended(self.beside(&self.writes, work).await)
+        })
     }
 
     fn embed(&self, texts: Vec<String>) -> Reply<'_, Vec<Vec<f32>>> {

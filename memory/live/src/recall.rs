@@ -48,15 +48,15 @@ pub(crate) async fn recollect(memory: &LiveMemory, asked: Asked) -> Recollection
         exclude_edges: Vec::new(),
     });
     let started = Instant::now();
-    let (store, asking) = (memory.store.clone(), Arc::clone(&query));
-    let found = in_time("search", move || search(&store, &asking, candidates)).await;
+    let asking = Arc::clone(&query);
+    let work = move |store: &Memory| search(store, &asking, candidates);
+    let found = in_time("search", memory, work).await;
     spent.search = milliseconds(started);
     let attended = match found.clone() {
         Some((seeds, _)) => {
             let started = Instant::now();
-            let store = memory.store.clone();
-            let work = move || attend(&store, &query, &seeds, &limits, candidates);
-            let attended = in_time("recall", work).await;
+            let work = move |store: &Memory| attend(store, &query, &seeds, &limits, candidates);
+            let attended = in_time("recall", memory, work).await;
             spent.attend = milliseconds(started);
             attended
         }
@@ -73,9 +73,10 @@ pub(crate) async fn recollect(memory: &LiveMemory, asked: Asked) -> Recollection
 
 async fn in_time<T: Send + 'static>(
     step: &'static str,
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+    memory: &LiveMemory,
+    work: impl FnOnce(&Memory) -> Result<T, String> + Send + 'static,
 ) -> Option<T> {
-    let done = tokio::time::timeout(STORE_BUDGET, tokio::task::spawn_blocking(work)).await;
+    let done = tokio::time::timeout(STORE_BUDGET, memory.read(work)).await;
     let done = match done {
         Ok(Ok(done)) => done,
         Ok(Err(_)) => Err("its thread died".to_owned()),
@@ -143,4 +144,40 @@ fn candidates(memory: &Memory, scored: &[(NodeId, f32)]) -> Result<Vec<Candidate
 
 fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_memory::{Filter, MemoryConfig};
+
+    #[tokio::test]
+    async fn a_step_whose_turn_does_not_come_in_time_is_skipped() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = MemoryConfig {
+            dimensions: 2,
+            embedding_model: "m".to_owned(),
+        };
+        let store = Memory::open(folder.path(), &config).unwrap();
+        let memory = LiveMemory::new(store, None);
+        let asked = Asked {
+            text: "words".to_owned(),
+            vector: None,
+            embed: false,
+            wanted: Some(Wanted {
+                filter: Filter {
+                    tenant: "t".to_owned(),
+                    domains: Vec::new(),
+                    types: Vec::new(),
+                },
+                limits: RecallLimits::default(),
+                candidates: 4,
+            }),
+        };
+        let places = u32::try_from(memory.reads.available_permits()).unwrap();
+        let others = memory.reads.acquire_many(places).await.unwrap();
+        assert_eq!(recollect(&memory, asked.clone()).await.found, None);
+        drop(others);
+        assert!(recollect(&memory, asked).await.found.is_some());
+    }
 }
