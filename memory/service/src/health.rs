@@ -120,3 +120,19 @@ async fn scrape(State(health): State<Arc<Health>>) -> Response {
     };
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_service_that_has_no_open_store_is_not_ready() {
+        let health = Arc::new(Health::default());
+        let said = readyz(State(Arc::clone(&health))).await;
+        let opening = "the store is being opened\n";
+        assert_eq!(said, (StatusCode::SERVICE_UNAVAILABLE, opening));
+        health.close();
+        let said = readyz(State(health)).await;
+        assert_eq!(said, (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"));
+    }
+}

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use weir_gateway::MemoryAsset;
 use weir_gateway::ask::{Ask, Caller};
 use weir_memory_live::{MemoryCalls, Presence};
-use weir_memory_service::{Options, ServeError, Server};
+use weir_memory_service::{Options, ServeError};
 
 use crate::http::{call, gateway};
 use crate::world::{World, away, start, until};
@@ -136,11 +136,8 @@ async fn a_store_is_not_opened_for_another_model_or_an_embedder_of_another_lengt
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn probes_say_alive_before_the_store_is_open_and_ready_after() {
+async fn probes_without_a_certificate_hear_that_an_open_store_is_ready() {
     let Some(world) = World::new() else { return };
-    let options = world.options();
-    let server = Server::bind(options).await.unwrap();
-    drop(server);
     let service = world.serve().await;
     assert!(service.page("/healthz").await.starts_with("HTTP/1.1 200"));
     let ready = async || service.page("/readyz").await.starts_with("HTTP/1.1 200");
