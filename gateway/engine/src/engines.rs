@@ -4,7 +4,7 @@
 //! Reading on: `replica.rs` for who is asked next, `client.rs` for the wire.
 
 use crate::client::{Call, Client, Target};
-use crate::error::{EngineError, Phase};
+use crate::error::{EngineError, Phase, place};
 use crate::json_span;
 use crate::replica::{Lease, Replicas};
 use crate::stream::ChatStream;
@@ -435,8 +435,9 @@ async fn read_embeddings(
         Err(_) => return Err(target.timed_out(Phase::FirstEvent, since)),
     };
     let mut wire: WireEmbeddings = serde_json::from_slice(&body).map_err(|error| {
+        let place = place(&error);
         target.bad_event(format!(
-            "something that is not a list of embeddings: {error}"
+            "something that is not a list of embeddings ({place})"
         ))
     })?;
     wire.data.sort_by_key(|embedding| embedding.index);

@@ -4,6 +4,7 @@
 //! address and is for logs only. Reading on: `gateway/server/src/rescue.rs` maps these to statuses.
 
 use serde_json::Value;
+use serde_json::error::Category;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -291,6 +292,15 @@ impl Reply<'_> {
             retry_after: self.retry_after,
         }
     }
+}
+
+/// Where JSON is wrong and how. What the library says of it would quote what stands there, which may be an answer.
+pub(crate) fn place(error: &serde_json::Error) -> String {
+    let how = match error.classify() {
+        Category::Data => "another shape",
+        _ => "no JSON",
+    };
+    format!("{how} at line {}, column {}", error.line(), error.column())
 }
 
 /// The numbers after "maximum context length is" in the messages of OpenAI and vLLM: context first, then prompt.

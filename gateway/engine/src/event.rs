@@ -3,7 +3,7 @@
 //! The bytes of the event stay as the engine wrote them (`raw`); what is parsed beside them is read-only. Nothing here
 //! knows about connections. Reading on: `stream.rs`.
 
-use crate::error::{EngineError, Reply};
+use crate::error::{EngineError, Reply, place};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -130,8 +130,9 @@ impl ChatEvent {
             what,
         };
         let chunk: WireChunk = serde_json::from_slice(&raw).map_err(|error| {
+            let place = place(&error);
             bad(format!(
-                "an event that is not a chat completion chunk: {error}"
+                "an event that is not a chat completion chunk ({place})"
             ))
         })?;
         if chunk.error.is_some() || chunk.object.as_deref() == Some("error") {
@@ -262,9 +263,9 @@ mod tests {
             Err(EngineError::Status { status: 500, .. })
         ));
         assert!(matches!(parse("<html>"), Err(EngineError::BadEvent { .. })));
-        assert!(matches!(
-            parse(r#"{"choices":3}"#),
-            Err(EngineError::BadEvent { .. })
-        ));
+        let shapeless = parse(r#"{"choices":"the capital is Rome"}"#).unwrap_err();
+        assert!(matches!(shapeless, EngineError::BadEvent { .. }));
+        let said = shapeless.to_string();
+        assert!(said.contains("line 1") && !said.contains("Rome"), "{said}");
     }
 }
