@@ -23,6 +23,10 @@ use weir_plan::GatewayPlan;
 /// Name of the container.
 const CONTAINER: &str = "gateway";
 
+/// What a gateway needs for its end beside the longest request: five seconds before it is told to end and five after, in
+/// which requests still come, and time to spare.
+const LEAVE_SECONDS: i64 = 20;
+
 /// What a gateway starts from with the operator away.
 #[derive(Clone, Copy, Debug)]
 pub struct Material<'a> {
@@ -112,7 +116,9 @@ fn template(gateway: &InferenceGateway, owner: &Owner<'_>, platform: &Platform) 
     let mut spec = pod::spec(gateway.spec.pod.as_ref(), &labels);
     let account = spec.service_account_name.take();
     spec.service_account_name = account.or_else(|| Some(names::gateway(owner.name())));
-    spec.termination_grace_period_seconds = Some(pod::DRAIN_SECONDS + 15);
+    let request = gateway.spec.limits.request_timeout.milliseconds();
+    let request = i64::try_from(request.div_ceil(1000)).unwrap_or(i64::MAX);
+    spec.termination_grace_period_seconds = Some(request.saturating_add(LEAVE_SECONDS));
     spec.containers = vec![container(gateway, platform)];
     let volumes = vec![
         pod::secret("tls", &names::gateway_tls(owner.name()), false),

@@ -1,6 +1,6 @@
-//! An engine restarts when its pool changes, and for nothing else.
+//! An engine restarts when its pool changes, and for nothing else. A gateway is given the time that its requests may take.
 
-use crate::cluster::platform;
+use crate::cluster::{self, platform};
 use crate::golden::{in_crate, stack};
 use k8s_openapi::api::apps::v1::Deployment;
 use weir_reconcile::{Object, Platform, Stack, model_pool};
@@ -78,4 +78,24 @@ fn a_template_that_somebody_broke_is_built_again() {
     let annotations = before.metadata.annotations.as_mut().expect("annotations");
     annotations.insert(model_pool::TEMPLATE_ANNOTATION.into(), "{".into());
     assert_eq!(deployment(&stack, &platform(), Some(&before)), whole);
+}
+
+#[test]
+fn a_gateway_that_ends_is_given_as_long_as_its_longest_request() {
+    let grace = |case: &str| {
+        let stack = stack(&in_crate(case));
+        let (objects, _) = cluster::gateway(&stack.gateways[0], &stack, &Default::default());
+        let deployment = objects.into_iter().find_map(|object| match object {
+            Object::Deployment(deployment) => deployment.spec?.template.spec,
+            _ => None,
+        });
+        let pod = deployment.expect("a gateway has a Deployment");
+        pod.termination_grace_period_seconds
+    };
+    assert_eq!(grace("cases/plan/minimal/stack.yaml"), Some(60 + 20));
+    assert_eq!(
+        grace("cases/plan/ladder/stack.yaml"),
+        Some(300 + 20),
+        "requestTimeout: 5m"
+    );
 }
