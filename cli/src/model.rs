@@ -10,9 +10,10 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
 use weir_local::Home;
-use weir_models::gguf::GgufFacts;
-use weir_models::{Access, Fetcher, Progress, Source, deliver};
+use weir_models::gguf::{GgufError, GgufFacts};
+use weir_models::{Access, Fetcher, Progress, Source};
 
 /// How often progress is told where nobody watches.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -22,7 +23,15 @@ const KEPT: &str = ".weir";
 
 pub(crate) async fn run(command: ModelCommand) -> Result<(), Failure> {
     match command {
-        ModelCommand::Fetch(args) => fetch(args).await,
+        ModelCommand::Fetch(args) => {
+            // The first process of a container, as this is one, does not hear a signal that it does not ask for: its pod would
+            // only go away when the time to do so is over.
+            let mut terminate = signal(SignalKind::terminate())?;
+            tokio::select! {
+                done = fetch(args) => done,
+                _ = terminate.recv() => Err(Failure::new("told to end: what was downloaded is kept")),
+            }
+        }
     }
 }
 
@@ -42,8 +51,18 @@ async fn fetch(args: FetchArgs) -> Result<(), Failure> {
         fetch_folder(&fetcher, &source, &args, &shown).await?
     };
     shown.end();
-    if let Some(facts) = &args.facts {
-        write_facts(&fetcher, &path, facts).await?;
+    if let Some(to) = &args.facts {
+        let facts = match GgufFacts::read(&path) {
+            Ok(facts) => facts,
+            Err(error) => {
+                if args.sha256.is_none() && is_another_file(&error) {
+                    give_up(&fetcher, &source, args.to.as_deref()).await;
+                }
+                return Err(error.into());
+            }
+        };
+        let sha256 = fetcher.sha256(&path).await?;
+        write_facts(&facts, &sha256, to)?;
     }
     anstream::println!("{}", path.display());
     Ok(())
@@ -55,17 +74,12 @@ async fn fetch_file(
     args: &FetchArgs,
     shown: &Shown,
 ) -> Result<PathBuf, Failure> {
-    let sha256 = args.sha256.as_deref();
-    let file = fetcher
-        .fetch(source, sha256, &|at| shown.progress(at))
-        .await?;
-    match &args.to {
-        Some(to) => {
-            deliver(&file, to).await?;
-            Ok(to.clone())
-        }
-        None => Ok(file),
-    }
+    let (sha256, progress) = (args.sha256.as_deref(), |at| shown.progress(at));
+    let Some(to) = &args.to else {
+        return Ok(fetcher.fetch(source, sha256, &progress).await?);
+    };
+    fetcher.fetch_to(source, sha256, to, &progress).await?;
+    Ok(to.clone())
 }
 
 async fn fetch_folder(
@@ -75,28 +89,39 @@ async fn fetch_folder(
     shown: &Shown,
 ) -> Result<PathBuf, Failure> {
     let names: Vec<&str> = args.files.iter().map(String::as_str).collect();
-    let folder = fetcher
-        .fetch_dir(source, &names, &|at| shown.progress(at))
-        .await?;
+    let progress = |at| shown.progress(at);
     let Some(to) = &args.to else {
-        return Ok(folder);
+        return Ok(fetcher.fetch_dir(source, &names, &progress).await?);
     };
-    for name in names {
-        deliver(&folder.join(name), &to.join(name)).await?;
-    }
+    fetcher.fetch_dir_to(source, &names, to, &progress).await?;
     Ok(to.clone())
 }
 
+/// Whether what came is not the model, such as a page that says why it is not to be had, or half of it.
+fn is_another_file(error: &GgufError) -> bool {
+    matches!(
+        error,
+        GgufError::NotGguf { .. } | GgufError::Truncated { .. } | GgufError::Malformed { .. }
+    )
+}
+
+/// Removes a download that is of no use. Kept, it would be found by every further start, also when the source is right again.
+async fn give_up(fetcher: &Fetcher, source: &Source, to: Option<&Path>) {
+    fetcher.forget(source).await;
+    if let Some(to) = to {
+        let _ = tokio::fs::remove_file(to).await;
+    }
+}
+
 /// Everything a pool's status says about its model.
-async fn write_facts(fetcher: &Fetcher, model: &Path, to: &Path) -> Result<(), Failure> {
-    let facts = GgufFacts::read(model)?;
+fn write_facts(facts: &GgufFacts, sha256: &str, to: &Path) -> Result<(), Failure> {
     let facts = json!({
         "architecture": facts.architecture,
         "parameters": facts.parameters,
         "contextTokens": facts.context_tokens,
         "quantization": facts.quantization,
         "bytes": facts.bytes,
-        "sha256": fetcher.sha256(model).await?,
+        "sha256": sha256,
     });
     std::fs::write(to, facts.to_string())
         .map_err(|error| Failure::new(format!("write facts to {}: {error}", to.display())))

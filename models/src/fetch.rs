@@ -4,9 +4,11 @@
 //! given, is right. Downloads resume where they were cut. Verified checksums are remembered by size
 //! and modification time (`fetch/checksum.rs`), so that a restart does not read gigabytes again.
 //! `fetch/https.rs` and `fetch/hub.rs` are the two ways over a network; what opens doors on them is in `fetch/access.rs`.
+//! Whoever shares a cache waits for each other in `fetch/claim.rs`.
 
 mod access;
 mod checksum;
+mod claim;
 mod https;
 mod hub;
 
@@ -15,9 +17,13 @@ use std::path::{Path, PathBuf};
 use crate::Source;
 use access::Address;
 use checksum::Checksum;
+use claim::Claim;
 use hub::HubFile;
 
 pub use access::{Access, S3Access};
+
+/// How often a download is tried, each time from where the connection broke, before the caller hears of it.
+const ATTEMPTS: usize = 4;
 
 /// How far a download is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,37 +179,26 @@ impl Fetcher {
         progress: OnProgress<'_>,
     ) -> Result<PathBuf, FetchError> {
         let sum = Checksum::parse(sha256)?;
-        match source {
-            Source::File(path) => local_file(path, &self.cache, &sum).await,
-            Source::Https(_) | Source::S3 { .. } => {
-                let address = self.access.address(source, None)?;
-                self.download(&address, (&sum, progress)).await
-            }
-            Source::HuggingFace {
-                repo,
-                file,
-                revision,
-            } => {
-                let file = file
-                    .as_deref()
-                    .ok_or_else(|| FetchError::NoFile(repo.clone()))?;
-                let wanted = HubFile {
-                    repo,
-                    revision,
-                    file,
-                };
-                hub::download(self, wanted, &sum, progress).await
-            }
-        }
+        let _claim = self.claim(source).await?;
+        self.bring(source, &sum, progress).await
     }
 
-    async fn download(
+    /// [`Fetcher::fetch`], and puts the file under the name `to`: at once and whole, as another name of the same bytes
+    /// where the file system allows it, else as a copy.
+    ///
+    /// # Errors
+    /// As [`Fetcher::fetch`], or the disk refuses.
+    pub async fn fetch_to(
         &self,
-        address: &Address,
-        how: (&Checksum, OnProgress<'_>),
-    ) -> Result<PathBuf, FetchError> {
-        let target = https::target(&address.shown, &self.cache);
-        https::download(self, address, &target, how).await
+        source: &Source,
+        sha256: Option<&str>,
+        to: &Path,
+        progress: OnProgress<'_>,
+    ) -> Result<(), FetchError> {
+        let sum = Checksum::parse(sha256)?;
+        let _claim = self.claim(source).await?;
+        let file = self.bring(source, &sum, progress).await?;
+        deliver(&file, to).await
     }
 
     /// SHA-256 of a file, lower-case hexadecimal; computed once for each state of the file.
@@ -220,6 +215,105 @@ impl Fetcher {
     /// # Errors
     /// As [`Fetcher::fetch`]; a file that the folder lacks is named.
     pub async fn fetch_dir(
+        &self,
+        source: &Source,
+        files: &[&str],
+        progress: OnProgress<'_>,
+    ) -> Result<PathBuf, FetchError> {
+        let _claim = self.claim(source).await?;
+        self.bring_dir(source, files, progress).await
+    }
+
+    /// [`Fetcher::fetch_dir`], and puts the files into the folder `to`, as [`Fetcher::fetch_to`] does with one.
+    ///
+    /// # Errors
+    /// As [`Fetcher::fetch_dir`], or the disk refuses.
+    pub async fn fetch_dir_to(
+        &self,
+        source: &Source,
+        files: &[&str],
+        to: &Path,
+        progress: OnProgress<'_>,
+    ) -> Result<(), FetchError> {
+        let _claim = self.claim(source).await?;
+        let folder = self.bring_dir(source, files, progress).await?;
+        for file in files {
+            deliver(&folder.join(file), &to.join(file)).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what [`Fetcher::fetch`] downloaded of `source`, so that it is downloaded again. A file of the user's own
+    /// stays.
+    pub async fn forget(&self, source: &Source) {
+        match source {
+            Source::File(_) | Source::HuggingFace { file: None, .. } => {}
+            Source::Https(_) | Source::S3 { .. } => {
+                https::forget(&source.to_string(), &self.cache).await;
+            }
+            Source::HuggingFace {
+                repo,
+                file: Some(file),
+                revision,
+            } => {
+                let kept = HubFile {
+                    repo,
+                    revision,
+                    file,
+                };
+                hub::forget(self, kept).await;
+            }
+        }
+    }
+
+    /// Waits until nobody else downloads this source; a file of this machine is only read.
+    async fn claim(&self, source: &Source) -> Result<Option<Claim>, FetchError> {
+        match source {
+            Source::File(_) => Ok(None),
+            _ => Claim::take(source, &self.cache).await.map(Some),
+        }
+    }
+
+    async fn bring(
+        &self,
+        source: &Source,
+        sum: &Checksum,
+        progress: OnProgress<'_>,
+    ) -> Result<PathBuf, FetchError> {
+        match source {
+            Source::File(path) => local_file(path, &self.cache, sum).await,
+            Source::Https(_) | Source::S3 { .. } => {
+                let address = self.access.address(source, None)?;
+                self.download(&address, (sum, progress)).await
+            }
+            Source::HuggingFace {
+                repo,
+                file,
+                revision,
+            } => {
+                let file = file
+                    .as_deref()
+                    .ok_or_else(|| FetchError::NoFile(repo.clone()))?;
+                let wanted = HubFile {
+                    repo,
+                    revision,
+                    file,
+                };
+                hub::download(self, wanted, sum, progress).await
+            }
+        }
+    }
+
+    async fn download(
+        &self,
+        address: &Address,
+        how: (&Checksum, OnProgress<'_>),
+    ) -> Result<PathBuf, FetchError> {
+        let target = https::target(&address.shown, &self.cache);
+        https::download(self, address, &target, how).await
+    }
+
+    async fn bring_dir(
         &self,
         source: &Source,
         files: &[&str],
@@ -265,12 +359,9 @@ impl Fetcher {
     }
 }
 
-/// Puts a fetched file under the name `to`, at once and whole: as another name of the same bytes where the file system
-/// allows it, else as a copy.
-///
-/// # Errors
-/// The disk refuses.
-pub async fn deliver(file: &Path, to: &Path) -> Result<(), FetchError> {
+/// Puts a fetched file under the name `to`. Nobody else may do so at the same time: with the other's link at its place the
+/// copy would be written over the file itself.
+async fn deliver(file: &Path, to: &Path) -> Result<(), FetchError> {
     let write = || FetchError::io("write", to);
     let folder = to.parent().unwrap_or(Path::new("."));
     tokio::fs::create_dir_all(folder)

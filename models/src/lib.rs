@@ -10,5 +10,5 @@ pub mod gguf;
 pub mod source;
 
 #[cfg(feature = "fetch")]
-pub use fetch::{Access, FetchError, Fetcher, Progress, S3Access, deliver};
+pub use fetch::{Access, FetchError, Fetcher, Progress, S3Access};
 pub use source::{Source, SourceError};

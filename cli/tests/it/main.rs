@@ -14,6 +14,7 @@ mod changes;
 mod embedding_pool;
 mod ending;
 mod external;
+mod fetch;
 mod inspect;
 mod load;
 mod local;

@@ -46,6 +46,11 @@ impl Checksum {
         Ok(Self(Some(plain)))
     }
 
+    /// Whether there is one to compare with.
+    pub(super) fn is_given(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Compares the file at `path`; `cache` holds what is remembered. `told` is how an error names
     /// the origin, and its advice.
     pub(super) async fn verify(

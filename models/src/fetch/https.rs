@@ -1,7 +1,8 @@
 //! One file over https, resumed where it was cut.
 //!
 //! The file grows as `NAME.part` and is renamed when it is whole. `If-Range` with the stored entity
-//! tag makes a server that has another file by now send it from the start (RFC 9110, 13.1.5).
+//! tag makes a server that has another file by now send it from the start (RFC 9110, 13.1.5). Where
+//! neither a tag nor a checksum vouches for it, bytes of two downloads are never joined.
 
 use std::path::{Path, PathBuf};
 
@@ -14,10 +15,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::access::Address;
 use super::checksum::Checksum;
-use super::{FetchError, Fetcher, OnProgress, Progress, REMOVED};
-
-/// How often a broken connection is taken up again before the caller hears of it.
-const ATTEMPTS: usize = 4;
+use super::{ATTEMPTS, FetchError, Fetcher, OnProgress, Progress, REMOVED};
 
 /// Downloads `address` to `target` unless it is there already.
 pub(super) async fn download(
@@ -32,7 +30,7 @@ pub(super) async fn download(
         fs::create_dir_all(folder)
             .await
             .map_err(FetchError::io("create", folder))?;
-        let part = Part::of(fetcher, address, target);
+        let part = Part::of(fetcher, (address, target), sum.is_given());
         let mut attempt = 1;
         while let Err(error) = part.fill(progress).await {
             let broken = matches!(
@@ -64,6 +62,11 @@ pub(super) async fn download(
     verdict.map(|()| target.to_path_buf())
 }
 
+/// Removes what was downloaded of an address, as errors name it.
+pub(super) async fn forget(shown: &str, cache: &Path) {
+    let _ = fs::remove_file(target(shown, cache)).await;
+}
+
 /// `CACHE/https/HASH/NAME`, HASH from the address without its last part: files of one folder stay
 /// together.
 pub(super) fn target(url: &str, cache: &Path) -> PathBuf {
@@ -90,10 +93,12 @@ struct Part<'a> {
     address: &'a Address,
     path: PathBuf,
     tag: PathBuf,
+    /// Whether a checksum tells in the end that the bytes are of one file.
+    verified: bool,
 }
 
 impl<'a> Part<'a> {
-    fn of(fetcher: &'a Fetcher, address: &'a Address, target: &Path) -> Self {
+    fn of(fetcher: &'a Fetcher, (address, target): (&'a Address, &Path), verified: bool) -> Self {
         let with = |end: &str| {
             let mut name = target.as_os_str().to_owned();
             name.push(end);
@@ -104,6 +109,7 @@ impl<'a> Part<'a> {
             address,
             path: with(".part"),
             tag: with(".etag"),
+            verified,
         }
     }
 
@@ -114,10 +120,11 @@ impl<'a> Part<'a> {
 
     /// Takes up the download where it stands and carries it to its end.
     async fn fill(&self, progress: OnProgress<'_>) -> Result<(), FetchError> {
-        let have = fs::metadata(&self.path)
-            .await
-            .map_or(0, |facts| facts.len());
         let tag = fs::read_to_string(&self.tag).await.ok();
+        let have = match fs::metadata(&self.path).await {
+            Ok(facts) if tag.is_some() || self.verified => facts.len(),
+            _ => 0,
+        };
         let response = self.request(have, tag.as_deref()).await?;
         let status = response.status();
         if status == StatusCode::RANGE_NOT_SATISFIABLE {
@@ -127,10 +134,12 @@ impl<'a> Part<'a> {
             let url = self.address.shown.clone();
             return Err(FetchError::Status { url, status });
         }
-        let have = if status == StatusCode::PARTIAL_CONTENT {
-            have
-        } else {
-            0
+        let have = match status {
+            StatusCode::PARTIAL_CONTENT if !goes_on(response.headers(), have, tag.as_deref()) => {
+                return Err(self.start_over(0).await);
+            }
+            StatusCode::PARTIAL_CONTENT => have,
+            _ => 0,
         };
         let total = response.content_length().map(|rest| have + rest);
         let file = self.open(have, response.headers()).await?;
@@ -166,20 +175,22 @@ impl<'a> Part<'a> {
         if total == Some(have) {
             return Ok(());
         }
+        Err(self.start_over(total.unwrap_or(0)).await)
+    }
+
+    /// What is there is of no use: the next attempt begins anew.
+    async fn start_over(&self, total: u64) -> FetchError {
         self.remove().await;
-        let total = total.unwrap_or(0);
-        Err(FetchError::Short {
+        FetchError::Short {
             url: self.address.shown.clone(),
             downloaded: 0,
             total,
-        })
+        }
     }
 
     async fn open(&self, have: u64, headers: &HeaderMap) -> Result<File, FetchError> {
         if have == 0 {
-            // A weak tag does not vouch for equal bytes.
-            let tag = headers.get(ETAG).and_then(|tag| tag.to_str().ok());
-            match tag.filter(|tag| !tag.starts_with("W/")) {
+            match strong_tag(headers) {
                 Some(tag) => fs::write(&self.tag, tag)
                     .await
                     .map_err(FetchError::io("write", &self.tag))?,
@@ -244,4 +255,23 @@ impl<'a> Part<'a> {
             (None, _) => Ok(()),
         }
     }
+}
+
+/// The entity tag, unless it is a weak one, which does not vouch for equal bytes.
+fn strong_tag(headers: &HeaderMap) -> Option<&str> {
+    let tag = headers.get(ETAG).and_then(|tag| tag.to_str().ok());
+    tag.filter(|tag| !tag.starts_with("W/"))
+}
+
+/// Whether a partial answer begins after the `have` bytes that are there, and is of the same file.
+fn goes_on(headers: &HeaderMap, have: u64, tag: Option<&str>) -> bool {
+    let range = headers
+        .get(CONTENT_RANGE)
+        .and_then(|range| range.to_str().ok());
+    let first = range.and_then(|range| range.strip_prefix("bytes ")?.split_once('-'));
+    let begins = first.and_then(|(first, _)| first.trim().parse().ok()) == Some(have);
+    let other = tag
+        .zip(strong_tag(headers))
+        .is_some_and(|(then, now)| then != now);
+    begins && !other
 }

@@ -59,6 +59,11 @@ pub(super) async fn download(
     }
 }
 
+/// Removes a file that was downloaded.
+pub(super) async fn forget(fetcher: &Fetcher, kept: HubFile<'_>) {
+    let _ = tokio::fs::remove_file(kept.target(fetcher)).await;
+}
+
 impl HubFile<'_> {
     fn shown(self) -> String {
         let source = Source::HuggingFace {

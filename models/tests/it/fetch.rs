@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use sha2::{Digest, Sha256};
-use weir_models::{Access, FetchError, Fetcher, Progress, S3Access, Source, deliver};
+use weir_models::{Access, FetchError, Fetcher, Progress, S3Access, Source};
 
 use crate::server::{Behaviour, Server};
 
@@ -96,11 +96,74 @@ async fn download_is_taken_up_by_the_next_start() {
     let server = Server::start(served(50_000, &[10_000, 1000, 1000, 1000])).await;
     let error = get(&server, cache.path(), None).await.unwrap_err();
     assert!(error.to_string().contains("try again to resume"), "{error}");
-    assert_eq!(files_under(cache.path()), ["a.gguf.etag", "a.gguf.part"]);
+    let downloads = cache.path().join("https");
+    assert_eq!(files_under(&downloads), ["a.gguf.etag", "a.gguf.part"]);
     let path = get(&server, cache.path(), None).await.unwrap();
     assert_eq!(std::fs::read(path).unwrap(), content(50_000));
     assert_eq!(server.ranges().last(), Some(&Some(13_000)));
-    assert_eq!(files_under(cache.path()), ["a.gguf"]);
+    assert_eq!(files_under(&downloads), ["a.gguf"]);
+}
+
+#[tokio::test]
+async fn who_shares_a_cache_downloads_one_after_the_other() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::start(served(100_000, &[30_000])).await;
+    let (first, second) = tokio::join!(
+        get(&server, cache.path(), None),
+        get(&server, cache.path(), None)
+    );
+    let path = first.unwrap();
+    assert_eq!(path, second.unwrap());
+    assert_eq!(std::fs::read(path).unwrap(), content(100_000));
+    assert_eq!(
+        server.ranges(),
+        [None, Some(30_000)],
+        "the second found what the first had brought"
+    );
+}
+
+#[tokio::test]
+async fn without_an_entity_tag_only_a_checksum_lets_a_download_go_on() {
+    let untagged = || Behaviour {
+        etag: "",
+        ..served(50_000, &[10_000])
+    };
+    let right = sum(&content(50_000));
+    for (sha256, ranges) in [
+        (None, [None, None]),
+        (Some(right.as_str()), [None, Some(10_000)]),
+    ] {
+        let cache = tempfile::tempdir().unwrap();
+        let server = Server::start(untagged()).await;
+        let path = get(&server, cache.path(), sha256).await.unwrap();
+        assert_eq!(std::fs::read(path).unwrap(), content(50_000));
+        assert_eq!(server.ranges(), ranges);
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_begins_elsewhere_is_not_joined_to_what_is_there() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::start(Behaviour {
+        misplaced: true,
+        ..served(50_000, &[10_000])
+    })
+    .await;
+    let path = get(&server, cache.path(), None).await.unwrap();
+    assert_eq!(std::fs::read(path).unwrap(), content(50_000));
+    assert_eq!(server.ranges(), [None, Some(10_000), None]);
+}
+
+#[tokio::test]
+async fn what_is_forgotten_is_downloaded_again() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::start(served(1000, &[])).await;
+    let path = get(&server, cache.path(), None).await.unwrap();
+    let source = Source::Https(server.url.clone());
+    open(cache.path()).forget(&source).await;
+    assert!(!path.exists());
+    get(&server, cache.path(), None).await.unwrap();
+    assert_eq!(server.ranges().len(), 2);
 }
 
 #[tokio::test]
@@ -364,8 +427,12 @@ async fn delivered_file_replaces_what_was_there_and_survives_a_second_delivery()
     std::fs::write(&file, "new").unwrap();
     std::fs::create_dir(folder.path().join("out")).unwrap();
     std::fs::write(&to, "old").unwrap();
+    let source = Source::File(file.clone());
     for _ in 0..2 {
-        deliver(&file, &to).await.unwrap();
+        open(folder.path())
+            .fetch_to(&source, None, &to, &|_| {})
+            .await
+            .unwrap();
         assert_eq!(std::fs::read_to_string(&to).unwrap(), "new");
     }
     assert_eq!(files_under(&folder.path().join("out")), ["model.gguf"]);

@@ -11,7 +11,10 @@ pub(crate) struct Behaviour {
     pub(crate) file: Vec<u8>,
     /// The connection breaks after as many bytes, as often as this list is long.
     pub(crate) breaks: Vec<usize>,
+    /// None when empty.
     pub(crate) etag: &'static str,
+    /// Ranges are answered from the start of the file.
+    pub(crate) misplaced: bool,
     pub(crate) status: Option<&'static str>,
     /// What stands under `/api/`, where `status` does not hold.
     pub(crate) listing: Option<&'static str>,
@@ -122,7 +125,11 @@ impl Server {
             );
         }
         let range = range.filter(|_| if_range.is_none_or(|tag| tag == etag));
-        let from = range.unwrap_or(0);
+        let from = if behaviour.misplaced {
+            0
+        } else {
+            range.unwrap_or(0)
+        };
         if from >= total && range.is_some() {
             let head = "HTTP/1.1 416 Range Not Satisfiable\r\ncontent-length: 0\r\n";
             return (
@@ -136,9 +143,16 @@ impl Server {
             "200 OK"
         };
         let length = total - from;
-        let head = format!(
-            "HTTP/1.1 {status}\r\ncontent-length: {length}\r\netag: {etag}\r\nconnection: close\r\n\r\n"
-        );
+        let mut head =
+            format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n");
+        if !etag.is_empty() {
+            head.push_str(&format!("etag: {etag}\r\n"));
+        }
+        if range.is_some() {
+            let last = total - 1;
+            head.push_str(&format!("content-range: bytes {from}-{last}/{total}\r\n"));
+        }
+        head.push_str("\r\n");
         let mut body = behaviour.file[from..].to_vec();
         if !behaviour.breaks.is_empty() {
             body.truncate(behaviour.breaks.remove(0));

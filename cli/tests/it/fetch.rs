@@ -1,0 +1,129 @@
+//! `weir model fetch` as the init container of a pod runs it: sources that are wrong for a while, and a pod that goes away.
+
+use crate::support::{Stage, kill, until};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+/// A server that gives each connection the next answer, and none to those after the last.
+struct Server {
+    address: String,
+    /// The head of every request.
+    asked: Receiver<String>,
+}
+
+impl Server {
+    fn start(answers: Vec<Vec<u8>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (sender, asked) = channel();
+        std::thread::spawn(move || {
+            let (mut answers, mut open) = (answers.into_iter(), Vec::new());
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                // The test has ended when nobody listens.
+                if sender.send(head(&mut stream)).is_err() {
+                    return;
+                }
+                match answers.next() {
+                    Some(answer) => stream.write_all(&answer).unwrap(),
+                    None => open.push(stream),
+                }
+            }
+        });
+        Self { address, asked }
+    }
+}
+
+fn head(stream: &mut TcpStream) -> String {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
+    );
+    [head.as_bytes(), body].concat()
+}
+
+/// The smallest file that is a model: a header that promises nothing.
+fn model() -> Vec<u8> {
+    [b"GGUF".as_slice(), &3_u32.to_le_bytes(), &[0; 16]].concat()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn what_is_no_model_is_downloaded_again_by_the_next_start() {
+    let stage = Stage::new();
+    let page = answer("200 OK", "etag: \"1\"\r\n", b"<html>please log in</html>");
+    let server = Server::start(vec![page, answer("200 OK", "etag: \"2\"\r\n", &model())]);
+    let source = format!("http://{}/m.gguf", server.address);
+    let (to, facts) = (stage.path("out/m.gguf"), stage.path("facts.json"));
+    let (to_word, facts_word) = (to.to_str().unwrap(), facts.to_str().unwrap());
+    let words = [
+        "model", "fetch", &source, "--to", to_word, "--facts", facts_word,
+    ];
+    let refused = stage.weir(&words);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        said(&refused).contains("is not a GGUF model file"),
+        "{}",
+        said(&refused)
+    );
+    assert!(!to.exists() && !facts.exists());
+    let fetched = stage.weir(&words);
+    assert_eq!(fetched.status.code(), Some(0), "{}", said(&fetched));
+    assert_eq!(std::fs::read(&to).unwrap(), model());
+    assert!(facts.exists());
+    assert_eq!(server.asked.try_iter().count(), 2);
+}
+
+#[test]
+fn a_connection_to_the_hub_that_breaks_is_taken_up_again() {
+    let stage = Stage::new();
+    let facts = "etag: \"abc\"\r\nx-repo-commit: 1234\r\ncontent-range: bytes 0-0/24\r\n";
+    let facts = || answer("206 Partial Content", facts, &model()[..1]);
+    let whole = answer("206 Partial Content", "", &model());
+    let cut = whole[..whole.len() - 10].to_vec();
+    let server = Server::start(vec![facts(), cut, facts(), whole]);
+    let output = stage
+        .command(&["model", "fetch", "hf://owner/repo/m.gguf"])
+        .env("HF_ENDPOINT", format!("http://{}", server.address))
+        .env("HOME", stage.folder.path())
+        .env("WEIR_CACHE", stage.path("cache"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let path = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(std::fs::read(path.trim()).unwrap(), model());
+    assert_eq!(server.asked.try_iter().count(), 4);
+}
+
+#[test]
+fn a_download_that_is_told_to_end_ends_at_once() {
+    let stage = Stage::new();
+    let server = Server::start(Vec::new());
+    let source = format!("http://{}/m.gguf", server.address);
+    let to = stage.path("m.gguf");
+    let words = ["model", "fetch", &source, "--to", to.to_str().unwrap()];
+    let mut child = stage
+        .command(&words)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    server.asked.recv().unwrap();
+    kill("-TERM", &child.id().to_string());
+    until("it has ended", || child.try_wait().unwrap());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "not by the signal itself");
+    assert!(said(&output).contains("told to end"), "{}", said(&output));
+}
