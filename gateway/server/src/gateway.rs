@@ -7,6 +7,7 @@ use crate::ask::{Ask, ModelChoice};
 use crate::candidate::Candidate;
 use crate::decisions::{Decisions, Draft, LogError};
 use crate::evidence::{Evidence, RolloutReport};
+use crate::extension::Extension;
 use crate::lifecycle::Lifecycle;
 use crate::normalise::Question;
 use crate::record::{ExecutedRow, Feedback, QueryRow, Record, RouterRow, TokensRow};

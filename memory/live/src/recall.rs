@@ -169,6 +169,7 @@ mod tests {
                     tenant: "t".to_owned(),
                     domains: Vec::new(),
                     types: Vec::new(),
+                    hidden: Vec::new(),
                 },
                 limits: RecallLimits::default(),
                 candidates: 4,

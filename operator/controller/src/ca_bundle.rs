@@ -3,7 +3,6 @@
 //! It is read at the start, where a missing file is an error, and again and again. What it says reaches downloads through
 //! ConfigMaps (`weir_reconcile::Platform`), which are made by the reconcile of each pool and memory.
 
-use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
