@@ -91,7 +91,7 @@ async fn a_pool_is_believed_by_its_own_authorities_alone_and_by_new_ones_at_once
             }
             Err(error) => {
                 assert!(!is_believed, "{error}");
-                assert!(matches!(error, EngineError::Refused { .. }), "{error:?}");
+                assert!(matches!(error, EngineError::Untrusted { .. }), "{error:?}");
             }
         }
     }
