@@ -22,7 +22,7 @@ components: ## Fetch the engine, the models, the embedder and the corpus (1.8 GB
 
 .PHONY: build
 build: ## Build the weir binary
-	$(CARGO) build --locked -p weir
+	$(if $(WEIR_BUILT),,$(CARGO) build --locked -p weir)
 
 .PHONY: demo
 demo: NEEDED_BY = demo
@@ -33,7 +33,7 @@ demo: components build ## Real questions, real models, a real corpus: about thre
 test: NEEDED_BY = test
 test: components ## Every test, on the real engine
 	WEIR_TEST_REQUIRE_ENGINE=1 WEIR_KILL_ROUNDS=200 $(CARGO) test --locked --workspace --features weir/cluster
-	testenv/clients/run.sh
+	WEIR_BUILT=1 testenv/clients/run.sh
 
 .PHONY: e2e
 e2e: NEEDED_BY = e2e

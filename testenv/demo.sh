@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 stack=${1:-examples/stacks/offline.yaml}
 limit=${WEIR_DEMO_LIMIT_S:-180}
 corpus=$HOME/.cache/weir/corpus/python-docs
-weir=$(cargo metadata --format-version 1 --no-deps --quiet | python3 -c 'import json,sys; print(json.load(sys.stdin)["target_directory"])')/debug/weir
+weir=$(WEIR_BUILT=1 testenv/binaries.sh)/weir
 work=$(mktemp -d)
 export WEIR_HOME=$work/home
 

@@ -16,11 +16,10 @@ kubeconfig=$($cluster kubeconfig)
 $cluster up
 charts/tests/run.sh
 
-testenv/image.sh --output "$images"
+binaries=$(testenv/binaries.sh)
+WEIR_BUILT=1 testenv/image.sh --output "$images"
 $cluster load "$images/llama-server.tar"
 # The second name is what the scenario `upgrade` goes to: the same program, as far as everything the operator builds can tell another.
 $cluster load "$images/weir.tar" weir.local/weir-next:dev
 
-# As the tests build it, so that nothing is compiled twice.
-${CARGO:-cargo} build --locked --quiet --workspace --bins --features weir/cluster
-"${CARGO_TARGET_DIR:-target}/debug/weir-e2e" --kubeconfig "$kubeconfig" "$@"
+"$binaries/weir-e2e" --kubeconfig "$kubeconfig" "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Container images from static binaries: no daemon, no registry, no base image, nothing that runs while they are made.
+# Container images from binaries: no daemon, no registry, no base image, nothing that runs while they are made.
 #
 #   testenv/image.sh [--tag TAG] [--output DIR] [weir] [llama-server]
 #
@@ -10,8 +10,8 @@
 #   weir          /weir, with every process of a cluster (cargo feature `cluster`), and the roots of public authorities
 #   llama-server  /llama-server, the engine-static component of fetch.py
 #
-# Both run as user 65532 and need no writable root. WEIR_IMAGE_PROFILE is the cargo profile that the binary's own inherits: `dev`
-# (the default, quick to build) or `release`.
+# Both run as user 65532 and need no writable root. WEIR_IMAGE_PROFILE is the cargo profile of weir: `release`, a static binary, or `dev`
+# (the default): the binary that the tests run and this machine's C library beside it, so that nothing is compiled for the image alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -52,12 +52,22 @@ trap 'rm -rf "$store"' EXIT
 # tool ARGUMENT...: buildah on a store of its own, whatever this machine's is.
 tool() { buildah --root "$store/root" --runroot "$store/run" --storage-driver vfs "$@"; }
 
-# The C library is linked in: an image without a system has none. Names resolve all the same, since glibc 2.34 has its DNS inside.
-build_weir() {
-  [ -f $roots ] || fail "no roots at $roots (Debian: apt-get install ca-certificates)"
+# weir_release: a binary with the C library linked in. Names resolve all the same, since glibc 2.34 has its DNS inside.
+weir_release() {
   RUSTFLAGS="-C target-feature=+crt-static" CARGO_INCREMENTAL=0 ${CARGO:-cargo} build --locked -p weir --features cluster \
-    --target "$triple" --target-dir "$target/image" --profile image \
-    --config "profile.image.inherits='$profile'" --config "profile.image.strip=true" --config "profile.image.debug=false"
+    --target "$triple" --target-dir "$target/image" --release --config profile.release.strip=true
+  files=("$target/image/$triple/release/weir=/weir")
+}
+
+# weir_dev: the tests' binary without its symbols, its libraries and their loader, each where the binary looks for it.
+weir_dev() {
+  local binary library
+  binary=$(testenv/binaries.sh)/weir
+  strip -o "$store/weir" "$binary"
+  files=("$store/weir=/weir")
+  while read -r library; do
+    files+=("$(readlink -f "$library")=$library")
+  done < <(ldd "$binary" | grep -o '/[^ ]*')
 }
 
 # archive NAME FILE=PATH...: those files, root's and readable by all, with the first as the program.
@@ -80,8 +90,9 @@ archive() {
 for image in "${images[@]}"; do
   case $image in
     weir)
-      build_weir
-      archive weir "$target/image/$triple/image/weir=/weir" "$roots=/etc/ssl/certs/ca-certificates.crt"
+      [ -f $roots ] || fail "no roots at $roots (Debian: apt-get install ca-certificates)"
+      "weir_$profile"
+      archive weir "${files[@]}" "$roots=/etc/ssl/certs/ca-certificates.crt"
       ;;
     llama-server)
       [ -x "$engine" ] || fail "no engine at $engine: testenv/fetch.py engine-static builds it"

@@ -21,8 +21,7 @@ fi
 
 work=$(mktemp -d)
 export WEIR_HOME=$work/home
-cargo build --locked --quiet -p weir
-weir=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json,sys; print(json.load(sys.stdin)["target_directory"])')/debug/weir
+weir=$(../binaries.sh)/weir
 "$weir" up -f stack.yaml --port 0 >"$work/up.log" 2>&1 &
 up=$!
 stop() {
