@@ -179,7 +179,7 @@ impl Fetcher {
         progress: OnProgress<'_>,
     ) -> Result<PathBuf, FetchError> {
         let sum = Checksum::parse(sha256)?;
-        let _claim = self.claim(source).await?;
+        let _claim = self.claim(source).await;
         self.bring(source, &sum, progress).await
     }
 
@@ -196,7 +196,7 @@ impl Fetcher {
         progress: OnProgress<'_>,
     ) -> Result<(), FetchError> {
         let sum = Checksum::parse(sha256)?;
-        let _claim = self.claim(source).await?;
+        let _claim = self.claim(source).await;
         let file = self.bring(source, &sum, progress).await?;
         deliver(&file, to).await
     }
@@ -220,7 +220,7 @@ impl Fetcher {
         files: &[&str],
         progress: OnProgress<'_>,
     ) -> Result<PathBuf, FetchError> {
-        let _claim = self.claim(source).await?;
+        let _claim = self.claim(source).await;
         self.bring_dir(source, files, progress).await
     }
 
@@ -235,7 +235,7 @@ impl Fetcher {
         to: &Path,
         progress: OnProgress<'_>,
     ) -> Result<(), FetchError> {
-        let _claim = self.claim(source).await?;
+        let _claim = self.claim(source).await;
         let folder = self.bring_dir(source, files, progress).await?;
         for file in files {
             deliver(&folder.join(file), &to.join(file)).await?;
@@ -267,10 +267,10 @@ impl Fetcher {
     }
 
     /// Waits until nobody else downloads this source; a file of this machine is only read.
-    async fn claim(&self, source: &Source) -> Result<Option<Claim>, FetchError> {
+    async fn claim(&self, source: &Source) -> Option<Claim> {
         match source {
-            Source::File(_) => Ok(None),
-            _ => Claim::take(source, &self.cache).await.map(Some),
+            Source::File(_) => None,
+            _ => Some(Claim::take(source, &self.cache).await),
         }
     }
 

@@ -3,13 +3,13 @@
 //! A claim is a lock on a file of `CACHE/locks`, which the system gives back when its holder ends, however it ends. Nobody
 //! waits inside the kernel, so that whoever waits can still be told to end.
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::FetchError;
 use crate::Source;
 
 /// Pause between two looks at a source that somebody else downloads.
@@ -17,21 +17,33 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The right to download a source, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Claim(#[expect(dead_code, reason = "held for its lock")] File);
+pub(super) struct Claim {
+    #[expect(dead_code, reason = "held for its lock")]
+    lock: Option<File>,
+}
 
 impl Claim {
-    /// Waits until nobody else downloads `source` into `cache`. On a file system without locks nobody waits.
-    pub(super) async fn take(source: &Source, cache: &Path) -> Result<Self, FetchError> {
-        let folder = cache.join("locks");
-        tokio::fs::create_dir_all(&folder)
-            .await
-            .map_err(FetchError::io("create", &folder))?;
-        let name = hex::encode(&Sha256::digest(source.to_string())[..16]);
-        let path = folder.join(name);
-        let file = File::create(&path).map_err(FetchError::io("write", &path))?;
-        while matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+    /// Waits until nobody else downloads `source` into `cache`. Nobody waits on a file system without locks, nor in a cache
+    /// that only can be read: nothing is downloaded there, and what it holds is served.
+    pub(super) async fn take(source: &Source, cache: &Path) -> Self {
+        let lock = lock_file(source, cache).ok();
+        while lock.as_ref().is_some_and(is_held) {
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        Ok(Self(file))
+        Self { lock }
     }
+}
+
+fn lock_file(source: &Source, cache: &Path) -> io::Result<File> {
+    let folder = cache.join("locks");
+    fs::create_dir_all(&folder)?;
+    let path = folder.join(hex::encode(&Sha256::digest(source.to_string())[..16]));
+    let mut options = File::options();
+    let made = options.write(true).create(true).truncate(false).open(&path);
+    // One that another user made can still be locked, which takes no right to write.
+    made.or_else(|_| File::open(&path))
+}
+
+fn is_held(lock: &File) -> bool {
+    matches!(lock.try_lock(), Err(TryLockError::WouldBlock))
 }

@@ -123,6 +123,18 @@ async fn who_shares_a_cache_downloads_one_after_the_other() {
 }
 
 #[tokio::test]
+async fn a_model_that_is_there_is_served_from_a_cache_that_nobody_can_lock() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::start(served(1000, &[])).await;
+    let path = get(&server, cache.path(), None).await.unwrap();
+    // A file in the place of the folder keeps out whoever runs the test, also one who may write everywhere.
+    let locks = cache.path().join("locks");
+    std::fs::remove_dir_all(&locks).unwrap();
+    std::fs::write(&locks, "").unwrap();
+    assert_eq!(get(&server, cache.path(), None).await.unwrap(), path);
+}
+
+#[tokio::test]
 async fn without_an_entity_tag_only_a_checksum_lets_a_download_go_on() {
     let untagged = || Behaviour {
         etag: "",
