@@ -179,7 +179,6 @@ impl Fetcher {
         progress: OnProgress<'_>,
     ) -> Result<PathBuf, FetchError> {
         let sum = Checksum::parse(sha256)?;
-        let _claim = self.claim(source).await;
         self.bring(source, &sum, progress).await
     }
 
@@ -220,7 +219,6 @@ impl Fetcher {
         files: &[&str],
         progress: OnProgress<'_>,
     ) -> Result<PathBuf, FetchError> {
-        let _claim = self.claim(source).await;
         self.bring_dir(source, files, progress).await
     }
 
@@ -266,11 +264,11 @@ impl Fetcher {
         }
     }
 
-    /// Waits until nobody else downloads this source; a file of this machine is only read.
+    /// Waits until nobody else brings this source to its place; a file of this machine is only read.
     async fn claim(&self, source: &Source) -> Option<Claim> {
         match source {
             Source::File(_) => None,
-            _ => Some(Claim::take(source, &self.cache).await),
+            _ => Some(Claim::take(&source.to_string(), &self.cache).await),
         }
     }
 

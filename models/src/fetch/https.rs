@@ -15,9 +15,11 @@ use tokio::io::AsyncWriteExt;
 
 use super::access::Address;
 use super::checksum::Checksum;
+use super::claim::Claim;
 use super::{ATTEMPTS, FetchError, Fetcher, OnProgress, Progress, REMOVED};
 
-/// Downloads `address` to `target` unless it is there already.
+/// Downloads `address` to `target` unless it is there already; one after the other, whatever source each names it by: a
+/// file itself, or the folder that holds it.
 pub(super) async fn download(
     fetcher: &Fetcher,
     address: &Address,
@@ -25,6 +27,9 @@ pub(super) async fn download(
     (sum, progress): (&Checksum, OnProgress<'_>),
 ) -> Result<PathBuf, FetchError> {
     let (cache, url) = (fetcher.cache.as_path(), address.shown.as_str());
+    // A volume is not mounted at the same path by all who share it.
+    let in_cache = target.strip_prefix(cache).unwrap_or(target);
+    let _claim = Claim::take(&in_cache.to_string_lossy(), cache).await;
     if !target.is_file() {
         let folder = target.parent().unwrap_or(cache);
         fs::create_dir_all(folder)

@@ -123,6 +123,22 @@ async fn who_shares_a_cache_downloads_one_after_the_other() {
 }
 
 #[tokio::test]
+async fn a_file_and_the_folder_that_holds_it_are_downloaded_one_after_the_other() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::start(served(100_000, &[30_000])).await;
+    let folder = Source::Https(server.url.trim_end_matches("/a.gguf").to_owned());
+    let fetcher = open(cache.path());
+    let (file, folder) = tokio::join!(
+        get(&server, cache.path(), None),
+        fetcher.fetch_dir(&folder, &["a.gguf"], &|_| {})
+    );
+    let file = file.unwrap();
+    assert_eq!(file, folder.unwrap().join("a.gguf"));
+    assert_eq!(std::fs::read(file).unwrap(), content(100_000));
+    assert_eq!(server.ranges(), [None, Some(30_000)]);
+}
+
+#[tokio::test]
 async fn a_model_that_is_there_is_served_from_a_cache_that_nobody_can_lock() {
     let cache = tempfile::tempdir().unwrap();
     let server = Server::start(served(1000, &[])).await;
