@@ -106,7 +106,11 @@ fn is_another_file(error: &GgufError) -> bool {
 }
 
 /// Removes a download that is of no use. Kept, it would be found by every further start, also when the source is right again.
+/// A file of the user's own stays, which `to` may be another path of.
 async fn give_up(fetcher: &Fetcher, source: &Source, to: Option<&Path>) {
+    if matches!(source, Source::File(_)) {
+        return;
+    }
     fetcher.forget(source).await;
     if let Some(to) = to {
         let _ = tokio::fs::remove_file(to).await;

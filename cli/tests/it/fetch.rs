@@ -88,6 +88,20 @@ fn what_is_no_model_is_downloaded_again_by_the_next_start() {
 }
 
 #[test]
+fn a_file_of_the_users_own_stays_also_where_it_is_no_model() {
+    let stage = Stage::new();
+    let own = stage.path("m.gguf");
+    std::fs::write(&own, "notes").unwrap();
+    let source = format!("file://{}", own.display());
+    let (to, facts) = (own.to_str().unwrap(), stage.path("facts.json"));
+    let facts = facts.to_str().unwrap();
+    let refused = stage.weir(&["model", "fetch", &source, "--to", to, "--facts", facts]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("is not a GGUF model file"));
+    assert_eq!(std::fs::read_to_string(&own).unwrap(), "notes");
+}
+
+#[test]
 fn a_connection_to_the_hub_that_breaks_is_taken_up_again() {
     let stage = Stage::new();
     let (tag, left) = ("etag: \"abc\"\r\n", 10);
