@@ -28,7 +28,7 @@ pub struct Access {
     pub bearer_token: Option<String>,
     /// The object store (`AWS_*`).
     pub s3: S3Access,
-    /// Certificate authorities to trust beside the usual ones, PEM (`WEIR_CA_BUNDLE`); not by the hub, whose client is hf-hub's own.
+    /// Certificate authorities to trust beside the usual ones, PEM (`WEIR_CA_BUNDLE`).
     pub ca_bundle: Option<PathBuf>,
 }
 
