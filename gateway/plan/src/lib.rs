@@ -240,6 +240,52 @@ mod tests {
     }
 
     #[test]
+    fn the_fuzzers_whole_plan_has_every_field() {
+        let whole = include_str!("../../../fuzz/seeds/plan/whole.json");
+        let plan: GatewayPlan = serde_json::from_str(whole).expect("a plan");
+        // Every field is named, so that a new one does not compile before somebody has thought of the seed.
+        let GatewayPlan {
+            format: _,
+            revision: _,
+            gateway: _,
+            pools,
+            memory,
+            router,
+            candidate,
+            objective: _,
+            exploration: _,
+            guardrails,
+            privacy: _,
+            tenants,
+            auth: _,
+            limits: _,
+            logs: _,
+        } = &plan;
+        assert!(memory.is_some() && router.is_some() && candidate.is_some());
+        assert!(!guardrails.is_empty() && !tenants.is_empty());
+        let Pool {
+            name: _,
+            model: _,
+            upstream_model: _,
+            tier: _,
+            privacy: _,
+            engine: _,
+            context_tokens: _,
+            slots: _,
+            parameters: _,
+            sampling: _,
+            cost: _,
+            performance: _,
+            tokenizer,
+            endpoints,
+            authorities,
+            when_cold,
+        } = &pools[0];
+        assert!(tokenizer.is_some() && authorities.is_some() && when_cold.is_some());
+        assert!(!endpoints.is_empty());
+    }
+
+    #[test]
     fn formats_one_minor_apart_are_served_and_others_refused() {
         assert!(FORMAT.is_served());
         assert!(
