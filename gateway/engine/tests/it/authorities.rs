@@ -69,7 +69,7 @@ fn believing(url: &str, authorities: Option<String>) -> Pool {
 }
 
 #[tokio::test]
-async fn a_pool_is_believed_by_its_own_authorities_alone_and_by_new_ones_at_once() {
+async fn a_pool_is_believed_by_its_own_authorities_alone() {
     let double = Double::start(Does::Answers { chunk: 64 }).await;
     let (own, other) = (Authority::new(), Authority::new());
     let url = own.in_front_of(&double).await;
