@@ -34,22 +34,25 @@ impl CaBundle {
         text.clone()
     }
 
-    /// Reads the file again and again until `stop`, and calls `changed` when it says something else.
+    /// Reads the file again and again until `stop`, and calls `changed` when it says something else. Why it cannot be read is
+    /// told once, and once more when that changes.
     pub(crate) async fn run(&self, changed: impl Fn() + Send, stop: CancellationToken) {
+        let mut told = None;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(EVERY) => {}
             }
-            match self.look().await {
-                Ok(false) => {}
-                Ok(true) => {
-                    tracing::info!("the certificate authorities of downloads changed");
-                    changed();
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the certificate authorities of before stay: read their file");
-                }
+            let found = self.look().await;
+            if let Some(error) = news(&mut told, found.as_ref().err()) {
+                tracing::warn!(
+                    error,
+                    "the certificate authorities of before stay: read their file"
+                );
+            }
+            if matches!(found, Ok(true)) {
+                tracing::info!("the certificate authorities of downloads changed");
+                changed();
             }
         }
     }
@@ -69,9 +72,35 @@ impl CaBundle {
     }
 }
 
+/// The error, if it is another than the one that was told last.
+fn news<'a>(told: &'a mut Option<String>, error: Option<&std::io::Error>) -> Option<&'a str> {
+    let error = error.map(ToString::to_string);
+    let is_new = *told != error;
+    *told = error;
+    told.as_deref().filter(|_| is_new)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Error, ErrorKind};
+
+    #[test]
+    fn an_error_is_told_once_until_another_comes_or_the_file_was_read() {
+        let away = Error::from(ErrorKind::NotFound);
+        let closed = Error::from(ErrorKind::PermissionDenied);
+        let mut told = None;
+        for (error, is_news) in [
+            (None, false),
+            (Some(&away), true),
+            (Some(&away), false),
+            (Some(&closed), true),
+            (None, false),
+            (Some(&closed), true),
+        ] {
+            assert_eq!(news(&mut told, error).is_some(), is_news, "{error:?}");
+        }
+    }
 
     #[tokio::test]
     async fn a_changed_file_is_news_once_and_a_missing_or_empty_one_leaves_what_was_known() {
