@@ -1,6 +1,6 @@
 //! A log file that never fills the disk: it rotates by size and keeps one predecessor, `NAME.1`.
 //!
-//! Lines stay whole, also behind one that a crash cut short. It logs nothing itself, since a process may write its own log
+//! Lines stay whole, also behind one that a crash or a full disk cut short. It logs nothing itself, since a process may write its own log
 //! through it. Written by `row_log.rs` (decisions) and by weir-local (engines, and `weir up` itself).
 
 use std::fs::{File, OpenOptions};
@@ -16,6 +16,8 @@ pub struct RotatingLog {
     rotate_at: u64,
     /// Whether the last byte ended a line: only there is the file cut, unless a line is as long as a whole file.
     line_ended: bool,
+    /// Whether a write failed within a line, whose rest never comes: the next write begins a new one.
+    cut_short: bool,
     /// Why the last rotation failed.
     unrotated: Option<io::Error>,
 }
@@ -44,6 +46,7 @@ impl RotatingLog {
             written,
             rotate_at,
             line_ended: true,
+            cut_short: false,
             unrotated: None,
         })
     }
@@ -58,19 +61,39 @@ impl RotatingLog {
         *self = Self::open(&self.path, self.rotate_at)?;
         Ok(())
     }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes);
+        match &written {
+            Ok(count) => {
+                self.written += *count as u64;
+                self.line_ended = bytes[..*count].last() == Some(&b'\n');
+            }
+            // The writer tries again.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => self.cut_short = !self.line_ended,
+        }
+        written
+    }
+
+    fn end_what_was_cut_short(&mut self) -> io::Result<()> {
+        if self.cut_short {
+            self.append(b"\n")?;
+            self.cut_short = false;
+        }
+        Ok(())
+    }
 }
 
 impl Write for RotatingLog {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.end_what_was_cut_short()?;
         let after = self.written.saturating_add(bytes.len() as u64);
         let full = after > self.rotate_at && self.line_ended || after / 2 > self.rotate_at;
         if self.written > 0 && full {
             self.unrotated = self.rotate().err();
         }
-        let count = self.file.write(bytes)?;
-        self.written += count as u64;
-        self.line_ended = bytes[..count].last() == Some(&b'\n');
-        Ok(count)
+        self.append(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -129,6 +152,25 @@ mod tests {
         }
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, "row one\nrow t\nrow three\nrow four\n");
+    }
+
+    #[test]
+    fn a_line_whose_rest_could_not_be_written_is_ended_before_others_follow() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(NAME);
+        let mut file = RotatingLog::open(&path, 1000).unwrap();
+        file.write_all(b"row o").unwrap();
+        let reader = File::open(&path).unwrap();
+        let writer = std::mem::replace(&mut file.file, reader);
+        for rest in ["ne\n", "row two\n"] {
+            file.write_all(rest.as_bytes()).unwrap_err();
+        }
+        file.file = writer;
+        for row in ["row three\n", "row four\n"] {
+            file.write_all(row.as_bytes()).unwrap();
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "row o\nrow three\nrow four\n");
     }
 
     #[test]
