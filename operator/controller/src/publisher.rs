@@ -2,7 +2,8 @@
 //!
 //! Only the leader makes plans. Changes that come together are answered together: a short wait, longer where making a
 //! plan takes long, so that a storm of changes costs a bounded share of one processor. A gateway whose stack does not
-//! fit together, or that is paused, keeps its last plan and still hears where its pools' pods are; its conditions say why.
+//! fit together, or that is paused, keeps its last plan; its conditions say why. It still hears where its pools' pods are, as long
+//! as the process that made that plan leads: another knows no plan to tell it by.
 
 use crate::cache::{Caches, listed};
 use crate::context::Stacks;
