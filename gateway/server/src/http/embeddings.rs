@@ -5,6 +5,7 @@
 use super::{Shared, body, caller, extension, pinned};
 use crate::ask::{Ask, wrong};
 use crate::gateway::Serving;
+use crate::recall::want_vectors;
 use crate::rescue::Rescue;
 use axum::Json;
 use axum::extract::{Request, State};
@@ -111,6 +112,7 @@ async fn texts(
             Ok(serving.engines.embeddings(&warm, &texts, until).await?)
         }
         (None, Some(memory)) => {
+            want_vectors(serving);
             let vectors = tokio::time::timeout_at(until.into(), memory.embed(texts)).await;
             Ok(vectors.unwrap_or(Err(MemoryError::Late))?)
         }

@@ -259,6 +259,17 @@ async fn a_warm_pool_is_wanted_for_vectors_only_where_its_use_is_not_seen_here()
 }
 
 #[tokio::test]
+async fn vectors_that_the_memorys_process_is_asked_for_wake_its_pool_and_count_as_its_use() {
+    let (world, small, _folder) = cold_embedder(Some("https://kb")).await;
+    let embed = json!({"model": "none", "input": "hi"});
+    world.post("/v1/embeddings", &embed).await;
+    assert_eq!(load(&world, "vectors").wanted, 1, "at zero");
+    assert!(world.gateway.set_endpoints("vectors", at(&small)));
+    world.post("/v1/embeddings", &embed).await;
+    assert_eq!(load(&world, "vectors").wanted, 2, "up");
+}
+
+#[tokio::test]
 async fn endpoints_of_a_pool_change_without_a_new_plan() {
     let (old, new) = (
         Echo::start(Mode::HangInTheMiddle).await,
