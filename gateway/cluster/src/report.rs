@@ -50,6 +50,8 @@ fn evidence(report: RolloutReport) -> wire::RolloutEvidence {
     let sums = report.evidence;
     wire::RolloutEvidence {
         rollout: report.rollout,
+        uid: report.uid,
+        counting: report.counting,
         active: Some(version(&sums.active)),
         candidate: Some(version(&sums.candidate)),
         shadowed: sums.shadowed,

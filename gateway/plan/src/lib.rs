@@ -135,6 +135,9 @@ pub struct CandidatePlan {
     pub router: Option<RouterPlan>,
     /// Name of the `RouterRollout`: evidence is counted under it, and users are assigned by it.
     pub rollout: String,
+    /// The rollout's uid: one that is made again under its name begins to count at zero.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uid: String,
     /// Who gets the candidate's answers.
     pub phase: CandidatePhase,
 }

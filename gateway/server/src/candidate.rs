@@ -121,6 +121,7 @@ pub(crate) fn assign(
         router,
         rollout,
         phase,
+        ..
     } = &candidate.plan;
     let tried = Deciding::new(&candidate.router, router.as_ref(), features);
     let bucket = bucket(rollout, ask, decision_id);

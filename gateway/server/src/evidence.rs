@@ -1,11 +1,13 @@
 //! What this process counts of a rollout: totals since its start, for the reports to the operator.
 //!
-//! Owns the counters of the rollout that the plan names. A request is open from its dispatch until its row is finished,
+//! Owns the counters of the rollout that the plan names, and keeps them while it names none, as during a pause: the operator
+//! knows what was reported before and believes no totals that are smaller. A request is open from its dispatch until its row is finished,
 //! whichever way it ends: a guard that is dropped counts. Nothing is concluded here; that is weir-router's gate. Which
 //! version a request belongs to is `candidate.rs`.
 
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
+use weir_plan::CandidatePlan;
 use weir_router::gate::evidence::{RolloutEvidence, VersionEvidence};
 
 /// A version's part in a rollout.
@@ -33,6 +35,10 @@ impl Role {
 pub struct RolloutReport {
     /// Name of the `RouterRollout`.
     pub rollout: String,
+    /// Its uid: one that is made again under its name is another.
+    pub uid: String,
+    /// The how-manieth rollout this is that the process counts.
+    pub counting: u64,
     /// What was counted.
     pub evidence: RolloutEvidence,
 }
@@ -46,35 +52,52 @@ pub(crate) struct Evidence {
 #[derive(Debug, Default)]
 struct Inner {
     rollout: Option<RolloutReport>,
+    /// The one that the plan named last, while it names none.
+    left: Option<RolloutReport>,
+    /// Rollouts that were counted.
+    countings: u64,
     /// Over all rollouts, for the metrics.
     total: RolloutEvidence,
 }
 
 impl Inner {
-    /// Both places where something of a rollout is counted; only the total when it is not the present one.
+    /// Both places where something of a rollout is counted; only the total when it is neither the present one nor the one
+    /// that was left: what was open then ends later.
     fn of(&mut self, rollout: &str) -> impl Iterator<Item = &mut RolloutEvidence> {
-        let present = self
-            .rollout
-            .as_mut()
-            .filter(|report| report.rollout == rollout);
-        present
+        let known = self.rollout.iter_mut().chain(&mut self.left);
+        known
+            .filter(move |report| report.rollout == rollout)
             .map(|report| &mut report.evidence)
-            .into_iter()
             .chain([&mut self.total])
+    }
+
+    fn begin(&mut self, candidate: &CandidatePlan) -> RolloutReport {
+        self.countings += 1;
+        RolloutReport {
+            rollout: candidate.rollout.clone(),
+            uid: candidate.uid.clone(),
+            counting: self.countings,
+            evidence: RolloutEvidence::default(),
+        }
     }
 }
 
 impl Evidence {
-    /// Counts for this rollout from now on. The totals of one that is named again go on.
-    pub(crate) fn follow(&self, rollout: Option<&str>) {
+    /// Counts for this rollout from now on. The totals of one that is named again after none was go on; after another one,
+    /// and for one that was made again under its name, they begin at zero.
+    pub(crate) fn follow(&self, candidate: Option<&CandidatePlan>) {
         let mut inner = self.lock();
-        if inner.rollout.as_ref().map(|report| report.rollout.as_str()) == rollout {
+        let known = inner.rollout.take().or_else(|| inner.left.take());
+        let Some(candidate) = candidate else {
+            inner.left = known;
             return;
-        }
-        inner.rollout = rollout.map(|rollout| RolloutReport {
-            rollout: rollout.to_owned(),
-            ..RolloutReport::default()
-        });
+        };
+        let is_same = |known: &RolloutReport| {
+            known.rollout == candidate.rollout && known.uid == candidate.uid
+        };
+        let report = known.filter(is_same);
+        let report = report.unwrap_or_else(|| inner.begin(candidate));
+        inner.rollout = Some(report);
     }
 
     /// The present rollout's totals.
@@ -134,7 +157,7 @@ impl Dispatched {
         }
         for sums in self.evidence.lock().of(&self.rollout) {
             let version = version(sums, self.role);
-            // A rollout that was left and is named again has begun at zero in between.
+            // One that was made again under its name has begun at zero in between.
             version.open = version.open.saturating_sub(1);
             version.requests += 1;
             version.errors += u64::from(failed);
@@ -161,6 +184,15 @@ fn version(sums: &mut RolloutEvidence, role: Role) -> &mut VersionEvidence {
 mod tests {
     use super::*;
 
+    fn candidate(rollout: &str, uid: &str) -> CandidatePlan {
+        CandidatePlan {
+            router: None,
+            rollout: rollout.to_owned(),
+            uid: uid.to_owned(),
+            phase: weir_plan::CandidatePhase::Shadow,
+        }
+    }
+
     fn counted(evidence: &Evidence) -> (u64, u64, u64) {
         let candidate = evidence.report().unwrap_or_default().evidence.candidate;
         (candidate.requests, candidate.errors, candidate.open)
@@ -169,7 +201,7 @@ mod tests {
     #[test]
     fn a_request_is_open_until_it_ends_and_one_that_dies_has_failed() {
         let evidence = Evidence::default();
-        evidence.follow(Some("a"));
+        evidence.follow(Some(&candidate("a", "1")));
         let (first, second, third) = (
             evidence.dispatched("a", Role::Candidate),
             evidence.dispatched("a", Role::Candidate),
@@ -187,15 +219,15 @@ mod tests {
     #[test]
     fn totals_go_on_for_the_same_rollout_and_begin_again_for_another() {
         let evidence = Evidence::default();
-        evidence.follow(Some("a"));
+        evidence.follow(Some(&candidate("a", "1")));
         evidence.decided("a", false);
         let late = evidence.dispatched("a", Role::Candidate);
-        evidence.follow(Some("a"));
+        evidence.follow(Some(&candidate("a", "1")));
         assert_eq!(
             evidence.report().map(|report| report.evidence.shadowed),
             Some(1)
         );
-        evidence.follow(Some("b"));
+        evidence.follow(Some(&candidate("b", "2")));
         late.end(5.0, true);
         assert_eq!(
             counted(&evidence),
@@ -205,5 +237,40 @@ mod tests {
         assert_eq!(evidence.total().candidate.errors, 1);
         evidence.follow(None);
         assert_eq!(evidence.report(), None);
+    }
+
+    /// A pause takes the candidate out of the plan, and the operator believes no totals that are smaller than before it.
+    #[test]
+    fn totals_go_on_after_a_pause_with_what_was_open_when_it_began() {
+        let evidence = Evidence::default();
+        evidence.follow(Some(&candidate("a", "1")));
+        evidence.dispatched("a", Role::Candidate).end(5.0, false);
+        let open = evidence.dispatched("a", Role::Candidate);
+        let before = evidence.report().unwrap_or_default();
+        evidence.follow(None);
+        evidence.follow(None);
+        assert_eq!(evidence.report(), None);
+        open.end(5.0, true);
+        evidence.follow(Some(&candidate("a", "1")));
+        assert_eq!(counted(&evidence), (2, 1, 0));
+        let after = evidence.report().unwrap_or_default();
+        assert_eq!(after.counting, before.counting);
+    }
+
+    #[test]
+    fn one_that_is_made_again_under_its_name_begins_another_counting_at_zero() {
+        let evidence = Evidence::default();
+        for pause in [false, true] {
+            evidence.follow(Some(&candidate("a", "1")));
+            evidence.dispatched("a", Role::Candidate).end(5.0, true);
+            let before = evidence.report().unwrap_or_default();
+            if pause {
+                evidence.follow(None);
+            }
+            evidence.follow(Some(&candidate("a", "2")));
+            assert_eq!(counted(&evidence), (0, 0, 0));
+            let after = evidence.report().unwrap_or_default();
+            assert!(after.counting > before.counting);
+        }
     }
 }

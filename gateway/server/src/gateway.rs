@@ -21,7 +21,9 @@ use weir_embed::{EmbedQueue, TokenCounter};
 use weir_engine::{Engines, Usage};
 use weir_memory::Memory;
 use weir_memory_live::{Embedder, LiveMemory, MemoryCalls};
-use weir_plan::{Endpoint, FORMAT, GatewayPlan, Pool, Privacy, QueryText, RouterPlan};
+use weir_plan::{
+    CandidatePlan, Endpoint, FORMAT, GatewayPlan, Pool, Privacy, QueryText, RouterPlan,
+};
 use weir_router::{FeatureSchema, RecallMode, Router};
 
 /// A gateway. Cheap to clone; all clones are the same gateway.
@@ -167,7 +169,7 @@ impl Gateway {
         engines.set_pools(plan.served());
         let serving = Arc::new(Serving::new(plan, assets, engines.clone()));
         let evidence = Evidence::default();
-        evidence.follow(serving.rollout());
+        evidence.follow(serving.candidate_plan());
         let serving = RwLock::new(serving);
         let inner = Inner {
             serving,
@@ -208,7 +210,7 @@ impl Gateway {
 
     fn replace(&self, serving: Serving) {
         self.inner.engines.set_pools(serving.plan.served());
-        self.inner.evidence.follow(serving.rollout());
+        self.inner.evidence.follow(serving.candidate_plan());
         *self
             .inner
             .serving
@@ -427,10 +429,9 @@ impl Serving {
         }
     }
 
-    /// The rollout that runs.
-    fn rollout(&self) -> Option<&str> {
-        let candidate = self.candidate.as_ref();
-        candidate.map(|candidate| candidate.plan.rollout.as_str())
+    /// The rollout that runs, as the plan tells it.
+    fn candidate_plan(&self) -> Option<&CandidatePlan> {
+        self.candidate.as_ref().map(|candidate| &candidate.plan)
     }
 }
 

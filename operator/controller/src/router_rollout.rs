@@ -157,10 +157,14 @@ fn reports(context: &Context, rollout: &RouterRollout) -> Reports {
         name: rollout.spec.gateway.clone(),
     };
     let all = context.hub.ledger().evidence(&gateway, &rollout.name_any());
-    let reports = all.into_iter().map(|(process, at, evidence)| {
+    let uid = rollout.uid().unwrap_or_default();
+    // One that was made again under its name has nothing of the one before. Gateways of before name no uid.
+    let of_this = |evidence: &wire::RolloutEvidence| evidence.uid.is_empty() || evidence.uid == uid;
+    let reports = all.into_iter().filter(|(.., evidence)| of_this(evidence));
+    let reports = reports.map(|(process, at, evidence)| {
         let report = GatewayReport {
             pod: process.pod,
-            boot: process.boot,
+            boot: counting(&process.boot, evidence.counting),
             evidence: read(&evidence),
         };
         (report, at.elapsed())
@@ -172,6 +176,15 @@ fn reports(context: &Context, rollout: &RouterRollout) -> Reports {
     Reports {
         reports: reports.collect(),
         pods: pods.iter().map(ResourceExt::name_any).collect(),
+    }
+}
+
+/// Which counting of a pod it is. Totals that begin at zero are added to those before them, as those of a process that was
+/// started again: taken for a late report, they would not be looked at until they are as great as the former.
+fn counting(boot: &str, counting: u64) -> String {
+    match counting {
+        0 => boot.to_owned(),
+        counting => format!("{boot}/{counting}"),
     }
 }
 

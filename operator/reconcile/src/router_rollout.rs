@@ -270,6 +270,7 @@ pub fn served(active: &VersionRef, running: Option<&RouterRollout>) -> ServedRou
             Some(CandidatePlan {
                 router: router_plan(&rollout.spec.to),
                 rollout: name(&rollout.metadata.name).to_owned(),
+                uid: rollout.metadata.uid.clone().unwrap_or_default(),
                 phase,
             })
         });

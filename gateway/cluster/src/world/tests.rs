@@ -232,6 +232,7 @@ fn a_candidate_is_tried_once_its_artifact_is_here_and_only_beside_the_router_of_
     rolling.candidate = Some(CandidatePlan {
         router: version("v2", &tried),
         rollout: "g-v2-1".to_owned(),
+        uid: "1".to_owned(),
         phase: CandidatePhase::Canary { weight: 25 },
     });
     let digest = |world: &World| {

@@ -31,6 +31,7 @@ fn trying(small: &Echo, big: &Echo, phase: CandidatePhase) -> GatewayPlan {
         candidate: Some(CandidatePlan {
             router: Some(version("v2")),
             rollout: "test-v2-1".to_owned(),
+            uid: "1".to_owned(),
             phase,
         }),
         ..plan(vec![pool("small", &[small]), pool("big", &[big])])

@@ -180,6 +180,11 @@ impl Gateway {
 
     /// Reports this many requests of each version, of the candidate's so many failed.
     async fn counted(&self, requests: u64, errors: u64) {
+        self.counted_as(("support-v2-1", 1), requests, errors).await;
+    }
+
+    /// The same of the rollout with this uid, in this counting.
+    async fn counted_as(&self, (uid, counting): (&str, u64), requests: u64, errors: u64) {
         let version = |errors| {
             Some(VersionEvidence {
                 requests,
@@ -195,6 +200,8 @@ impl Gateway {
                 candidate: version(errors),
                 shadowed: requests * 2,
                 disagreements: 0,
+                uid: uid.into(),
+                counting,
             }],
             ..Report::default()
         };
@@ -262,6 +269,42 @@ async fn a_candidate_whose_reports_are_errors_is_rolled_back_and_out_of_the_next
     assert_eq!(after.candidate, None);
     assert_eq!(after.router.unwrap().version, "v1");
     assert!(after.revision > trying.revision);
+}
+
+/// A gateway that began to count at zero has fewer requests than before, and its errors count all the same.
+#[tokio::test]
+async fn errors_count_when_a_process_began_to_count_again_and_those_of_a_former_rollout_never() {
+    let authority = authority();
+    let operator = operator(&authority, Leadership::Leader { epoch: EPOCH }).await;
+    let answer = serde_json::to_value(rollout()).unwrap();
+    let event = || call(Method::POST, EVENTS).answers(json!({"metadata": {}, "eventTime": null}));
+    let (client, calls) = conversation(vec![
+        call(Method::PATCH, STATUS).answers(answer.clone()),
+        event(),
+        call(Method::PATCH, STATUS).answers(answer),
+        event(),
+    ]);
+    let mut scenario = Scenario::new(client, operator.hub.clone(), vec![rollout()]);
+    scenario.publish();
+    let channel = channel(&authority, operator.address, Some(&id().uri())).await;
+    let mut gateway = in_time(connect(channel)).await.unwrap();
+    assert_eq!(gateway.plan().await.candidate.unwrap().uid, "support-v2-1");
+
+    gateway.counted_as(("another", 1), 70, 70).await;
+    heard(&operator.hub, 70).await;
+    assert!(scenario.look().await.is_some(), "it is not about this one");
+    scenario.watch_tells(&calls.body(0));
+    gateway.counted_as(("support-v2-1", 2), 90, 0).await;
+    heard(&operator.hub, 90).await;
+    assert!(scenario.look().await.is_some(), "nothing failed");
+
+    gateway.counted_as(("support-v2-1", 3), 80, 60).await;
+    heard(&operator.hub, 80).await;
+    assert_eq!(scenario.look().await, None, "it has ended");
+    let status = &calls.body(2)["status"];
+    assert_eq!(status["phase"], "RolledBack");
+    assert_eq!(status["evidence"]["candidate"]["requests"], 170);
+    calls.ended();
 }
 
 #[tokio::test]

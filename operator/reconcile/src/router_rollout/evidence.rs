@@ -14,7 +14,7 @@ const GONE_MAX: usize = 256;
 pub struct GatewayReport {
     /// Name of the pod.
     pub pod: String,
-    /// The process in the pod: random for each start.
+    /// Which counting of the pod this is: another one for each start of its process, and whenever that begins at zero.
     pub boot: String,
     /// Its totals.
     pub evidence: RolloutEvidence,
