@@ -110,7 +110,8 @@ impl Breaker {
                     until: now + time.min(BACKOFF_MAX),
                 };
             }
-            Failure::Impatient if matches!(self.state, State::Probing) => self.abandon_probe(now),
+            // It says nothing of the replica, which may hang all the same: at once, the next client would wait for it in vain.
+            Failure::Impatient if matches!(self.state, State::Probing) => self.open(now),
             Failure::Counted | Failure::Certain | Failure::Impatient => {
                 self.failures += match failure {
                     Failure::Impatient => 1,
@@ -122,12 +123,16 @@ impl Breaker {
                 }
                 let full = self.failures >= FAILURES_MAX * IMPATIENT_PER_FAILURE;
                 if probing || failure == Failure::Certain || full {
-                    self.state = State::Open {
-                        until: now + self.backoff,
-                    };
+                    self.open(now);
                 }
             }
         }
+    }
+
+    fn open(&mut self, now: Instant) {
+        self.state = State::Open {
+            until: now + self.backoff,
+        };
     }
 }
 
@@ -158,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn impatient_requests_open_it_late_and_say_nothing_as_probes() {
+    fn impatient_requests_open_it_late_and_as_probes_leave_the_backoff_as_it_is() {
         let now = Instant::now();
         let mut breaker = Breaker::new();
         for _ in 0..FAILURES_MAX * IMPATIENT_PER_FAILURE - 1 {
@@ -170,7 +175,9 @@ mod tests {
         let later = now + BACKOFF_MIN;
         breaker.take_probe();
         breaker.failed(Failure::Impatient, later);
-        assert_eq!(breaker.admission(later), Admission::Probe);
+        assert_eq!(breaker.admission(later), Admission::Wait(BACKOFF_MIN));
+        let again = later + BACKOFF_MIN;
+        assert_eq!(breaker.admission(again), Admission::Probe);
     }
 
     #[test]
