@@ -392,8 +392,10 @@ impl Lease {
                 };
                 breaker.failed(failure, now);
             }
-            // It answered, and the request was at fault, or the answer was longer than the time it had. A certificate
-            // that is not trusted stays so however long it is left alone.
+            // A certificate that is not trusted stays so however long the replica is left alone, and whether it answers
+            // is not known.
+            EngineError::Untrusted { .. } => breaker.abandon_probe(now),
+            // It answered, and the request was at fault, or the answer was longer than the time it had.
             _ => breaker.succeeded(),
         }
     }
@@ -411,4 +413,48 @@ impl Drop for Lease {
 /// The data behind these locks is valid after every statement, so a panic elsewhere does not spoil it.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(replica: &Arc<Replica>, error: &EngineError) {
+        let endpoint = Endpoint {
+            url: replica.url.clone(),
+            api_key: None,
+        };
+        Lease::new((endpoint, Arc::clone(replica)), false, &Arc::default()).failed(error);
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_wipes_nothing_of_what_is_known_of_a_replica() {
+        let endpoint = Endpoint {
+            url: "https://small".to_owned(),
+            api_key: None,
+        };
+        let replica = Replica::known(&mut Vec::new(), &endpoint);
+        let reset = EngineError::Reset {
+            pool: "small".to_owned(),
+            phase: Phase::FirstEvent,
+            source: None,
+        };
+        let untrusted = EngineError::Untrusted {
+            pool: "small".to_owned(),
+            source: "unknown issuer".into(),
+        };
+        let admission = || lock(&replica.breaker).admission(Instant::now());
+        for error in [&reset, &reset, &untrusted] {
+            end(&replica, error);
+            assert_eq!(admission(), Admission::Open, "{error}");
+        }
+        end(&replica, &reset);
+        assert!(
+            matches!(admission(), Admission::Wait(_)),
+            "the third in a row"
+        );
+        lock(&replica.breaker).take_probe();
+        end(&replica, &untrusted);
+        assert_eq!(admission(), Admission::Probe);
+    }
 }
