@@ -78,7 +78,6 @@ impl Attempts {
         let speaks = |pod: &str| heard.reports.iter().any(|(report, _)| report.pod == pod);
         let lives = |pod: &str| speaks(pod) || heard.pods.iter().any(|one| one == pod);
         router_rollout::leave(&mut ledger, lives);
-        let gone = ledger.gone != attempt.status.ledger.gone;
         let youngest = heard.reports.iter().map(|(_, age)| *age).min();
         let at = Heard {
             now,
@@ -91,6 +90,8 @@ impl Attempts {
         };
         attempt.status = router_rollout::step(&rollout_now, &ledger, &at).status;
         let shown = rollout.status.clone().unwrap_or_default();
+        // Against what the API server has, since a write may have failed.
+        let gone = ledger.gone != shown.ledger.gone;
         let due = attempt
             .written
             .is_none_or(|written| written.elapsed() >= NUMBERS_EVERY);

@@ -444,4 +444,10 @@ async fn a_status_is_written_at_once_when_a_process_is_gone_or_the_pause_is_over
     let (status, write) = attempts.step(&shown, &reports(&["b"]), at);
     assert_eq!(status.ledger.gone[0].pod, "a");
     assert!(write, "nobody reports for it any more");
+    let (_, write) = attempts.step(&shown, &reports(&["b"]), at);
+    assert!(write, "the write failed, and nobody else knows of it");
+    let mut written = shown.clone();
+    written.status = Some(status);
+    let (_, write) = attempts.step(&written, &reports(&["b"]), at);
+    assert!(!write, "everything is written");
 }
