@@ -18,6 +18,7 @@ use serde_json::json;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_crds::ModelPool;
 use weir_reconcile::model_pool::{Load, ScaleMemory, autoscale, other_scale_manager};
@@ -44,6 +45,7 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) {
     let mut memory: HashMap<Key, Remembered> = HashMap::new();
+    let mut led_since = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -51,8 +53,10 @@ pub(crate) async fn run(
         }
         if cluster.may_write().is_err() {
             memory.clear();
+            led_since = None;
             continue;
         }
+        let just_led = led_since.get_or_insert_with(Instant::now).elapsed() < STALE;
         let mut pools = caches.pools.state();
         pools.retain(|pool| pool.spec.autoscaling.is_some());
         let keys: HashSet<Key> = pools.iter().map(|pool| key(pool)).collect();
@@ -62,18 +66,20 @@ pub(crate) async fn run(
             let key = key(&pool);
             let pods = askers.get(&key);
             let remembered = memory.entry(key).or_default();
-            if let Some(replicas) = step(&hub, &pool, (pods, &mut *remembered)) {
+            if let Some(replicas) = step(&hub, &pool, (pods, &mut *remembered), just_led) {
                 scale(&cluster, &pool, (replicas, &mut remembered.claimed)).await;
             }
         }
     }
 }
 
-/// One step for one pool: the replicas to set, when they are others than now. `pods` are those whose silence matters.
+/// One step for one pool: the replicas to set, when they are others than now. `pods` are those whose silence matters;
+/// `just_led` holds while processes report here that counted for another leader.
 fn step(
     hub: &Hub,
     pool: &ModelPool,
     (pods, memory): (Option<&BTreeSet<String>>, &mut Remembered),
+    just_led: bool,
 ) -> Option<u32> {
     let scaling = pool.spec.autoscaling.as_ref()?;
     if other_scale_manager(pool).is_some() || weir_reconcile::condition::is_paused(&pool.metadata) {
@@ -83,7 +89,8 @@ fn step(
     let reported = hub.ledger().loads(&namespace, &pool.name_any());
     let now = Timestamp::now();
     let none = BTreeSet::new();
-    let load = load(&reported, pods.unwrap_or(&none), (&mut memory.wanted, now));
+    let known = (&mut memory.wanted, just_led);
+    let load = load(&reported, pods.unwrap_or(&none), known, now);
     let (replicas, scale) = autoscale(scaling, pool.spec.replicas, &load, (memory.scale, now));
     memory.scale = scale;
     (replicas != pool.spec.replicas).then_some(replicas)
@@ -120,18 +127,20 @@ fn askers(
 fn load(
     reported: &[Reported],
     pods: &BTreeSet<String>,
-    (wanted, now): (&mut HashMap<Process, u64>, Timestamp),
+    (wanted, just_led): (&mut HashMap<Process, u64>, bool),
+    now: Timestamp,
 ) -> Load {
     let fresh: Vec<&Reported> = reported
         .iter()
         .filter(|one| one.at.elapsed() < STALE)
         .collect();
     let in_flight = |one: &&Reported| u64::from(one.load.in_flight) + u64::from(one.load.waiting);
-    // Of a process that is heard for the first time it is not known since when it counts: after a change of leader that
-    // would bring up every pool that was ever wanted.
+    // A process that is heard for the first time began at zero. But after a change of leader it is not known since when it
+    // counts, and that would bring up every pool that was ever wanted.
+    let unheard = (!just_led).then_some(0);
     let grew = fresh.iter().any(|one| {
-        let before = wanted.get(&one.process);
-        before.is_some_and(|before| one.load.wanted > *before)
+        let before = wanted.get(&one.process).copied().or(unheard);
+        before.is_some_and(|before| one.load.wanted > before)
     });
     *wanted = reported
         .iter()
@@ -195,7 +204,6 @@ fn key(pool: &ModelPool) -> Key {
 mod tests {
     use super::*;
     use crate::control::caller::GatewayId;
-    use tokio::time::Instant;
     use weir_proto::control::v1::PoolLoad;
 
     fn reported(pod: &str, in_flight: u32, wanted: u64) -> Reported {
@@ -229,26 +237,38 @@ mod tests {
         let mut wanted = HashMap::new();
         let now = Timestamp::now();
         let all = [reported("a", 2, 0), reported("b", 3, 0)];
-        let sum = load(&all, &pods(&["a", "b"]), (&mut wanted, now));
+        let sum = load(&all, &pods(&["a", "b"]), (&mut wanted, false), now);
         assert_eq!(sum.in_flight, 7);
         assert!(sum.reported_since.is_some());
-        let silent = load(&all, &pods(&["a", "b", "c"]), (&mut wanted, now));
+        let silent = load(&all, &pods(&["a", "b", "c"]), (&mut wanted, false), now);
         assert_eq!(silent.reported_since, None);
         tokio::time::advance(STALE).await;
-        let stale = load(&all, &pods(&["a"]), (&mut wanted, now));
+        let stale = load(&all, &pods(&["a"]), (&mut wanted, false), now);
         assert_eq!((stale.in_flight, stale.reported_since), (0, None));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_pool_is_wanted_when_a_count_grew_since_the_last_step() {
+        for just_led in [true, false] {
+            let mut wanted = HashMap::new();
+            let mut asked = |count: u64| {
+                let known = (&mut wanted, just_led);
+                let all = [reported("a", 0, count)];
+                load(&all, &pods(&["a"]), known, Timestamp::now()).wanted
+            };
+            let first = asked(1);
+            assert_eq!(first, !just_led, "it may be long ago, before this leader");
+            assert!(asked(2));
+            assert!(!asked(2));
+            assert!(asked(3));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_process_that_wanted_nothing_wakes_nobody() {
         let mut wanted = HashMap::new();
-        let now = Timestamp::now();
-        let asked = |count: u64, wanted: &mut HashMap<Process, u64>| {
-            load(&[reported("a", 0, count)], &pods(&["a"]), (wanted, now)).wanted
-        };
-        assert!(!asked(1, &mut wanted), "by another leader, long ago");
-        assert!(asked(2, &mut wanted));
-        assert!(!asked(2, &mut wanted));
-        assert!(asked(3, &mut wanted));
+        let all = [reported("a", 0, 0)];
+        let known = (&mut wanted, false);
+        assert!(!load(&all, &pods(&["a"]), known, Timestamp::now()).wanted);
     }
 }
