@@ -107,16 +107,23 @@ pub(crate) async fn write_nodes(
         .enumerate()
         .map(|(index, node)| call.new_node(index, node))
         .collect::<Result<Vec<_>, _>>()?;
-    call.check_vectors(&nodes)?;
+    let without_vector = nodes.iter().any(|node| node.vector.is_none());
+    if without_vector {
+        call.check_privacy()?;
+    }
     let ids: Vec<NodeId> = nodes.iter().map(|node| node.id).collect();
     let batch = Batch {
         nodes,
         edges: Vec::new(),
     };
-    let access = call.access.clone();
+    let (access, serving) = (call.access.clone(), Arc::clone(&call.serving));
     let written = call
         .ask(move |memory| async move { memory.write(access, batch).await })
         .await?;
+    // What was refused, or was there already, needs no vector.
+    if without_vector && written.inserted + written.updated > 0 {
+        want_vectors(&serving);
+    }
     Ok(Json(json!({
         "ids": ids, "inserted": written.inserted, "updated": written.updated,
         "unchanged": written.unchanged,
@@ -257,16 +264,10 @@ impl Call {
     }
 
     /// What is written without a vector gets one later, from the memory's embedder: refused where that is too far away.
-    fn check_vectors(&self, nodes: &[NewNode]) -> Result<(), Rescue> {
-        if nodes.iter().all(|node| node.vector.is_some()) {
-            return Ok(());
-        }
+    fn check_privacy(&self) -> Result<(), Rescue> {
         match self.serving.plan.vectors_from() {
             Some(pool) if !self.may_embed() => Err(Rescue::privacy(&pool.model)),
-            _ => {
-                want_vectors(&self.serving);
-                Ok(())
-            }
+            _ => Ok(()),
         }
     }
 

@@ -259,6 +259,22 @@ async fn a_warm_pool_is_wanted_for_vectors_only_where_its_use_is_not_seen_here()
 }
 
 #[tokio::test]
+async fn passages_that_are_not_written_wake_nobody() {
+    let (world, _small, _folder) = cold_embedder(Some("https://kb")).await;
+    let id = "018f0000-0000-7000-8000-000000000001";
+    let node = json!({"nodes": [{"id": id, "text": "hi"}]});
+    for unchanged in [0, 1] {
+        let reply = world.post("/v1/memory/nodes", &node).await;
+        assert_eq!(reply.json().await["unchanged"], unchanged);
+        assert_eq!(load(&world, "vectors").wanted, 1, "once, as it was new");
+    }
+    let of_another = json!({"nodes": [{"tenant": "another", "text": "hi"}]});
+    let reply = world.post("/v1/memory/nodes", &of_another).await;
+    assert_eq!(reply.status, StatusCode::FORBIDDEN);
+    assert_eq!(load(&world, "vectors").wanted, 1);
+}
+
+#[tokio::test]
 async fn vectors_that_the_memorys_process_is_asked_for_wake_its_pool_and_count_as_its_use() {
     let (world, small, _folder) = cold_embedder(Some("https://kb")).await;
     let embed = json!({"model": "none", "input": "hi"});
