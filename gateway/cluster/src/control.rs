@@ -291,6 +291,10 @@ impl Session {
             let _ = self
                 .outbox
                 .try_send(message(gateway_message::Message::Report(due)));
+            // The next report says it, a second later.
+            if let Some(gateway) = world.gateway() {
+                gateway.want_pending_vectors();
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use crate::evidence::{Evidence, RolloutReport};
 use crate::extension::Extension;
 use crate::lifecycle::Lifecycle;
 use crate::normalise::Question;
+use crate::recall::want_vectors;
 use crate::record::{ExecutedRow, Feedback, QueryRow, Record, RouterRow, TokensRow};
 use crate::speed::Speeds;
 use sha2::{Digest, Sha256};
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 use weir_embed::{EmbedQueue, TokenCounter};
 use weir_engine::{Engines, Usage};
 use weir_memory::Memory;
-use weir_memory_live::{Embedder, LiveMemory, MemoryCalls};
+use weir_memory_live::{Embedder, LiveMemory, MemoryCalls, Presence};
 use weir_plan::{
     CandidatePlan, Endpoint, FORMAT, GatewayPlan, Pool, Privacy, QueryText, RouterPlan,
 };
@@ -247,6 +248,16 @@ impl Gateway {
     /// What was counted of the present rollout since this process began to count it.
     pub fn rollout_report(&self) -> Option<RolloutReport> {
         self.inner.evidence.report()
+    }
+
+    /// Counts that the pool of the memory's vectors is wanted while passages wait for theirs: no request says so, since the
+    /// memory's own process asks that pool.
+    pub fn want_pending_vectors(&self) {
+        let serving = self.serving();
+        let presence = serving.memory.as_ref().map(|memory| memory.presence());
+        if matches!(presence, Some(Presence::Here(counts)) if counts.pending > 0) {
+            want_vectors(&serving);
+        }
     }
 
     /// A new name for a decision; later ones sort later.

@@ -224,7 +224,7 @@ const COUNTERS: [(&str, &str); 14] = [
     ),
     (
         "weir_pool_wanted_total",
-        "Requests that chose a pool while it was at zero",
+        "Times that a pool was wanted which no request in flight shows: at zero, or for a memory's vectors",
     ),
     (
         "weir_rollout_requests_total",

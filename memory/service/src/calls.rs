@@ -3,6 +3,7 @@
 //! Decides nothing: what a caller may do is the store's, what a message means is weir-memory-live's `wire`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use tokio::sync::Notify;
@@ -22,6 +23,8 @@ pub(crate) struct Calls {
     memory: LiveMemory,
     /// New passages wait for vectors.
     wake: Arc<Notify>,
+    /// Passages that get no vector.
+    given_up: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
 }
 
@@ -29,13 +32,14 @@ impl Calls {
     pub(crate) fn new(
         store: Memory,
         memory: LiveMemory,
-        wake: Arc<Notify>,
+        (wake, given_up): (Arc<Notify>, Arc<AtomicUsize>),
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             store,
             memory,
             wake,
+            given_up,
             metrics,
         }
     }
@@ -67,13 +71,15 @@ impl v1::memory_server::Memory for Calls {
     ) -> Result<Response<v1::Description>, Status> {
         let work = async {
             let (counts, config) = (self.store.counts(), self.store.config());
+            // Gateways want the embedder's pool while some wait: for one that is not tried again it would never go to zero.
+            let given_up = self.given_up.load(Ordering::Relaxed);
             Ok(v1::Description {
                 embedding_model: config.embedding_model.clone(),
                 dimensions: u32::try_from(config.dimensions).unwrap_or(u32::MAX),
                 nodes: counts.nodes as u64,
                 edges: counts.edges as u64,
                 vectors: counts.vectors as u64,
-                pending: counts.pending as u64,
+                pending: counts.pending.saturating_sub(given_up) as u64,
                 generation: self.store.generation(),
             })
         };

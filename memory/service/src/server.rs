@@ -291,11 +291,11 @@ async fn serve(
         stop.clone(),
     );
     let filler = tokio::spawn(filling);
-    health.open(store.clone(), given_up);
+    health.open(store.clone(), Arc::clone(&given_up));
     let calls = Calls::new(
         store.clone(),
         LiveMemory::new(store, Some(questions)),
-        wake,
+        (wake, given_up),
         health.metrics(),
     );
     let service = MemoryServer::new(calls)

@@ -39,6 +39,15 @@ struct Remembered {
     claimed: bool,
 }
 
+/// Who asks a pool.
+#[derive(Default)]
+struct Askers {
+    /// Running pods of gateways: those whose silence matters.
+    pods: BTreeSet<String>,
+    /// Whether a memory's process does, which reports nothing.
+    unseen: bool,
+}
+
 /// Scales pools until `stop`.
 pub(crate) async fn run(
     (cluster, caches, stacks, hub): (Cluster, Arc<Caches>, Arc<Stacks>, Arc<Hub>),
@@ -64,21 +73,21 @@ pub(crate) async fn run(
         let askers = askers(&caches, &stacks, &keys);
         for pool in pools {
             let key = key(&pool);
-            let pods = askers.get(&key);
+            let none = Askers::default();
+            let asked_by = askers.get(&key).unwrap_or(&none);
             let remembered = memory.entry(key).or_default();
-            if let Some(replicas) = step(&hub, &pool, (pods, &mut *remembered), just_led) {
+            if let Some(replicas) = step(&hub, &pool, (asked_by, &mut *remembered), just_led) {
                 scale(&cluster, &pool, (replicas, &mut remembered.claimed)).await;
             }
         }
     }
 }
 
-/// One step for one pool: the replicas to set, when they are others than now. `pods` are those whose silence matters;
-/// `just_led` holds while processes report here that counted for another leader.
+/// One step for one pool: the replicas to set, when they are others than now. `just_led` holds while processes report here that counted for another leader.
 fn step(
     hub: &Hub,
     pool: &ModelPool,
-    (pods, memory): (Option<&BTreeSet<String>>, &mut Remembered),
+    (askers, memory): (&Askers, &mut Remembered),
     just_led: bool,
 ) -> Option<u32> {
     let scaling = pool.spec.autoscaling.as_ref()?;
@@ -88,21 +97,19 @@ fn step(
     let namespace = pool.namespace().unwrap_or_default();
     let reported = hub.ledger().loads(&namespace, &pool.name_any());
     let now = Timestamp::now();
-    let none = BTreeSet::new();
     let known = (&mut memory.wanted, just_led);
-    let load = load(&reported, pods.unwrap_or(&none), known, now);
+    let load = Load {
+        asked_unseen: askers.unseen,
+        ..load(&reported, &askers.pods, known, now)
+    };
     let (replicas, scale) = autoscale(scaling, pool.spec.replicas, &load, (memory.scale, now));
     memory.scale = scale;
     (replicas != pool.spec.replicas).then_some(replicas)
 }
 
-/// Running pods of the gateways that may ask each pool.
-fn askers(
-    caches: &Caches,
-    stacks: &Stacks,
-    pools: &HashSet<Key>,
-) -> HashMap<Key, BTreeSet<String>> {
-    let mut askers: HashMap<Key, BTreeSet<String>> = HashMap::new();
+/// Who may ask each pool.
+fn askers(caches: &Caches, stacks: &Stacks, pools: &HashSet<Key>) -> HashMap<Key, Askers> {
+    let mut askers: HashMap<Key, Askers> = HashMap::new();
     let namespaces: BTreeSet<&str> = pools.iter().map(|key| key.namespace.as_str()).collect();
     for namespace in namespaces {
         let stack = stacks.get(caches, namespace);
@@ -116,7 +123,8 @@ fn askers(
             let alive: BTreeSet<String> = alive.map(ResourceExt::name_any).collect();
             for pool in stack.used(gateway) {
                 let of_pool = askers.entry(key(pool)).or_default();
-                of_pool.extend(alive.iter().cloned());
+                of_pool.pods.extend(alive.iter().cloned());
+                of_pool.unseen |= stack.embeds(pool);
             }
         }
     }
@@ -155,6 +163,7 @@ fn load(
     Load {
         in_flight: fresh.iter().map(in_flight).sum(),
         wanted: grew,
+        asked_unseen: false,
         reported_since: since.max().filter(|_| all_heard && !fresh.is_empty()),
     }
 }

@@ -85,14 +85,16 @@ impl Stack {
     /// The selected pools that answer questions, in file order. A pool that some memory of the stack embeds with is none:
     /// its engine is started for vectors alone.
     pub fn answering(&self, gateway: &InferenceGateway) -> Vec<&ModelPool> {
-        let embeds = |pool: &ModelPool| {
-            let name = pool.metadata.name.as_ref();
-            let mut stores = self.memories.iter().map(|store| &store.spec.embedding);
-            stores.any(|embedding| embedding.pool.is_some() && embedding.pool.as_ref() == name)
-        };
         let mut pools = self.selected(gateway);
-        pools.retain(|pool| !embeds(pool));
+        pools.retain(|pool| !self.embeds(pool));
         pools
+    }
+
+    /// Whether some memory of the stack embeds with this pool.
+    pub fn embeds(&self, pool: &ModelPool) -> bool {
+        let name = pool.metadata.name.as_ref();
+        let mut stores = self.memories.iter().map(|store| &store.spec.embedding);
+        stores.any(|embedding| embedding.pool.is_some() && embedding.pool.as_ref() == name)
     }
 
     /// The pool that embeds for the gateway's memory, when one does.

@@ -259,6 +259,19 @@ async fn a_warm_pool_is_wanted_for_vectors_only_where_its_use_is_not_seen_here()
 }
 
 #[tokio::test]
+async fn passages_that_wait_for_their_vectors_want_the_pool_until_they_have_them() {
+    let (world, _small, _folder) = cold_embedder(Some("https://kb")).await;
+    world.gateway.want_pending_vectors();
+    assert_eq!(load(&world, "vectors").wanted, 0, "nothing waits");
+    let node = json!({"nodes": [{"text": "hi"}]});
+    world.post("/v1/memory/nodes", &node).await;
+    for wanted in [2, 3] {
+        world.gateway.want_pending_vectors();
+        assert_eq!(load(&world, "vectors").wanted, wanted);
+    }
+}
+
+#[tokio::test]
 async fn passages_that_are_not_written_wake_nobody() {
     let (world, _small, _folder) = cold_embedder(Some("https://kb")).await;
     let id = "018f0000-0000-7000-8000-000000000001";

@@ -16,6 +16,8 @@ pub struct Load {
     pub in_flight: u64,
     /// Whether a request wanted it since the last step, while it had no replica.
     pub wanted: bool,
+    /// Whether a memory's process asks it: what that asks is in no gateway's `in_flight`.
+    pub asked_unseen: bool,
     /// Since when every live gateway has been reporting; `None` while one does not.
     pub reported_since: Option<Timestamp>,
 }
@@ -35,10 +37,19 @@ pub fn autoscale(
 ) -> (u32, ScaleMemory) {
     let target = u64::from(scaling.target_in_flight_per_replica.max(1));
     let enough = u32::try_from(load.in_flight.div_ceil(target)).unwrap_or(u32::MAX);
-    let enough = enough
-        .max(u32::from(load.wanted))
-        .clamp(scaling.min, scaling.max.max(scaling.min));
     let current = current.min(scaling.max);
+    let wanted = match load {
+        // How many would do is not known of what nobody counts, so those that are there stay.
+        Load {
+            wanted: true,
+            asked_unseen: true,
+            ..
+        } => current.max(1),
+        _ => u32::from(load.wanted),
+    };
+    let enough = enough
+        .max(wanted)
+        .clamp(scaling.min, scaling.max.max(scaling.min));
     if enough >= current {
         return (enough, ScaleMemory::default());
     }
@@ -89,6 +100,7 @@ mod tests {
         Load {
             in_flight,
             wanted: false,
+            asked_unseen: false,
             reported_since: reported_since.map(at),
         }
     }
@@ -170,6 +182,39 @@ mod tests {
         assert_eq!(autoscale(&scaling, 0, &wanted, state).0, 1);
         assert_eq!(autoscale(&scaling, 0, &load(1, None), state).0, 1);
         assert_eq!(autoscale(&scaling, 0, &load(0, None), state).0, 0);
+    }
+
+    #[test]
+    fn a_pool_that_a_memory_asks_keeps_its_replicas_while_it_is_wanted_and_goes_when_it_is_not() {
+        let scaling = scaling(0, 4);
+        let asked = |wanted, minute: i64, memory| {
+            let load = Load {
+                wanted,
+                asked_unseen: true,
+                ..load(0, Some(-900))
+            };
+            autoscale(&scaling, 3, &load, (memory, at(minute * MINUTE)))
+        };
+        let mut memory = ScaleMemory::default();
+        for (minute, wanted, expected) in [
+            (0, false, 3),
+            (4, true, 3),
+            (5, false, 3),
+            (9, true, 3),
+            (10, false, 3),
+            (15, false, 0),
+        ] {
+            let (replicas, after) = asked(wanted, minute, memory);
+            assert_eq!(replicas, expected, "minute {minute}");
+            memory = after;
+        }
+        let idle = Load {
+            asked_unseen: true,
+            wanted: true,
+            ..Load::default()
+        };
+        let state = (ScaleMemory::default(), at(0));
+        assert_eq!(autoscale(&scaling, 0, &idle, state).0, 1);
     }
 
     #[test]
