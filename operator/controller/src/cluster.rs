@@ -1,6 +1,6 @@
 //! The way to the cluster: a client, and whether this process may write.
 
-use crate::lease::Leadership;
+use crate::lease::{Leadership, Term};
 use kube::Client;
 use tokio::sync::watch;
 
@@ -14,11 +14,21 @@ pub(crate) struct NotLeading;
 pub(crate) struct Cluster {
     client: Client,
     leadership: watch::Receiver<Leadership>,
+    term: Term,
 }
 
 impl Cluster {
     pub(crate) fn new(client: Client, leadership: watch::Receiver<Leadership>) -> Self {
-        Self { client, leadership }
+        Self {
+            client,
+            leadership,
+            term: Term::default(),
+        }
+    }
+
+    /// The same, for as long as `term` lasts.
+    pub(crate) fn during(self, term: Term) -> Self {
+        Self { term, ..self }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -27,7 +37,8 @@ impl Cluster {
 
     /// The epoch in which this process leads.
     pub(crate) fn epoch(&self) -> Result<u64, NotLeading> {
-        self.leadership.borrow().epoch().ok_or(NotLeading)
+        let epoch = self.leadership.borrow().epoch();
+        epoch.filter(|_| !self.term.is_over()).ok_or(NotLeading)
     }
 
     /// Whether this process leads. Asked before each write, so that a former leader stops in the middle of its work.

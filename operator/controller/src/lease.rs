@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, PostParams};
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -64,6 +65,23 @@ impl Leadership {
     }
 }
 
+/// Until when this process may write by its own clock. A process that was stopped and goes on believes that it leads until
+/// its next look at the Lease; meanwhile another may have taken over.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Term(Arc<Mutex<Option<Instant>>>);
+
+impl Term {
+    /// Whether the time is over; never so before the first renewal.
+    pub(crate) fn is_over(&self) -> bool {
+        let until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() >= until)
+    }
+
+    pub(crate) fn renew(&self, until: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+}
+
 /// Why the Lease could not be read or written; tried again.
 #[derive(Debug, thiserror::Error)]
 #[error("{step} lease {name:?}: {source}")]
@@ -84,6 +102,8 @@ pub(crate) struct Election {
     /// Where this process's control stream can be reached.
     pub(crate) address: String,
     pub(crate) timing: Timing,
+    /// Kept by this process while it leads.
+    pub(crate) term: Term,
 }
 
 /// The record as it was last seen to change.
@@ -113,6 +133,7 @@ impl Election {
             match tokio::time::timeout(patience, self.step(&mut seen)).await {
                 Ok(Ok(now)) => {
                     renewed = asked;
+                    self.term.renew(asked + self.timing.deadline);
                     set(&leadership, now);
                     if leads() {
                         wait = self.timing.renew;

@@ -20,7 +20,7 @@ use crate::describe::Descriptions;
 use crate::events::Events;
 use crate::http::{self, Health};
 use crate::key::{Key, Kind};
-use crate::lease::{Election, Leadership, Timing};
+use crate::lease::{Election, Leadership, Term, Timing};
 use crate::options::Options;
 use crate::pki::Identity;
 use crate::publisher::{self, Dirty};
@@ -109,11 +109,12 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
     let control_listener = listen(options.listen_control).await?;
     let metrics_listener = listen(options.listen_metrics).await?;
     let (elected, leadership) = watch::channel(Leadership::Follower { leader: None });
-    let cluster = Cluster::new(client, leadership.clone());
+    let term = Term::default();
+    let cluster = Cluster::new(client, leadership.clone()).during(term.clone());
     let mut tasks = JoinSet::new();
     let started = (options, ca_bundle);
     let parts = parts(started, cluster, (leadership, stop.clone()), &mut tasks);
-    let election = tokio::spawn(election(&parts).run(elected, stop.clone()));
+    let election = tokio::spawn(election(&parts, term).run(elected, stop.clone()));
     let filled = Arc::new(AtomicBool::new(false));
     let health = Health {
         caches: parts.caches.clone(),
@@ -216,7 +217,7 @@ fn on_change(
     })
 }
 
-fn election(parts: &Parts) -> Election {
+fn election(parts: &Parts, term: Term) -> Election {
     let options = &parts.options;
     Election {
         api: Api::namespaced(parts.cluster.client(), &options.namespace),
@@ -224,6 +225,7 @@ fn election(parts: &Parts) -> Election {
         identity: format!("{}_{:08x}", options.pod, rand::random::<u32>()),
         address: options.advertise.clone(),
         timing: Timing::default(),
+        term,
     }
 }
 

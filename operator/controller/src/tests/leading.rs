@@ -1,7 +1,8 @@
 //! Who leads, by what the lease says.
 
 use super::conversation::{Exchange, call, conversation, in_time};
-use crate::lease::{ADDRESS, Election, Leadership, Timing};
+use crate::cluster::Cluster;
+use crate::lease::{ADDRESS, Election, Leadership, Term, Timing};
 use http::{Method, StatusCode};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -38,6 +39,7 @@ fn election(client: Client) -> Election {
         identity: "me".into(),
         address: "10.0.0.1:7443".into(),
         timing: Timing::default(),
+        term: Term::default(),
     }
 }
 
@@ -178,4 +180,30 @@ async fn a_leader_that_is_stopped_does_not_wait_for_an_api_server_that_is_away()
     let (_seen, run, stop) = lead_until_nothing_answers(Duration::ZERO).await;
     stop.cancel();
     in_time(run).await.unwrap();
+}
+
+/// A process that was stopped goes on with what it was about to write before it looks at its Lease again.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_was_stopped_for_longer_than_its_term_writes_nothing() {
+    let (client, calls) = conversation(vec![get().answers(lease(None, 4)), put()]);
+    let term = Term::default();
+    let election = Election {
+        term: term.clone(),
+        ..election(client.clone())
+    };
+    let (sender, mut seen) = watch::channel(Leadership::Follower { leader: None });
+    let cluster = Cluster::new(client, sender.subscribe()).during(term);
+    let run = tokio::spawn(election.run(sender, CancellationToken::new()));
+    in_time(seen.wait_for(|now| now.epoch() == Some(5)))
+        .await
+        .unwrap();
+    assert_eq!(cluster.epoch(), Ok(5));
+    run.abort();
+    tokio::time::advance(Timing::default().deadline).await;
+    assert!(
+        seen.borrow().epoch().is_some(),
+        "nobody has told it otherwise"
+    );
+    assert!(cluster.may_write().is_err());
+    calls.ended();
 }

@@ -8,3 +8,4 @@ mod leading;
 mod rollouts;
 mod statuses;
 mod waking;
+mod watching;
