@@ -12,6 +12,7 @@ mod claim;
 mod https;
 mod hub;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::Source;
@@ -122,6 +123,20 @@ pub enum FetchError {
     /// The endpoint of the object store is no address.
     #[error("S3 endpoint {0:?} is no address: write https://HOST in AWS_ENDPOINT_URL")]
     S3Endpoint(String),
+    /// The disk is full.
+    #[error(
+        "{action} {path}: no space is left: free some, or keep downloads on a larger disk (in a cluster: a larger volume in \
+         spec.cache)"
+    )]
+    Full {
+        /// What was attempted.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
     /// The disk refused.
     #[error("{action} {path}")]
     Io {
@@ -138,10 +153,17 @@ pub enum FetchError {
 impl FetchError {
     fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
+        move |source: std::io::Error| match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full {
+                action,
+                path,
+                source,
+            },
+            _ => Self::Io {
+                action,
+                path,
+                source,
+            },
         }
     }
 }
@@ -421,5 +443,24 @@ fn check_folder(folder: &Path) -> Result<(), FetchError> {
         Ok(())
     } else {
         Err(FetchError::Missing(folder.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_with_what_to_do() {
+        let told = |kind: ErrorKind| {
+            let error = FetchError::io("write", Path::new("/models/a.gguf"))(kind.into());
+            error.to_string()
+        };
+        let full = told(ErrorKind::StorageFull);
+        assert!(
+            full.starts_with("write /models/a.gguf: no space is left: "),
+            "{full}"
+        );
+        assert_eq!(told(ErrorKind::PermissionDenied), "write /models/a.gguf");
     }
 }

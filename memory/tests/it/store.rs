@@ -337,3 +337,40 @@ fn a_deleted_node_is_gone_with_its_words_vector_and_edges() {
     );
     assert!(memory.edges(id("b")).unwrap().is_empty());
 }
+
+fn bytes(folder: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| match entry.metadata().unwrap() {
+            found if found.is_dir() => bytes(&entry.path()),
+            found => found.len(),
+        })
+        .sum()
+}
+
+#[test]
+fn what_comes_and_goes_again_and_again_takes_no_more_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    let turn = |round: usize| {
+        let names: Vec<String> = (0..20).map(|each| format!("{round} {each}")).collect();
+        let passage = |name: &String| NewNode {
+            vector: Some(vec![1.0; 4]),
+            ..node(name, &format!("passage {name} ").repeat(200))
+        };
+        memory
+            .write(&nodes(names.iter().map(passage).collect()))
+            .unwrap();
+        for name in &names {
+            assert!(memory.delete(id(name)).unwrap());
+        }
+        bytes(dir.path())
+    };
+    let early = (0..10).map(turn).last().unwrap();
+    let late = (10..40).map(turn).last().unwrap();
+    assert!(
+        late <= 2 * early,
+        "{early} bytes became {late} with nothing in them"
+    );
+    assert_eq!(memory.counts(), Counts::default());
+}

@@ -203,11 +203,10 @@ fn container_trouble(pod: &str, status: &ContainerStatus) -> Option<(&'static st
     if ended.exit_code == 0 {
         return None;
     }
-    // The last lines of the log, where progress stands before the reason.
+    // The last lines of the log, where progress and rows stand before the reason.
     let said = ended.message.as_deref().unwrap_or_default().lines();
-    let said: Vec<&str> = said
-        .filter(|line| !line.starts_with("downloaded "))
-        .collect();
+    let is_reason = |line: &&str| !line.starts_with("downloaded ") && !line.starts_with('{');
+    let said: Vec<&str> = said.filter(is_reason).collect();
     let said = said.join(" ");
     let said = said.trim();
     let text = match (ended.reason.as_deref(), container.as_str()) {
@@ -238,4 +237,42 @@ fn fetch_status(pod: &Pod) -> Option<&ContainerStatus> {
 
 fn terminated(state: Option<&ContainerState>) -> Option<&ContainerStateTerminated> {
     state?.terminated.as_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn pod(name: &str, ip: &Value, phase: &str, ready: &str) -> Value {
+        json!({
+            "metadata": {"name": name},
+            "status": {
+                "phase": phase, "podIP": ip, "conditions": [{"type": "Ready", "status": ready}],
+            },
+        })
+    }
+
+    #[test]
+    fn only_pods_that_can_generate_are_endpoints() {
+        let ip = json!("10.0.0.9");
+        let mut ending = pod("ending", &ip, "Running", "True");
+        ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        let pods = [
+            pod("serves", &json!("10.0.0.1"), "Running", "True"),
+            pod("six", &json!("fd00::1"), "Running", "True"),
+            pod("running-but-not-ready", &ip, "Running", "False"),
+            pod("evicted", &Value::Null, "Failed", "False"),
+            pod("evicted-and-still-called-ready", &ip, "Failed", "True"),
+            pod("without-its-address", &Value::Null, "Running", "True"),
+            pod("with-an-empty-address", &json!(""), "Running", "True"),
+            ending,
+        ];
+        let pods: Vec<Pod> = pods
+            .into_iter()
+            .map(|pod| serde_json::from_value(pod).unwrap())
+            .collect();
+        let urls: Vec<String> = endpoints(&pods).into_iter().map(|one| one.url).collect();
+        assert_eq!(urls, ["http://10.0.0.1:8080", "http://[fd00::1]:8080"]);
+    }
 }

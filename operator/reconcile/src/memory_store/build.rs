@@ -194,6 +194,8 @@ fn container(
             &[("cpu", "500m"), ("memory", "512Mi")],
         )),
         volume_mounts: Some(mounts),
+        // Why it ends, such as an embedder of other dimensions, is in its last line.
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
         ..pod::container(CONTAINER, &platform.image)
     }
 }

@@ -157,3 +157,33 @@ fn every_field_of_a_router_version_has_an_effect() {
 fn every_field_of_a_gateway_has_an_effect() {
     check("InferenceGateway", "inference_gateway.yaml");
 }
+
+/// Every path at which a value has something.
+fn present(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    found.insert(path.to_owned());
+    for (name, inner) in value.as_object().into_iter().flatten() {
+        present(inner, &format!("{path}.{name}"), found);
+    }
+}
+
+/// A status field that nobody writes misleads whoever waits for it.
+#[test]
+fn every_field_of_a_status_is_written_in_some_case() {
+    // What rollouts write into a gateway's status.
+    const ELSEWHERE: [&str; 2] = ["status.router.activeSha256", "status.router.attempts"];
+    for (kind, folder) in [
+        ("ModelPool", "model_pool"),
+        ("MemoryStore", "memory_store"),
+        ("InferenceGateway", "inference_gateway"),
+    ] {
+        let schema = &weir_crds::schema::of_kind(kind).expect("a kind")["properties"]["status"];
+        let (mut wanted, mut written) = (BTreeSet::new(), BTreeSet::new());
+        leaves(schema, "status", &mut wanted);
+        for case in crate::golden::folders(&format!("cases/{folder}")) {
+            let status: Option<Value> = read(&case.join("status.yaml"));
+            present(&status.unwrap_or_default(), "status", &mut written);
+        }
+        wanted.retain(|leaf| !written.contains(leaf) && !ELSEWHERE.contains(&leaf.as_str()));
+        assert!(wanted.is_empty(), "{kind}: never written: {wanted:?}");
+    }
+}
