@@ -40,6 +40,11 @@ e2e: NEEDED_BY = e2e
 e2e: components ## Weir on a real cluster of this machine: images, cluster, every scenario (root; Go)
 	testenv/e2e.sh
 
+.PHONY: e2e-full
+e2e-full: NEEDED_BY = e2e
+e2e-full: components ## The same with 100,000 requests during planned changes: an hour or more
+	testenv/e2e.sh --full
+
 .PHONY: bench
 bench: components ## Benchmarks; results go to benches/results
 	$(CARGO) bench --locked -p weir-bench

@@ -58,12 +58,43 @@ impl Gateway {
 
     /// Posts JSON; status and body, whatever they are.
     pub(crate) async fn try_post(&self, path: &str, body: &Value) -> Result<(StatusCode, String)> {
+        self.post_with(path, &[], body).await
+    }
+
+    /// Posts JSON with further headers; status and body, whatever they are.
+    pub(crate) async fn post_with(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> Result<(StatusCode, String)> {
         let url = format!("{}{path}", self.base);
         let mut request = self.client.post(url).json(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request).await
+    }
+
+    /// Gets a path; status and body, whatever they are.
+    pub(crate) async fn get(&self, path: &str) -> Result<(StatusCode, String)> {
+        let url = format!("{}{path}", self.base);
+        self.send(self.client.get(url)).await
+    }
+
+    async fn send(&self, mut request: reqwest::RequestBuilder) -> Result<(StatusCode, String)> {
         if let Some(key) = &self.key {
             request = request.bearer_auth(key);
         }
         let answer = request.send().await?;
         Ok((answer.status(), answer.text().await?))
+    }
+
+    /// The same gateway for somebody with another key.
+    pub(crate) fn with_key(&self, key: &str) -> Self {
+        Self {
+            key: Some(key.to_owned()),
+            ..self.clone()
+        }
     }
 }

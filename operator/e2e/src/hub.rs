@@ -58,6 +58,23 @@ impl Hub {
         Ok(())
     }
 
+    /// Bytes that were sent of a path since [`Hub::forget`].
+    pub(crate) async fn sent(&self, path: &str) -> Result<u64> {
+        let url = format!("{}/control/requests", self.url);
+        let answer = self.client.get(url).send().await?.error_for_status()?;
+        let requests: Vec<Value> = serde_json::from_slice(&answer.bytes().await?)?;
+        let own = requests.iter().filter(|request| request["path"] == path);
+        let sent = own.filter_map(|request| request["bytesSent"].as_u64());
+        Ok(sent.sum())
+    }
+
+    /// Forgets every request so far.
+    pub(crate) async fn forget(&self) -> Result<()> {
+        let url = format!("{}/control/requests", self.url);
+        self.client.delete(url).send().await?.error_for_status()?;
+        Ok(())
+    }
+
     /// Ends every fault.
     pub(crate) async fn mend(&self) -> Result<()> {
         let url = format!("{}/control/faults", self.url);

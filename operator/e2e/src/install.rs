@@ -2,11 +2,9 @@
 
 use crate::world::{SYSTEM, World};
 use anyhow::{Result, ensure};
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
-use std::time::Duration;
 
 pub(crate) async fn run(world: &World) -> Result<()> {
     world.namespace(SYSTEM).await?;
@@ -19,17 +17,12 @@ pub(crate) async fn run(world: &World) -> Result<()> {
     let patch = PatchParams::apply("weir-e2e").force();
     api.patch("hub-ca", &patch, &Patch::Apply(bundle)).await?;
     charts(world, &[]).await?;
-    let leases: Api<Lease> = Api::namespaced(world.client.clone(), SYSTEM);
-    let leader = world.until(Duration::from_secs(30), async || {
-        let lease = leases.get_opt("weir-operator").await?;
-        Ok(lease.and_then(|lease| lease.spec?.holder_identity))
-    });
-    let leader = leader.await?;
+    let leader = crate::operators::next_leader(world, "").await?;
     println!("    {leader} leads");
     let tested = world
         .tool(
             "helm",
-            &["test", "weir", "--namespace", SYSTEM, "--timeout", "60s"],
+            &["test", "weir", "--namespace", SYSTEM, "--timeout", "120s"],
         )
         .await?;
     ensure!(tested.contains("Succeeded"), "helm test: {tested}");
@@ -47,7 +40,7 @@ pub(crate) async fn charts(world: &World, values: &[&str]) -> Result<()> {
             .to_string()
     };
     let (definitions, operator) = (chart("weir-crds"), chart("weir"));
-    let namespace = ["--namespace", SYSTEM, "--wait", "--timeout", "120s"];
+    let namespace = ["--namespace", SYSTEM, "--wait", "--timeout", "240s"];
     let install = ["upgrade", "--install", "weir-crds", &definitions];
     world
         .tool("helm", &[&install[..], &namespace].concat())

@@ -3,15 +3,25 @@
 use crate::ask::Gateway;
 use anyhow::{Result, bail};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 /// Requests that are sent at a constant rate until [`Load::end`].
 pub(crate) struct Load {
-    stop: Arc<AtomicBool>,
+    stop: Stop,
+    sent: Arc<AtomicUsize>,
     sender: JoinHandle<Vec<JoinHandle<Outcome>>>,
     started: Instant,
+}
+
+/// Ends the sending when it is dropped, as after a step that failed.
+struct Stop(Arc<AtomicBool>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// When a request was sent, and what was wrong with its answer.
@@ -21,25 +31,28 @@ impl Load {
     /// Asks `model` once every `gap`.
     pub(crate) fn start(gateway: &Gateway, model: &str, gap: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (gateway, model, stopped) = (gateway.clone(), model.to_owned(), Arc::clone(&stop));
+        let sent = Arc::new(AtomicUsize::new(0));
+        let (stopped, count) = (Arc::clone(&stop), Arc::clone(&sent));
+        let (gateway, model) = (gateway.clone(), model.to_owned());
         let started = Instant::now();
         let sender = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(gap);
-            let mut sent = Vec::new();
+            let mut requests = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
                 ticks.tick().await;
                 let (gateway, model, at) = (gateway.clone(), model.clone(), started.elapsed());
-                let number = sent.len();
-                sent.push(tokio::spawn(async move {
+                let number = count.fetch_add(1, Ordering::Relaxed);
+                requests.push(tokio::spawn(async move {
                     let question = format!("Question {number}: what comes next?");
                     let answer = gateway.chat(&model, &question, 4).await;
                     (at, answer.err().map(|error| format!("{error:#}")))
                 }));
             }
-            sent
+            requests
         });
         Self {
-            stop,
+            stop: Stop(stop),
+            sent,
             sender,
             started,
         }
@@ -48,6 +61,11 @@ impl Load {
     /// Seconds since the first request, for messages that can be found again in [`Load::end`]'s.
     pub(crate) fn at(&self) -> f64 {
         self.started.elapsed().as_secs_f64()
+    }
+
+    /// Requests sent so far.
+    pub(crate) fn sent(&self) -> usize {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// Stops sending and waits for every answer; an error names the requests that failed. Gives the number of requests.
@@ -66,7 +84,7 @@ impl Load {
 
     /// Stops sending and waits for every answer: the number of requests, and what was wrong with those that failed.
     pub(crate) async fn outcome(self) -> Result<(usize, Vec<String>)> {
-        self.stop.store(true, Ordering::Relaxed);
+        drop(self.stop);
         let sent = self.sender.await?;
         let total = sent.len();
         let mut failures = Vec::new();

@@ -2,18 +2,23 @@
 //!
 //! `make e2e` builds the images, starts the cluster of testenv/cluster and runs this program. Each scenario installs what it
 //! needs in a namespace of its own and removes it; the first installs the operator with Helm as docs/operations.md says, the
-//! last removes it and looks for what is left. They run one after the other, in the order of [`SCENARIOS`]. Nothing is
-//! doubled here. Reading on: `scenarios/` (what is promised), `world.rs` (the cluster), `load.rs` (requests in the meantime).
+//! last removes it and looks for what is left. They run one after the other, in the order of [`SCENARIOS`]. Nothing of Weir is
+//! doubled here. Reading on: `scenarios/` (what is promised), `world.rs` (the cluster), `load.rs` (requests in the meantime),
+//! `operators.rs` (what happens to the operator), `outside.rs` (a server beyond the cluster).
 
 mod ask;
+mod extent;
 mod hub;
 mod install;
 mod load;
+mod operators;
+mod outside;
 mod scenarios;
 mod world;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use extent::{Extent, PLANNED};
 use futures_util::future::LocalBoxFuture;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,6 +50,9 @@ struct Args {
     /// Print the scenarios and end
     #[arg(long)]
     list: bool,
+    /// Go on until planned changes have seen 100,000 requests, not 5,000
+    #[arg(long)]
+    full: bool,
     /// Keep the namespaces of failed scenarios
     #[arg(long)]
     keep: bool,
@@ -53,7 +61,7 @@ struct Args {
 type Scenario = for<'a> fn(&'a World) -> LocalBoxFuture<'a, Result<()>>;
 
 /// In the order in which they run: the first installs, the last uninstalls.
-const SCENARIOS: [(&str, &str, Scenario); 9] = [
+const SCENARIOS: [(&str, &str, Scenario); 14] = [
     (
         "install",
         "helm installs the operator, which becomes ready",
@@ -73,9 +81,24 @@ const SCENARIOS: [(&str, &str, Scenario); 9] = [
         Box::pin(scenarios::scale::run(w))
     }),
     (
+        "fields",
+        "every field is changed while it serves, and has its effect",
+        |w| Box::pin(scenarios::fields::run(w)),
+    ),
+    (
+        "privacy",
+        "a pool beyond the permitted privacy is never asked",
+        |w| Box::pin(scenarios::privacy::run(w)),
+    ),
+    (
         "faults",
         "pods, the leader and the API server are killed under load",
         |w| Box::pin(scenarios::faults::run(w)),
+    ),
+    (
+        "watches",
+        "what is deleted while nobody watches is noticed, and of two leaders one writes",
+        |w| Box::pin(scenarios::watches::run(w)),
     ),
     (
         "rollouts",
@@ -86,6 +109,16 @@ const SCENARIOS: [(&str, &str, Scenario); 9] = [
         "mistakes",
         "every kind of mistake is told by a condition and mended without a restart",
         |w| Box::pin(scenarios::mistakes::run(w)),
+    ),
+    (
+        "caches",
+        "downloads stay on claims and nodes, and a full disk is told",
+        |w| Box::pin(scenarios::caches::run(w)),
+    ),
+    (
+        "damage",
+        "what others break is repaired, or told where it cannot be",
+        |w| Box::pin(scenarios::damage::run(w)),
     ),
     ("upgrade", "an upgraded operator restarts no pool", |w| {
         Box::pin(scenarios::upgrade::run(w))
@@ -122,7 +155,13 @@ async fn run(args: Args) -> Result<bool> {
         ensure!(known, "there is no scenario {name:?}: see --list");
     }
     let kubeconfig = args.kubeconfig.context("--kubeconfig is missing")?;
-    let world = World::open(&kubeconfig, &args.tools, &args.tag, args.keep).await?;
+    let extent = if args.full {
+        Extent::Full
+    } else {
+        Extent::Ordinary
+    };
+    let how = (extent, args.keep);
+    let world = World::open(&kubeconfig, &args.tools, &args.tag, how).await?;
     let chosen = |name: &str| args.scenarios.is_empty() || args.scenarios.iter().any(|s| s == name);
     let mut failed = Vec::new();
     for (name, promise, scenario) in SCENARIOS.into_iter().filter(|(name, ..)| chosen(name)) {
@@ -141,8 +180,19 @@ async fn run(args: Args) -> Result<bool> {
             }
         }
     }
+    let (requests, each) = world.counted();
+    if requests > 0 {
+        println!("planned changes: 0 of {requests} requests failed ({each})");
+    }
     if !failed.is_empty() {
         println!("failed: {}", failed.join(", "));
+        return Ok(false);
     }
-    Ok(failed.is_empty())
+    let whole = PLANNED.into_iter().all(chosen);
+    ensure!(
+        !whole || requests >= extent.requests(),
+        "planned changes have seen {requests} requests, {} are needed",
+        extent.requests()
+    );
+    Ok(true)
 }

@@ -1,6 +1,7 @@
 //! The cluster as a scenario sees it: namespaces, objects, conditions, and what to print when a wait ends in vain.
 
 use crate::ask::Gateway;
+use crate::extent::Extent;
 use crate::hub::Hub;
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{Event, Namespace as NamespaceObject, Pod, Service};
@@ -9,6 +10,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::{Client, Config, discovery};
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -26,9 +28,12 @@ pub(crate) struct World {
     pub(crate) hub: Hub,
     pub(crate) repository: PathBuf,
     pub(crate) tag: String,
+    pub(crate) extent: Extent,
     kubeconfig: PathBuf,
     tools: PathBuf,
     keep: bool,
+    /// Requests that planned changes have seen, by scenario.
+    counted: RefCell<Vec<(&'static str, usize)>>,
 }
 
 impl World {
@@ -36,7 +41,7 @@ impl World {
         kubeconfig: &Path,
         tools: &str,
         tag: &str,
-        keep: bool,
+        (extent, keep): (Extent, bool),
     ) -> Result<Self> {
         let read = Kubeconfig::read_from(kubeconfig)?;
         let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
@@ -49,6 +54,8 @@ impl World {
             hub: Hub::start(&repository, &kubeconfig.with_file_name("hub")).await?,
             repository,
             tag: tag.to_owned(),
+            extent,
+            counted: RefCell::default(),
             kubeconfig: kubeconfig.to_owned(),
             tools: match tools.strip_prefix("~/") {
                 Some(rest) => home.join(rest),
@@ -56,6 +63,27 @@ impl World {
             },
             keep,
         })
+    }
+
+    /// A planned change of `scenario` saw so many requests, none of which failed.
+    pub(crate) fn count(&self, scenario: &'static str, requests: usize) {
+        println!("    {requests} requests, none failed");
+        self.counted.borrow_mut().push((scenario, requests));
+    }
+
+    /// Requests that planned changes have seen, and a line that says which.
+    pub(crate) fn counted(&self) -> (usize, String) {
+        let counted = self.counted.borrow();
+        let all = counted.iter().map(|(_, requests)| requests).sum();
+        let each = counted
+            .iter()
+            .map(|(scenario, requests)| format!("{scenario} {requests}"));
+        (all, each.collect::<Vec<_>>().join(", "))
+    }
+
+    /// Every write at the API server, one JSON line each.
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.kubeconfig.with_file_name("log").join("audit.log")
     }
 
     /// Runs kubectl or helm; its standard output.
@@ -92,8 +120,13 @@ impl World {
 
     /// A new namespace that enforces the restricted pod security.
     pub(crate) async fn namespace(&self, name: &str) -> Result<Namespace<'_>> {
+        self.namespace_with(name, "restricted").await
+    }
+
+    /// A new namespace that enforces this level of pod security.
+    pub(crate) async fn namespace_with(&self, name: &str, level: &str) -> Result<Namespace<'_>> {
         let api: Api<NamespaceObject> = Api::all(self.client.clone());
-        let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+        let labels = json!({"pod-security.kubernetes.io/enforce": level});
         let object = json!({
             "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels},
         });
@@ -124,7 +157,7 @@ impl Namespace<'_> {
         let api: Api<NamespaceObject> = Api::all(self.world.client.clone());
         api.delete(&self.name, &kube::api::DeleteParams::default())
             .await?;
-        let gone = self.world.until(Duration::from_secs(60), async || {
+        let gone = self.world.until(Duration::from_secs(120), async || {
             // Nobody asks these engines any more, so none of them needs its time to drain.
             self.delete_pods("", true).await?;
             Ok(api.get_opt(&self.name).await?.is_none().then_some(()))
@@ -164,6 +197,11 @@ impl Namespace<'_> {
 
     /// Applies one object.
     pub(crate) async fn apply_object(&self, object: &Value) -> Result<DynamicObject> {
+        self.apply_as("weir-e2e", object).await
+    }
+
+    /// Applies one object as this field manager, whoever else manages its fields.
+    pub(crate) async fn apply_as(&self, manager: &str, object: &Value) -> Result<DynamicObject> {
         let kind = object["kind"].as_str().context("kind")?;
         let name = object["metadata"]["name"]
             .as_str()
@@ -171,7 +209,7 @@ impl Namespace<'_> {
         let api = self
             .api(object["apiVersion"].as_str().unwrap_or_default(), kind)
             .await?;
-        let patch = PatchParams::apply("weir-e2e").force();
+        let patch = PatchParams::apply(manager).force();
         let applied = api.patch(name, &patch, &Patch::Apply(object)).await;
         applied.with_context(|| format!("apply {kind}/{name}"))
     }
@@ -252,6 +290,18 @@ impl Namespace<'_> {
         let fields = format!("involvedObject.kind={kind},involvedObject.name={name}");
         let found = api.list(&ListParams::default().fields(&fields)).await?;
         Ok(found.into_iter().filter_map(|event| event.reason).collect())
+    }
+
+    /// Deletes an object of ours and waits until it is gone.
+    pub(crate) async fn delete(&self, kind: &str, name: &str) -> Result<()> {
+        let api = self.weir(kind).await?;
+        api.delete(name, &kube::api::DeleteParams::default())
+            .await?;
+        let gone = self.world.until(Duration::from_secs(60), async || {
+            Ok(api.get_opt(name).await?.is_none().then_some(()))
+        });
+        gone.await
+            .with_context(|| format!("{kind}/{name} does not go"))
     }
 
     /// Pods that carry a label.

@@ -1,15 +1,13 @@
 //! Pods, the leader and the API server are killed under load, and no request is lost.
 
 use crate::load::Load;
-use crate::world::{Namespace, SYSTEM, World};
+use crate::operators;
+use crate::world::{Namespace, World};
 use anyhow::{Context, Result};
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams};
 use serde_json::json;
 use std::time::Duration;
-
-const STACK: &str = include_str!("../../stacks/load.yaml");
 
 pub(crate) async fn run(world: &World) -> Result<()> {
     let namespace = world.namespace("e2e-faults").await?;
@@ -18,13 +16,7 @@ pub(crate) async fn run(world: &World) -> Result<()> {
 }
 
 async fn steps(namespace: &Namespace<'_>) -> Result<()> {
-    namespace.apply(STACK).await?;
-    namespace
-        .ready(("ModelPool", "steady"), ("True", ""), 120)
-        .await?;
-    namespace
-        .ready(("InferenceGateway", "load"), ("True", ""), 120)
-        .await?;
+    super::serve_load(namespace).await?;
     let gateway = namespace.gateway("load", None).await?;
     let load = Load::start(&gateway, "steady", Duration::from_millis(100));
 
@@ -33,22 +25,22 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     delete_pod(namespace, &engines[0]).await?;
     println!("    {:.1} s: an engine's pod was deleted", load.at());
     namespace
-        .ready(("ModelPool", "steady"), ("True", ""), 60)
+        .ready(("ModelPool", "steady"), ("True", ""), 120)
         .await?;
 
     let gateways = namespace.pods("weir.dev/gateway=load").await?;
     delete_pod(namespace, &gateways[0]).await?;
     println!("    {:.1} s: a gateway's pod was deleted", load.at());
     namespace
-        .ready(("InferenceGateway", "load"), ("True", ""), 60)
+        .ready(("InferenceGateway", "load"), ("True", ""), 120)
         .await?;
 
-    let killed = kill_leader(namespace.world).await?;
+    let killed = operators::kill_leader(namespace.world).await?;
     println!("    {:.1} s: the leader {killed} was killed", load.at());
     let patch = json!({"spec": {"replicas": 3}});
     namespace.patch("ModelPool", "steady", patch).await?;
     namespace
-        .ready(("ModelPool", "steady"), ("True", ""), 90)
+        .ready(("ModelPool", "steady"), ("True", ""), 120)
         .await
         .context("under the new leader")?;
 
@@ -67,7 +59,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     });
     patched.await?;
     namespace
-        .ready(("ModelPool", "steady"), ("True", ""), 90)
+        .ready(("ModelPool", "steady"), ("True", ""), 120)
         .await
         .context("after the API server's restart")?;
     let total = load.end().await?;
@@ -81,30 +73,4 @@ async fn delete_pod(namespace: &Namespace<'_>, pod: &Pod) -> Result<()> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     api.delete(name, &DeleteParams::default()).await?;
     Ok(())
-}
-
-/// Kills the leading operator without a word and waits until another leads.
-async fn kill_leader(world: &World) -> Result<String> {
-    let leases: Api<Lease> = Api::namespaced(world.client.clone(), SYSTEM);
-    let holder = async || {
-        let lease = leases.get("weir-operator").await?;
-        anyhow::Ok(
-            lease
-                .spec
-                .and_then(|spec| spec.holder_identity)
-                .unwrap_or_default(),
-        )
-    };
-    let leader = holder().await?;
-    let pods: Api<Pod> = Api::namespaced(world.client.clone(), SYSTEM);
-    // Whoever leads is called as its pod, with a word for this start of its process.
-    let pod = leader.split('_').next().unwrap_or_default();
-    pods.delete(pod, &DeleteParams::default().grace_period(0))
-        .await?;
-    let next = world.until(Duration::from_secs(60), async || {
-        let now = holder().await?;
-        Ok((!now.is_empty() && now != leader).then_some(()))
-    });
-    next.await.context("nobody takes over")?;
-    Ok(leader)
 }

@@ -1,7 +1,10 @@
 //! Every kind of mistake is told by a condition and an Event, and mended without a restart.
 
+use crate::load::Load;
 use crate::world::{Namespace, World};
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -30,6 +33,12 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     a_spec_that_is_refused(namespace)
         .await
         .context("a spec that is refused")?;
+    a_reverted_update(namespace)
+        .await
+        .context("a reverted update")?;
+    a_forbidden_folder(namespace)
+        .await
+        .context("a forbidden folder")?;
     a_paused_pool(namespace).await.context("a paused pool")
 }
 
@@ -42,7 +51,7 @@ async fn a_missing_secret(namespace: &Namespace<'_>) -> Result<()> {
         .ready(
             ("InferenceGateway", "load"),
             ("False", "SecretNotFound"),
-            30,
+            60,
         )
         .await?;
     let told = crate::world::conditions(&gateway);
@@ -88,7 +97,7 @@ async fn two_pools_of_one_name(namespace: &Namespace<'_>) -> Result<()> {
         .ready(
             ("InferenceGateway", "load"),
             ("False", "DuplicateModel"),
-            30,
+            60,
         )
         .await?;
     let gateway = namespace.gateway("load", None).await?;
@@ -100,7 +109,7 @@ async fn two_pools_of_one_name(namespace: &Namespace<'_>) -> Result<()> {
     api.delete("twin", &kube::api::DeleteParams::default())
         .await?;
     namespace
-        .ready(("InferenceGateway", "load"), ("True", ""), 30)
+        .ready(("InferenceGateway", "load"), ("True", ""), 60)
         .await
         .map(drop)
 }
@@ -128,7 +137,7 @@ async fn a_wrong_checksum(namespace: &Namespace<'_>) -> Result<()> {
         .apply_object(&another("checked", &source, Some(&wrong)))
         .await?;
     let pool = namespace
-        .ready(("ModelPool", "checked"), ("False", "FetchFailed"), 60)
+        .ready(("ModelPool", "checked"), ("False", "FetchFailed"), 90)
         .await?;
     let told = crate::world::conditions(&pool);
     ensure!(
@@ -154,7 +163,7 @@ async fn an_unreachable_source(namespace: &Namespace<'_>) -> Result<()> {
         .apply_object(&another("away", &source, None))
         .await?;
     let pool = namespace
-        .ready(("ModelPool", "away"), ("False", "FetchFailed"), 60)
+        .ready(("ModelPool", "away"), ("False", "FetchFailed"), 90)
         .await?;
     let told = crate::world::conditions(&pool);
     ensure!(
@@ -181,7 +190,7 @@ async fn a_slow_source(namespace: &Namespace<'_>) -> Result<()> {
     let api = namespace.weir("ModelPool").await?;
     let mut seen = 0;
     for _ in 0..2 {
-        let further = world.until(Duration::from_secs(30), async || {
+        let further = world.until(Duration::from_secs(60), async || {
             let pool = api.get("slow").await?;
             let bytes = pool.data["status"]["model"]["downloadedBytes"].as_u64();
             Ok(bytes.filter(|bytes| *bytes > seen).map(|_| pool))
@@ -225,6 +234,64 @@ async fn a_spec_that_is_refused(namespace: &Namespace<'_>) -> Result<()> {
     Ok(())
 }
 
+/// An update that cannot succeed is taken back half way: what serves is neither replaced nor deleted, and no request fails.
+async fn a_reverted_update(namespace: &Namespace<'_>) -> Result<()> {
+    let gateway = namespace.gateway("load", None).await?;
+    let load = Load::start(&gateway, "steady", Duration::from_millis(100));
+    let before = namespace.pods("weir.dev/pool=steady").await?;
+    let image = |image: Value| json!({"spec": {"engine": {"llamaCpp": {"image": image}}}});
+    namespace
+        .patch(
+            "ModelPool",
+            "steady",
+            image(json!("weir.local/nowhere:dev")),
+        )
+        .await?;
+    namespace
+        .ready(("ModelPool", "steady"), ("False", "ImagePullFailed"), 90)
+        .await?;
+    namespace
+        .patch("ModelPool", "steady", image(Value::Null))
+        .await?;
+    namespace
+        .ready(("ModelPool", "steady"), ("True", ""), 120)
+        .await?;
+    let after = namespace.pods("weir.dev/pool=steady").await?;
+    let stays = |pod: &Pod| {
+        let mut after = after.iter();
+        after.any(|one| one.uid() == pod.uid() && one.metadata.deletion_timestamp.is_none())
+    };
+    ensure!(
+        before.iter().all(stays),
+        "an engine that served was replaced"
+    );
+    let total = load.end().await?;
+    println!("    {total} requests, none failed");
+    Ok(())
+}
+
+/// The namespace forbids folders of the node: the pool says so, and what to use instead.
+async fn a_forbidden_folder(namespace: &Namespace<'_>) -> Result<()> {
+    let source = format!("{}/models/tiny-random.gguf", namespace.world.hub.url);
+    let mut pool = another("folder", &source, None);
+    pool["spec"]["cache"] = json!({"hostPath": {"path": "/var/cache/weir-e2e"}});
+    namespace.apply_object(&pool).await?;
+    let pool = namespace
+        .ready(("ModelPool", "folder"), ("False", "PodsRefused"), 60)
+        .await?;
+    let told = crate::world::conditions(&pool);
+    ensure!(
+        told.contains("use cache.pvc or cache.ephemeral"),
+        "the condition does not say what to do: {told}"
+    );
+    let mended = json!({"spec": {"cache": {"hostPath": null, "ephemeral": {}}}});
+    namespace.patch("ModelPool", "folder", mended).await?;
+    namespace
+        .ready(("ModelPool", "folder"), ("True", ""), 120)
+        .await
+        .map(drop)
+}
+
 async fn a_paused_pool(namespace: &Namespace<'_>) -> Result<()> {
     let pause = |value: Value| json!({"metadata": {"annotations": {"weir.dev/paused": value}}});
     namespace
@@ -233,7 +300,7 @@ async fn a_paused_pool(namespace: &Namespace<'_>) -> Result<()> {
     namespace
         .patch("ModelPool", "moving", json!({"spec": {"replicas": 2}}))
         .await?;
-    let paused = namespace.world.until(Duration::from_secs(30), async || {
+    let paused = namespace.world.until(Duration::from_secs(60), async || {
         let pool = namespace.weir("ModelPool").await?.get("moving").await?;
         Ok(crate::world::conditions(&pool)
             .contains("Paused")

@@ -1,21 +1,17 @@
-//! A good version of the router takes over step by step, and one whose answers are errors is taken out, both under load.
+//! A good version of the router takes over step by step, also when the leader is killed in the middle; people may hold, promote
+//! and abort; and a version whose answers are errors is taken out. All of it under load.
 //!
 //! The artifacts are made here: each always prefers the models of one rank. The bad one prefers a pool at the API server's
 //! TLS port, which answers every plain request with 400; that is the client's fault, so no other pool is asked instead.
 
 use crate::ask::Gateway;
 use crate::load::Load;
+use crate::operators;
 use crate::world::{Namespace, World, condition};
 use anyhow::{Context, Result, bail, ensure};
-use k8s_openapi::ByteString;
-use kube::api::DynamicObject;
 use serde_json::{Value, json};
 use std::time::Duration;
 use weir_router::{Arm, ArmTable, Artifact};
-
-const STACK: &str = include_str!("../../stacks/load.yaml");
-/// Between two questions: a step of the canary takes some hundred of them.
-const GAP: Duration = Duration::from_millis(40);
 
 pub(crate) async fn run(world: &World) -> Result<()> {
     let namespace = world.namespace("e2e-rollouts").await?;
@@ -24,7 +20,7 @@ pub(crate) async fn run(world: &World) -> Result<()> {
 }
 
 async fn steps(namespace: &Namespace<'_>) -> Result<()> {
-    namespace.apply(STACK).await?;
+    namespace.apply(super::LOAD).await?;
     let policy = json!({
         "shadow": {"requests": 20},
         "canary": {"steps": [25, 50], "requestsPerStep": 40},
@@ -34,36 +30,104 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     let patch = json!({"spec": {"router": {"rollout": policy, "exploration": exploration}}});
     namespace.patch("InferenceGateway", "load", patch).await?;
     version(namespace, "good", 0).await?;
+    version(namespace, "other", 1).await?;
     version(namespace, "bad", 2).await?;
-    for pool in ["steady", "moving"] {
-        namespace
-            .ready(("ModelPool", pool), ("True", ""), 120)
-            .await?;
-    }
-    namespace
-        .ready(("InferenceGateway", "load"), ("True", ""), 120)
-        .await?;
+    super::serves(namespace, &["steady", "moving"]).await?;
     let gateway = namespace.gateway("load", None).await?;
     a_good_version_takes_over(namespace, &gateway)
         .await
         .context("a good version")?;
+    people_decide(namespace, &gateway)
+        .await
+        .context("people decide")?;
     a_bad_version_is_taken_out(namespace, &gateway)
         .await
         .context("a bad version")
 }
 
+/// The leader is killed in the middle: the next one goes on with what was counted so far.
 async fn a_good_version_takes_over(namespace: &Namespace<'_>, gateway: &Gateway) -> Result<()> {
-    let load = Load::start(gateway, "auto", GAP);
+    let world = namespace.world;
+    let load = Load::start(gateway, "auto", world.extent.gap());
     name(namespace, "good").await?;
-    let ended = ends(namespace, "load-good-1", "Active", 180).await;
+    let rollout = "load-good-1";
+    let mut counted = 0;
+    let canary = world.until(Duration::from_secs(120), async || {
+        let status = status(namespace, rollout).await?;
+        counted = candidates(&status);
+        Ok((status["phase"] == "Canary" && counted > 0).then_some(()))
+    });
+    canary.await.context("no answer of the canary is counted")?;
+    let killed = operators::kill_leader(world).await?;
+    println!(
+        "    {:.1} s: {killed} was killed after {counted} answers of the canary",
+        load.at()
+    );
+    let mut fewer = None;
+    let ended = world.until(Duration::from_secs(300), async || {
+        let status = status(namespace, rollout).await?;
+        let now = candidates(&status);
+        fewer = fewer.or((now < counted).then_some(now));
+        counted = counted.max(now);
+        Ok(status["endedAt"].is_string().then_some(status))
+    });
+    let ended = ended.await;
     print(namespace, &load).await?;
-    let total = load.end().await?;
-    ended?;
-    println!("    {total} requests, none failed");
+    let ended = ended.with_context(|| format!("{rollout} does not end"))?;
+    ensure!(
+        fewer.is_none(),
+        "the next leader counted {fewer:?} answers of the canary anew"
+    );
+    ensure!(ended["phase"] == "Active", "{rollout} ended as {ended}");
+    // More of the same, until there were requests enough; the last one is this version again.
+    for version in ["other", "good"].into_iter().cycle() {
+        if version == "other" && load.sent() >= world.extent.share() {
+            break;
+        }
+        name(namespace, version).await?;
+        ends(namespace, &begun(namespace, version).await?, "Active", 300).await?;
+    }
+    world.count("rollouts", load.end().await?);
     let answer = gateway.chat("auto", "Who decides?", 4).await?;
     // Of models of one size the first by name has the lowest rank, which is what this version prefers.
     ensure!(answer["model"] == "moving", "good prefers moving: {answer}");
     says(namespace, "good", |router| router["candidate"].is_null()).await
+}
+
+/// A person promotes an attempt, holds the next one and takes it out; nobody waits for evidence.
+async fn people_decide(namespace: &Namespace<'_>, gateway: &Gateway) -> Result<()> {
+    let world = namespace.world;
+    let load = Load::start(gateway, "auto", world.extent.gap());
+    promote(namespace, "other").await?;
+    name(namespace, "good").await?;
+    let rollout = begun(namespace, "good").await?;
+    act(namespace, &rollout, "Pause").await?;
+    let held = world.until(Duration::from_secs(60), async || {
+        Ok((status(namespace, &rollout).await?["reason"] == "Paused").then_some(()))
+    });
+    held.await.context("the attempt is not held")?;
+    act(namespace, &rollout, "Abort").await?;
+    ends(namespace, &rollout, "Aborted", 60).await?;
+    // What was taken out is tried again when the spec has named another version meanwhile.
+    name(namespace, "other").await?;
+    says(namespace, "other", |router| router["candidate"].is_null()).await?;
+    promote(namespace, "good").await?;
+    world.count("rollouts", load.end().await?);
+    Ok(())
+}
+
+async fn promote(namespace: &Namespace<'_>, version: &str) -> Result<()> {
+    name(namespace, version).await?;
+    let rollout = begun(namespace, version).await?;
+    act(namespace, &rollout, "Promote").await?;
+    ends(namespace, &rollout, "Active", 60).await?;
+    says(namespace, version, |router| router["candidate"].is_null()).await
+}
+
+async fn act(namespace: &Namespace<'_>, rollout: &str, action: &str) -> Result<()> {
+    let patch = json!({"spec": {"action": action}});
+    let patched = namespace.patch("RouterRollout", rollout, patch).await;
+    patched.map(drop)
 }
 
 async fn a_bad_version_is_taken_out(namespace: &Namespace<'_>, gateway: &Gateway) -> Result<()> {
@@ -76,13 +140,14 @@ async fn a_bad_version_is_taken_out(namespace: &Namespace<'_>, gateway: &Gateway
         },
     });
     namespace.apply_object(&broken).await?;
-    let load = Load::start(gateway, "auto", GAP);
+    let gap = namespace.world.extent.gap();
+    let load = Load::start(gateway, "auto", gap);
     name(namespace, "bad").await?;
-    let ended = ends(namespace, "load-bad-2", "RolledBack", 120).await;
+    let rollout = begun(namespace, "bad").await?;
+    let ended = ends(namespace, &rollout, "RolledBack", 180).await;
     print(namespace, &load).await?;
     let (total, failures) = load.outcome().await?;
-    let rollout = ended?;
-    let status = &rollout.data["status"];
+    let status = ended?;
     ensure!(status["reason"] == "ErrorRate", "its status is {status}");
     println!("    {total} requests, {} failed", failures.len());
     let share = failures.len() * 4;
@@ -92,41 +157,19 @@ async fn a_bad_version_is_taken_out(namespace: &Namespace<'_>, gateway: &Gateway
         failures.len()
     );
     says(namespace, "good", |router| router["phase"] == "RolledBack").await?;
-    let after = Load::start(gateway, "auto", GAP);
+    let after = Load::start(gateway, "auto", gap);
     tokio::time::sleep(Duration::from_secs(5)).await;
     let total = after.end().await.context("after the bad version")?;
     println!("    {total} requests after it, none failed");
     Ok(())
 }
 
-/// A RouterVersion that always prefers the models of this rank of three, with the ConfigMap of its artifact.
+/// A version that always prefers the models of this rank of three.
 async fn version(namespace: &Namespace<'_>, version: &str, rank: usize) -> Result<()> {
     let table = ArmTable::standard(3);
     let quality = |arm: &Arm| if arm.rank == rank { 5.0 } else { 1.0 };
     let qualities: Vec<f32> = table.arms.iter().map(quality).collect();
-    let artifact = Artifact::constant(&table, &qualities);
-    let bytes = ByteString(artifact.to_bytes().to_vec());
-    namespace
-        .apply_object(&json!({
-            "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"name": version, "labels": {"weir.dev/watch": "true"}},
-            "binaryData": {"router.onnx": bytes},
-        }))
-        .await?;
-    namespace
-        .apply_object(&json!({
-            "apiVersion": weir_crds::API_VERSION, "kind": "RouterVersion",
-            "metadata": {"name": version},
-            "spec": {
-                "artifact": {"configMap": {"name": version, "key": "router.onnx"}},
-                "sha256": artifact.sha256(),
-            },
-        }))
-        .await?;
-    namespace
-        .ready(("RouterVersion", version), ("True", ""), 30)
-        .await
-        .map(drop)
+    super::router_version(namespace, version, &Artifact::constant(&table, &qualities)).await
 }
 
 /// The gateway names another version.
@@ -136,28 +179,52 @@ async fn name(namespace: &Namespace<'_>, version: &str) -> Result<()> {
     patched.map(drop)
 }
 
-/// Waits until a rollout has ended in this phase.
-async fn ends(
-    namespace: &Namespace<'_>,
-    rollout: &str,
-    phase: &str,
-    within: u64,
-) -> Result<DynamicObject> {
+/// The attempt at a version that the gateway names, once it has begun.
+async fn begun(namespace: &Namespace<'_>, version: &str) -> Result<String> {
+    let api = namespace.weir("InferenceGateway").await?;
+    let begun = namespace.world.until(Duration::from_secs(60), async || {
+        let gateway = api.get("load").await?;
+        let router = &gateway.data["status"]["router"];
+        let Some(rollout) = router["rollout"]
+            .as_str()
+            .filter(|_| router["candidate"] == version)
+        else {
+            return Ok(None);
+        };
+        let status = status(namespace, rollout).await?;
+        let runs = status["phase"].is_string() && !status["endedAt"].is_string();
+        Ok(runs.then(|| rollout.to_owned()))
+    });
+    begun
+        .await
+        .with_context(|| format!("no attempt at {version} begins"))
+}
+
+async fn status(namespace: &Namespace<'_>, rollout: &str) -> Result<Value> {
     let api = namespace.weir("RouterRollout").await?;
-    let ended = |object: &DynamicObject| object.data["status"]["endedAt"].is_string();
+    Ok(api.get(rollout).await?.data["status"].clone())
+}
+
+/// Requests that the candidate has answered, as counted in a rollout's status.
+fn candidates(status: &Value) -> u64 {
+    let requests = &status["evidence"]["candidate"]["requests"];
+    requests.as_u64().unwrap_or_default()
+}
+
+/// Waits until a rollout has ended in this phase; its status.
+async fn ends(namespace: &Namespace<'_>, rollout: &str, phase: &str, within: u64) -> Result<Value> {
     let seen = namespace
         .world
         .until(Duration::from_secs(within), async || {
-            Ok(api.get_opt(rollout).await?.filter(ended))
+            let status = status(namespace, rollout).await?;
+            Ok(status["endedAt"].is_string().then_some(status))
         });
-    let Ok(object) = seen.await else {
-        let last = api.get_opt(rollout).await?;
-        let status = last.map(|object| object.data["status"]["message"].clone());
-        bail!("RouterRollout {rollout} does not end within {within} s: {status:?}");
+    let Ok(ended) = seen.await else {
+        let last = status(namespace, rollout).await?;
+        bail!("RouterRollout {rollout} does not end within {within} s: {last}");
     };
-    let status = &object.data["status"];
-    ensure!(status["phase"] == phase, "{rollout} ended as {status}");
-    Ok(object)
+    ensure!(ended["phase"] == phase, "{rollout} ended as {ended}");
+    Ok(ended)
 }
 
 /// Waits until the gateway's status says which version decides.
@@ -167,7 +234,7 @@ async fn says(
     fits: impl Fn(&Value) -> bool,
 ) -> Result<()> {
     let api = namespace.weir("InferenceGateway").await?;
-    let seen = namespace.world.until(Duration::from_secs(10), async || {
+    let seen = namespace.world.until(Duration::from_secs(60), async || {
         let gateway = api.get("load").await?;
         let router = &gateway.data["status"]["router"];
         let is_so = router["active"] == active && fits(router);

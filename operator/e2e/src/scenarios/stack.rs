@@ -28,10 +28,10 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
         .ready(("ModelPool", "small"), ("True", ""), 180)
         .await?;
     namespace
-        .ready(("MemoryStore", "kb"), ("True", ""), 120)
+        .ready(("MemoryStore", "kb"), ("True", ""), 180)
         .await?;
     let gateway = namespace
-        .ready(("InferenceGateway", "support"), ("True", ""), 120)
+        .ready(("InferenceGateway", "support"), ("True", ""), 180)
         .await?;
     says_what_it_serves(namespace).await?;
     let url = gateway.data["status"]["url"].as_str().unwrap_or_default();
@@ -52,7 +52,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
         "a wrong key is answered with {status}"
     );
 
-    let store = namespace.world.until(Duration::from_secs(60), async || {
+    let store = namespace.world.until(Duration::from_secs(90), async || {
         let store = namespace.weir("MemoryStore").await?.get("kb").await?;
         let nodes = store.data["status"]["nodes"].as_u64();
         Ok((nodes == Some(1)).then_some(store))
@@ -84,7 +84,7 @@ async fn answers_from_its_memory(namespace: &Namespace<'_>, gateway: &Gateway) -
     let written = gateway.post("/v1/memory/nodes", &nodes).await?;
     ensure!(written["inserted"] == 1, "the memory answered {written}");
     let sought = json!({"query": "Which colour has the gate of Zorblax?", "k": 3});
-    let found = namespace.world.until(Duration::from_secs(30), async || {
+    let found = namespace.world.until(Duration::from_secs(60), async || {
         let found = gateway.post("/v1/memory/search", &sought).await?;
         Ok(found["hits"][0]["cosine"].is_number().then_some(found))
     });

@@ -65,7 +65,10 @@ pub(crate) async fn run(world: &World) -> Result<()> {
         "the resource definitions went with the operator"
     );
     world
-        .tool("kubectl", &["delete", "namespace", SYSTEM, "--timeout=60s"])
+        .tool(
+            "kubectl",
+            &["delete", "namespace", SYSTEM, "--timeout=180s"],
+        )
         .await?;
     world
         .tool("kubectl", &[&["delete"][..], &definitions].concat())

@@ -2,7 +2,8 @@
 
 use crate::load::Load;
 use crate::world::{Namespace, World};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,23 +18,50 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     super::serve_load(namespace).await?;
     let before = engines(namespace).await?;
     let gateway = namespace.gateway("load", None).await?;
-    let load = Load::start(&gateway, "steady", Duration::from_millis(200));
+    let world = namespace.world;
+    let load = Load::start(&gateway, "steady", world.extent.gap());
     // The same program under another name is what an upgrade is to everything that the operator builds.
-    crate::install::charts(namespace.world, &["image.repository=weir.local/weir-next"]).await?;
-    println!("    {:.1} s: upgraded", load.at());
-    namespace
-        .ready(("InferenceGateway", "load"), ("True", ""), 120)
-        .await?;
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    for version in ["weir-next", "weir"].into_iter().cycle() {
+        let image = format!("image.repository=weir.local/{version}");
+        crate::install::charts(world, &[image.as_str()]).await?;
+        serves_with(namespace, version).await?;
+        println!("    {:.1} s: {version}", load.at());
+        if version == "weir" && load.sent() >= world.extent.share() {
+            break;
+        }
+    }
     let after = engines(namespace).await?;
-    let total = load.end().await?;
-    crate::install::charts(namespace.world, &[]).await?;
+    world.count("upgrade", load.end().await?);
     ensure!(
         before == after,
         "pods of pools before: {before:?}, after: {after:?}"
     );
-    println!("    {total} requests, none failed, no engine restarted");
+    println!("    no engine restarted");
     Ok(())
+}
+
+/// Waits until the gateway's processes are all of one version, which comes after everything that the operator does to pools.
+async fn serves_with(namespace: &Namespace<'_>, version: &str) -> Result<()> {
+    let image = format!("weir.local/{version}:");
+    let is_new = |pod: &Pod| {
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let mut images = containers.filter_map(|container| container.image.as_deref());
+        images.any(|one| one.starts_with(&image))
+    };
+    let replaced = namespace.world.until(Duration::from_secs(180), async || {
+        let pods = namespace.pods("weir.dev/gateway=load").await?;
+        let mut staying = pods
+            .iter()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        Ok(staying.all(is_new).then_some(()))
+    });
+    replaced
+        .await
+        .with_context(|| format!("the gateway does not get {version}"))?;
+    namespace
+        .ready(("InferenceGateway", "load"), ("True", ""), 120)
+        .await
+        .map(drop)
 }
 
 async fn engines(namespace: &Namespace<'_>) -> Result<BTreeSet<String>> {

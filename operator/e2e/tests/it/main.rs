@@ -1,0 +1,34 @@
+//! The program's own words; what it does to a cluster is `make e2e`.
+
+use std::process::{Command, Output};
+
+fn e2e(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_weir-e2e"))
+        .args(words)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn the_list_begins_with_install_and_ends_with_uninstall() {
+    let output = e2e(&["--list"]);
+    assert!(output.status.success());
+    let list = String::from_utf8(output.stdout).unwrap();
+    let names: Vec<&str> = list
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert_eq!(names.first(), Some(&"install"));
+    assert_eq!(names.last(), Some(&"uninstall"));
+}
+
+#[test]
+fn a_scenario_that_is_not_there_is_refused_before_a_cluster_is_asked() {
+    let output = e2e(&["--kubeconfig", "/nowhere", "instal"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("there is no scenario \"instal\": see --list"),
+        "{said}"
+    );
+}
