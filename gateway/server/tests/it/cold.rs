@@ -281,9 +281,10 @@ async fn passages_that_are_not_written_wake_nobody() {
         assert_eq!(reply.json().await["unchanged"], unchanged);
         assert_eq!(load(&world, "vectors").wanted, 1, "once, as it was new");
     }
-    let of_another = json!({"nodes": [{"tenant": "another", "text": "hi"}]});
-    let reply = world.post("/v1/memory/nodes", &of_another).await;
-    assert_eq!(reply.status, StatusCode::FORBIDDEN);
+    let refused =
+        json!({"nodes": [{"text": "new"}, {"text": "too long", "vector": [1.0, 0.0, 0.0]}]});
+    let reply = world.post("/v1/memory/nodes", &refused).await;
+    assert!(reply.status.is_client_error(), "{}", reply.status);
     assert_eq!(load(&world, "vectors").wanted, 1);
 }
 

@@ -1,5 +1,7 @@
 //! The program's own words; what it does to a cluster is `make e2e`.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::process::{Command, Output};
 
 fn e2e(words: &[&str]) -> Output {
