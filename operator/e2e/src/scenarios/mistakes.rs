@@ -181,7 +181,8 @@ async fn an_unreachable_source(namespace: &Namespace<'_>) -> Result<()> {
 async fn a_slow_source(namespace: &Namespace<'_>) -> Result<()> {
     let world = namespace.world;
     let path = "/models/smollm2-135m-instruct-q4_1.gguf";
-    let slow = json!({"bytesPerSecond": 8 << 20});
+    // Numbers are written every thirty seconds at most: the download must still run at the second look.
+    let slow = json!({"bytesPerSecond": 2 << 20});
     world.hub.fault(path, slow).await?;
     let source = format!("{}{path}", world.hub.url);
     namespace
