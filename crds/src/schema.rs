@@ -6,6 +6,7 @@ use crate::{API_VERSION, InferenceGateway, MemoryStore, ModelPool, RouterRollout
 use kube::CustomResourceExt;
 use schemars::Schema;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 /// Kinds a stack may hold, in the order people write them.
@@ -131,6 +132,25 @@ pub fn of_kind(kind: &str) -> Option<&'static Value> {
         .iter()
         .find(|(name, _)| name == kind)
         .map(|(_, schema)| schema)
+}
+
+/// Every field of a kind's `part` (`spec`, `status`) that has no fields of its own, by path: `spec.privacy.max`. A list
+/// counts as one field.
+pub fn fields_of(kind: &str, part: &str) -> Option<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    leaves(&of_kind(kind)?["properties"][part], part, &mut found);
+    Some(found)
+}
+
+fn leaves(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
+    let fields = schema["properties"].as_object();
+    let Some(fields) = fields.filter(|fields| !fields.is_empty()) else {
+        found.insert(path.to_owned());
+        return;
+    };
+    for (name, inner) in fields {
+        leaves(inner, &format!("{path}.{name}"), found);
+    }
 }
 
 /// Adds what every Kubernetes object has and a CRD does not repeat.

@@ -6,7 +6,11 @@ use crate::world::{
 };
 use http::Method;
 use serde_json::json;
-use weir_plan::{Auth, EmbedderPlan, GatewayPlan, Pool, Privacy, Scope, TenantLimits, WhenCold};
+use tempfile::TempDir;
+use weir_memory::Memory;
+use weir_plan::{
+    Auth, EmbedderPlan, GatewayPlan, MemoryPlan, Pool, Privacy, Scope, TenantLimits, WhenCold,
+};
 
 fn local_and_cloud(local: &Echo, cloud: &Echo) -> Vec<Pool> {
     let cloud = Pool {
@@ -14,6 +18,17 @@ fn local_and_cloud(local: &Echo, cloud: &Echo) -> Vec<Pool> {
         ..pool("cloud", &[cloud])
     };
     vec![pool("local", &[local]), cloud]
+}
+
+/// A memory that embeds with a pool in the cloud.
+fn memory_of_the_cloud(cloud: &[&Echo]) -> (TempDir, Memory, MemoryPlan) {
+    let embedder = Pool {
+        privacy: Privacy::Cloud,
+        ..pool("embedder", cloud)
+    };
+    let kb = memory_plan("none", 2, EmbedderPlan::Pool(Box::new(embedder)));
+    let (folder, memory) = open_memory(&kb);
+    (folder, memory, kb)
 }
 
 #[tokio::test]
@@ -69,12 +84,7 @@ async fn a_request_cannot_widen_the_gateways_limit() {
 #[tokio::test]
 async fn the_words_of_a_local_request_are_never_embedded_in_the_cloud() {
     let (local, cloud) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
-    let embedder = Pool {
-        privacy: Privacy::Cloud,
-        ..pool("embedder", &[&cloud])
-    };
-    let kb = memory_plan("none", 2, EmbedderPlan::Pool(Box::new(embedder)));
-    let (_folder, memory) = open_memory(&kb);
+    let (_folder, memory, kb) = memory_of_the_cloud(&[&cloud]);
     let mut plan = plan(vec![pool("local", &[&local])]);
     plan.memory = Some(kb);
     let world = World::with_memory(plan, prefers(0, 1), Some(memory)).await;
@@ -207,12 +217,7 @@ async fn a_tenants_held_request_is_resumed_within_its_limit() {
 #[tokio::test]
 async fn a_tenants_words_are_embedded_within_its_limit_only() {
     let (local, cloud) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
-    let embedder = Pool {
-        privacy: Privacy::Cloud,
-        ..pool("embedder", &[&cloud])
-    };
-    let kb = memory_plan("none", 2, EmbedderPlan::Pool(Box::new(embedder)));
-    let (_folder, memory) = open_memory(&kb);
+    let (_folder, memory, kb) = memory_of_the_cloud(&[&cloud]);
     let mut plan = acme_stays(vec![pool("local", &[&local])]);
     plan.memory = Some(kb);
     let world = World::with_memory(plan, prefers(0, 1), Some(memory)).await;
@@ -243,12 +248,7 @@ async fn a_tenants_words_are_embedded_within_its_limit_only() {
 #[tokio::test]
 async fn the_pool_that_a_memory_service_embeds_with_counts_too() {
     let local = Echo::start(Mode::Echo).await;
-    let embedder = Pool {
-        privacy: Privacy::Cloud,
-        ..pool("embedder", &[])
-    };
-    let mut kb = memory_plan("none", 2, EmbedderPlan::Pool(Box::new(embedder)));
-    let (_folder, memory) = open_memory(&kb);
+    let (_folder, memory, mut kb) = memory_of_the_cloud(&[]);
     // The service holds the store; which pool it asks for vectors is in the plan.
     kb.service = Some("https://kb".to_owned());
     let mut plan = acme_stays(vec![pool("local", &[&local])]);

@@ -60,13 +60,7 @@ impl Plans {
         let entry = gateways.entry(gateway.clone()).or_default();
         let before = entry.sender.borrow().clone();
         let before = before.as_deref().filter(|b| b.revision.epoch == epoch);
-        let mut next_revision = || {
-            *counter += 1;
-            Revision {
-                epoch,
-                counter: *counter,
-            }
-        };
+        let mut next_revision = || next(counter, epoch);
         let mut published = match before {
             Some(before) if entry.body.as_ref() == Some(&plan) => before.clone(),
             _ => {
@@ -86,13 +80,7 @@ impl Plans {
             .endpoints
             .retain(|pool, _| lists.contains_key(pool));
         for (pool, list) in lists {
-            let list = json(&list);
-            match published.endpoints.get(&pool) {
-                Some((_, same)) if *same == list => {}
-                _ => {
-                    published.endpoints.insert(pool, (next_revision(), list));
-                }
-            }
+            tell(&mut published.endpoints, (pool, &list), &mut next_revision);
         }
         if before == Some(&published) {
             return false;
@@ -117,11 +105,7 @@ impl Plans {
         if plan.candidate.take().is_none() {
             return false;
         }
-        *counter += 1;
-        let revision = Revision {
-            epoch,
-            counter: *counter,
-        };
+        let revision = next(counter, epoch);
         let plan = GatewayPlan {
             revision,
             ..plan.clone()
@@ -153,14 +137,10 @@ impl Plans {
             return false;
         };
         let mut published = (*before).clone();
-        for (pool, (revision, told)) in &mut published.endpoints {
-            let list = json(&now.get(pool).cloned().unwrap_or_default());
-            if *told != list {
-                *counter += 1;
-                let counter = *counter;
-                *revision = Revision { epoch, counter };
-                *told = list;
-            }
+        for pool in before.endpoints.keys() {
+            let list = now.get(pool).map_or(&[][..], Vec::as_slice);
+            let told = &mut published.endpoints;
+            tell(told, (pool.clone(), list), || next(counter, epoch));
         }
         if published == *before {
             return false;
@@ -201,6 +181,24 @@ impl Default for Entry {
             sender: watch::Sender::new(None),
             body: None,
         }
+    }
+}
+
+fn next(counter: &mut u64, epoch: u64) -> Revision {
+    *counter += 1;
+    let counter = *counter;
+    Revision { epoch, counter }
+}
+
+/// Puts in where a pool is, with a revision of its own when that is news.
+fn tell(
+    told: &mut BTreeMap<String, (Revision, Bytes)>,
+    (pool, list): (String, &[Endpoint]),
+    revision: impl FnOnce() -> Revision,
+) {
+    let list = json(&list);
+    if told.get(&pool).is_none_or(|(_, same)| *same != list) {
+        told.insert(pool, (revision(), list));
     }
 }
 

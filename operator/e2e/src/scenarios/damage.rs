@@ -1,6 +1,5 @@
 //! What others break is repaired, or told where it cannot be: fields, statuses, certificates, dependencies. All of it under load.
 
-use crate::load::Load;
 use crate::operators;
 use crate::world::{Namespace, SYSTEM, World, conditions};
 use anyhow::{Context, Result, ensure};
@@ -19,8 +18,7 @@ pub(crate) async fn run(world: &World) -> Result<()> {
 
 async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     super::serve_load(namespace).await?;
-    let gateway = namespace.gateway("load", None).await?;
-    let load = Load::start(&gateway, "steady", Duration::from_millis(100));
+    let (_, load) = super::steady_load(namespace).await?;
     another_manager(namespace)
         .await
         .context("another field manager")?;

@@ -1,6 +1,5 @@
 //! Pods, the leader and the API server are killed under load, and no request is lost.
 
-use crate::load::Load;
 use crate::operators;
 use crate::world::{Namespace, World};
 use anyhow::{Context, Result};
@@ -17,8 +16,7 @@ pub(crate) async fn run(world: &World) -> Result<()> {
 
 async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     super::serve_load(namespace).await?;
-    let gateway = namespace.gateway("load", None).await?;
-    let load = Load::start(&gateway, "steady", Duration::from_millis(100));
+    let (_, load) = super::steady_load(namespace).await?;
 
     // One engine of two goes at once, as when its node dies; the other answers what it had not begun.
     let engines = namespace.pods("weir.dev/pool=steady").await?;

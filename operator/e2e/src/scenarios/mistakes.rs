@@ -1,6 +1,5 @@
 //! Every kind of mistake is told by a condition and an Event, and mended without a restart.
 
-use crate::load::Load;
 use crate::world::{Namespace, World};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -237,8 +236,7 @@ async fn a_spec_that_is_refused(namespace: &Namespace<'_>) -> Result<()> {
 
 /// An update that cannot succeed is taken back half way: what serves is neither replaced nor deleted, and no request fails.
 async fn a_reverted_update(namespace: &Namespace<'_>) -> Result<()> {
-    let gateway = namespace.gateway("load", None).await?;
-    let load = Load::start(&gateway, "steady", Duration::from_millis(100));
+    let (_, load) = super::steady_load(namespace).await?;
     let before = namespace.pods("weir.dev/pool=steady").await?;
     let image = |image: Value| json!({"spec": {"engine": {"llamaCpp": {"image": image}}}});
     namespace

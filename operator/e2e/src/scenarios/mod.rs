@@ -14,10 +14,13 @@ pub(crate) mod uninstall;
 pub(crate) mod upgrade;
 pub(crate) mod watches;
 
+use crate::ask::Gateway;
+use crate::load::Load;
 use crate::world::Namespace;
 use anyhow::Result;
 use k8s_openapi::ByteString;
 use serde_json::json;
+use std::time::Duration;
 use weir_router::Artifact;
 
 /// Two pools of a random model and a gateway, for scenarios that need answers and no sense in them.
@@ -29,6 +32,13 @@ const GATEWAY: &str = "load";
 async fn serve_load(namespace: &Namespace<'_>) -> Result<()> {
     namespace.apply(LOAD).await?;
     serves(namespace, &["steady", "moving"]).await
+}
+
+/// Ten requests a second to the pool `steady` of [`LOAD`], from now on, and the gateway that takes them.
+async fn steady_load(namespace: &Namespace<'_>) -> Result<(Gateway, Load)> {
+    let gateway = namespace.gateway(GATEWAY, None).await?;
+    let load = Load::start(&gateway, "steady", Duration::from_millis(100));
+    Ok((gateway, load))
 }
 
 /// Waits until these pools and the gateway are Ready.

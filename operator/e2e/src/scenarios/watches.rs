@@ -29,8 +29,7 @@ pub(crate) async fn run(world: &World) -> Result<()> {
 
 async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     super::serve_load(namespace).await?;
-    let gateway = namespace.gateway("load", None).await?;
-    let load = Load::start(&gateway, "steady", Duration::from_millis(100));
+    let (gateway, load) = super::steady_load(namespace).await?;
     a_deletion_that_nobody_hears(namespace, (&gateway, &load))
         .await
         .context("a deletion that nobody hears")?;

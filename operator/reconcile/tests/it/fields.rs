@@ -91,20 +91,6 @@ fn changed(subject: &Value, field: &str, to: &Value) -> Value {
     changed
 }
 
-/// Every field of a schema without fields of its own, by path. Lists of objects count as one field.
-fn leaves(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
-    let Some(fields) = schema["properties"]
-        .as_object()
-        .filter(|fields| !fields.is_empty())
-    else {
-        found.insert(path.to_owned());
-        return;
-    };
-    for (name, inner) in fields {
-        leaves(inner, &format!("{path}.{name}"), found);
-    }
-}
-
 fn check(kind: &str, file: &str) {
     let fields: Fields = read(&in_crate("cases/fields").join(file)).expect("the changes are there");
     let before: BTreeMap<&String, String> = fields
@@ -120,9 +106,7 @@ fn check(kind: &str, file: &str) {
         }
     }
     assert!(without.is_empty(), "{kind}: no effect: {without:?}");
-    let schema = &weir_crds::schema::of_kind(kind).expect("a kind")["properties"]["spec"];
-    let mut wanted = BTreeSet::new();
-    leaves(schema, "spec", &mut wanted);
+    let wanted = weir_crds::schema::fields_of(kind, "spec").expect("a kind");
     let covers = |leaf: &str| {
         let changes = fields.changes.iter().map(|change| &change.field);
         let mut named = changes.chain(fields.elsewhere.keys());
@@ -176,9 +160,8 @@ fn every_field_of_a_status_is_written_in_some_case() {
         ("MemoryStore", "memory_store"),
         ("InferenceGateway", "inference_gateway"),
     ] {
-        let schema = &weir_crds::schema::of_kind(kind).expect("a kind")["properties"]["status"];
-        let (mut wanted, mut written) = (BTreeSet::new(), BTreeSet::new());
-        leaves(schema, "status", &mut wanted);
+        let mut wanted = weir_crds::schema::fields_of(kind, "status").expect("a kind");
+        let mut written = BTreeSet::new();
         for case in crate::golden::folders(&format!("cases/{folder}")) {
             let status: Option<Value> = read(&case.join("status.yaml"));
             present(&status.unwrap_or_default(), "status", &mut written);

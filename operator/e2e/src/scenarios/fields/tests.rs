@@ -3,20 +3,6 @@
 use super::*;
 use std::collections::BTreeSet;
 
-/// Every field of a schema without fields of its own, by path. Lists of objects count as one field.
-fn leaves(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
-    let Some(fields) = schema["properties"]
-        .as_object()
-        .filter(|fields| !fields.is_empty())
-    else {
-        found.insert(path.to_owned());
-        return;
-    };
-    for (name, inner) in fields {
-        leaves(inner, &format!("{path}.{name}"), found);
-    }
-}
-
 fn is_within(field: &str, whole: &str) -> bool {
     let rest = field.strip_prefix(whole);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -43,9 +29,7 @@ fn every_field_is_changed_or_named_with_the_reason() {
                 shown.insert(field);
             }
         }
-        let schema = weir_crds::schema::of_kind(kind).unwrap();
-        let mut wanted = BTreeSet::new();
-        leaves(&schema["properties"]["spec"], "spec", &mut wanted);
+        let wanted = weir_crds::schema::fields_of(kind, "spec").unwrap();
         let elsewhere = |leaf: &str| changes.elsewhere.keys().any(|one| is_within(leaf, one));
         let missing: Vec<&String> = wanted
             .iter()
