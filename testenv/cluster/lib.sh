@@ -61,6 +61,14 @@ start() {
   while kill -0 $! 2>/dev/null && ! alive "$name"; do sleep 0.02; done
 }
 
+# ended PID: nothing is left of the process, or its parent has only to take notice. Its command line goes before its last thread has, and
+# what it listened on with that thread.
+ended() {
+  local threads
+  threads=$(echo "/proc/$1/task/"*)
+  [ ! -d "/proc/$1" ] || { [ "$threads" = "/proc/$1/task/$1" ] && grep -qs '^State:\s*Z' "/proc/$1/status"; }
+}
+
 # stop NAME [SECONDS]: SIGTERM to the process and its children, then SIGKILL after so many seconds (0: at once).
 stop() {
   local pid patience=${2:-3} tenths=0
@@ -69,7 +77,7 @@ stop() {
     [ "$patience" = 0 ] || kill -- "-$pid" 2>/dev/null || true
     while alive "$1" && [ $((tenths += 1)) -le $((patience * 10)) ]; do sleep 0.1; done
     if alive "$1"; then kill -9 -- "-$pid" 2>/dev/null || true; fi
-    while alive "$1"; do sleep 0.05; done
+    until ended "$pid"; do sleep 0.05; done
   fi
   rm -f "$RUN/pids/$1"
 }
