@@ -12,8 +12,8 @@ target=${CARGO_TARGET_DIR:-target}
 
 kubeconfig=$($cluster kubeconfig)
 [ ! -e "$kubeconfig" ] || { echo "bench_operator: a cluster is up: $cluster down" >&2; exit 1; }
-${CARGO:-cargo} build --locked --release -p weir --features weir/cluster
-${CARGO:-cargo} build --locked --release -p weir-e2e --bin weir-operator-bench
+# The profile of `make bench`, so that both share one build.
+${CARGO:-cargo} build --locked --profile bench --workspace --bins --features weir/cluster
 trap '$cluster down' EXIT
 $cluster up --no-node
 "$target/release/weir-operator-bench" --kubeconfig "$kubeconfig" --weir "$target/release/weir" "$@"

@@ -35,7 +35,7 @@ const FEW: usize = 10;
 /// Measures Weir's operator on a control plane without a node.
 #[derive(Debug, Parser)]
 #[command(
-    after_help = "Example, as root:\n  cargo build --release -p weir --features cluster\n  \
+    after_help = "Example, as root:\n  cargo build --profile bench --workspace --bins --features weir/cluster\n  \
     testenv/cluster/cluster.sh up --no-node\n  \
     weir-operator-bench --kubeconfig ~/.cache/weir/cluster/run/kubeconfig --weir target/release/weir\n\n\
     It leaves objects behind: take the cluster down afterwards."
