@@ -8,7 +8,7 @@
 #   cluster.sh load IMAGE_TAR [NAME]
 #                                 import an image archive (those of testenv/image.sh) into the running node, and call it NAME too:
 #                                 an upgrade to the same program under another name
-#   cluster.sh restart PROCESS    SIGKILL one process of it and start it again (kube-apiserver, kubelet, etcd, ...)
+#   cluster.sh restart PROCESS    SIGKILL one process of it, if it runs, and start it again (kube-apiserver, kubelet, etcd, ...)
 #   cluster.sh kubeconfig         print the kubeconfig's path
 #   cluster.sh --help             this text
 #
@@ -107,7 +107,7 @@ case "${1:-}" in
     load_image "$(cd "$called_from" && realpath -m -- "$2")" "${@:3}"
     ;;
   restart)
-    alive "${2:-}" || fail "no process of the cluster is called '${2:-}'; there are: $(find "$RUN/pids" -type f -printf '%f ' 2>/dev/null)"
+    [ -n "${2:-}" ] && [ -e "$RUN/pids/$2" ] || fail "no process of the cluster is called '${2:-}'; there are: $(find "$RUN/pids" -type f -printf '%f ' 2>/dev/null)"
     [ "$2" != etcd ] || one_command
     stop "$2" 0
     [ "$2" != etcd ] || one_cluster
