@@ -21,6 +21,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use row::{Answered, RowFile};
+use std::future::Future;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +37,8 @@ const CONTEXT_TOKENS: u32 = 400;
 const PRECISE: usize = 0;
 /// Hits that a search returns, as in the gateway.
 const SEEDS: usize = 64;
+/// A signal that stops a run may reach its engines too, and their failure is seen up to this long before the signal is.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// A way to answer questions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -85,9 +88,9 @@ pub struct SystemsOptions {
     pub max_tokens: u32,
     /// Whose memory is read.
     pub tenant: String,
-    /// Stops before the next question after this long.
+    /// Stops before the next question after this long: all four answer the one at hand.
     pub time_max: Option<Duration>,
-    /// Stops before the next answer.
+    /// Stops at once: the answer in flight is dropped, without a row, and asked for again by the next run.
     pub stop: CancellationToken,
 }
 
@@ -199,6 +202,19 @@ fn questions(options: &SystemsOptions) -> Vec<&Question> {
     questions
 }
 
+/// What came of an answer; `None` when the run was stopped meanwhile, so that no failure counts that the stop brought about.
+async fn unless_stopped<T>(
+    stop: &CancellationToken,
+    asked: impl Future<Output = Result<T, String>>,
+) -> Option<Result<T, String>> {
+    let answered = stop.run_until_cancelled(asked).await?;
+    if answered.is_err() {
+        let stopped = tokio::time::timeout(SAME_SIGNAL, stop.cancelled()).await;
+        return stopped.is_err().then_some(answered);
+    }
+    Some(answered)
+}
+
 struct Bench {
     gateway: Gateway,
     dense: Dense,
@@ -252,13 +268,13 @@ impl Bench {
         });
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(salt));
         for system in order {
-            if options.stop.is_cancelled() {
-                return Ok(());
-            }
             if file.has(&question.id, system) {
                 continue;
             }
-            let answered = self.ask(system, question, options.max_tokens).await;
+            let asked = self.ask(system, question, options.max_tokens);
+            let Some(answered) = unless_stopped(&options.stop, asked).await else {
+                return Ok(());
+            };
             let row = self.row(system, question, embed_s, answered).await;
             file.append(row)?;
         }
@@ -461,5 +477,19 @@ mod tests {
             all.into_iter().partition(|id| id.starts_with("faq/test/"));
         assert!(!hiding.is_empty());
         assert_eq!(left, others);
+    }
+
+    #[tokio::test]
+    async fn a_failure_counts_unless_a_stop_follows_at_its_heels() {
+        let failing = || async { Err::<(), _>("the engine hung up".to_owned()) };
+        let stop = CancellationToken::new();
+        let counted = unless_stopped(&stop, failing()).await;
+        assert_eq!(counted, Some(failing().await));
+        let signal = async {
+            tokio::time::sleep(SAME_SIGNAL / 10).await;
+            stop.cancel();
+        };
+        let (cut_off, ()) = tokio::join!(unless_stopped(&stop, failing()), signal);
+        assert_eq!(cut_off, None);
     }
 }

@@ -1,7 +1,10 @@
-//! The four systems on a small memory with the real embedder, and an engine that always gives the same answer.
+//! The four systems on a small memory with the real embedder, and an engine that always gives the same answer or none.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use weir_embed::{EmbedQueue, Embedder};
 use weir_gateway::gateway::{Assets, MemoryAsset};
 use weir_lab::echo::EchoEngine;
@@ -67,6 +70,14 @@ fn rows(path: &Path) -> Vec<SystemRow> {
         .collect()
 }
 
+/// The first test questions.
+fn few(count: usize) -> Vec<Question> {
+    let mut set = questions::read(None).unwrap();
+    set.retain(|question| question.split == Split::Test);
+    set.truncate(count);
+    set
+}
+
 #[tokio::test]
 async fn nobody_sees_the_page_that_a_question_was_made_from() {
     let folder = tempfile::tempdir().unwrap();
@@ -75,9 +86,7 @@ async fn nobody_sees_the_page_that_a_question_was_made_from() {
     };
     let engine = EchoEngine::start("dawn").await.unwrap();
     let plan = engine.plan(&MODELS, Some(memory));
-    let mut set = questions::read(None).unwrap();
-    set.retain(|question| question.split == Split::Test);
-    set.truncate(1);
+    let mut set = few(1);
     set[0].question = "When do herons fish?".to_owned();
     // Only for this test is the page itself gold: found where it is shown, and nowhere where it is hidden.
     set[0].gold = vec![Gold {
@@ -107,9 +116,7 @@ async fn every_question_is_asked_of_all_four_systems_once_also_by_a_second_run()
     };
     let engine = EchoEngine::start("3.7").await.unwrap();
     let plan = engine.plan(&MODELS, Some(memory));
-    let mut set: Vec<Question> = questions::read(None).unwrap();
-    set.retain(|question| question.split == Split::Test);
-    set.truncate(3);
+    let mut set = few(3);
     // Ids are as long as their authors like.
     set[0].id = "a-long-id/".repeat(40);
     let path = folder.path().join("not/there/yet/rows.jsonl");
@@ -132,4 +139,66 @@ async fn every_question_is_asked_of_all_four_systems_once_also_by_a_second_run()
     assert!(rows.iter().all(|row| row.error.is_none()), "{rows:?}");
     assert!(report.markdown().contains("routed.quality_regret"));
     assert!(results.join("systems.json").exists());
+}
+
+#[tokio::test]
+async fn an_answer_that_a_stop_cuts_off_leaves_no_row_and_is_asked_for_by_the_next_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some((assets, memory)) = assets(&folder.path().join("memory")).await else {
+        return;
+    };
+    let engine = EchoEngine::start("3.7").await.unwrap();
+    let whole = engine.plan(&MODELS, Some(memory));
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut plan = whole.clone();
+    plan.pools[1].endpoints[0].url = format!("http://{}", silent.local_addr().unwrap());
+    let path = folder.path().join("rows.jsonl");
+    let mut options = SystemsOptions::new(few(1), path.clone(), folder.path().join("out"));
+    let stop = options.stop.clone();
+    let stopped = async {
+        let asked = silent.accept().await.unwrap();
+        stop.cancel();
+        asked
+    };
+    let mut quiet = |_: &_| ();
+    let run = systems(&options, plan, assets.clone(), &mut quiet);
+    let within = Duration::from_secs(20);
+    let (run, _asked) = tokio::join!(tokio::time::timeout(within, run), stopped);
+    run.unwrap().unwrap();
+    let before = rows(&path);
+    assert!(before.iter().all(|row| row.error.is_none()), "{before:?}");
+    assert!(before.iter().all(|row| row.system != System::Naive));
+
+    options.stop = CancellationToken::new();
+    systems(&options, whole, assets, &mut quiet).await.unwrap();
+    let after = rows(&path);
+    assert_eq!((after.len(), &after[..before.len()]), (4, &before[..]));
+    assert!(after.iter().all(|row| row.error.is_none()), "{after:?}");
+}
+
+#[tokio::test]
+async fn an_engine_that_fails_leaves_its_row_also_when_the_time_is_over_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some((assets, memory)) = assets(&folder.path().join("memory")).await else {
+        return;
+    };
+    let engine = EchoEngine::start("3.7").await.unwrap();
+    let mut plan = engine.plan(&MODELS, Some(memory));
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    plan.pools[1].endpoints[0].url = format!("http://{}", gone.local_addr().unwrap());
+    drop(gone);
+    let path = folder.path().join("rows.jsonl");
+    let mut options = SystemsOptions::new(few(2), path.clone(), folder.path().join("out"));
+    // The first question is begun within this time and takes longer: a failure is held back for a moment.
+    options.time_max = Some(Duration::from_millis(200));
+    let mut asked = 0;
+    systems(&options, plan, assets, &mut |_| asked += 1)
+        .await
+        .unwrap();
+    let rows = rows(&path);
+    assert_eq!((asked, rows.len()), (1, 4), "{rows:?}");
+    let naive = rows.iter().find(|row| row.system == System::Naive).unwrap();
+    assert!(naive.error.is_some() && naive.answered.is_none());
+    let biggest = rows.iter().find(|row| row.system == System::Biggest);
+    assert!(biggest.unwrap().answered.is_some());
 }
