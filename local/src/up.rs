@@ -179,6 +179,7 @@ pub(crate) fn stager(up: &Up, owned: &Owned, tasks: TaskTracker) -> Stager {
             shim,
             start_timeout,
             tasks,
+            events: Arc::clone(&up.events),
         },
         engines: Engines::new(),
         events: Arc::clone(&up.events),

@@ -16,37 +16,35 @@ pub struct RotatingLog {
     rotate_at: u64,
     /// Whether the last byte ended a line: only there is the file cut, unless a line is as long as a whole file.
     line_ended: bool,
-    /// Whether a write failed within a line, whose rest never comes: the next write begins a new one.
+    /// Whether the last line was cut short and its rest never comes: the next write begins a new one.
     cut_short: bool,
     /// Why the last rotation failed.
     unrotated: Option<io::Error>,
 }
 
 impl RotatingLog {
-    /// Opens or creates the file and appends to it. A line that was cut short is ended, so that the next one stands alone.
+    /// Opens or creates the file, to append to it. A line that was cut short is ended by the first write, so that the next one
+    /// stands alone.
     ///
     /// # Errors
     /// The file system refuses.
     pub fn open(path: &Path, rotate_at: u64) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let mut file = options.create(true).read(true).append(true).open(path)?;
-        let mut written = file.metadata()?.len();
+        let written = file.metadata()?.len();
+        let mut last = *b"\n";
         if written > 0 {
-            let mut last = [0];
             file.seek(SeekFrom::End(-1))?;
             file.read_exact(&mut last)?;
-            if last != *b"\n" {
-                file.write_all(b"\n")?;
-                written += 1;
-            }
         }
+        let line_ended = last == *b"\n";
         Ok(Self {
             path: path.to_path_buf(),
             file,
             written,
             rotate_at,
-            line_ended: true,
-            cut_short: false,
+            line_ended,
+            cut_short: !line_ended,
             unrotated: None,
         })
     }
@@ -146,6 +144,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(NAME);
         std::fs::write(&path, "row one\nrow t").unwrap();
+        // Opening writes nothing: a disk that is full is no reason not to start.
+        drop(RotatingLog::open(&path, 1000).unwrap());
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 13);
         for row in ["row three", "row four"] {
             let mut file = RotatingLog::open(&path, 1000).unwrap();
             writeln!(file, "{row}").unwrap();

@@ -1,6 +1,6 @@
 //! The log files of a gateway's folder, and the end of one for error messages.
 //!
-//! It does not parse lines and keeps none in memory. Written to by `supervisor.rs` (engines) and by the `weir` binary
+//! It does not parse lines and keeps none in memory. Written to by `output.rs` (engines) and by the `weir` binary
 //! (the gateway's own log).
 
 pub use weir_gateway::rotating_log::{RotatingLog, previous};

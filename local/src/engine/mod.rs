@@ -6,6 +6,7 @@
 pub(crate) mod bench;
 pub(crate) mod launch;
 mod log;
+mod output;
 mod shim;
 pub(crate) mod supervisor;
 

@@ -5,18 +5,19 @@
 //! requests. The process group is the shim's (`shim.rs`), so that ending the group ends the engine's own children too.
 
 use super::launch::{EngineSpec, free_port};
-use super::log::{RotatingLog, last_lines, open_log};
+use super::log::last_lines;
+use super::output::{self, OutputLog};
+use crate::event::{Event, Events};
 use crate::probe::{self, Probe, Unfit};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -45,7 +46,7 @@ const LAST_OUTPUT: Duration = Duration::from_millis(500);
 const START_MARK: &str = "--- weir starts ";
 
 /// How engines are started on this machine.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Launcher {
     /// This program and the words that make it the shim.
     pub(crate) shim: Vec<OsString>,
@@ -53,6 +54,8 @@ pub(crate) struct Launcher {
     pub(crate) start_timeout: Duration,
     /// Tasks that own engine processes; `weir up` ends after they have.
     pub(crate) tasks: TaskTracker,
+    /// Who is told what happens.
+    pub(crate) events: Events,
 }
 
 /// A running engine; dropping it ends the process.
@@ -340,22 +343,19 @@ impl Life {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
-        let mut log = open_log(&self.log)?;
-        writeln!(
-            log,
-            "{START_MARK}{} on port {port}",
-            self.spec.program.display()
-        )?;
+        let mut log = OutputLog::open(&self.log, self.log_failed());
+        let program = self.spec.program.display();
+        log.write(format!("{START_MARK}{program} on port {port}\n").as_bytes());
         let log = Arc::new(Mutex::new(log));
         let mut child = command.spawn()?;
         let out = child
             .stdout
             .take()
-            .map(|out| tokio::spawn(copy_to_log(out, Arc::clone(&log))));
+            .map(|out| tokio::spawn(output::copy(out, Arc::clone(&log))));
         let err = child
             .stderr
             .take()
-            .map(|err| tokio::spawn(copy_to_log(err, log)));
+            .map(|err| tokio::spawn(output::copy(err, log)));
         let output = out.into_iter().chain(err).collect();
         let group = child.id().map(|pid| Pid::from_raw(pid.cast_signed()));
         let owner = child.stdin.take();
@@ -366,6 +366,18 @@ impl Life {
             url: format!("http://127.0.0.1:{port}"),
             output,
         })
+    }
+
+    /// Says that the log cannot be written.
+    fn log_failed(&self) -> impl FnOnce(&io::Error) + Send + 'static {
+        let (pool, log) = (self.spec.pool.clone(), self.log.display().to_string());
+        let events = Arc::clone(&self.launcher.events);
+        move |error| {
+            let what = format!(
+                "engine of pool {pool}: its log {log} cannot be written, so what it says is lost: {error}"
+            );
+            events(Event::Warning(what));
+        }
     }
 
     fn cannot_spawn(&self, error: &io::Error) -> StartError {
@@ -427,19 +439,6 @@ impl Process {
             let _ = killpg(group, Signal::SIGKILL);
         }
         let _ = self.child.wait().await;
-    }
-}
-
-async fn copy_to_log(mut output: impl AsyncRead + Unpin, log: Arc<Mutex<RotatingLog>>) {
-    let mut buffer = vec![0; 8192];
-    while let Ok(read) = output.read(&mut buffer).await {
-        if read == 0 {
-            break;
-        }
-        let mut log = log.lock().expect("no writer of this log panics");
-        if log.write_all(&buffer[..read]).is_err() {
-            break;
-        }
     }
 }
 
