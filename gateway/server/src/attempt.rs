@@ -4,8 +4,9 @@
 
 use crate::dispatch::{Hold, Order};
 use crate::error::AnswerError;
+use crate::fill::cost_of;
 use crate::fill::sources;
-use crate::gateway::{Gateway, cost_of};
+use crate::gateway::Gateway;
 use crate::prepare::Prepared;
 use crate::record::Source;
 use crate::verdict::features;

@@ -3,17 +3,92 @@
 //! Only copies; nothing is decided here. The row itself is `record.rs`.
 
 use crate::answer::Decided;
+use crate::ask::{Ask, ModelChoice};
 use crate::candidate::{Deciding, Decision};
 use crate::choose::Chosen;
 use crate::decisions::Draft;
 use crate::dispatch::Try;
-use crate::gateway::{client_set, cost_of};
+use crate::gateway::Gateway;
+use crate::normalise::Question;
 use crate::prepare::Prepared;
-use crate::record::{ChoiceRow, ChosenRow, ExecutedRow, FailedPool, Source, VerdictRow};
+use crate::record::{
+    ChoiceRow, ChosenRow, ExecutedRow, FailedPool, QueryRow, Record, RouterRow, Source, TokensRow,
+    VerdictRow,
+};
+use crate::serving::{Serving, version_name};
 use crate::verdict::Judged;
+use sha2::{Digest, Sha256};
+use std::time::Duration;
 use weir_engine::Usage;
-use weir_plan::{Pool, Privacy};
-use weir_router::{Choice, RecallMode};
+use weir_plan::{Pool, Privacy, QueryText, RouterPlan};
+use weir_router::{Choice, FeatureSchema, RecallMode, Router};
+
+/// How a pinned pass-through ended.
+#[derive(Debug)]
+pub(crate) struct PinnedAnswer<'a> {
+    /// What the request was served by.
+    pub(crate) serving: &'a Serving,
+    /// The decision's id, from [`Gateway::new_decision_id`].
+    pub(crate) id: String,
+    /// What was asked.
+    pub(crate) ask: &'a Ask,
+    /// Rank of the pool that was asked.
+    pub(crate) pool: usize,
+    /// Tokens used.
+    pub(crate) usage: Option<Usage>,
+    /// The engine's reason.
+    pub(crate) finish_reason: Option<String>,
+    /// Kind of the failure.
+    pub(crate) error: Option<&'static str>,
+    /// From arrival to the first token.
+    pub(crate) ttft: Duration,
+    /// From arrival to the end.
+    pub(crate) total: Duration,
+}
+
+impl Gateway {
+    /// The beginning of a request's row.
+    pub(crate) fn draft(&self, serving: &Serving, ask: &Ask, decision_id: String) -> Draft {
+        let asked = jiff::Timestamp::now()
+            .saturating_sub(
+                jiff::SignedDuration::try_from(ask.received.elapsed()).unwrap_or_default(),
+            )
+            .unwrap_or_else(|_| jiff::Timestamp::now());
+        let user = ask.client.user.as_deref();
+        let row = Record {
+            decision_id,
+            request_id: ask.caller.request_id.clone(),
+            timestamp: asked.to_string(),
+            gateway: serving.plan.gateway.clone(),
+            tenant: ask.caller.tenant.clone(),
+            key_id: ask.caller.key_id.clone(),
+            user: user.map(|user| sha256(&format!("{}:{user}", ask.caller.tenant))),
+            session: ask.weir.session.clone(),
+            domain: ask.weir.domain.clone(),
+            query: serving.query_row(&Question::of(&ask.messages).text),
+            plan: serving.plan.revision,
+            router: serving.router_row(&serving.router, serving.plan.router.as_ref()),
+            ..Record::default()
+        };
+        Draft::new(row, ask.received, self.decisions().clone())
+    }
+
+    /// Records a pass-through to a pinned model.
+    pub(crate) fn pinned(&self, answer: PinnedAnswer<'_>) {
+        let serving = answer.serving;
+        let mut draft = self.draft(serving, answer.ask, answer.id);
+        let row = &mut draft.row;
+        if let Some(pool) = serving.plan.pools.get(answer.pool) {
+            let usage = answer.usage.unwrap_or_default();
+            row.cost = cost_of(pool, usage);
+            row.tokens = TokensRow::from(usage);
+            row.executed = Some(ExecutedRow::pinned(pool, answer.ask));
+        }
+        row.latency_ms.ttft = answer.ttft.as_secs_f64() * 1e3;
+        row.latency_ms.llm = answer.total.as_secs_f64() * 1e3;
+        draft.finish(answer.finish_reason, answer.error);
+    }
+}
 
 impl Draft {
     /// Normalise, embed, search and attend have happened.
@@ -170,6 +245,62 @@ impl ChoiceRow {
     }
 }
 
+impl ExecutedRow {
+    fn pinned(pool: &Pool, ask: &Ask) -> Self {
+        Self {
+            arm: None,
+            recall: RecallMode::None,
+            model: pool.model.clone(),
+            pool: pool.name.clone(),
+            context_tokens: 0,
+            sampling: None,
+            temperature: ask.client.temperature,
+            top_p: ask.client.top_p,
+            client_set: client_set(ask),
+            fallback_to_cloud: pool.privacy == Privacy::Cloud,
+            turns_cut: 0,
+        }
+    }
+}
+
+impl From<Usage> for TokensRow {
+    fn from(usage: Usage) -> Self {
+        Self {
+            prompt: usage.prompt_tokens,
+            cached: usage.cached_tokens,
+            completion: usage.completion_tokens,
+        }
+    }
+}
+
+impl Serving {
+    /// The question as the plan allows it in a row.
+    pub(crate) fn query_row(&self, question: &str) -> QueryRow {
+        match self.plan.logs.query_text {
+            QueryText::Full => QueryRow {
+                text: Some(question.to_owned()),
+                sha256: None,
+            },
+            QueryText::Hashed => QueryRow {
+                text: None,
+                sha256: Some(sha256(question)),
+            },
+            QueryText::None => QueryRow::default(),
+        }
+    }
+
+    /// A version of the router, as a row names it.
+    pub(crate) fn router_row(&self, router: &Router, plan: Option<&RouterPlan>) -> RouterRow {
+        RouterRow {
+            version: version_name(plan).to_owned(),
+            artifact_sha256: router.artifact().sha256().to_owned(),
+            schema_hash: FeatureSchema::current().hash().to_owned(),
+            models: self.plan.pools.len(),
+            cold_start: router.cold_start(),
+        }
+    }
+}
+
 /// The context blocks of an attempt.
 pub(crate) fn sources(attempt: &Try) -> Vec<Source> {
     let blocks = attempt.context.blocks.iter();
@@ -182,4 +313,31 @@ pub(crate) fn sources(attempt: &Try) -> Vec<Source> {
             score: block.score,
         })
         .collect()
+}
+
+/// What the client decided itself.
+fn client_set(ask: &Ask) -> Vec<String> {
+    let pinned = matches!(ask.model, ModelChoice::Pinned(_));
+    [
+        (pinned, "model"),
+        (ask.client.temperature.is_some(), "temperature"),
+        (ask.client.top_p.is_some(), "top_p"),
+        (ask.client.max_tokens.is_some(), "max_tokens"),
+        (ask.has_system(), "system"),
+    ]
+    .into_iter()
+    .filter(|(set, _)| *set)
+    .map(|(_, name)| name.to_owned())
+    .collect()
+}
+
+/// Price of an answer, in cost units.
+pub(crate) fn cost_of(pool: &Pool, usage: Usage) -> f64 {
+    (f64::from(usage.prompt_tokens) * pool.cost.prompt_per_million
+        + f64::from(usage.completion_tokens) * pool.cost.completion_per_million)
+        / 1e6
+}
+
+fn sha256(text: &str) -> String {
+    hex::encode(Sha256::digest(text.as_bytes()))
 }

@@ -6,11 +6,12 @@
 use crate::ask::Ask;
 use crate::candidate::{Deciding, Trial, assign};
 use crate::error::AnswerError;
-use crate::gateway::{Gateway, Serving};
+use crate::gateway::Gateway;
 use crate::normalise::Question;
 use crate::prompt::{Size, size};
 use crate::recall::{Remembered, check_filter, remember};
 use crate::record::LatencyRow;
+use crate::serving::Serving;
 use std::sync::Arc;
 use std::time::Instant;
 use weir_embed::TokenCounter;

@@ -5,7 +5,7 @@
 
 use super::{Shared, body, caller, extension, pinned};
 use crate::ask::Ask;
-use crate::gateway::PinnedAnswer;
+use crate::fill::PinnedAnswer;
 use crate::rescue::Rescue;
 use axum::Json;
 use axum::extract::{Request, State};

@@ -1,0 +1,77 @@
+//! `weir lab`: options and help, and of the stack that every measurement starts.
+
+use super::Output;
+use clap::{Args, Subcommand, ValueHint};
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub(crate) struct LabArgs {
+    #[command(subcommand)]
+    pub(crate) command: LabCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LabCommand {
+    /// Compare always biggest, plain retrieval, always small and routed on the same questions
+    Systems(SystemsArgs),
+    /// Print the committed questions
+    Questions(QuestionsArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "Example:\n  weir lab systems -f stack.yaml --rows rows.jsonl --results results/"
+)]
+pub(crate) struct SystemsArgs {
+    #[command(flatten)]
+    pub(crate) stack: StackArgs,
+    /// Answers as JSON Lines; continued when the file exists
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) rows: PathBuf,
+    /// Folder of the results
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) results: PathBuf,
+    /// Ask this many questions, drawn at random
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) sample: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "Examples:\n  weir lab questions         # how many there are of each split\n  \
+    weir lab questions --output json > questions.jsonl"
+)]
+pub(crate) struct QuestionsArgs {
+    /// Questions as JSON Lines [default: the committed ones]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) questions: Option<PathBuf>,
+    /// text or json
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+}
+
+/// The stack whose pools and memory are measured.
+#[derive(Debug, Args)]
+pub(crate) struct StackArgs {
+    /// A stack file; several make one stack. Its gateway must not be running
+    #[arg(short, long = "file", required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The gateway, when the files have several
+    #[arg(long, value_name = "GATEWAY")]
+    pub(crate) name: Option<String>,
+    /// llama.cpp's server [default: llama-server in PATH, then ~/.cache/weir/bin/llama-server]
+    #[arg(long, value_name = "PATH", env = "WEIR_LLAMA_SERVER", value_hint = ValueHint::FilePath)]
+    pub(crate) llama_server: Option<PathBuf>,
+    /// Questions as JSON Lines [default: the committed ones]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) questions: Option<PathBuf>,
+    /// Seed of the order
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Longest answer, in tokens
+    #[arg(long, value_name = "TOKENS", default_value_t = 48)]
+    pub(crate) max_tokens: u32,
+    /// Stop after this many minutes
+    #[arg(long, value_name = "MINUTES")]
+    pub(crate) minutes: Option<u64>,
+}

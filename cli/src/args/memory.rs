@@ -1,0 +1,148 @@
+//! `weir memory`: options and help.
+
+use super::{Output, Which};
+use clap::{Args, Subcommand, ValueHint};
+use std::path::PathBuf;
+use weir_local::NodeType;
+
+#[derive(Debug, Args)]
+pub(crate) struct MemoryArgs {
+    #[command(subcommand)]
+    pub(crate) command: MemoryCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MemoryCommand {
+    /// Read Markdown, HTML, text and JSON Lines into the memory
+    Ingest(IngestArgs),
+    /// Find passages as a request would
+    Search(SearchArgs),
+    /// Own a memory and answer the gateways of a cluster
+    #[cfg(feature = "cluster")]
+    Serve(MemoryServeArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MemoryWhere {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Stack files; needed when the gateway is not running
+    #[arg(short, long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "Examples:\n  weir memory ingest docs/ --domain python\n  \
+    weir memory ingest handbook.md faq.jsonl -f stack.yaml --output json\n  \
+    weir memory ingest docs/ --gateway https://weir.example.org --api-key $KEY\n\n\
+    Reading the same files again changes nothing; a file that cannot be read is reported and the rest goes on. With\n\
+    --gateway the files are read here and sent in batches; a run that broke off is continued by running it again."
+)]
+pub(crate) struct IngestArgs {
+    /// Files and folders
+    #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Whose passages these are [default: everybody's]
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    /// Domain of the passages
+    #[arg(long)]
+    pub(crate) domain: Option<String>,
+    /// Address of a gateway to send the passages to, as one of a cluster
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url, conflicts_with_all = ["name", "files"])]
+    pub(crate) gateway: Option<String>,
+    /// API key for --gateway; everybody's passages need an admin key
+    #[arg(long, value_name = "KEY", env = "WEIR_API_KEY", hide_env_values = true)]
+    pub(crate) api_key: Option<String>,
+    /// text or json
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) place: MemoryWhere,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "Examples:\n  weir memory search \"how do I cache a function\"\n  \
+    weir memory search \"refund\" --domain support --type doc -n 5 --output json\n\n\
+    Search and recall go as far as the MemoryStore's attention lets a request go."
+)]
+pub(crate) struct SearchArgs {
+    /// The question
+    #[arg(value_name = "QUESTION")]
+    pub(crate) text: String,
+    /// Who asks
+    #[arg(long, default_value = "anonymous")]
+    pub(crate) tenant: String,
+    /// Domains to look in
+    #[arg(long = "domain")]
+    pub(crate) domains: Vec<String>,
+    /// Kinds of passages: doc, memory, trace, tool_result or summary [default: all but trace]
+    #[arg(long = "type", value_name = "TYPE", value_parser = node_type)]
+    pub(crate) types: Vec<NodeType>,
+    /// Passages wanted
+    #[arg(short = 'n', long, default_value_t = 10)]
+    pub(crate) count: usize,
+    /// text or json
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) place: MemoryWhere,
+}
+
+#[cfg(feature = "cluster")]
+#[derive(Debug, Args)]
+#[command(
+    group = clap::ArgGroup::new("source").required(true).args(["embedder", "embeddings_url"]),
+    after_long_help = "Example:\n  weir memory serve --path /var/lib/weir/memory --tls /etc/weir/tls \
+    --model all-minilm-l6-v2 --dimensions 384 --embedder /var/lib/weir/embedder\n\n\
+    Gateways of the namespace in the service's own certificate may call, by their certificates. The health port answers\n\
+    /healthz, /readyz and /metrics without one."
+)]
+pub(crate) struct MemoryServeArgs {
+    /// Folder of the store; it is made when it is missing
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) path: PathBuf,
+    /// Name of the embedding model; a store keeps the one it was made with
+    #[arg(long)]
+    pub(crate) model: String,
+    /// Length of a vector; a store keeps the one it was made with
+    #[arg(long)]
+    pub(crate) dimensions: std::num::NonZeroUsize,
+    /// Folder with model.safetensors, tokenizer.json and config.json
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) embedder: Option<PathBuf>,
+    /// Address of a pool that embeds instead, without /v1
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub(crate) embeddings_url: Option<String>,
+    /// The embedding model's name at that pool [default: --model]
+    #[arg(long, value_name = "NAME", requires = "embeddings_url")]
+    pub(crate) embeddings_model: Option<String>,
+    /// Key for that pool
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "WEIR_EMBEDDINGS_API_KEY",
+        hide_env_values = true
+    )]
+    pub(crate) embeddings_api_key: Option<String>,
+    /// File of the authorities that signed that pool's certificate, read again when it changes [default: the public ones]
+    #[arg(long, value_name = "FILE", requires = "embeddings_url", value_hint = ValueHint::FilePath)]
+    pub(crate) embeddings_ca: Option<PathBuf>,
+    /// Folder with ca.crt, tls.crt and tls.key; they are read again when they change
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) tls: PathBuf,
+    /// Where gateways call
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:7444")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// Where probes and metrics are answered
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8081")]
+    pub(crate) listen_health: std::net::SocketAddr,
+}
+
+fn node_type(word: &str) -> Result<NodeType, String> {
+    let mut all = NodeType::ALL.into_iter();
+    all.find(|kind| kind.as_str() == word)
+        .ok_or_else(|| "write doc, memory, trace, tool_result or summary".into())
+}
