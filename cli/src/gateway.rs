@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
-use weir_gateway_cluster::{Operator, Options, Stop, bind};
+use weir_gateway::Stop;
+use weir_gateway_cluster::{Operator, Options, bind};
 
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:\n  \

@@ -38,6 +38,11 @@ use args::{Cli, Command};
 use clap::Parser;
 use fail::Failure;
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long a thread may still work when its command has ended: the last decisions are written then, and a file of many GiB
+/// that nobody waits for any more is not read to its end.
+const LEFT_BEHIND: Duration = Duration::from_secs(6);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -51,10 +56,12 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return Failure::from(error).report(),
     };
-    match runtime.block_on(run(cli.command)) {
+    let code = match runtime.block_on(run(cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
-    }
+    };
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    code
 }
 
 async fn run(command: Command) -> Result<(), Failure> {

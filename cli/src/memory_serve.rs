@@ -2,9 +2,8 @@
 
 use crate::args::MemoryServeArgs;
 use crate::fail::Failure;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+use weir_gateway::Stop;
 use weir_memory_service::{EmbedderSource, Options, Server};
 use weir_plan::Secret;
 
@@ -13,10 +12,13 @@ pub(crate) async fn run(args: MemoryServeArgs) -> Result<(), Failure> {
     let log = tracing_subscriber::fmt().json().with_env_filter(filter);
     // Only a second call could fail, and there is none.
     let _ = tracing::subscriber::set_global_default(log.with_writer(std::io::stderr).finish());
-    let stop = CancellationToken::new();
-    tokio::spawn(follow_signals(stop.clone()));
+    let stop = Stop::default();
+    stop.follow_signals(|_| tracing::info!("told to end: calls in flight finish"))?;
     let server = Server::bind(options(args)?).await?;
-    server.run(stop).await?;
+    let serving = server.run(stop.drain.clone());
+    if let Some(ended) = stop.now.run_until_cancelled(serving).await {
+        ended?;
+    }
     Ok(())
 }
 
@@ -40,19 +42,4 @@ fn options(args: MemoryServeArgs) -> Result<Options, Failure> {
         listen: args.listen,
         listen_health: args.listen_health,
     })
-}
-
-/// The first signal drains.
-async fn follow_signals(stop: CancellationToken) {
-    let signals = signal(SignalKind::interrupt())
-        .and_then(|interrupt| Ok((interrupt, signal(SignalKind::terminate())?)));
-    let Ok((mut interrupt, mut terminate)) = signals else {
-        return;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    tracing::info!("told to end: calls in flight finish");
-    stop.cancel();
 }

@@ -10,7 +10,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::signal::unix::{SignalKind, signal};
+use weir_gateway::Stop;
 use weir_local::Home;
 use weir_models::gguf::{GgufError, GgufFacts};
 use weir_models::{Access, Fetcher, Progress, Source};
@@ -26,11 +26,10 @@ pub(crate) async fn run(command: ModelCommand) -> Result<(), Failure> {
         ModelCommand::Fetch(args) => {
             // The first process of a container, as this is one, does not hear a signal that it does not ask for: its pod would
             // only go away when the time to do so is over.
-            let mut terminate = signal(SignalKind::terminate())?;
-            tokio::select! {
-                done = fetch(args) => done,
-                _ = terminate.recv() => Err(Failure::new("told to end: what was downloaded is kept")),
-            }
+            let stop = Stop::on_signals()?;
+            let done = stop.drain.run_until_cancelled(fetch(args)).await;
+            let kept = "told to end: what was downloaded is kept";
+            done.unwrap_or_else(|| Err(Failure::new(kept)))
         }
     }
 }

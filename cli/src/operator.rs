@@ -3,9 +3,8 @@
 use crate::fail::Failure;
 use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+use weir_gateway::Stop;
 use weir_operator::Options;
 
 #[derive(Debug, Args)]
@@ -16,7 +15,7 @@ use weir_operator::Options;
     weir operator --image weir:dev --log text                      # outside of a cluster, for development\n\n\
     The cluster is found as kubectl finds it: KUBECONFIG, ~/.kube/config, then the pod's service account. Several\n\
     operators may run: one leads, the others pass gateways on to it and take over when it ends. SIGTERM closes the streams\n\
-    and gives the lease back. /metrics, /healthz and /readyz are at --listen-metrics.")]
+    and gives the lease back; a second one ends at once. /metrics, /healthz and /readyz are at --listen-metrics.")]
 pub(crate) struct OperatorArgs {
     /// Look at this namespace only [default: every namespace]
     #[arg(long, value_name = "NAMESPACE")]
@@ -89,19 +88,12 @@ enum LogFormat {
 
 pub(crate) async fn run(args: OperatorArgs) -> Result<(), Failure> {
     log(args.log);
-    let stop = CancellationToken::new();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let stopping = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("ending");
-        stopping.cancel();
-    });
-    weir_operator::run(options(args), stop).await?;
+    let stop = Stop::default();
+    stop.follow_signals(|_| tracing::info!("ending"))?;
+    let operator = weir_operator::run(options(args), stop.drain.clone());
+    if let Some(ended) = stop.now.run_until_cancelled(operator).await {
+        ended?;
+    }
     Ok(())
 }
 

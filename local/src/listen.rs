@@ -75,9 +75,9 @@ async fn serve(stream: UnixStream, shared: &Shared) -> io::Result<()> {
     let reply = match serde_json::from_str(&text) {
         Ok(Request::Status) => Reply::Status(Box::new(shared.status())),
         Ok(Request::Shutdown { now }) => {
-            shared.drain.cancel();
+            shared.stop.drain.cancel();
             if now {
-                shared.now.cancel();
+                shared.stop.now.cancel();
             }
             Reply::Draining
         }
@@ -118,7 +118,7 @@ async fn ingest(
         return Ok(no_memory(shared));
     };
     let reading = shared.reading.token();
-    let stop = shared.drain.clone();
+    let stop = shared.stop.drain.clone();
     if stop.is_cancelled() {
         let what = format!(
             "gateway {:?} is ending: start it again, then ingest",

@@ -36,9 +36,8 @@ impl Session {
         let (changed, _) = mpsc::unbounded_channel();
         let path = owned.state.path().to_path_buf();
         let (shared, events) = (Arc::clone(&owned.shared), Arc::clone(&up.events));
-        let signals = follow_signals(Arc::clone(&shared), Arc::clone(&events));
         let world = World::new(shared, events, path, staged, changed)?;
-        tokio::spawn(signals);
+        follow_signals(&owned.shared.stop, &up.events)?;
         Ok(Self {
             owned,
             world,
@@ -59,14 +58,14 @@ impl Session {
         self.owned.shared.status()
     }
 
-    /// Cancelled when the measurement should end after what it is at.
+    /// Cancelled when the measurement should end.
     pub fn stop(&self) -> CancellationToken {
-        self.owned.shared.drain.clone()
+        self.owned.shared.stop.drain.clone()
     }
 
     /// Cancelled when it should end at once.
     pub fn now(&self) -> CancellationToken {
-        self.owned.shared.now.clone()
+        self.owned.shared.stop.now.clone()
     }
 
     /// Ends every engine.

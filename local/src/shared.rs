@@ -11,9 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use weir_gateway::Gateway;
+use weir_gateway::{Gateway, Stop};
 use weir_memory_live::Embedder;
 
 /// How long a command that does not read its reply keeps `weir up` from ending.
@@ -27,10 +26,8 @@ pub(crate) struct Shared {
     pub(crate) files: Vec<PathBuf>,
     /// When this process was started, RFC 3339.
     pub(crate) started: String,
-    /// Requests in flight finish, then everything ends.
-    pub(crate) drain: CancellationToken,
-    /// Everything ends at once.
-    pub(crate) now: CancellationToken,
+    /// How this process is told to end.
+    pub(crate) stop: Stop,
     /// Readings of files, which have the memory open: the state folder is not given up while one goes on.
     pub(crate) reading: TaskTracker,
     /// Commands that wait for a reply.
@@ -85,8 +82,7 @@ impl Shared {
             gateway,
             files,
             started: jiff::Timestamp::now().to_string(),
-            drain: CancellationToken::new(),
-            now: CancellationToken::new(),
+            stop: Stop::default(),
             reading: TaskTracker::new(),
             replies: TaskTracker::new(),
             new_passages: Arc::new(Notify::new()),

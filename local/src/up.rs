@@ -7,7 +7,6 @@ use crate::claim::{Owned, bind, own, reachable};
 use crate::engine::supervisor::Launcher;
 use crate::event::{Event, Events};
 use crate::home::{Home, HomeError};
-use crate::shared::Shared;
 use crate::stack::{self, StackError};
 use crate::stage::{Kept, Staged, Stager};
 use crate::stage_error::StageError;
@@ -20,13 +19,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_engine::Engines;
-use weir_gateway::serve;
+use weir_gateway::{Stop, serve};
 
 /// How often the stack files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -111,6 +109,9 @@ pub enum UpError {
         /// The cause.
         source: io::Error,
     },
+    /// Nobody could tell it to end.
+    #[error("cannot listen to SIGTERM and Ctrl-C: {0}")]
+    Signals(#[source] io::Error),
     /// The stack cannot be served.
     #[error(transparent)]
     Stage(#[from] StageError),
@@ -144,13 +145,10 @@ async fn run(up: Up, tasks: TaskTracker) -> Result<(), UpError> {
         address: loaded.gateway.spec.listen.address.clone(),
         source,
     })?;
-    tokio::spawn(follow_signals(
-        Arc::clone(&owned.shared),
-        Arc::clone(&up.events),
-    ));
+    follow_signals(&owned.shared.stop, &up.events)?;
     let stager = stager(&up, &owned, tasks);
     let staging = stager.stage(loaded, Kept::default());
-    let Some(staged) = owned.shared.drain.run_until_cancelled(staging).await else {
+    let Some(staged) = owned.shared.stop.drain.run_until_cancelled(staging).await else {
         // Told to end while starting: dropping the stage ended its engines.
         return Ok(());
     };
@@ -217,14 +215,14 @@ impl Running {
         (self.up.events)(Event::Serving(Box::new(self.owned.shared.status())));
         let ended_by_itself = self.follow(&mut server, &mut changes).await;
         if let Some(reason) = ended_by_itself {
-            self.owned.shared.drain.cancel();
+            self.owned.shared.stop.drain.cancel();
             self.world.stop().await;
             self.owned.shared.settle().await;
             return Err(UpError::Served(reason));
         }
         self.owned.shared.view().phase = GatewayPhase::Draining;
         stop.cancel();
-        let now = self.owned.shared.now.clone();
+        let now = self.owned.shared.stop.now.clone();
         if now.run_until_cancelled(&mut server).await.is_none() {
             server.abort();
         }
@@ -239,7 +237,7 @@ impl Running {
         server: &mut JoinHandle<io::Result<()>>,
         changes: &mut mpsc::UnboundedReceiver<String>,
     ) -> Option<String> {
-        let drain = self.owned.shared.drain.clone();
+        let drain = self.owned.shared.stop.drain.clone();
         let mut look = tokio::time::interval(LOOK_EVERY);
         let mut staging: Option<Staging> = None;
         loop {
@@ -323,25 +321,12 @@ async fn staged(staging: &mut Option<Staging>) -> Result<Staged, StageError> {
     }
 }
 
-/// The first signal drains, the second ends at once.
-pub(crate) async fn follow_signals(shared: Arc<Shared>, events: Events) {
-    let signals = signal(SignalKind::interrupt())
-        .and_then(|interrupt| Ok((interrupt, signal(SignalKind::terminate())?)));
-    let Ok((mut interrupt, mut terminate)) = signals else {
-        return;
+/// Tells a stack to end by signals from now on, and whoever watches that it does.
+pub(crate) fn follow_signals(stop: &Stop, events: &Events) -> Result<(), UpError> {
+    let events = Arc::clone(events);
+    let draining = move |signal: Option<&'static str>| {
+        let why = signal.unwrap_or("weir down");
+        events(Event::Draining { why });
     };
-    let next = async |interrupt: &mut Signal, terminate: &mut Signal| {
-        tokio::select! {
-            _ = interrupt.recv() => "Ctrl-C",
-            _ = terminate.recv() => "SIGTERM",
-        }
-    };
-    let why = tokio::select! {
-        why = next(&mut interrupt, &mut terminate) => why,
-        () = shared.drain.cancelled() => "weir down",
-    };
-    events(Event::Draining { why });
-    shared.drain.cancel();
-    next(&mut interrupt, &mut terminate).await;
-    shared.now.cancel();
+    stop.follow_signals(draining).map_err(UpError::Signals)
 }

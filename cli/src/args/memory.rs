@@ -98,7 +98,7 @@ pub(crate) struct SearchArgs {
     after_long_help = "Example:\n  weir memory serve --path /var/lib/weir/memory --tls /etc/weir/tls \
     --model all-minilm-l6-v2 --dimensions 384 --embedder /var/lib/weir/embedder\n\n\
     Gateways of the namespace in the service's own certificate may call, by their certificates. The health port answers\n\
-    /healthz, /readyz and /metrics without one."
+    /healthz, /readyz and /metrics without one. SIGTERM lets calls in flight finish; a second one ends at once."
 )]
 pub(crate) struct MemoryServeArgs {
     /// Folder of the store; it is made when it is missing

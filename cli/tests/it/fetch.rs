@@ -134,15 +134,42 @@ fn a_download_that_is_told_to_end_ends_at_once() {
     let source = format!("http://{}/m.gguf", server.address);
     let to = stage.path("m.gguf");
     let words = ["model", "fetch", &source, "--to", to.to_str().unwrap()];
+    for signal in ["-TERM", "-INT"] {
+        let mut child = stage
+            .command(&words)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        server.asked.recv().unwrap();
+        kill(signal, &child.id().to_string());
+        until("it has ended", || child.try_wait().unwrap());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "not by the signal itself");
+        assert!(said(&output).contains("told to end"), "{}", said(&output));
+    }
+}
+
+#[test]
+fn a_big_file_that_is_being_checked_keeps_no_process_that_is_told_to_end() {
+    let stage = Stage::new();
+    let file = stage.path("big.gguf");
+    // Holes take no room on the disk, and many minutes to read.
+    let big = std::fs::File::create(&file).unwrap();
+    big.set_len(1 << 40).unwrap();
+    let (source, sha256) = (format!("file://{}", file.display()), "0".repeat(64));
     let mut child = stage
-        .command(&words)
+        .command(&["model", "fetch", &source, "--sha256", &sha256])
+        .env("WEIR_CACHE", stage.path("cache"))
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    server.asked.recv().unwrap();
+    let opened = format!("/proc/{}/fd", child.id());
+    until("it reads the file", || {
+        let mut open = std::fs::read_dir(&opened).unwrap().flatten();
+        open.find(|link| std::fs::read_link(link.path()).is_ok_and(|to| to == file))
+    });
     kill("-TERM", &child.id().to_string());
     until("it has ended", || child.try_wait().unwrap());
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "not by the signal itself");
-    assert!(said(&output).contains("told to end"), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
 }

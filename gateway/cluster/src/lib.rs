@@ -14,12 +14,10 @@ mod memory;
 mod plan_json;
 mod report;
 mod run;
-mod stop;
 mod tls;
 mod waiting;
 mod world;
 
 pub use memory::{MemoryService, RemoteMemory};
 pub use run::{Bound, Operator, Options, RunError, bind};
-pub use stop::Stop;
 pub use tls::{Tls, TlsError};

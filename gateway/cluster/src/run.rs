@@ -8,7 +8,6 @@ use crate::control::Control;
 use crate::files;
 use crate::first::first;
 use crate::last_good::LastGood;
-use crate::stop::Stop;
 use crate::waiting::Waiting;
 use crate::world::{Places, World};
 use axum::Router;
@@ -20,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use weir_gateway::{Gateway, serve_routes};
+use weir_gateway::{Gateway, Stop, serve_routes};
 
 /// What `weir gateway` was asked to do.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use weir_gateway_cluster::Stop;
+use weir_gateway::Stop;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_is_told_to_leave_loses_no_request() {
@@ -22,7 +22,7 @@ async fn a_gateway_that_is_told_to_leave_loses_no_request() {
         url: operator.url(),
         tls: files.tls(),
     };
-    let node = Node::start_with(files.options(Some(target)), stop).await;
+    let node = Node::start_with(files.options(Some(target)), stop.clone()).await;
     node.until_ready(|_, body| body["pools"][1]["replicas"] == 1)
         .await;
     slow.hold(true);
@@ -64,6 +64,10 @@ async fn a_gateway_that_is_told_to_leave_loses_no_request() {
         "the last numbers are told"
     );
     assert_eq!((small.errors, slow.errors, slow.in_flight), (0, 0, 0));
+    // One that had not left by now would end with the next signal.
+    assert!(!stop.now.is_cancelled());
+    kill(Pid::this(), Signal::SIGTERM).unwrap();
+    stop.now.cancelled().await;
 }
 
 #[tokio::test]

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::task::JoinHandle;
-use weir_gateway_cluster::{Operator, Options, RunError, Stop, bind};
+use weir_gateway::Stop;
+use weir_gateway_cluster::{Operator, Options, RunError, bind};
 use weir_plan::{
     Auth, Cost, Endpoint, EngineKind, Exploration, FORMAT, GatewayPlan, Limits, LogSink, Logs,
     Objective, Performance, Pool, Privacy, PrivacyLimits, QueryText, Revision, RouterPlan,

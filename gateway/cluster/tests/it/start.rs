@@ -4,7 +4,8 @@ use crate::echo::Echo;
 use crate::node::{Files, Node, nobody, plan, pool};
 use crate::operator::Operator;
 use std::os::unix::fs::PermissionsExt;
-use weir_gateway_cluster::{RunError, Stop, bind};
+use weir_gateway::Stop;
+use weir_gateway_cluster::{RunError, bind};
 
 #[tokio::test]
 async fn the_mounted_plan_is_served_while_the_operator_is_away_and_said_to_be_stale() {
