@@ -103,7 +103,7 @@ impl Conversation {
             Failure::new(format!(
                 "cannot ask {}: {}",
                 self.base,
-                weir_local::chain(&error)
+                weir_plan::chain(&error)
             ))
         })?;
         if response.status().is_success() {

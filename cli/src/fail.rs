@@ -35,6 +35,6 @@ impl Failure {
 
 impl<E: std::error::Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::new(weir_local::chain(&error))
+        Self::new(weir_plan::chain(&error))
     }
 }

@@ -317,7 +317,7 @@ impl Target {
             message: format!(
                 "{} cannot be reached: {}",
                 self.base,
-                weir_local::chain(&error)
+                weir_plan::chain(&error)
             ),
         };
         let response = request.send().await.map_err(away)?;

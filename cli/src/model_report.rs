@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use weir_models::Progress;
+use weir_plan::chain;
 use weir_proto::control::v1::FetchProgress;
 use weir_proto::control::v1::control_client::ControlClient;
 
@@ -143,13 +144,10 @@ fn lose(lost: &mut u32, error: &ReportError) {
 
 /// Begins like a line of progress, since the operator leaves those out when it says why a download failed.
 fn say(error: &ReportError) {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    anstream::eprintln!("downloaded bytes are not reported to the operator: {text}");
+    anstream::eprintln!(
+        "downloaded bytes are not reported to the operator: {}",
+        chain(error)
+    );
 }
 
 /// What the operator answered, or what kept it from answering: the last cause, since those before it repeat each other.

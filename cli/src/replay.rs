@@ -118,7 +118,7 @@ impl Counts {
         if let Err(mismatch) = replay(record, router) {
             self.different += 1;
             if self.different <= SHOWN {
-                self.differences.push(weir_local::chain(&mismatch));
+                self.differences.push(weir_plan::chain(&mismatch));
             }
         }
     }

@@ -28,7 +28,7 @@ pub(crate) fn artifact(file: Option<&Path>) -> Result<Artifact, Failure> {
     };
     let named = |error: String| Failure::new(format!("artifact {}: {error}", path.display()));
     let bytes = std::fs::read(path).map_err(|error| named(error.to_string()))?;
-    Artifact::from_bytes(&bytes).map_err(|error| named(weir_local::chain(&error)))
+    Artifact::from_bytes(&bytes).map_err(|error| named(weir_plan::chain(&error)))
 }
 
 fn inspect(args: &InspectArgs) -> Result<(), Failure> {

@@ -41,7 +41,7 @@ pub(crate) fn load_router(loaded: &Loaded) -> Result<(Router, RouterStatus), Sta
                 "artifact {url:?} is no file: write file://PATH"
             )));
         }
-        Err(error) => return Err(fail(crate::chain(&error))),
+        Err(error) => return Err(fail(weir_plan::chain(&error))),
     };
     let bytes = std::fs::read(&path)
         .map_err(|error| fail(format!("cannot read artifact {}: {error}", path.display())))?;
@@ -54,8 +54,8 @@ pub(crate) fn load_router(loaded: &Loaded) -> Result<(Router, RouterStatus), Sta
             spec.sha256
         )));
     }
-    let artifact =
-        weir_router::Artifact::from_bytes(&bytes).map_err(|error| fail(crate::chain(&error)))?;
-    let router = Router::new(artifact).map_err(|error| fail(crate::chain(&error)))?;
+    let artifact = weir_router::Artifact::from_bytes(&bytes)
+        .map_err(|error| fail(weir_plan::chain(&error)))?;
+    let router = Router::new(artifact).map_err(|error| fail(weir_plan::chain(&error)))?;
     Ok((router, RouterStatus { version, sha256 }))
 }

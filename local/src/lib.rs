@@ -45,30 +45,3 @@ pub use stage_error::StageError;
 pub use status::{GatewayPhase, MemoryStatus, PoolStatus, RouterStatus, Status};
 pub use up::{Up, UpError, up};
 pub use weir_memory::NodeType;
-
-/// An error and what caused it on one line, each said once.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        source = cause.source();
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_chain_says_each_cause_once() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("read a.gguf")]
-        struct Outer(#[source] std::io::Error);
-        let error = Outer(std::io::Error::other("disk on fire"));
-        assert_eq!(super::chain(&error), "read a.gguf: disk on fire");
-    }
-}

@@ -112,13 +112,13 @@ pub(crate) fn limits(spec: &weir_crds::Attention) -> RecallLimits {
 #[non_exhaustive]
 pub enum MemoryCommandError {
     /// Files could not be read in.
-    #[error("ingest: {}", crate::chain(.0))]
+    #[error("ingest: {}", weir_plan::chain(.0))]
     Ingest(#[from] ingest::IngestError),
     /// The search failed.
-    #[error("search: {}", crate::chain(.0))]
+    #[error("search: {}", weir_plan::chain(.0))]
     Search(#[from] weir_memory::SearchError),
     /// A passage could not be read.
-    #[error("read passages: {}", crate::chain(.0))]
+    #[error("read passages: {}", weir_plan::chain(.0))]
     Read(#[from] weir_memory::ReadError),
 }
 

@@ -42,7 +42,7 @@ pub enum OfflineError {
     )]
     NoMemory(String),
     /// The store cannot be opened.
-    #[error("MemoryStore/{name}: {}", crate::chain(.source))]
+    #[error("MemoryStore/{name}: {}", weir_plan::chain(.source))]
     Open {
         /// The store.
         name: String,

@@ -391,7 +391,10 @@ async fn read_model(
         let counter = match known {
             Some(counter) => counter,
             None => TokenCounter::from_facts(&file, &facts).unwrap_or_else(|error| {
-                tracing::warn!("{object}: tokens are estimated: {}", crate::chain(&error));
+                tracing::warn!(
+                    "{object}: tokens are estimated: {}",
+                    weir_plan::chain(&error)
+                );
                 TokenCounter::estimate()
             }),
         };

@@ -17,7 +17,7 @@ pub enum StageError {
     #[error(transparent)]
     Locate(#[from] LocateError),
     /// A model or embedder could not be brought here.
-    #[error("{object}: {}", crate::chain(.source.as_ref()))]
+    #[error("{object}: {}", weir_plan::chain(.source.as_ref()))]
     Source {
         /// `ModelPool/small` or `MemoryStore/kb`.
         object: String,
@@ -28,7 +28,7 @@ pub enum StageError {
     #[error(transparent)]
     Engine(#[from] StartError),
     /// The memory cannot be opened.
-    #[error("MemoryStore/{name}: {}", crate::chain(.source))]
+    #[error("MemoryStore/{name}: {}", weir_plan::chain(.source))]
     Memory {
         /// The store.
         name: String,

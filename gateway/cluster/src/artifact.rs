@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::time::SystemTime;
+use weir_plan::chain;
 use weir_router::{Artifact, Router};
 
 /// Largest artifact, in bytes.
@@ -131,17 +132,6 @@ fn prune(folder: &std::path::Path) -> io::Result<()> {
     kept.iter()
         .take(surplus)
         .try_for_each(|(_, path)| fs::remove_file(path))
-}
-
-/// An error with its causes, for the log.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! It connects again whenever the stream ends, with the certificates that lie in the folder then. A lost operator costs
 //! nothing but news: what is served stays. What a message does is `world.rs`, what is told is `report.rs`.
 
-use crate::artifact::{ARTIFACT_MAX, chain};
+use crate::artifact::ARTIFACT_MAX;
 use crate::backoff::Backoff;
 use crate::first::mounted;
 use crate::report::{Reports, report, revision};
@@ -18,7 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
-use weir_plan::Revision;
+use weir_plan::{Revision, chain};
 use weir_proto::control::v1::control_client::ControlClient;
 use weir_proto::control::v1::{
     GatewayMessage, GetArtifactRequest, Hello, OperatorMessage, gateway_message, operator_message,

@@ -3,13 +3,12 @@
 //! The mounted plan names Services where the last good one may name pods that are gone by now, so its addresses are taken
 //! where both know a pool. A file that cannot be used is named in the log and counts as absent.
 
-use crate::artifact::chain;
 use crate::last_good::LastGood;
 use crate::plan_json::{self, PlanJsonError};
 use crate::world::is_same;
 use std::io;
 use std::path::{Path, PathBuf};
-use weir_plan::GatewayPlan;
+use weir_plan::{GatewayPlan, chain};
 
 /// Why the mounted plan cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 //! The order matters on the way out: first `/readyz` says no while requests still come (those who route need a moment to
 //! hear of it), then nothing new is accepted and what is in flight finishes, then the operator hears the last numbers.
 
-use crate::artifact::{Artifacts, chain};
+use crate::artifact::Artifacts;
 use crate::control::Control;
 use crate::files;
 use crate::first::first;
@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use weir_gateway::{Gateway, Stop, serve_routes};
+use weir_plan::chain;
 
 /// What `weir gateway` was asked to do.
 #[derive(Clone, Debug)]

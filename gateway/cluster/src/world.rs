@@ -3,7 +3,7 @@
 //! One task owns a `World`, so nothing here is locked. Whatever is refused, what was served before stays. Where plans come
 //! from is `first.rs` and `control.rs`.
 
-use crate::artifact::{ArtifactError, Artifacts, chain};
+use crate::artifact::{ArtifactError, Artifacts};
 use crate::last_good::LastGood;
 use crate::memory::{MemoryService, RemoteMemory};
 use crate::plan_json::{self, PlanJsonError};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use weir_gateway::gateway::PlanError;
 use weir_gateway::{Assets, Gateway, MemoryAsset};
-use weir_plan::{Endpoint, GatewayPlan, Pool, Revision, RouterPlan};
+use weir_plan::{Endpoint, GatewayPlan, Pool, Revision, RouterPlan, chain};
 use weir_router::Router;
 
 /// What this gateway serves, if it has had a plan yet.

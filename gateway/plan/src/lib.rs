@@ -4,9 +4,11 @@
 //! pure function, `operator/reconcile/src/plan.rs`; the gateway serves it and never asks an API server. This crate owns
 //! the shape of that message and nothing else: no I/O, no async, no decisions. Reading on: `pool.rs`, `policy.rs`.
 
+mod chain;
 mod policy;
 mod pool;
 
+pub use chain::chain;
 pub use policy::{
     ANONYMOUS, ApiKey, Auth, Exploration, Guardrail, GuardrailAction, Limits, LogSink, Logs,
     Objective, PrivacyLimits, QueryText, Scope, TenantLimits,

@@ -14,7 +14,7 @@ use std::error::Error;
 use std::time::Duration;
 use weir_engine::{EngineError, Fault};
 use weir_memory_live::MemoryError;
-use weir_plan::GatewayPlan;
+use weir_plan::{GatewayPlan, chain};
 
 /// Asked for when nothing says how long to wait.
 const RETRY: Duration = Duration::from_secs(1);
@@ -197,16 +197,6 @@ fn kind(status: StatusCode) -> &'static str {
         500.. => "api_error",
         _ => "invalid_request_error",
     }
-}
-
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text
 }
 
 impl From<AskError> for Rescue {

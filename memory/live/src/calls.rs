@@ -10,8 +10,7 @@ use weir_memory::{
     Access, Batch, Counts, Filter, Node, NodeId, Recall, RecallLimits, SearchError, SearchResult,
     WriteError, Written,
 };
-
-use crate::chain;
+use weir_plan::chain;
 
 /// An answer that is waited for.
 pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, MemoryError>> + Send + 'a>>;

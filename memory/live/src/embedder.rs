@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 
 use weir_embed::{EmbedError, EmbedQueue};
 use weir_engine::{EngineError, Engines};
-use weir_plan::Pool;
-
-use crate::chain;
+use weir_plan::{Pool, chain};
 
 /// Longest wait for the vectors of one batch: an engine without a graphics card reads a few hundred tokens a second.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(120);

@@ -15,8 +15,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use weir_memory::{Memory, NodeId, WriteError};
+use weir_plan::chain;
 
-use crate::chain;
 use crate::embedder::{Embedder, NoVectors};
 
 /// How often new passages are looked for when nobody announces them (nodes also arrive through the HTTP API).

@@ -22,14 +22,3 @@ pub use embedder::{Embedder, NoVectors};
 pub use fill::fill;
 pub use live::LiveMemory;
 pub use recall::{EMBED_BUDGET, STORE_BUDGET};
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        line = format!("{line}: {source}");
-        cause = source.source();
-    }
-    line
-}

@@ -12,11 +12,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 use weir_embed::EmbedError;
 use weir_memory::{Access, Batch, Memory, NodeId, Query, ReadError, RecallLimits, Written};
+use weir_plan::chain;
 
 use crate::calls::{
     Asked, Attended, Found, MemoryCalls, MemoryError, Presence, Recollection, Reply, Sought,
 };
-use crate::chain;
 use crate::embedder::Embedder;
 use crate::recall::{EMBED_BUDGET, recollect};
 

@@ -100,7 +100,7 @@ impl Certificates {
             Ok(None) => {}
             Err(error) => tracing::warn!(
                 "the certificates cannot be renewed, the last ones stay: {}",
-                crate::chain(&error)
+                weir_plan::chain(&error)
             ),
         }
         present.1.clone()

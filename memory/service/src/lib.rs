@@ -13,14 +13,3 @@ mod server;
 
 pub use certificates::TlsError;
 pub use server::{EmbedderSource, Options, ServeError, Server};
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        line = format!("{line}: {source}");
-        cause = source.source();
-    }
-    line
-}

@@ -7,11 +7,11 @@ use crate::context::{Context, Next, ReconcileError};
 use crate::key::{Key, Kind};
 use crate::lease::Leadership;
 use crate::queue::Queue;
-use std::error::Error;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use weir_plan::chain;
 
 /// Works while this process leads, until `stop`.
 pub(crate) async fn run(
@@ -108,19 +108,4 @@ async fn tell(context: &Context, key: &Key, error: &str) {
             }
         }
     }
-}
-
-/// An error and what caused it, in one line. A cause that its error repeats is said once.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut said = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_said = cause.to_string();
-        if !said.contains(&cause_said) {
-            said.push_str(": ");
-            said.push_str(&cause_said);
-        }
-        source = cause.source();
-    }
-    said
 }

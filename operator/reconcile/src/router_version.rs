@@ -15,6 +15,7 @@ use k8s_openapi::jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use weir_crds::{Holdout, InferenceGateway, RouterVersion, RouterVersionStatus};
+use weir_plan::chain;
 use weir_router::{Artifact, ArtifactError, Router};
 
 /// Entry of the ConfigMap of verified bytes.
@@ -128,16 +129,6 @@ pub fn verify(version: &RouterVersion, bytes: &[u8]) -> Result<Verified, VerifyE
     };
     Router::new(artifact).map_err(|error| VerifyError::Artifact(chain(&error)))?;
     Ok(verified)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 /// The ConfigMap that keeps verified bytes, immutable and named by their digest.

@@ -6,7 +6,6 @@
 
 use super::MemoryService;
 use crate::tls::Tls;
-use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -14,6 +13,7 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 use weir_memory::Counts;
 use weir_memory_live::{MemoryError, Presence, wire};
+use weir_plan::chain;
 use weir_proto::memory::v1::memory_client::MemoryClient;
 use weir_proto::memory::v1::{DescribeRequest, Description};
 
@@ -226,14 +226,4 @@ impl Link {
         }
         *state = State::Away(why);
     }
-}
-
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text
 }
