@@ -9,15 +9,10 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::post;
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::task::JoinHandle;
-use weir_plan::{
-    Auth, Cost, Endpoint, EngineKind, Exploration, FORMAT, GatewayPlan, Limits, LogSink, Logs,
-    MemoryPlan, Objective, Performance, Pool, Privacy, PrivacyLimits, QueryText, Revision,
-    SamplingDefaults, Tier,
-};
+use weir_plan::{Endpoint, GatewayPlan, MemoryPlan, Pool};
 
 /// A running echo engine; it ends when this is dropped.
 #[derive(Debug)]
@@ -66,59 +61,21 @@ impl EchoEngine {
 
     /// A plan whose pools, one per name and in order of capability, are all this engine.
     pub fn plan(&self, models: &[&str], memory: Option<MemoryPlan>) -> GatewayPlan {
+        let ranked = models.iter().zip(1..);
+        let pools = ranked.map(|(model, rank)| self.pool(model, rank));
         GatewayPlan {
-            format: FORMAT,
-            revision: Revision::default(),
-            gateway: "lab".to_owned(),
-            pools: models
-                .iter()
-                .zip(1..)
-                .map(|(model, rank)| self.pool(model, rank))
-                .collect(),
             memory,
-            router: None,
-            candidate: None,
-            objective: Objective::default(),
-            exploration: Exploration {
-                floor: 0.0,
-                near_tie_margin: 0.0,
-            },
-            guardrails: Vec::new(),
-            privacy: PrivacyLimits {
-                default: Privacy::Local,
-                max: Privacy::Local,
-            },
-            tenants: BTreeMap::new(),
-            auth: Auth::Anonymous,
-            limits: Limits::default(),
-            logs: Logs {
-                sink: LogSink::None,
-                query_text: QueryText::None,
-            },
+            ..GatewayPlan::least("lab", pools.collect())
         }
     }
 
     fn pool(&self, model: &str, rank: u64) -> Pool {
         Pool {
-            name: model.to_owned(),
-            model: model.to_owned(),
-            upstream_model: model.to_owned(),
-            tier: Tier::Device,
-            privacy: Privacy::Local,
-            engine: EngineKind::External,
             context_tokens: 4096,
             slots: 4,
             parameters: rank * 1_000_000,
-            sampling: SamplingDefaults::default(),
-            cost: Cost::default(),
-            performance: Performance::default(),
-            tokenizer: None,
-            endpoints: vec![Endpoint {
-                url: self.url.clone(),
-                api_key: None,
-            }],
-            authorities: None,
-            when_cold: None,
+            endpoints: vec![Endpoint::keyless(&self.url)],
+            ..Pool::local(model)
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use weir_engine::{EngineError, Engines};
-use weir_plan::{Cost, Endpoint, EngineKind, Performance, Pool, Privacy, SamplingDefaults, Tier};
+use weir_plan::{Endpoint, EngineKind, Pool};
 
 /// Pause between two questions to an engine that cannot answer yet.
 const PAUSE: Duration = Duration::from_millis(150);
@@ -61,22 +61,9 @@ impl Probe {
         dimensions: Option<usize>,
     ) -> Self {
         let pool = Pool {
-            name: pool.to_owned(),
-            model: pool.to_owned(),
-            upstream_model: pool.to_owned(),
-            tier: Tier::Device,
-            privacy: Privacy::Local,
             engine: EngineKind::LlamaCpp,
             context_tokens,
-            slots: 1,
-            parameters: 0,
-            sampling: SamplingDefaults::default(),
-            cost: Cost::default(),
-            performance: Performance::default(),
-            tokenizer: None,
-            endpoints: Vec::new(),
-            authorities: None,
-            when_cold: None,
+            ..Pool::local(pool)
         };
         Self {
             engines,
@@ -93,23 +80,15 @@ impl Probe {
     /// The pool, with `url` as its only endpoint.
     pub(crate) fn pool_at(&self, url: &str) -> Pool {
         Pool {
-            endpoints: vec![endpoint(url)],
+            endpoints: vec![Endpoint::keyless(url)],
             ..self.pool.clone()
         }
     }
 }
 
-/// The endpoint of an engine on this machine.
-pub(crate) fn endpoint(url: &str) -> Endpoint {
-    Endpoint {
-        url: url.to_owned(),
-        api_key: None,
-    }
-}
-
 /// Returns once the engine at `url` has generated a token or made a vector, or has shown that it never will.
 pub(crate) async fn until_ready(probe: &Probe, url: &str) -> Result<(), Unfit> {
-    let (pool, endpoint) = (&probe.pool, endpoint(url));
+    let (pool, endpoint) = (&probe.pool, Endpoint::keyless(url));
     loop {
         let deadline = Instant::now() + TOKEN_TIMEOUT;
         let answer = match probe.dimensions {

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use weir_engine::Engines;
 use weir_gateway::{Assets, Gateway, MemoryAsset};
 use weir_memory_live::{Embedder, fill};
-use weir_plan::{GatewayPlan, Revision};
+use weir_plan::{Endpoint, GatewayPlan, Revision};
 use weir_reconcile::{ModelFacts, Observed, ObservedPool};
 use weir_router::Router;
 
@@ -278,7 +278,7 @@ impl World {
                 .unwrap_or_default();
             let url = state.url.filter(|_| state.phase == Phase::Ready);
             let observed = ObservedPool {
-                endpoints: url.as_deref().map(probe::endpoint).into_iter().collect(),
+                endpoints: url.as_deref().map(Endpoint::keyless).into_iter().collect(),
                 facts: Some(ModelFacts {
                     parameters: model.facts.parameters,
                     context_tokens: model.facts.context_tokens,

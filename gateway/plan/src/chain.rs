@@ -31,7 +31,10 @@ mod tests {
     #[test]
     fn a_cause_is_said_once_also_where_its_error_repeats_it() {
         let fire = || io::Error::other("disk on fire");
-        assert_eq!(chain(&Told("read a.gguf", fire())), "read a.gguf: disk on fire");
+        assert_eq!(
+            chain(&Told("read a.gguf", fire())),
+            "read a.gguf: disk on fire"
+        );
         let repeated = Told("read a.gguf: disk on fire", fire());
         assert_eq!(chain(&repeated), "read a.gguf: disk on fire");
         assert_eq!(chain(&fire()), "disk on fire");

@@ -173,6 +173,37 @@ impl RouterPlan {
 }
 
 impl GatewayPlan {
+    /// The least that can be served: these pools, for whoever asks, by the default router, which explores nothing. Requests stay
+    /// on this machine, and nothing is remembered or written down.
+    pub fn least(gateway: &str, pools: Vec<Pool>) -> Self {
+        Self {
+            format: FORMAT,
+            revision: Revision::default(),
+            gateway: gateway.to_owned(),
+            pools,
+            memory: None,
+            router: None,
+            candidate: None,
+            objective: Objective::default(),
+            exploration: Exploration {
+                floor: 0.0,
+                near_tie_margin: 0.0,
+            },
+            guardrails: Vec::new(),
+            privacy: PrivacyLimits {
+                default: Privacy::Local,
+                max: Privacy::Local,
+            },
+            tenants: BTreeMap::new(),
+            auth: Auth::Anonymous,
+            limits: Limits::default(),
+            logs: Logs {
+                sink: LogSink::None,
+                query_text: QueryText::None,
+            },
+        }
+    }
+
     /// The pool that serves `model`, with its rank.
     pub fn pool_for_model(&self, model: &str) -> Option<(usize, &Pool)> {
         self.pools

@@ -135,6 +135,48 @@ pub struct Endpoint {
 #[serde(transparent)]
 pub struct Secret(String);
 
+impl Pool {
+    /// A pool on this machine whose model has the pool's name: one slot, nothing known of the model, no replica yet.
+    pub fn local(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            model: name.to_owned(),
+            upstream_model: name.to_owned(),
+            tier: Tier::Device,
+            privacy: Privacy::Local,
+            engine: EngineKind::External,
+            context_tokens: 0,
+            slots: 1,
+            parameters: 0,
+            sampling: SamplingDefaults::default(),
+            cost: Cost::default(),
+            performance: Performance::default(),
+            tokenizer: None,
+            endpoints: Vec::new(),
+            authorities: None,
+            when_cold: None,
+        }
+    }
+}
+
+impl Endpoint {
+    /// An endpoint that asks for no key.
+    pub fn keyless(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            api_key: None,
+        }
+    }
+}
+
+impl Cost {
+    /// Price of so many tokens.
+    pub fn of(self, prompt_tokens: f64, completion_tokens: f64) -> f64 {
+        (prompt_tokens * self.prompt_per_million + completion_tokens * self.completion_per_million)
+            / 1e6
+    }
+}
+
 impl Secret {
     /// Wraps a secret value.
     pub fn new(value: impl Into<String>) -> Self {

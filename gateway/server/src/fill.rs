@@ -333,9 +333,8 @@ fn client_set(ask: &Ask) -> Vec<String> {
 
 /// Price of an answer, in cost units.
 pub(crate) fn cost_of(pool: &Pool, usage: Usage) -> f64 {
-    (f64::from(usage.prompt_tokens) * pool.cost.prompt_per_million
-        + f64::from(usage.completion_tokens) * pool.cost.completion_per_million)
-        / 1e6
+    let completion_tokens = usage.completion_tokens.into();
+    pool.cost.of(usage.prompt_tokens.into(), completion_tokens)
 }
 
 fn sha256(text: &str) -> String {

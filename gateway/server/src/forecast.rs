@@ -65,12 +65,9 @@ impl PoolForecast {
             .min(max_tokens.map_or(f64::MAX, f64::from));
         let answer_s = prompt / self.speed.prefill + completion / self.speed.decode;
         let ahead = (self.load + 1.0 - self.places).max(0.0);
-        let cost = (prompt * self.cost.prompt_per_million
-            + completion * self.cost.completion_per_million)
-            / 1e6;
         Expected {
             latency_s: answer_s * (1.0 + ahead / self.places),
-            cost,
+            cost: self.cost.of(prompt, completion),
         }
     }
 }

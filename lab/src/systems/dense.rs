@@ -124,9 +124,7 @@ impl Dense {
             retrieval_s,
             prompt_tokens: usage.prompt_tokens,
             completion_tokens: usage.completion_tokens,
-            cost: (f64::from(usage.prompt_tokens) * price.prompt_per_million
-                + f64::from(usage.completion_tokens) * price.completion_per_million)
-                / 1e6,
+            cost: price.of(usage.prompt_tokens.into(), usage.completion_tokens.into()),
             second_attempt: false,
         })
     }

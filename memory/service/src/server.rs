@@ -17,9 +17,7 @@ use weir_embed::{EmbedQueue, LoadError};
 use weir_engine::Engines;
 use weir_memory::{Memory, MemoryConfig, OpenError};
 use weir_memory_live::{Embedder, LiveMemory, fill, wire};
-use weir_plan::{
-    Cost, Endpoint, EngineKind, Performance, Pool, Privacy, SamplingDefaults, Secret, Tier,
-};
+use weir_plan::{Endpoint, Pool, Secret, Tier};
 use weir_proto::memory::v1::memory_server::MemoryServer;
 
 use crate::acceptor;
@@ -233,25 +231,14 @@ fn load(folder: &Path, wanted: usize) -> Result<EmbedQueue, ServeError> {
 /// The pool that embeds, as far as asking it needs one: how far a question may travel was decided by the gateway.
 fn pool(url: &str, model: &str, api_key: Option<Secret>) -> Pool {
     Pool {
-        name: "embeddings".to_owned(),
         model: model.to_owned(),
         upstream_model: model.to_owned(),
         tier: Tier::Server,
-        privacy: Privacy::Local,
-        engine: EngineKind::External,
-        context_tokens: 0,
-        slots: 1,
-        parameters: 0,
-        sampling: SamplingDefaults::default(),
-        cost: Cost::default(),
-        performance: Performance::default(),
-        tokenizer: None,
-        authorities: None,
-        when_cold: None,
         endpoints: vec![Endpoint {
             url: url.trim_end_matches('/').to_owned(),
             api_key,
         }],
+        ..Pool::local("embeddings")
     }
 }
 

@@ -1,6 +1,6 @@
 //! What offered plans, endpoints and artifacts do to what is served.
 
-use super::fixture::{artifact, endpoint, plan, pool, revision};
+use super::fixture::{artifact, plan, pool, revision};
 use super::*;
 use std::sync::Arc;
 use weir_gateway::gateway::Serving;
@@ -29,7 +29,7 @@ fn urls(world: &World, pool: &str) -> Vec<String> {
 }
 
 fn list(urls: &[&str]) -> Vec<u8> {
-    let endpoints: Vec<Endpoint> = urls.iter().map(|url| endpoint(url)).collect();
+    let endpoints: Vec<Endpoint> = urls.iter().map(|url| Endpoint::keyless(url)).collect();
     serde_json::to_vec(&endpoints).unwrap()
 }
 

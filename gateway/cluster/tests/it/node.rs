@@ -3,17 +3,12 @@
 use crate::certs::{Authority, mount};
 use crate::echo::Echo;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use weir_gateway::Stop;
 use weir_gateway_cluster::{Operator, Options, RunError, bind};
-use weir_plan::{
-    Auth, Cost, Endpoint, EngineKind, Exploration, FORMAT, GatewayPlan, Limits, LogSink, Logs,
-    Objective, Performance, Pool, Privacy, PrivacyLimits, QueryText, Revision, RouterPlan,
-    SamplingDefaults, Tier,
-};
+use weir_plan::{Endpoint, EngineKind, GatewayPlan, Limits, Objective, Pool, Revision, RouterPlan};
 use weir_router::{ArmTable, Artifact};
 
 /// The folders of a gateway's pod; they outlive its process.
@@ -180,63 +175,31 @@ impl Node {
 
 /// A pool `NAME` with model `NAME-model` at these engines.
 pub(crate) fn pool(name: &str, engines: &[&Echo]) -> Pool {
-    let endpoint = |echo: &&Echo| Endpoint {
-        url: echo.url.clone(),
-        api_key: None,
-    };
+    let endpoint = |echo: &&Echo| Endpoint::keyless(&echo.url);
     Pool {
-        name: name.to_owned(),
         model: format!("{name}-model"),
         upstream_model: format!("{name}-model"),
-        tier: Tier::Edge,
-        privacy: Privacy::Local,
         engine: EngineKind::LlamaCpp,
         context_tokens: 2048,
         slots: 4,
-        parameters: 0,
-        sampling: SamplingDefaults::default(),
-        cost: Cost::default(),
-        performance: Performance::default(),
-        tokenizer: None,
         endpoints: engines.iter().map(endpoint).collect(),
-        authorities: None,
-        when_cold: None,
+        ..Pool::local(name)
     }
 }
 
-/// Plan (1, `counter`) over these pools, open to everybody.
+/// Plan (1, `counter`) over these pools, open to everybody. Only quality counts.
 pub(crate) fn plan(counter: u64, pools: Vec<Pool>) -> GatewayPlan {
     GatewayPlan {
-        format: FORMAT,
         revision: Revision { epoch: 1, counter },
-        gateway: "support".to_owned(),
-        pools,
-        memory: None,
-        router: None,
-        candidate: None,
         objective: Objective {
             per_second: 0.0,
             per_cost_unit: 0.0,
         },
-        exploration: Exploration {
-            floor: 0.0,
-            near_tie_margin: 0.0,
-        },
-        guardrails: Vec::new(),
-        privacy: PrivacyLimits {
-            default: Privacy::Local,
-            max: Privacy::Local,
-        },
-        tenants: BTreeMap::new(),
-        auth: Auth::Anonymous,
         limits: Limits {
             request_timeout_ms: 10_000,
             ..Limits::default()
         },
-        logs: Logs {
-            sink: LogSink::None,
-            query_text: QueryText::None,
-        },
+        ..GatewayPlan::least("support", pools)
     }
 }
 

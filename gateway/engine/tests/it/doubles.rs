@@ -7,9 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use weir_engine::{ChatRequest, ChatStream, EngineError, Engines};
-use weir_plan::{
-    Cost, Endpoint, EngineKind, Performance, Pool, Privacy, SamplingDefaults, Secret, Tier,
-};
+use weir_plan::{Endpoint, Pool, Secret};
 
 /// What a double does with every connection.
 #[derive(Clone, Copy, Debug)]
@@ -241,22 +239,11 @@ pub(crate) fn pool(urls: &[&str]) -> Pool {
         api_key: Some(Secret::new("sk-never-shown")),
     };
     Pool {
-        name: "small".to_owned(),
         model: "smol".to_owned(),
         upstream_model: "smol-upstream".to_owned(),
-        tier: Tier::Device,
-        privacy: Privacy::Local,
-        engine: EngineKind::External,
         context_tokens: 2048,
-        slots: 1,
-        parameters: 0,
-        sampling: SamplingDefaults::default(),
-        cost: Cost::default(),
-        performance: Performance::default(),
-        tokenizer: None,
         endpoints: urls.iter().map(endpoint).collect(),
-        authorities: None,
-        when_cold: None,
+        ..Pool::local("small")
     }
 }
 

@@ -11,16 +11,15 @@ use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use weir_gateway::gateway::{Assets, Gateway, MemoryAsset};
 use weir_memory::{Memory, MemoryConfig};
 use weir_plan::{
-    ApiKey, Auth, Cost, EmbedderPlan, Endpoint, EngineKind, Exploration, FORMAT, GatewayPlan,
-    Limits, LogSink, Logs, MemoryPlan, Objective, Performance, Pool, Privacy, PrivacyLimits,
-    QueryText, Revision, SamplingDefaults, Scope, Tier,
+    ApiKey, EmbedderPlan, Endpoint, GatewayPlan, Limits, MemoryPlan, Objective, Pool, Privacy,
+    PrivacyLimits, Scope,
 };
 use weir_router::{ArmTable, Artifact, Router};
 
@@ -43,63 +42,33 @@ pub(crate) struct Reply {
 
 /// A pool `NAME` of these engines; its model has the same name with `-model`.
 pub(crate) fn pool(name: &str, engines: &[&Echo]) -> Pool {
-    let endpoint = |echo: &&Echo| Endpoint {
-        url: echo.url.clone(),
-        api_key: None,
-    };
+    let endpoint = |echo: &&Echo| Endpoint::keyless(&echo.url);
     Pool {
-        name: name.to_owned(),
         model: format!("{name}-model"),
         upstream_model: format!("{name}-model"),
-        tier: Tier::Device,
-        privacy: Privacy::Local,
-        engine: EngineKind::External,
         context_tokens: 2048,
         slots: 4,
-        parameters: 0,
-        sampling: SamplingDefaults::default(),
-        cost: Cost::default(),
-        performance: Performance::default(),
-        tokenizer: None,
         endpoints: engines.iter().map(endpoint).collect(),
-        authorities: None,
-        when_cold: None,
+        ..Pool::local(name)
     }
 }
 
-/// An anonymous gateway over these pools that explores nothing and logs nothing.
+/// An anonymous gateway over these pools that explores nothing and logs nothing. Only quality counts.
 pub(crate) fn plan(pools: Vec<Pool>) -> GatewayPlan {
     GatewayPlan {
-        format: FORMAT,
-        revision: Revision::default(),
-        gateway: "test".to_owned(),
-        pools,
-        memory: None,
-        router: None,
-        candidate: None,
         objective: Objective {
             per_second: 0.0,
             per_cost_unit: 0.0,
         },
-        exploration: Exploration {
-            floor: 0.0,
-            near_tie_margin: 0.0,
-        },
-        guardrails: Vec::new(),
         privacy: PrivacyLimits {
             default: Privacy::Cloud,
             max: Privacy::Cloud,
         },
-        tenants: BTreeMap::new(),
-        auth: Auth::Anonymous,
         limits: Limits {
             request_timeout_ms: 10_000,
             ..Limits::default()
         },
-        logs: Logs {
-            sink: LogSink::None,
-            query_text: QueryText::None,
-        },
+        ..GatewayPlan::least("test", pools)
     }
 }
 
