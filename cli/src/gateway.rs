@@ -1,11 +1,11 @@
 //! `weir gateway`: the gateway of a cluster. Words into options, logs as JSON; what it does is `weir-gateway-cluster`.
 
 use crate::fail::Failure;
-use clap::{Args, ValueEnum, ValueHint};
+use crate::process_log::{self, LogFormat};
+use clap::{Args, ValueHint};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use tracing_subscriber::EnvFilter;
 use weir_gateway::Stop;
 use weir_gateway_cluster::{Operator, Options, bind};
 
@@ -62,16 +62,8 @@ pub(crate) struct GatewayArgs {
     log: LogFormat,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    /// One object a line
-    Json,
-    /// For people
-    Text,
-}
-
 pub(crate) async fn run(args: GatewayArgs) -> Result<(), Failure> {
-    log(args.log);
+    process_log::to_stderr(args.log);
     let stop = Stop::on_signals()?;
     let bound = bind(args.options()).await?;
     let (address, version) = (bound.address()?, env!("CARGO_PKG_VERSION"));
@@ -102,19 +94,4 @@ fn https(word: &str) -> Result<String, String> {
     } else {
         Err("write https:// and the address: the stream is always encrypted".into())
     }
-}
-
-fn log(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    // Only a second call could fail, and there is none.
-    let _ = match format {
-        LogFormat::Json => {
-            let subscriber = builder.json().flatten_event(true).finish();
-            tracing::subscriber::set_global_default(subscriber)
-        }
-        LogFormat::Text => tracing::subscriber::set_global_default(builder.finish()),
-    };
 }

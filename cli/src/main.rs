@@ -23,6 +23,8 @@ mod model_report;
 #[cfg(feature = "cluster")]
 mod operator;
 mod output;
+#[cfg(feature = "cluster")]
+mod process_log;
 mod progress;
 mod replay;
 #[cfg(feature = "cluster")]

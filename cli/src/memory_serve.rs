@@ -2,16 +2,13 @@
 
 use crate::args::MemoryServeArgs;
 use crate::fail::Failure;
-use tracing_subscriber::EnvFilter;
+use crate::process_log::{self, LogFormat};
 use weir_gateway::Stop;
 use weir_memory_service::{EmbedderSource, Options, Server};
 use weir_plan::Secret;
 
 pub(crate) async fn run(args: MemoryServeArgs) -> Result<(), Failure> {
-    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().json().with_env_filter(filter);
-    // Only a second call could fail, and there is none.
-    let _ = tracing::subscriber::set_global_default(log.with_writer(std::io::stderr).finish());
+    process_log::to_stderr(LogFormat::Json);
     let stop = Stop::default();
     stop.follow_signals(|_| tracing::info!("told to end: calls in flight finish"))?;
     let server = Server::bind(options(args)?).await?;

@@ -1,9 +1,9 @@
 //! `weir operator`: keeps a cluster as its resources say, until it is told to end.
 
 use crate::fail::Failure;
-use clap::{Args, ValueEnum};
+use crate::process_log::{self, LogFormat};
+use clap::Args;
 use std::net::SocketAddr;
-use tracing_subscriber::EnvFilter;
 use weir_gateway::Stop;
 use weir_operator::Options;
 
@@ -78,16 +78,8 @@ pub(crate) struct OperatorArgs {
     pod_ip: std::net::IpAddr,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    /// One object a line, for programs
-    Json,
-    /// For people
-    Text,
-}
-
 pub(crate) async fn run(args: OperatorArgs) -> Result<(), Failure> {
-    log(args.log);
+    process_log::to_stderr(args.log);
     let stop = Stop::default();
     stop.follow_signals(|_| tracing::info!("ending"))?;
     let operator = weir_operator::run(options(args), stop.drain.clone());
@@ -115,21 +107,6 @@ fn options(args: OperatorArgs) -> Options {
         environment: args.environment.into_iter().collect(),
         workers: args.workers,
     }
-}
-
-/// The log goes to standard error, where a cluster collects it.
-fn log(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    // Only a second call could fail, and there is none.
-    let _ = match format {
-        LogFormat::Json => {
-            tracing::subscriber::set_global_default(subscriber.json().flatten_event(true).finish())
-        }
-        LogFormat::Text => tracing::subscriber::set_global_default(subscriber.finish()),
-    };
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
