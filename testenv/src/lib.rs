@@ -6,11 +6,9 @@
 //! (`checks/layers.sh`), and it depends on nothing. Go on with `llama_server.rs`.
 
 mod llama_server;
-mod model_hub;
 mod tls_server;
 
 pub use llama_server::LlamaServer;
-pub use model_hub::ModelHub;
 pub use tls_server::UntrustedTlsServer;
 
 use std::io::Write;
@@ -80,8 +78,16 @@ pub fn shared_data(path: &str) -> Option<PathBuf> {
     found
 }
 
+/// A program that a package of this machine brings, such as `openssl`.
+///
+/// # Panics
+/// It is absent and required.
+pub fn program(name: &str) -> Option<PathBuf> {
+    in_path(name).or_else(|| absent(name, "install it"))
+}
+
 /// A program of this machine.
-pub(crate) fn in_path(program: &str) -> Option<PathBuf> {
+fn in_path(program: &str) -> Option<PathBuf> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&folders)
         .map(|folder| folder.join(program))
@@ -89,7 +95,7 @@ pub(crate) fn in_path(program: &str) -> Option<PathBuf> {
 }
 
 /// Nothing, after a loud line.
-pub(crate) fn absent<T>(what: &str, remedy: &str) -> Option<T> {
+fn absent<T>(what: &str, remedy: &str) -> Option<T> {
     let required = std::env::var_os(REQUIRE).is_some_and(|set| !set.is_empty() && set != "0");
     assert!(
         !required,

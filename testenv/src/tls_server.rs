@@ -4,7 +4,7 @@
 //! request that this repository sends.
 
 use crate::llama_server::free_address;
-use crate::{absent, in_path};
+use crate::program;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -29,7 +29,7 @@ impl UntrustedTlsServer {
     /// # Panics
     /// `openssl` is absent and required, or does not do what it is asked.
     pub fn start() -> Option<Self> {
-        let openssl = in_path("openssl").or_else(|| absent("openssl", "install it"))?;
+        let openssl = program("openssl")?;
         let address = free_address();
         let name = format!("weir-tls-{}-{}.pem", std::process::id(), address.port());
         let identity = std::env::temp_dir().join(name);

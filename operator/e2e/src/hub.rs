@@ -17,13 +17,24 @@ pub(crate) struct Hub {
     _process: Child,
 }
 
+/// The checkout that this was built from.
+pub(crate) fn repository() -> Result<PathBuf> {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    Ok(repository.canonicalize()?)
+}
+
 impl Hub {
     /// Starts it; its authority is made once and kept in the folder `state`, so that whoever trusted it goes on to.
     pub(crate) async fn start(repository: &Path, state: &Path) -> Result<Self> {
+        Self::run(repository, state, &[]).await
+    }
+
+    async fn run(repository: &Path, state: &Path, words: &[&str]) -> Result<Self> {
         let mut process = Command::new("python3")
             .arg(repository.join("testenv/cluster/models.py"))
             .arg("--state")
             .arg(state)
+            .args(words)
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -79,6 +90,53 @@ impl Hub {
     pub(crate) async fn mend(&self) -> Result<()> {
         let url = format!("{}/control/faults", self.url);
         self.client.delete(url).send().await?.error_for_status()?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_testenv::{TINY_RANDOM, component, program};
+
+    /// What is read of a file until it ends or breaks off.
+    async fn read(hub: &Hub, path: &str, range: &str) -> Result<Vec<u8>> {
+        let request = hub.client.get(format!("{}{path}", hub.url));
+        let mut answer = request.header("range", range).send().await?;
+        answer.error_for_status_ref()?;
+        let mut read = Vec::new();
+        while let Ok(Some(piece)) = answer.chunk().await {
+            read.extend(piece);
+        }
+        Ok(read)
+    }
+
+    #[tokio::test]
+    async fn a_fault_holds_until_it_is_mended_and_what_is_sent_is_counted() -> Result<()> {
+        let tools = ["python3", "openssl"].map(program);
+        let (Some(model), [Some(_), Some(_)]) = (component(TINY_RANDOM), tools) else {
+            return Ok(());
+        };
+        let (repository, state) = (repository()?, tempfile::tempdir()?);
+        let hub = Hub::run(&repository, state.path(), &["--listen", "127.0.0.1:0"]).await?;
+        let path = format!("/{TINY_RANDOM}");
+        hub.fault(&path, json!({"status": 503})).await?;
+        for _ in 0..2 {
+            assert!(read(&hub, &path, "").await.is_err());
+        }
+        hub.mend().await?;
+        let whole = read(&hub, &path, "").await?;
+        assert_eq!(whole, std::fs::read(model)?);
+        assert_eq!(hub.sent(&path).await?, whole.len() as u64);
+
+        hub.forget().await?;
+        hub.fault(&path, json!({"cutAfterBytes": 1000})).await?;
+        assert_eq!(read(&hub, &path, "").await?, whole[..1000]);
+        hub.mend().await?;
+        assert_eq!(read(&hub, &path, "bytes=1000-").await?, whole[1000..]);
+        assert_eq!(hub.sent(&path).await?, whole.len() as u64);
+        let unknown = hub.fault(&path, json!({"slowly": true})).await;
+        assert!(unknown.is_err(), "no scenario runs without its fault");
         Ok(())
     }
 }

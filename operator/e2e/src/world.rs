@@ -45,9 +45,7 @@ impl World {
     ) -> Result<Self> {
         let read = Kubeconfig::read_from(kubeconfig)?;
         let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
-        let repository = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../..")
-            .canonicalize()?;
+        let repository = crate::hub::repository()?;
         let home = std::env::home_dir().unwrap_or_default();
         Ok(Self {
             client: Client::try_from(config)?,
