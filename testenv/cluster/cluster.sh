@@ -9,6 +9,8 @@
 #                                 import an image archive (those of testenv/image.sh) into the running node, and call it NAME too:
 #                                 an upgrade to the same program under another name
 #   cluster.sh restart PROCESS    SIGKILL one process of it, if it runs, and start it again (kube-apiserver, kubelet, etcd, ...)
+#   cluster.sh status             say of every process whether it is alive, and how the log of each that is not ends; fails when
+#                                 one is not
 #   cluster.sh kubeconfig         print the kubeconfig's path
 #   cluster.sh --help             this text
 #
@@ -97,6 +99,23 @@ up() {
   echo "$KUBECONFIG_ADMIN"
 }
 
+# status: what runs and what does not.
+status() {
+  local name names=("${CONTROL_PLANE[@]}") dead=0
+  [ -d "$RUN" ] || fail "not up: there is no $RUN"
+  [ "$(cat "$RUN/reached" 2>/dev/null)" = control-plane ] || names+=("${NODE_PROCESSES[@]}")
+  for name in "${names[@]}"; do
+    if alive "$name"; then
+      say "$name is alive"
+    else
+      dead=1
+      say "$name is not alive; the end of $LOG/$name.log:"
+      { tail -n 15 "$LOG/$name.log" 2>&1 || true; } | cut -c 1-500 | sed "s/^/    /"
+    fi
+  done
+  return $dead
+}
+
 case "${1:-}" in
   build) one_command; build; say "built in $BIN" ;;
   up) up "${@:2}" ;;
@@ -113,6 +132,7 @@ case "${1:-}" in
     [ "$2" != etcd ] || one_cluster
     "run_$2"
     ;;
+  status) status ;;
   kubeconfig) echo "$KUBECONFIG_ADMIN" ;;
   help | --help | -h) usage ;;
   *) usage >&2; exit 2 ;;

@@ -58,10 +58,10 @@ take_down() {
   fi
   # What is gone already must not keep the rest from going.
   set +e
-  for name in kubelet kube-proxy provisioner coredns containerd; do stop $name; done
+  for name in "${NODE_PROCESSES[@]}"; do stop "$name"; done
   end_pods
   # Watches keep an API server open for a minute; there is nothing to be saved.
-  for name in kube-scheduler kube-controller-manager kube-apiserver etcd; do stop $name 0; done
+  for name in "${CONTROL_PLANE[@]}"; do stop "$name" 0; done
   undo_network
   undo_kernel_settings
   unmount_all

@@ -30,6 +30,8 @@ trap stop EXIT
 
 [ $# = 1 ] || fail "the archive of the llama-server image is needed"
 ./cluster.sh load "$1"
+told=$(./cluster.sh status) || fail "a process of the cluster is not alive: $told"
+step "every process is alive"
 kubectl create namespace $namespace >/dev/null
 kubectl label namespace $namespace pod-security.kubernetes.io/enforce=restricted >/dev/null
 # Pods are refused until the controller manager has made the account that they run as.

@@ -12,6 +12,7 @@ mod hub;
 mod install;
 mod load;
 mod operators;
+mod outcomes;
 mod outside;
 mod scenarios;
 mod world;
@@ -20,6 +21,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use extent::{Extent, PLANNED};
 use futures_util::future::LocalBoxFuture;
+use outcomes::Outcomes;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -163,29 +165,13 @@ async fn run(args: Args) -> Result<bool> {
     let how = (extent, args.keep);
     let world = World::open(&kubeconfig, &args.tools, &args.tag, how).await?;
     let chosen = |name: &str| args.scenarios.is_empty() || args.scenarios.iter().any(|s| s == name);
-    let mut failed = Vec::new();
-    for (name, promise, scenario) in SCENARIOS.into_iter().filter(|(name, ..)| chosen(name)) {
-        println!("--- {name}: {promise}");
-        let started = Instant::now();
-        let result = scenario(&world).await;
-        let took = started.elapsed().as_secs_f64();
-        match result {
-            Ok(()) => println!("--- {name}: passed in {took:.1} s"),
-            Err(error) => {
-                println!("--- {name}: FAILED after {took:.1} s: {error:#}");
-                failed.push(name);
-                if name == "install" {
-                    break;
-                }
-            }
-        }
-    }
+    let outcomes = run_each(&world, &chosen).await;
     let (requests, each) = world.counted();
     if requests > 0 {
         println!("planned changes: 0 of {requests} requests failed ({each})");
     }
-    if !failed.is_empty() {
-        println!("failed: {}", failed.join(", "));
+    if !outcomes.are_good() {
+        print!("{}", outcomes.list());
         return Ok(false);
     }
     let whole = PLANNED.into_iter().all(chosen);
@@ -195,4 +181,34 @@ async fn run(args: Args) -> Result<bool> {
         extent.requests()
     );
     Ok(true)
+}
+
+/// Runs the chosen scenarios one after the other, for as long as there is a cluster with an operator.
+async fn run_each(world: &World, chosen: &impl Fn(&str) -> bool) -> Outcomes {
+    let mut outcomes = Outcomes::default();
+    let mut scenarios = SCENARIOS.into_iter().filter(|(name, ..)| chosen(name));
+    for (name, promise, scenario) in scenarios.by_ref() {
+        println!("--- {name}: {promise}");
+        let started = Instant::now();
+        let result = scenario(world).await;
+        let took = started.elapsed().as_secs_f64();
+        let Err(error) = result else {
+            println!("--- {name}: passed in {took:.1} s");
+            continue;
+        };
+        println!("--- {name}: FAILED after {took:.1} s: {error:#}");
+        outcomes.failed(name, &error);
+        if let Err(silent) = world.answers().await {
+            println!("--- {silent:#}");
+            world.tell_cluster().await;
+            break;
+        }
+        if name == "install" {
+            break;
+        }
+    }
+    for (name, ..) in scenarios {
+        outcomes.left_out(name);
+    }
+    outcomes
 }

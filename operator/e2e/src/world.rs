@@ -1,9 +1,11 @@
 //! The cluster as a scenario sees it: namespaces, objects, conditions, and what to print when a wait ends in vain.
 
+mod cluster;
+
 use crate::ask::Gateway;
 use crate::extent::Extent;
 use crate::hub::Hub;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use k8s_openapi::api::core::v1::{Event, Namespace as NamespaceObject, Pod, Service};
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -79,11 +81,6 @@ impl World {
         (all, each.collect::<Vec<_>>().join(", "))
     }
 
-    /// Every write at the API server, one JSON line each.
-    pub(crate) fn audit_log(&self) -> PathBuf {
-        self.kubeconfig.with_file_name("log").join("audit.log")
-    }
-
     /// Runs kubectl or helm; its standard output.
     pub(crate) async fn tool(&self, tool: &str, arguments: &[&str]) -> Result<String> {
         let Output {
@@ -103,17 +100,6 @@ impl World {
             arguments.join(" ")
         );
         Ok(String::from_utf8_lossy(&stdout).into_owned())
-    }
-
-    /// Kills a process of the cluster and starts it again.
-    pub(crate) async fn restart(&self, process: &str) -> Result<()> {
-        let script = self.repository.join("testenv/cluster/cluster.sh");
-        let ended = Command::new(script)
-            .args(["restart", process])
-            .status()
-            .await?;
-        ensure!(ended.success(), "restart {process}: {ended}");
-        Ok(())
     }
 
     /// A new namespace that enforces the restricted pod security.
@@ -144,26 +130,41 @@ pub(crate) struct Namespace<'w> {
 }
 
 impl Namespace<'_> {
-    /// Runs a scenario's steps, then removes the namespace; what a person would look at first is printed when they fail.
+    /// Ends a scenario whose steps came to `result`: removes the namespace, after printing what a person would look at first
+    /// when they failed. That error comes first, whatever else fails now.
     pub(crate) async fn finish(self, result: Result<()>) -> Result<()> {
-        if result.is_err() {
-            self.tell().await;
-            if self.world.keep {
-                return result;
-            }
+        let Err(cause) = result else {
+            return self.remove().await;
+        };
+        if let Err(silent) = self.world.answers().await {
+            return Err(both(&cause, &silent));
         }
+        self.tell().await;
+        if self.world.keep {
+            return Err(cause);
+        }
+        match self.remove().await {
+            Ok(()) => Err(cause),
+            Err(left) => Err(both(&cause, &left)),
+        }
+    }
+
+    async fn remove(&self) -> Result<()> {
         let api: Api<NamespaceObject> = Api::all(self.world.client.clone());
-        api.delete(&self.name, &kube::api::DeleteParams::default())
-            .await?;
         let gone = self.world.until(Duration::from_secs(120), async || {
+            let Some(present) = api.get_opt(&self.name).await? else {
+                return Ok(Some(()));
+            };
+            if present.metadata.deletion_timestamp.is_none() {
+                let now = kube::api::DeleteParams::default();
+                api.delete(&self.name, &now).await?;
+            }
             // Nobody asks these engines any more, so none of them needs its time to drain.
             self.delete_pods("", true).await?;
-            Ok(api.get_opt(&self.name).await?.is_none().then_some(()))
+            Ok(None)
         });
-        let gone = gone
-            .await
-            .with_context(|| format!("namespace {} does not end", self.name));
-        result.and(gone)
+        gone.await
+            .with_context(|| format!("namespace {} does not end", self.name))
     }
 
     async fn tell(&self) {
@@ -216,7 +217,13 @@ impl Namespace<'_> {
     pub(crate) async fn api(&self, api_version: &str, kind: &str) -> Result<Api<DynamicObject>> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let wanted = GroupVersionKind::gvk(group, version, kind);
-        let (resource, _) = discovery::pinned_kind(&self.world.client, &wanted).await?;
+        // An API server that has just started knows the kinds of definitions a moment later.
+        let known = self.world.until(cluster::ANSWERS, async || {
+            Ok(Some(
+                discovery::pinned_kind(&self.world.client, &wanted).await?,
+            ))
+        });
+        let (resource, _) = known.await.with_context(|| format!("find kind {kind}"))?;
         Ok(Api::namespaced_with(
             self.world.client.clone(),
             &self.name,
@@ -277,8 +284,11 @@ impl Namespace<'_> {
         if let Ok(object) = seen.await {
             return Ok(object);
         }
-        let last = api.get_opt(name).await?;
-        let told = last.map_or_else(|| "it does not exist".into(), |object| conditions(&object));
+        let told = match api.get_opt(name).await {
+            Ok(Some(object)) => conditions(&object),
+            Ok(None) => "it does not exist".to_owned(),
+            Err(error) => format!("it cannot be read: {error}"),
+        };
         bail!("{kind}/{name} is not Ready={status} {reason} after {within} s: {told}")
     }
 
@@ -382,6 +392,11 @@ impl World {
     }
 }
 
+/// Why a scenario failed, and why what it made could not be removed.
+fn both(cause: &anyhow::Error, left: &anyhow::Error) -> anyhow::Error {
+    anyhow!("{cause:#}; then its namespace could not be removed: {left:#}")
+}
+
 /// A condition of an object's status.
 pub(crate) fn condition<'o>(object: &'o DynamicObject, wanted: &str) -> Option<&'o Value> {
     let conditions = object.data["status"]["conditions"].as_array()?;
@@ -404,4 +419,20 @@ pub(crate) fn conditions(object: &DynamicObject) -> String {
         )
     });
     lines.collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_scenario_failed_comes_before_why_its_namespace_stays() {
+        let cause = anyhow!("2 of 9 requests failed").context("scaled by hand");
+        let left = anyhow!("connection refused").context("the API server does not answer");
+        assert_eq!(
+            both(&cause, &left).to_string(),
+            "scaled by hand: 2 of 9 requests failed; then its namespace could not be removed: \
+             the API server does not answer: connection refused"
+        );
+    }
 }

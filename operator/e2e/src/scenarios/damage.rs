@@ -34,8 +34,8 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
         .context("missing dependencies")?;
     let without = without_an_operator(namespace).await;
     // The next scenarios need it, whatever came of this one.
-    operators::scale(namespace.world, 2).await?;
-    without.context("without an operator")?;
+    let there = operators::scale(namespace.world, 2).await;
+    without.context("without an operator").and(there)?;
     namespace
         .ready(("InferenceGateway", "load"), ("True", ""), 120)
         .await?;
