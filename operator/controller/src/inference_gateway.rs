@@ -4,7 +4,7 @@
 //! the operator is away; when the stack stops fitting together, the last one that did stays.
 
 use crate::apply::Applied;
-use crate::cache::{get, listed};
+use crate::cache::{Caches, get, listed};
 use crate::context::{Context, Next, ReconcileError, after, is_ending, refused, sooner};
 use crate::key::Key;
 use crate::pki::Identity;
@@ -53,7 +53,7 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, Reco
     let plan = if problems.is_empty() {
         slow_plan(key, &seen)
     } else {
-        plan_on_disk(context, key)
+        plan_on_disk(&context.caches, &key.namespace, &key.name)
     };
     let Some(plan) = plan else {
         // Nothing was ever served and nothing could be: only the status has something to say.
@@ -115,10 +115,10 @@ fn slow_plan(key: &Key, seen: &Seen) -> Option<GatewayPlan> {
     Some(inference_gateway::slow_plan(&plan, stack, &key.namespace))
 }
 
-/// The plan that was written last.
-fn plan_on_disk(context: &Context, key: &Key) -> Option<GatewayPlan> {
-    let name = names::gateway_plan(&key.name);
-    let secret: Secret = context.caches.typed("Secret", &key.namespace, &name)?;
+/// The plan that was written last, whoever led then.
+pub(crate) fn plan_on_disk(caches: &Caches, namespace: &str, gateway: &str) -> Option<GatewayPlan> {
+    let name = names::gateway_plan(gateway);
+    let secret: Secret = caches.typed("Secret", namespace, &name)?;
     let plan = secret.data?.remove(names::PLAN_KEY)?;
     serde_json::from_slice(&plan.0).ok()
 }

@@ -2,13 +2,15 @@
 //!
 //! Only the leader makes plans. Changes that come together are answered together: a short wait, longer where making a
 //! plan takes long, so that a storm of changes costs a bounded share of one processor. A gateway whose stack does not
-//! fit together, or that is paused, keeps its last plan; its conditions say why. It still hears where its pools' pods are, as long
-//! as the process that made that plan leads: another knows no plan to tell it by.
+//! fit together, or that is paused, keeps its last plan; its conditions say why. It still hears where its pools' pods are, also from
+//! a leader that did not make that plan: which pools it names is in the copy that the gateway starts with.
 
 use crate::cache::{Caches, listed};
 use crate::context::Stacks;
 use crate::control::caller::GatewayId;
+use crate::control::plans::{Former, artifacts};
 use crate::control::server::Hub;
+use crate::inference_gateway::plan_on_disk;
 use crate::lease::Leadership;
 use crate::router_rollout;
 use k8s_openapi::api::core::v1::Pod;
@@ -104,7 +106,7 @@ pub(crate) fn publish(caches: &Caches, stack: &Stack, hub: &Hub, (namespace, epo
             name: gateway.name_any(),
         };
         if is_paused(&gateway.metadata) {
-            keep(hub, (&id, epoch), &endpoints, false);
+            keep((caches, hub), (&id, epoch), &endpoints, false);
             continue;
         }
         let revision = Revision::default();
@@ -126,7 +128,7 @@ pub(crate) fn publish(caches: &Caches, stack: &Stack, hub: &Hub, (namespace, epo
             Err(problems) => {
                 let name = &id.name;
                 tracing::debug!(namespace, name, problems = problems.len(), "no new plan");
-                keep(hub, (&id, epoch), &endpoints, is_tried);
+                keep((caches, hub), (&id, epoch), &endpoints, is_tried);
             }
         }
     }
@@ -135,7 +137,7 @@ pub(crate) fn publish(caches: &Caches, stack: &Stack, hub: &Hub, (namespace, epo
 /// Keeps the last plan of a gateway for which none can be made now: without a candidate that nobody tries any more, and with
 /// pods where they are now.
 fn keep(
-    hub: &Hub,
+    (caches, hub): (&Caches, &Hub),
     (id, epoch): (&GatewayId, u64),
     endpoints: &BTreeMap<String, Vec<Endpoint>>,
     is_tried: bool,
@@ -143,7 +145,15 @@ fn keep(
     if !is_tried && hub.plans.take_candidate_out(id, epoch) {
         tracing::info!(gateway = %id.uri(), "the candidate is out");
     }
-    if hub.plans.move_endpoints(id, epoch, endpoints) {
+    let former = || {
+        let plan = plan_on_disk(caches, &id.namespace, &id.name)?;
+        let pools = inference_gateway::pools_of_slow_plan(&plan, &id.namespace);
+        Some(Former {
+            pools: pools.map(str::to_owned).collect(),
+            artifacts: artifacts(&plan),
+        })
+    };
+    if hub.plans.move_endpoints(id, epoch, endpoints, former) {
         metrics::counter!("weir_plans_published_total").increment(1);
         tracing::debug!(gateway = %id.uri(), "published endpoints");
     }

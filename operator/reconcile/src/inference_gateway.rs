@@ -78,6 +78,20 @@ pub fn slow_plan(plan: &GatewayPlan, stack: &Stack, namespace: &str) -> GatewayP
     }
 }
 
+/// The pools of a [`slow_plan`] that run in the cluster, by name.
+pub fn pools_of_slow_plan<'a>(
+    plan: &'a GatewayPlan,
+    namespace: &'a str,
+) -> impl Iterator<Item = &'a str> {
+    let in_cluster = plan.served().filter(move |pool| {
+        let service = names::pool_url(&pool.name, namespace);
+        pool.endpoints
+            .iter()
+            .any(|endpoint| endpoint.url == service)
+    });
+    in_cluster.map(|pool| pool.name.as_str())
+}
+
 /// The pools of a plan that run in the cluster, whose endpoints travel by themselves.
 pub fn pools_in_cluster<'a>(plan: &'a GatewayPlan, stack: &Stack) -> Vec<&'a Pool> {
     let pools = plan.served();

@@ -16,11 +16,20 @@ use weir_proto::control::v1 as proto;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Published {
     pub(crate) revision: Revision,
-    /// The plan as JSON, with its revision.
-    pub(crate) plan: Bytes,
+    /// The plan as JSON, with its revision; `None` while this leader could make none and tells of pods only.
+    pub(crate) plan: Option<Bytes>,
     /// Lists of endpoints as JSON, each with its own revision, by pool.
     pub(crate) endpoints: BTreeMap<String, (Revision, Bytes)>,
     /// Digests of the artifacts that the plan names.
+    pub(crate) artifacts: BTreeSet<String>,
+}
+
+/// What a plan names that another leader made.
+#[derive(Debug, Default)]
+pub(crate) struct Former {
+    /// Its pools that the operator runs.
+    pub(crate) pools: BTreeSet<String>,
+    /// Digests of its artifacts.
     pub(crate) artifacts: BTreeSet<String>,
 }
 
@@ -70,7 +79,7 @@ impl Plans {
                 plan.revision = revision;
                 Published {
                     revision,
-                    plan: json(&plan),
+                    plan: Some(json(&plan)),
                     endpoints: before.map(|b| b.endpoints.clone()).unwrap_or_default(),
                     artifacts,
                 }
@@ -112,7 +121,7 @@ impl Plans {
         };
         entry.sender.send_replace(Some(Arc::new(Published {
             revision,
-            plan: json(&plan),
+            plan: Some(json(&plan)),
             endpoints: before.endpoints.clone(),
             artifacts: artifacts(&plan),
         })));
@@ -120,29 +129,44 @@ impl Plans {
     }
 
     /// Tells where the pools of the plan are that a gateway was told last, while no new plan can be made. True when that is
-    /// news.
+    /// news. When that plan was another leader's, `former` says what it names.
     pub(crate) fn move_endpoints(
         &self,
         gateway: &GatewayId,
         epoch: u64,
         now: &BTreeMap<String, Vec<Endpoint>>,
+        former: impl FnOnce() -> Option<Former>,
     ) -> bool {
         let mut state = self.lock();
         let State { counter, gateways } = &mut *state;
-        let Some(entry) = gateways.get(gateway) else {
-            return false;
-        };
+        let entry = gateways.entry(gateway.clone()).or_default();
         let before = entry.sender.borrow().clone();
-        let Some(before) = before.filter(|before| before.revision.epoch == epoch) else {
-            return false;
+        let before = before.filter(|before| before.revision.epoch == epoch);
+        let (mut published, pools) = match &before {
+            Some(before) => (
+                (**before).clone(),
+                before.endpoints.keys().cloned().collect(),
+            ),
+            None => {
+                let Some(former) = former() else {
+                    return false;
+                };
+                // What this process may have published in an earlier term is not what the gateway serves.
+                entry.body = None;
+                let published = Published {
+                    revision: next(counter, epoch),
+                    artifacts: former.artifacts,
+                    ..Published::default()
+                };
+                (published, former.pools)
+            }
         };
-        let mut published = (*before).clone();
-        for pool in before.endpoints.keys() {
-            let list = now.get(pool).map_or(&[][..], Vec::as_slice);
+        for pool in pools {
+            let list = now.get(&pool).map_or(&[][..], Vec::as_slice);
             let told = &mut published.endpoints;
-            tell(told, (pool.clone(), list), || next(counter, epoch));
+            tell(told, (pool, list), || next(counter, epoch));
         }
-        if published == *before {
+        if before.as_deref() == Some(&published) {
             return false;
         }
         entry.sender.send_replace(Some(Arc::new(published)));
@@ -214,11 +238,13 @@ impl Told {
     pub(crate) fn catch_up(&mut self, published: &Published) -> Vec<proto::OperatorMessage> {
         use proto::operator_message::Message;
         let mut messages = Vec::new();
-        if self.plan != Some(published.revision) {
+        if let Some(plan) = &published.plan
+            && self.plan != Some(published.revision)
+        {
             self.plan = Some(published.revision);
             messages.push(Message::Plan(proto::Plan {
                 revision: Some(revision(published.revision)),
-                plan_json: published.plan.clone(),
+                plan_json: plan.clone(),
             }));
         }
         self.endpoints
@@ -241,7 +267,7 @@ impl Told {
 }
 
 /// Digests of the artifacts that a plan names.
-fn artifacts(plan: &GatewayPlan) -> BTreeSet<String> {
+pub(crate) fn artifacts(plan: &GatewayPlan) -> BTreeSet<String> {
     let candidate = plan.candidate.as_ref();
     let tried = candidate.and_then(|candidate| candidate.router.as_ref());
     let named = plan.router.iter().chain(tried);
@@ -364,7 +390,7 @@ mod tests {
         let plans = Plans::default();
         publish(&plans, 7, plan(&["http://a"], 0.01));
         let published = plans.get(&id()).unwrap();
-        let sent: GatewayPlan = serde_json::from_slice(&published.plan).unwrap();
+        let sent: GatewayPlan = serde_json::from_slice(published.plan.as_ref().unwrap()).unwrap();
         assert_eq!(sent.revision, published.revision);
         assert!(sent.pools[0].endpoints.is_empty());
         assert_eq!(sent.pools[1].endpoints[0].url, "https://away");
@@ -380,5 +406,37 @@ mod tests {
         let after = plans.get(&id()).unwrap();
         assert!(after.revision > before);
         assert!(after.endpoints.values().all(|(at, _)| at.epoch == 8));
+    }
+
+    fn moved(plans: &Plans, epoch: u64, url: &str, former: Option<Former>) -> bool {
+        let endpoint = Endpoint {
+            url: url.into(),
+            api_key: None,
+        };
+        let now = BTreeMap::from([("small".to_owned(), vec![endpoint])]);
+        plans.move_endpoints(&id(), epoch, &now, || former)
+    }
+
+    #[test]
+    fn a_new_leader_without_a_plan_tells_of_the_pods_of_the_former_ones() {
+        let former = || Former {
+            pools: BTreeSet::from(["small".to_owned()]),
+            artifacts: BTreeSet::from(["aa".to_owned()]),
+        };
+        let plans = Plans::default();
+        assert!(!moved(&plans, 8, "http://b", None), "no plan is known");
+        publish(&plans, 7, plan(&["http://a"], 0.01));
+        assert!(moved(&plans, 8, "http://b", Some(former())));
+        assert!(!moved(&plans, 8, "http://b", Some(former())), "no news");
+        let mut told = Told::default();
+        let first = told.catch_up(&plans.get(&id()).unwrap());
+        assert_eq!(kinds(&first), ["endpoints"], "the plan is not its own");
+        assert_eq!(plans.get(&id()).unwrap().artifacts, former().artifacts);
+        assert!(!plans.take_candidate_out(&id(), 8), "it knows no plan");
+        assert!(moved(&plans, 8, "http://c", None), "it knows the pools");
+
+        assert!(publish(&plans, 8, plan(&["http://c"], 0.01)));
+        let own = told.catch_up(&plans.get(&id()).unwrap());
+        assert_eq!(kinds(&own), ["plan", "endpoints"]);
     }
 }

@@ -253,8 +253,10 @@ impl Session {
         Ok(())
     }
 
+    /// Confirms the plan that is this leader's own. One that another leader made is left to grow stale.
     async fn say_alive(&self, published: Option<&Published>) -> Result<(), Status> {
-        let Some(published) = published.filter(|p| p.revision.epoch == self.epoch) else {
+        let own = |p: &&Published| p.revision.epoch == self.epoch && p.plan.is_some();
+        let Some(published) = published.filter(own) else {
             return Ok(());
         };
         let alive = Alive {

@@ -372,7 +372,7 @@ async fn a_stack_that_does_not_fit_together_keeps_no_candidate_in_the_plan() {
     scenario.publish();
     let told = || {
         let told = scenario.context.hub.plans.get(&id()).unwrap();
-        serde_json::from_slice::<GatewayPlan>(&told.plan).unwrap()
+        serde_json::from_slice::<GatewayPlan>(told.plan.as_ref().unwrap()).unwrap()
     };
     assert!(told().candidate.is_some());
     let mut stack = scenario.context.caches.stack("demo");
@@ -386,7 +386,7 @@ async fn a_stack_that_does_not_fit_together_keeps_no_candidate_in_the_plan() {
     scenario.watch_tells(&json!({"status": {"phase": "RolledBack", "weight": 0}}));
     publish(&scenario);
     let told = scenario.context.hub.plans.get(&id()).unwrap();
-    let plan: GatewayPlan = serde_json::from_slice(&told.plan).unwrap();
+    let plan: GatewayPlan = serde_json::from_slice(told.plan.as_ref().unwrap()).unwrap();
     assert_eq!(plan.candidate, None);
     assert!(!told.artifacts.contains(&digest("v2")));
 }
@@ -401,7 +401,7 @@ async fn a_paused_attempt_says_so_and_its_candidate_answers_nobody() {
     let scenario = Scenario::new(client, Arc::default(), vec![paused]);
     scenario.publish();
     let told = scenario.context.hub.plans.get(&id()).unwrap();
-    let plan: GatewayPlan = serde_json::from_slice(&told.plan).unwrap();
+    let plan: GatewayPlan = serde_json::from_slice(told.plan.as_ref().unwrap()).unwrap();
     assert_eq!(plan.candidate, None);
     assert_eq!(scenario.look().await, None);
     assert_eq!(calls.body(0)["status"]["conditions"][0]["type"], "Paused");

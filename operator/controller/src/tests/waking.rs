@@ -14,7 +14,9 @@ use crate::publisher;
 use crate::queue::Queue;
 use crate::readers::readers;
 use crate::{autoscale, run};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
@@ -23,6 +25,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weir_crds::ModelPool;
+use weir_plan::GatewayPlan;
+use weir_reconcile::inference_gateway::slow_plan;
 use weir_reconcile::names;
 
 fn pool(engine: &Value) -> ModelPool {
@@ -38,7 +42,11 @@ fn external() -> ModelPool {
 }
 
 fn caches(pool: ModelPool) -> Caches {
-    let mut caches = Caches::of(vec![]);
+    caches_with(pool, vec![])
+}
+
+fn caches_with(pool: ModelPool, made: Vec<Value>) -> Caches {
+    let mut caches = Caches::of(made);
     caches.pools = filled(vec![pool]).as_reader();
     caches.routers = filled(vec![version("v1"), version("v2")]).as_reader();
     caches.gateways = filled(vec![gateway("v1")]).as_reader();
@@ -104,6 +112,50 @@ fn pods_that_move_are_told_while_no_new_plan_can_be_made() {
         assert_eq!(told.revision, first.revision, "the plan is the same");
         let list = String::from_utf8(told.endpoints["small"].1.to_vec()).unwrap();
         assert!(list.contains(ip), "{list}");
+    }
+}
+
+#[test]
+fn pods_that_move_are_told_by_a_leader_that_did_not_make_the_plan() {
+    let engine = json!({"llamaCpp": {}});
+    let mut before = caches(pool(&engine));
+    before.pods = filled(vec![pod("10.0.0.1")]).as_reader();
+    let (hub, stack) = (Hub::default(), before.stack("demo"));
+    publisher::publish(&before, &stack, &hub, ("demo", 3));
+    let first = hub.plans.get(&id()).unwrap();
+    let plan: GatewayPlan = serde_json::from_slice(first.plan.as_ref().unwrap()).unwrap();
+    let plan = slow_plan(&plan, &stack, "demo");
+    let on_disk = Secret {
+        metadata: ObjectMeta {
+            name: Some(names::gateway_plan("support")),
+            namespace: Some("demo".into()),
+            ..ObjectMeta::default()
+        },
+        data: Some(BTreeMap::from([(
+            names::PLAN_KEY.to_owned(),
+            ByteString(serde_json::to_vec(&plan).unwrap()),
+        )])),
+        ..Secret::default()
+    };
+
+    let (mut wrong, mut paused) = (stack.clone(), stack);
+    wrong.routers.clear();
+    let annotations = paused.gateways[0].annotations_mut();
+    annotations.insert(weir_crds::PAUSED.into(), "true".into());
+    for stack in [wrong, paused] {
+        let made = vec![serde_json::to_value(&on_disk).unwrap()];
+        let mut caches = caches_with(pool(&engine), made);
+        caches.pods = filled(vec![pod("10.0.0.2")]).as_reader();
+        let hub = Hub::default();
+        publisher::publish(&caches, &stack, &hub, ("demo", 4));
+        let told = hub.plans.get(&id()).unwrap();
+        assert_eq!(told.plan, None, "the gateway keeps the one it has");
+        assert_eq!(told.artifacts, first.artifacts);
+        let (revision, list) = &told.endpoints["small"];
+        assert!(*revision > first.endpoints["small"].0);
+        let list = String::from_utf8(list.to_vec()).unwrap();
+        assert!(list.contains("10.0.0.2"), "{list}");
+        assert_eq!(told.endpoints.len(), 1);
     }
 }
 

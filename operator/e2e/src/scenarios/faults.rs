@@ -1,7 +1,7 @@
 //! Pods, the leader and the API server are killed under load, and no request is lost.
 
 use crate::operators;
-use crate::world::{Namespace, World};
+use crate::world::{Namespace, World, condition};
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams};
@@ -16,7 +16,7 @@ pub(crate) async fn run(world: &World) -> Result<()> {
 
 async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     super::serve_load(namespace).await?;
-    let (_, load) = super::steady_load(namespace).await?;
+    let (gateway, load) = super::steady_load(namespace).await?;
 
     // One engine of two goes at once, as when its node dies; the other answers what it had not begun.
     let engines = namespace.pods("weir.dev/pool=steady").await?;
@@ -33,8 +33,17 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
         .ready(("InferenceGateway", "load"), ("True", ""), 120)
         .await?;
 
+    pause(namespace, true).await?;
     let killed = operators::kill_leader(namespace.world).await?;
     println!("    {:.1} s: the leader {killed} was killed", load.at());
+    super::hears_of_a_new_pod(namespace, &gateway)
+        .await
+        .context("while the gateway is paused, under a leader that did not make its plan")?;
+    println!(
+        "    {:.1} s: the paused gateway heard of a new pod",
+        load.at()
+    );
+    pause(namespace, false).await?;
     let patch = json!({"spec": {"replicas": 3}});
     namespace.patch("ModelPool", "steady", patch).await?;
     namespace
@@ -63,6 +72,21 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     let total = load.end().await?;
     println!("    {total} requests, none failed");
     Ok(())
+}
+
+/// Pauses the gateway or lets it go on, and waits until the operator has seen it.
+async fn pause(namespace: &Namespace<'_>, paused: bool) -> Result<()> {
+    let word = paused.then_some("true");
+    let patch = json!({"metadata": {"annotations": {(weir_crds::PAUSED): word}}});
+    namespace.patch("InferenceGateway", "load", patch).await?;
+    let api = namespace.weir("InferenceGateway").await?;
+    let seen = namespace.world.until(Duration::from_secs(60), async || {
+        let gateway = api.get("load").await?;
+        let says_so = condition(&gateway, "Paused").is_some();
+        Ok((says_so == paused).then_some(()))
+    });
+    seen.await
+        .with_context(|| format!("its conditions do not say that paused is {paused}"))
 }
 
 /// Deletes a pod as an eviction does: it may finish what it has begun.

@@ -17,8 +17,10 @@ pub(crate) mod watches;
 use crate::ask::Gateway;
 use crate::load::Load;
 use crate::world::Namespace;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use serde_json::json;
 use std::time::Duration;
 use weir_router::Artifact;
@@ -27,6 +29,8 @@ use weir_router::Artifact;
 const LOAD: &str = include_str!("../../stacks/load.yaml");
 /// The gateway of most stacks.
 const GATEWAY: &str = "load";
+/// Looks in a row that must agree: each may be answered by another process of the gateway.
+const LOOKS: usize = 8;
 
 /// Applies [`LOAD`] and waits until all of it is Ready.
 async fn serve_load(namespace: &Namespace<'_>) -> Result<()> {
@@ -39,6 +43,45 @@ async fn steady_load(namespace: &Namespace<'_>) -> Result<(Gateway, Load)> {
     let gateway = namespace.gateway(GATEWAY, None).await?;
     let load = Load::start(&gateway, "steady", Duration::from_millis(100));
     Ok((gateway, load))
+}
+
+/// Ends the engine of the pool `moving`, which nobody asks meanwhile, and waits until each process of the gateway asks the one
+/// that comes in its place: it has heard of it from the operator.
+async fn hears_of_a_new_pod(namespace: &Namespace<'_>, gateway: &Gateway) -> Result<()> {
+    let label = "weir.dev/pool=moving";
+    let before: Vec<String> = namespace
+        .pods(label)
+        .await?
+        .iter()
+        .map(ResourceExt::name_any)
+        .collect();
+    namespace.delete_pods(label, true).await?;
+    let comes = namespace.world.until(Duration::from_secs(120), async || {
+        let pods = namespace.pods(label).await?;
+        let mut new = pods.iter().filter(|pod| !before.contains(&pod.name_any()));
+        Ok(new.any(is_ready).then_some(()))
+    });
+    comes.await.context("no pod comes in its place")?;
+    asks_moving(namespace, gateway).await
+}
+
+/// Waits until each process of the gateway is answered by the pool `moving`.
+async fn asks_moving(namespace: &Namespace<'_>, gateway: &Gateway) -> Result<()> {
+    let heard = namespace.world.until(Duration::from_secs(90), async || {
+        for _ in 0..LOOKS {
+            gateway.chat("moving", "Where are you?", 4).await?;
+        }
+        Ok(Some(()))
+    });
+    heard
+        .await
+        .context("the gateway does not ask the pool's pod")
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| &status.conditions);
+    let mut ready = conditions.flatten().filter(|one| one.type_ == "Ready");
+    ready.any(|one| one.status == "True")
 }
 
 /// Waits until these pools and the gateway are Ready.

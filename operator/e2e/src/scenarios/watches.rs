@@ -3,6 +3,7 @@
 //! The operator's processes are stopped where they stand (SIGSTOP), which is what a machine that swaps or is migrated does to
 //! them: connections break, leases run out, and they go on without knowing.
 
+use super::LOOKS;
 use crate::ask::Gateway;
 use crate::load::Load;
 use crate::operators::{self, Frozen};
@@ -16,8 +17,6 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Looks in a row that must agree: each may be answered by another process of the gateway.
-const LOOKS: usize = 8;
 /// Writes to one object that two changes and what follows of them may take.
 const WRITES_MAX: usize = 12;
 
