@@ -1,13 +1,15 @@
 //! What others break is repaired, or told where it cannot be: fields, statuses, certificates, dependencies. All of it under load.
 
+use super::certificates;
 use crate::operators;
-use crate::world::{Namespace, SYSTEM, World, conditions};
+use crate::world::{Namespace, World, conditions};
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, Patch, PatchParams};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::Api;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub(crate) async fn run(world: &World) -> Result<()> {
@@ -18,14 +20,14 @@ pub(crate) async fn run(world: &World) -> Result<()> {
 
 async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     super::serve_load(namespace).await?;
-    let (_, load) = super::steady_load(namespace).await?;
+    let (gateway, load) = super::steady_load(namespace).await?;
     another_manager(namespace)
         .await
         .context("another field manager")?;
     a_lost_status(namespace).await.context("a lost status")?;
-    an_expired_certificate(namespace)
+    certificates::old(namespace)
         .await
-        .context("an expired certificate")?;
+        .context("old certificates")?;
     wrong_dimensions(namespace)
         .await
         .context("wrong dimensions")?;
@@ -35,7 +37,11 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     let without = without_an_operator(namespace).await;
     // The next scenarios need it, whatever came of this one.
     let there = operators::scale(namespace.world, 2).await;
-    without.context("without an operator").and(there)?;
+    let expired = without.context("without an operator")?;
+    there?;
+    certificates::heal(namespace, &gateway, &expired)
+        .await
+        .context("certificates that expired without an operator")?;
     namespace
         .ready(("InferenceGateway", "load"), ("True", ""), 120)
         .await?;
@@ -85,78 +91,39 @@ async fn undone(namespace: &Namespace<'_>) -> Result<()> {
     undone.await.context("the field stays changed")
 }
 
-/// A restore brings back what people wrote and nothing else.
+/// A restore brings back what people wrote and nothing else. The status is made again, and nothing restarts.
 async fn a_lost_status(namespace: &Namespace<'_>) -> Result<()> {
-    for (kind, name, field) in [
-        ("ModelPool", "steady", "readyReplicas"),
-        ("InferenceGateway", "load", "router"),
-    ] {
-        let api = namespace.weir(kind).await?;
-        let before = api.get(name).await?.data["status"][field].clone();
-        let lost = Patch::Merge(json!({"status": null}));
-        api.patch_status(name, &PatchParams::default(), &lost)
-            .await?;
-        let rebuilt = namespace.world.until(Duration::from_secs(60), async || {
-            let status = api.get(name).await?.data["status"].clone();
-            Ok((!before.is_null() && status[field] == before).then_some(()))
-        });
-        rebuilt
-            .await
-            .with_context(|| format!("status.{field} of {kind}/{name} does not become {before}"))?;
-        namespace.ready((kind, name), ("True", ""), 60).await?;
+    let before = starts(namespace).await?;
+    super::restored(
+        namespace,
+        ("ModelPool", "steady"),
+        &["readyReplicas", "model"],
+    )
+    .await?;
+    super::restored(namespace, ("InferenceGateway", "load"), &["router", "url"]).await?;
+    for of in [("ModelPool", "steady"), ("InferenceGateway", "load")] {
+        namespace.ready(of, ("True", ""), 60).await?;
     }
+    let after = starts(namespace).await?;
+    ensure!(
+        before == after,
+        "starts of pods before: {before:?}, after: {after:?}"
+    );
     Ok(())
 }
 
-/// A certificate whose time is over is replaced, and the gateway goes on.
-async fn an_expired_certificate(namespace: &Namespace<'_>) -> Result<()> {
-    let client = &namespace.world.client;
-    let api: Api<Secret> = Api::namespaced(client.clone(), &namespace.name);
-    let authority: Api<Secret> = Api::namespaced(client.clone(), SYSTEM);
-    let signs = entry(&authority.get("weir-ca").await?, "tls.key")?;
-    let (certificate, key) = expired(&signs, "weir://e2e-damage/gateway/load")?;
-    let (certificate, key) = (
-        ByteString(certificate.into_bytes()),
-        ByteString(key.into_bytes()),
-    );
-    let put = certificate.0.clone();
-    let patch = Patch::Merge(json!({"data": {"tls.crt": certificate, "tls.key": key}}));
-    api.patch("load-gateway-tls", &PatchParams::default(), &patch)
-        .await?;
-    let renewed = namespace.world.until(Duration::from_secs(60), async || {
-        let now = entry(&api.get("load-gateway-tls").await?, "tls.crt")?;
-        Ok((now.as_bytes() != put).then_some(()))
-    });
-    renewed.await.context("it is not renewed")?;
-    namespace
-        .ready(("InferenceGateway", "load"), ("True", ""), 60)
-        .await
-        .map(drop)
-}
-
-fn entry(secret: &Secret, name: &str) -> Result<String> {
-    let data = secret.data.as_ref().and_then(|data| data.get(name));
-    let bytes = data.with_context(|| format!("the Secret has no {name}"))?;
-    Ok(String::from_utf8(bytes.0.clone())?)
-}
-
-/// A certificate of the operator's authority, whose key is given, for `uri`, as it was in 2020; with its own key.
-fn expired(authority: &str, uri: &str) -> Result<(String, String)> {
-    let mut issuer = rcgen::CertificateParams::default();
-    issuer.distinguished_name = rcgen::DistinguishedName::new();
-    issuer
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, "weir");
-    issuer.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
-    let issuer = rcgen::Issuer::new(issuer, rcgen::KeyPair::from_pem(authority)?);
-    let key = rcgen::KeyPair::generate()?;
-    let mut leaf = rcgen::CertificateParams::default();
-    leaf.not_before = rcgen::date_time_ymd(2020, 1, 1);
-    leaf.not_after = rcgen::date_time_ymd(2020, 4, 1);
-    leaf.use_authority_key_identifier_extension = true;
-    leaf.subject_alt_names = vec![rcgen::SanType::URI(uri.try_into()?)];
-    let leaf = leaf.signed_by(&key, &issuer)?;
-    Ok((leaf.pem(), key.serialize_pem()))
+/// How often the containers of each pod were started again.
+async fn starts(namespace: &Namespace<'_>) -> Result<BTreeMap<String, i32>> {
+    let pods = namespace.pods("").await?;
+    let of_pod = |pod: &Pod| {
+        let containers = pod
+            .status
+            .iter()
+            .flat_map(|status| &status.container_statuses);
+        let restarts = containers.flatten().map(|one| one.restart_count);
+        (pod.name_any(), restarts.sum())
+    };
+    Ok(pods.iter().map(of_pod).collect())
 }
 
 /// An embedder that makes other vectors than the store is declared for.
@@ -203,9 +170,11 @@ fn orphan() -> Value {
     })
 }
 
-/// Deletion waits for nobody: what goes while no operator runs goes all the same, with everything that was made for it.
-async fn without_an_operator(namespace: &Namespace<'_>) -> Result<()> {
+/// Deletion waits for nobody: what goes while no operator runs goes all the same, with everything that was made for it. The
+/// operator stays away for so long that a certificate expires where it is used; that certificate.
+async fn without_an_operator(namespace: &Namespace<'_>) -> Result<String> {
     operators::scale(namespace.world, 0).await?;
+    let expired = certificates::expire(namespace).await?;
     namespace.delete("ModelPool", "moving").await?;
     let left = namespace.world.until(Duration::from_secs(90), async || {
         let label = "weir.dev/pool=moving";
@@ -223,5 +192,6 @@ async fn without_an_operator(namespace: &Namespace<'_>) -> Result<()> {
         let left = namespace.world.tool("kubectl", &arguments).await?;
         Ok(left.trim().is_empty().then_some(()))
     });
-    left.await.context("objects stay behind their owner")
+    left.await.context("objects stay behind their owner")?;
+    Ok(expired)
 }

@@ -1,6 +1,7 @@
 //! What is promised of a running installation, one file a promise.
 
 pub(crate) mod caches;
+mod certificates;
 pub(crate) mod damage;
 pub(crate) mod faults;
 pub(crate) mod fields;
@@ -17,11 +18,12 @@ pub(crate) mod watches;
 use crate::ask::Gateway;
 use crate::load::Load;
 use crate::world::Namespace;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use serde_json::json;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
 use std::time::Duration;
 use weir_router::Artifact;
 
@@ -43,6 +45,42 @@ async fn steady_load(namespace: &Namespace<'_>) -> Result<(Gateway, Load)> {
     let gateway = namespace.gateway(GATEWAY, None).await?;
     let load = Load::start(&gateway, "steady", Duration::from_millis(100));
     Ok((gateway, load))
+}
+
+/// Empties the status of an object, as a restore does.
+async fn lose_status(namespace: &Namespace<'_>, (kind, name): (&str, &str)) -> Result<()> {
+    let api = namespace.weir(kind).await?;
+    let lost = Patch::Merge(json!({"status": null}));
+    let lost = api.patch_status(name, &PatchParams::default(), &lost).await;
+    lost.map(drop)
+        .with_context(|| format!("empty the status of {kind}/{name}"))
+}
+
+/// Empties the status of an object and waits until these fields are in it as they were.
+async fn restored(
+    namespace: &Namespace<'_>,
+    (kind, name): (&str, &str),
+    fields: &[&str],
+) -> Result<()> {
+    let api = namespace.weir(kind).await?;
+    let of = |status: &Value| -> Vec<Value> {
+        fields.iter().map(|field| status[field].clone()).collect()
+    };
+    let before = of(&api.get(name).await?.data["status"]);
+    ensure!(
+        !before.contains(&Value::Null),
+        "{fields:?} of {kind}/{name} are {before:?} before"
+    );
+    lose_status(namespace, (kind, name)).await?;
+    let mut now = Vec::new();
+    let rebuilt = namespace.world.until(Duration::from_secs(60), async || {
+        now = of(&api.get(name).await?.data["status"]);
+        Ok((now == before).then_some(()))
+    });
+    let rebuilt = rebuilt.await;
+    rebuilt.with_context(|| {
+        format!("the status of {kind}/{name} was lost: {fields:?} are {now:?}, not {before:?}")
+    })
 }
 
 /// Ends the engine of the pool `moving`, which nobody asks meanwhile, and waits until each process of the gateway asks the one

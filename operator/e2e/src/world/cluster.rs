@@ -49,4 +49,9 @@ impl World {
     pub(crate) fn audit_log(&self) -> PathBuf {
         self.kubeconfig.with_file_name("log").join("audit.log")
     }
+
+    /// What the kubelet keeps of its pods.
+    pub(crate) fn kubelet(&self) -> PathBuf {
+        self.kubeconfig.with_file_name("kubelet")
+    }
 }
