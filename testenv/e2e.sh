@@ -24,4 +24,4 @@ WEIR_BUILT=1 testenv/image.sh --output "$images"
 $cluster load "$images/llama-server.tar" weir.local/llama-next:dev
 $cluster load "$images/weir.tar" weir.local/weir-next:dev
 
-"$binaries/weir-e2e" --kubeconfig "$kubeconfig" "$@"
+"$binaries/weir-e2e" --kubeconfig "$kubeconfig" --weir "$binaries/weir" "$@"

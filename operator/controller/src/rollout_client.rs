@@ -17,7 +17,7 @@ pub enum RolloutClientError {
     /// No cluster is configured.
     #[error("find a cluster: neither a kubeconfig nor a service account is usable")]
     Config(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The API server refused or is away.
+    /// The API server did not answer as one.
     #[error("{what} in namespace {namespace}")]
     Api {
         /// What was attempted.
@@ -26,6 +26,26 @@ pub enum RolloutClientError {
         namespace: String,
         /// Why it failed.
         source: Box<kube::Error>,
+    },
+    /// The API server refused.
+    #[error("{what} in namespace {namespace}: {message}")]
+    Refused {
+        /// What was attempted.
+        what: String,
+        /// Where.
+        namespace: String,
+        /// The API server's words.
+        message: String,
+    },
+    /// No such gateway.
+    #[error(
+        "there is no InferenceGateway {gateway} in namespace {namespace}: kubectl get inferencegateways -n {namespace} lists those that are there"
+    )]
+    NoGateway {
+        /// The gateway.
+        gateway: String,
+        /// Where.
+        namespace: String,
     },
     /// Nothing to change.
     #[error(
@@ -49,8 +69,8 @@ pub struct GatewayRollouts {
 /// The cluster's rollouts, of one namespace.
 #[derive(Clone)]
 pub struct RolloutClient {
-    client: Client,
-    namespace: String,
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
 }
 
 impl RolloutClient {
@@ -74,10 +94,16 @@ impl RolloutClient {
     /// When the API server has no such gateway, or does not answer.
     pub async fn of(&self, gateway: &str) -> Result<GatewayRollouts, RolloutClientError> {
         let gateways: Api<InferenceGateway> = Api::namespaced(self.client.clone(), &self.namespace);
-        let found = gateways
-            .get(gateway)
-            .await
-            .map_err(|error| self.failed(format!("read InferenceGateway {gateway}"), error))?;
+        let found = gateways.get(gateway).await.map_err(|error| match error {
+            // Another reason than this one says that the kind is not there.
+            kube::Error::Api(status) if status.reason == "NotFound" => {
+                RolloutClientError::NoGateway {
+                    gateway: gateway.to_owned(),
+                    namespace: self.namespace.clone(),
+                }
+            }
+            error => self.failed(format!("read InferenceGateway {gateway}"), error),
+        })?;
         let rollouts = self.rollouts().list(&ListParams::default()).await;
         let rollouts =
             rollouts.map_err(|error| self.failed("list RouterRollouts".into(), error))?;
@@ -124,11 +150,19 @@ impl RolloutClient {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    fn failed(&self, what: String, source: kube::Error) -> RolloutClientError {
-        RolloutClientError::Api {
-            what,
-            namespace: self.namespace.clone(),
-            source: Box::new(source),
+    fn failed(&self, what: String, error: kube::Error) -> RolloutClientError {
+        let namespace = self.namespace.clone();
+        match error {
+            kube::Error::Api(status) => RolloutClientError::Refused {
+                what,
+                namespace,
+                message: status.message,
+            },
+            source => RolloutClientError::Api {
+                what,
+                namespace,
+                source: Box::new(source),
+            },
         }
     }
 }

@@ -46,6 +46,9 @@ struct Args {
         default_value = "~/.cache/weir/cluster/bin"
     )]
     tools: String,
+    /// The program `weir`, which a person runs [default: the one beside this program]
+    #[arg(long, value_name = "FILE")]
+    weir: Option<PathBuf>,
     /// Tag of the images weir.local/weir and weir.local/llama-server
     #[arg(long, default_value = "dev")]
     tag: String,
@@ -162,8 +165,12 @@ async fn run(args: Args) -> Result<bool> {
     } else {
         Extent::Ordinary
     };
-    let how = (extent, args.keep);
-    let world = World::open(&kubeconfig, &args.tools, &args.tag, how).await?;
+    let weir = match args.weir {
+        Some(weir) => weir,
+        None => std::env::current_exe()?.with_file_name("weir"),
+    };
+    let (programs, how) = ((&*args.tools, weir), (extent, args.keep));
+    let world = World::open(&kubeconfig, programs, &args.tag, how).await?;
     let chosen = |name: &str| args.scenarios.is_empty() || args.scenarios.iter().any(|s| s == name);
     let outcomes = run_each(&world, &chosen).await;
     let (requests, each) = world.counted();

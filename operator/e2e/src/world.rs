@@ -33,6 +33,7 @@ pub(crate) struct World {
     pub(crate) extent: Extent,
     kubeconfig: PathBuf,
     tools: PathBuf,
+    weir: PathBuf,
     keep: bool,
     /// Requests that planned changes have seen, by scenario.
     counted: RefCell<Vec<(&'static str, usize)>>,
@@ -41,7 +42,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn open(
         kubeconfig: &Path,
-        tools: &str,
+        (tools, weir): (&str, PathBuf),
         tag: &str,
         (extent, keep): (Extent, bool),
     ) -> Result<Self> {
@@ -61,6 +62,7 @@ impl World {
                 Some(rest) => home.join(rest),
                 None => PathBuf::from(tools),
             },
+            weir,
             keep,
         })
     }
@@ -100,6 +102,17 @@ impl World {
             arguments.join(" ")
         );
         Ok(String::from_utf8_lossy(&stdout).into_owned())
+    }
+
+    /// Runs the program of a person, `weir`, on this cluster; how it ended and what it printed.
+    pub(crate) async fn weir(&self, arguments: &[&str]) -> Result<Output> {
+        let ended = Command::new(&self.weir)
+            .args(arguments)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .output();
+        ended
+            .await
+            .with_context(|| format!("run {}: --weir says where it is", self.weir.display()))
     }
 
     /// A new namespace that enforces the restricted pod security.

@@ -7,5 +7,6 @@ mod conversation;
 mod leading;
 mod rollouts;
 mod statuses;
+mod steering;
 mod waking;
 mod watching;

@@ -11,6 +11,7 @@ pub(crate) mod privacy;
 pub(crate) mod rollouts;
 pub(crate) mod scale;
 pub(crate) mod stack;
+mod steering;
 pub(crate) mod uninstall;
 pub(crate) mod upgrade;
 pub(crate) mod watches;

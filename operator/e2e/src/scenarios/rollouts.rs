@@ -4,6 +4,7 @@
 //! The artifacts are made here: each always prefers the models of one rank. The bad one prefers a pool at the API server's
 //! TLS port, which answers every plain request with 400; that is the client's fault, so no other pool is asked instead.
 
+use super::steering;
 use crate::ask::Gateway;
 use crate::load::Load;
 use crate::operators;
@@ -94,19 +95,26 @@ async fn a_good_version_takes_over(namespace: &Namespace<'_>, gateway: &Gateway)
     says(namespace, "good", |router| router["candidate"].is_null()).await
 }
 
-/// A person promotes an attempt, holds the next one and takes it out; nobody waits for evidence.
+/// A person promotes an attempt, holds the next one, lets it go on and takes it out, with `weir rollout`; nobody waits for
+/// evidence. While it is held, a restore loses what the operator wrote.
 async fn people_decide(namespace: &Namespace<'_>, gateway: &Gateway) -> Result<()> {
     let world = namespace.world;
     let load = Load::start(gateway, "auto", world.extent.gap());
-    promote(namespace, "other").await?;
+    let promoted = promote(namespace, "other").await?;
+    steering::shows_what_was(namespace, "other", (&promoted, "Active")).await?;
+    steering::refuses(namespace).await?;
     name(namespace, "good").await?;
     let rollout = begun(namespace, "good").await?;
-    act(namespace, &rollout, "Pause").await?;
-    let held = world.until(Duration::from_secs(60), async || {
-        Ok((status(namespace, &rollout).await?["reason"] == "Paused").then_some(()))
-    });
-    held.await.context("the attempt is not held")?;
-    act(namespace, &rollout, "Abort").await?;
+    steering::act(namespace, "pause", (&rollout, "holds its weight")).await?;
+    held(namespace, &rollout, true).await?;
+    steering::shows_what_is_held(namespace, &rollout, ("other", "good")).await?;
+    lost_statuses(namespace, &rollout)
+        .await
+        .context("statuses that were lost")?;
+    let promise = "goes on by the evidence";
+    steering::act(namespace, "continue", (&rollout, promise)).await?;
+    held(namespace, &rollout, false).await?;
+    steering::act(namespace, "abort", (&rollout, "is taken out")).await?;
     ends(namespace, &rollout, "Aborted", 60).await?;
     // What was taken out is tried again when the spec has named another version meanwhile.
     name(namespace, "other").await?;
@@ -116,18 +124,45 @@ async fn people_decide(namespace: &Namespace<'_>, gateway: &Gateway) -> Result<(
     Ok(())
 }
 
-async fn promote(namespace: &Namespace<'_>, version: &str) -> Result<()> {
+/// Names a version and promotes the attempt at it; its name.
+async fn promote(namespace: &Namespace<'_>, version: &str) -> Result<String> {
     name(namespace, version).await?;
     let rollout = begun(namespace, version).await?;
-    act(namespace, &rollout, "Promote").await?;
+    let promise = "becomes active unless the evidence has decided against it";
+    steering::act(namespace, "promote", (&rollout, promise)).await?;
     ends(namespace, &rollout, "Active", 60).await?;
-    says(namespace, version, |router| router["candidate"].is_null()).await
+    says(namespace, version, |router| router["candidate"].is_null()).await?;
+    Ok(rollout)
 }
 
-async fn act(namespace: &Namespace<'_>, rollout: &str, action: &str) -> Result<()> {
-    let patch = json!({"spec": {"action": action}});
-    let patched = namespace.patch("RouterRollout", rollout, patch).await;
-    patched.map(drop)
+/// Waits until an attempt is held, or is held no more.
+async fn held(namespace: &Namespace<'_>, rollout: &str, is_held: bool) -> Result<()> {
+    let seen = namespace.world.until(Duration::from_secs(60), async || {
+        let status = status(namespace, rollout).await?;
+        let runs = status["phase"].is_string();
+        Ok((runs && (status["reason"] == "Paused") == is_held).then_some(()))
+    });
+    seen.await
+        .with_context(|| format!("that {rollout} is held does not become {is_held}"))
+}
+
+/// Each status comes back as it was while the attempt is held, with what was counted.
+async fn lost_statuses(namespace: &Namespace<'_>, rollout: &str) -> Result<()> {
+    let before = status(namespace, rollout).await?["evidence"]["shadowed"].as_u64();
+    let attempt = ("RouterRollout", rollout);
+    super::restored(namespace, attempt, &["phase", "reason", "startedAt"]).await?;
+    let after = status(namespace, rollout).await?["evidence"]["shadowed"].as_u64();
+    ensure!(
+        before.is_some() && after >= before,
+        "{before:?} requests were decided by both, now {after:?}"
+    );
+    super::lose_status(namespace, ("InferenceGateway", "load")).await?;
+    let is_tried = |router: &Value| router["candidate"] == "good" && router["rollout"] == rollout;
+    says(namespace, "other", is_tried).await?;
+    let version = ("RouterVersion", "good");
+    super::lose_status(namespace, version).await?;
+    namespace.ready(version, ("True", ""), 60).await?;
+    held(namespace, rollout, true).await
 }
 
 async fn a_bad_version_is_taken_out(namespace: &Namespace<'_>, gateway: &Gateway) -> Result<()> {
