@@ -51,7 +51,7 @@ pub fn build(store: &MemoryStore, stack: &Stack, platform: &Platform) -> Vec<Obj
         .collect();
     objects.extend([
         claim(&owner, store.spec.deletion_policy, embedded),
-        network::service(&owner, name.clone(), MEMORY_PORT, "ClusterIP"),
+        network::service(&owner, name.clone(), (MEMORY_PORT, None), "ClusterIP"),
         network::policy_for_weir(&owner, name.clone(), ports, namespace),
         network::budget(&owner, name.clone()),
         Object::StatefulSet(Box::new(StatefulSet {

@@ -57,7 +57,7 @@ pub fn status(
     };
     let graph = graph_ready(observed);
     let vectors = vectors_ready(store, stack, (observed, &graph));
-    let ready = ready(problems, observed, (&graph, &vectors));
+    let ready = ready(store, problems, observed, (&graph, &vectors));
     let Store::Embedded(_) = &store.spec.store;
     let counts = observed.counts.as_ref();
     MemoryStoreStatus {
@@ -135,6 +135,7 @@ fn vectors_ready(
 }
 
 fn ready(
+    store: &MemoryStore,
     problems: &[Problem],
     observed: &Observed,
     (graph, vectors): (&Verdict, &Verdict),
@@ -143,7 +144,8 @@ fn ready(
         return Verdict::of_problems(problem, problems);
     }
     if let Some(why) = &observed.refused {
-        return Verdict::no("Refused", why.clone());
+        let remedy = larger_claim(store, observed.claim.as_ref(), why).unwrap_or_default();
+        return Verdict::no("Refused", format!("{why}{remedy}"));
     }
     if !graph.is_true() {
         return Verdict::no(&graph.reason, graph.message.clone());
@@ -164,4 +166,24 @@ fn ready(
         true => Verdict::yes("Serving", graph.message.clone()),
         false => Verdict::no("Updating", "the memory service is being replaced"),
     }
+}
+
+/// What to do when the claim of a memory of the same name, kept when that was deleted, is larger than what is declared now.
+fn larger_claim(
+    store: &MemoryStore,
+    claim: Option<&PersistentVolumeClaim>,
+    refused: &str,
+) -> Option<String> {
+    let Store::Embedded(embedded) = &store.spec.store;
+    let claim = claim?;
+    let name = claim.metadata.name.as_deref()?;
+    let capacity = claim.status.as_ref()?.capacity.as_ref()?;
+    let has = &capacity.get("storage")?.0;
+    let is_it = refused.contains(name) && refused.contains("resources.requests.storage");
+    (is_it && has != embedded.storage.as_str()).then(|| {
+        format!(
+            ": the claim was there already, with {has}, and a volume does not shrink: write {has} or more to \
+             store.embedded.storage, or delete the claim with the memory on it"
+        )
+    })
 }
