@@ -35,7 +35,7 @@ use weir_plan::Privacy;
     max_term_width = 100,
     after_help = "Exit codes: 0 done, 1 it did not work, 2 the command line was wrong.\n\
                   Environment: WEIR_HOME (state, default ~/.local/state/weir), WEIR_CACHE (models, default ~/.cache/weir),\n\
-                  WEIR_API_KEY (for `weir ask`), WEIR_LOG (log filter, for example weir=debug), NO_COLOR.",
+                  WEIR_API_KEY (for `weir ask`), WEIR_CA_BUNDLE (authorities to believe), WEIR_LOG (log filter, for example weir=debug), NO_COLOR.",
     arg_required_else_help = true
 )]
 pub(crate) struct Cli {

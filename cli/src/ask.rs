@@ -1,6 +1,7 @@
 //! `weir ask`: one question through the HTTP API, as any client would ask it; the answer as it comes, then its route.
 
 use crate::args::{AskArgs, Output};
+use crate::client::client;
 use crate::fail::Failure;
 use crate::route;
 use futures_util::StreamExt;
@@ -19,12 +20,8 @@ pub(crate) async fn run(args: AskArgs) -> Result<(), Failure> {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => running(&args).await?,
     };
-    let client = reqwest::Client::builder()
-        .timeout(TIMEOUT)
-        .no_proxy()
-        .build()?;
     let conversation = Conversation {
-        client,
+        client: client(TIMEOUT)?,
         base,
         api_key: args.api_key.clone(),
     };

@@ -48,6 +48,9 @@ pub(crate) struct GatewayArgs {
     /// Where clients and probes are answered
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
+    /// Folder with tls.crt and tls.key: clients are answered over HTTPS only; read again when they change
+    #[arg(long, value_name = "FOLDER", env = "WEIR_HTTPS", value_hint = ValueHint::DirPath)]
+    https: Option<PathBuf>,
     /// Where /metrics is answered instead; /healthz and /readyz are answered there too
     #[arg(long, value_name = "ADDRESS")]
     listen_metrics: Option<SocketAddr>,
@@ -81,6 +84,7 @@ impl GatewayArgs {
             operator: operator.map(|(url, tls)| Operator { url, tls }),
             state: self.state,
             listen: self.listen,
+            https: self.https,
             listen_metrics: self.listen_metrics,
             drain_lead: Duration::from_secs(self.drain_lead),
             pod: self.pod,

@@ -6,6 +6,7 @@
 
 mod args;
 mod ask;
+mod client;
 mod completions;
 mod down;
 mod fail;

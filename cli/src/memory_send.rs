@@ -5,6 +5,7 @@
 //! continues one that broke off, and removes the passages that a file no longer has. Decides nothing about what a passage is.
 
 use crate::args::Output;
+use crate::client::client;
 use crate::fail::Failure;
 use crate::memory::report;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -253,12 +254,8 @@ struct NotDone {
 
 impl Target {
     pub(crate) fn new(gateway: &str, api_key: Option<String>) -> Result<Self, Failure> {
-        let client = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .no_proxy()
-            .build()?;
         Ok(Self {
-            client,
+            client: client(TIMEOUT)?,
             base: gateway.trim_end_matches('/').to_owned(),
             api_key,
             answered: AtomicBool::new(false),

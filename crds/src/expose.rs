@@ -5,6 +5,7 @@
     reason = "KubeSchema repeats each type inside a function"
 )]
 
+use crate::common::NameRef;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,10 @@ pub struct Expose {
     /// Type of the Service: ClusterIP, NodePort or LoadBalancer.
     #[serde(default)]
     pub service: ServiceType,
+    /// Secret with a certificate, entries tls.crt and tls.key: clients are answered over HTTPS and in no other way; without
+    /// it over HTTP. A changed certificate is used for new connections within two minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_secret_ref: Option<NameRef>,
     /// Route of the Gateway API to the Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_route: Option<HttpRoute>,

@@ -4,8 +4,10 @@
 //! a prompt's length is known before it is sent, in the engine's unit. Text is cut at special tokens
 //! (`counter/special.rs`), then into words (`counter/split.rs`), then merged byte by byte
 //! (`counter/bpe.rs`); a conversation goes through the template first (`counter/template.rs`).
-//! Tests compare each step with a running llama.cpp server.
+//! Tests compare each step with a running llama.cpp server. Where the file is elsewhere, the engine itself is asked
+//! (`counter/asked.rs`).
 
+mod asked;
 mod bpe;
 mod special;
 mod split;
@@ -16,6 +18,9 @@ use std::sync::Arc;
 
 use weir_models::gguf::{GgufError, GgufFacts, GgufTokenizer};
 
+pub use asked::{CountQuestion, TokenCache};
+
+use asked::Asked;
 use bpe::Bpe;
 use special::{Piece, SpecialTokens};
 use split::Splitter;
@@ -81,10 +86,18 @@ pub enum TokenizerError {
     },
 }
 
-/// Counts tokens, exactly as the engine does where the model file is at hand.
+/// Counts tokens: exactly as the engine does where the model file is at hand, by what the engine said where it was asked,
+/// else by an estimate.
 #[derive(Debug, Clone)]
 pub struct TokenCounter {
-    exact: Option<Arc<Exact>>,
+    by: By,
+}
+
+#[derive(Debug, Clone)]
+enum By {
+    File(Arc<Exact>),
+    Engine(Arc<Asked>),
+    Estimate,
 }
 
 #[derive(Debug)]
@@ -129,35 +142,86 @@ impl TokenCounter {
             .ok_or_else(|| TokenizerError::NoVocabulary(path.into()))?;
         let exact = Exact::new(path, tokenizer, facts.chat_template.clone())?;
         Ok(Self {
-            exact: Some(Arc::new(exact)),
+            by: By::File(Arc::new(exact)),
         })
     }
 
-    /// A counter for an engine whose model file is elsewhere: an estimate by script, rather above
-    /// than below.
+    /// A counter for one prompt of a model whose file is elsewhere: it knows what the model's engine said, estimates the
+    /// rest and notes it, see [`TokenCounter::missed`].
+    #[must_use]
+    pub fn asking(cache: &TokenCache, model: &str) -> Self {
+        Self {
+            by: By::Engine(Arc::new(Asked::new(cache, model))),
+        }
+    }
+
+    /// A counter for an engine that cannot be asked: an estimate by script, rather above than below.
     #[must_use]
     pub fn estimate() -> Self {
-        Self { exact: None }
+        Self { by: By::Estimate }
     }
 
-    /// Whether the counts equal the engine's own.
+    /// Whether the counts so far equal the engine's own.
     #[must_use]
     pub fn exact(&self) -> bool {
-        self.exact.is_some()
+        match &self.by {
+            By::File(_) => true,
+            By::Engine(asked) => asked.missed().is_empty(),
+            By::Estimate => false,
+        }
     }
 
-    /// What the model's chat template takes; everything where the template is not at hand.
+    /// What was estimated only because the engine has not been asked yet.
+    #[must_use]
+    pub fn missed(&self) -> Vec<CountQuestion> {
+        match &self.by {
+            By::Engine(asked) => asked.missed(),
+            By::File(_) | By::Estimate => Vec::new(),
+        }
+    }
+
+    /// Forgets what was estimated, to count again.
+    pub fn begin_again(&self) {
+        if let By::Engine(asked) = &self.by {
+            asked.forget_missed();
+        }
+    }
+
+    /// Takes over what the engine answers: `None` when the template refuses the roles.
+    pub fn learn(&self, question: &CountQuestion, tokens: Option<u32>) {
+        if let By::Engine(asked) = &self.by {
+            asked.learn(question, tokens);
+        }
+    }
+
+    /// What the model's chat template takes; everything where that is not known.
     #[must_use]
     pub fn roles(&self) -> Roles {
-        self.exact.as_ref().map_or(Roles::ALL, |exact| exact.roles)
+        match &self.by {
+            By::File(exact) => exact.roles,
+            By::Engine(asked) => asked.roles(),
+            By::Estimate => Roles::ALL,
+        }
     }
 
     /// Tokens of `text` alone, as it stands inside a prompt.
     #[must_use]
     pub fn count(&self, text: &str) -> usize {
-        self.exact
-            .as_ref()
-            .map_or_else(|| estimate(text), |exact| exact.count(text))
+        match &self.by {
+            By::File(exact) => exact.count(text),
+            By::Engine(asked) => asked.count(text),
+            By::Estimate => estimate(text),
+        }
+    }
+
+    /// The same for a page of context blocks, of which most were counted before: a counter that asks its engine adds up
+    /// the blocks, which gives a token a block more at most.
+    #[must_use]
+    pub fn count_page(&self, page: &str) -> usize {
+        match &self.by {
+            By::Engine(asked) => asked.count_page(page),
+            By::File(_) | By::Estimate => self.count(page),
+        }
     }
 
     /// Tokens of a whole prompt: the conversation in the model's chat template, ready for an answer.
@@ -165,10 +229,11 @@ impl TokenCounter {
     /// counted turn by turn, rather above than below.
     #[must_use]
     pub fn count_chat(&self, turns: &[Turn<'_>]) -> usize {
-        let rendered = self
-            .exact
-            .as_ref()
-            .and_then(|exact| exact.count_chat(turns));
+        let rendered = match &self.by {
+            By::File(exact) => exact.count_chat(turns),
+            By::Engine(asked) => asked.count_chat(turns),
+            By::Estimate => None,
+        };
         rendered.unwrap_or_else(|| {
             let turn = |turn: &Turn<'_>| self.count(turn.content) + TURN_TOKENS;
             turns.iter().map(turn).sum::<usize>() + TURN_TOKENS

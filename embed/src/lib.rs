@@ -9,7 +9,8 @@ mod counter;
 
 mod embedder;
 mod queue;
+mod recent;
 
-pub use counter::{Roles, TokenCounter, TokenizerError, Turn};
+pub use counter::{CountQuestion, Roles, TokenCache, TokenCounter, TokenizerError, Turn};
 pub use embedder::{EmbedError, Embedder, LoadError, TOKENS_MAX};
 pub use queue::EmbedQueue;

@@ -5,7 +5,6 @@
 //! are evaluated together. Bulk work advances in pieces of about `BULK_BYTES`, which bounds how
 //! long a query waits behind it. `queue/worker.rs` has the thread and what it shares.
 
-mod recent;
 mod worker;
 
 use std::sync::Arc;

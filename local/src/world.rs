@@ -285,6 +285,7 @@ impl World {
                 }),
                 performance: model.performance,
                 tokenizer: Some(model.spec.file.display().to_string()),
+                digest: None,
             };
             (name.clone(), observed)
         });

@@ -5,9 +5,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::recent::Recent;
 use crate::EmbedError;
+use crate::recent::Recent;
 
+/// Queries that are remembered: 1.5 MiB of vectors at 384 dimensions.
+const QUERIES_MAX: usize = 1024;
+/// A longer query is unlikely to come twice and would make the cache large.
+const QUERY_BYTES_MAX: usize = 4096;
 /// Queries that are evaluated together.
 const BATCH_MAX: usize = 8;
 /// Text of one step of bulk work: some 250 tokens, about a tenth of a second.
@@ -57,7 +61,7 @@ struct Lanes {
     queries: VecDeque<Arc<str>>,
     waiting: HashMap<Arc<str>, Vec<oneshot::Sender<Vector>>>,
     bulk: VecDeque<Bulk>,
-    recent: Recent,
+    recent: Recent<Arc<str>, Arc<[f32]>, QUERIES_MAX>,
     closed: bool,
 }
 
@@ -162,7 +166,9 @@ impl Shared {
                 Ok(vectors) => Ok(vectors[index].as_slice().into()),
                 Err(error) => Err(error.clone()),
             };
-            if let Ok(vector) = &vector {
+            if let Ok(vector) = &vector
+                && text.len() <= QUERY_BYTES_MAX
+            {
                 lanes.recent.put(Arc::clone(text), Arc::clone(vector));
             }
             for reply in lanes.waiting.remove(text).unwrap_or_default() {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use weir_embed::{Roles, TokenCounter, TokenizerError, Turn};
+use weir_embed::{CountQuestion, Roles, TokenCache, TokenCounter, TokenizerError, Turn};
 use weir_testenv::{QWEN, SMOLLM2, component};
 
 use crate::engine::Engine;
@@ -63,6 +63,69 @@ fn counts_equal_the_engine(model: &str) {
     for chat in chats {
         let ours = counter.count_chat(&turns(&chat)) as u64;
         assert_eq!(ours, engine.prompt_tokens(&chat), "{chat:?}");
+    }
+}
+
+/// Makes something with a counter that asks the engine, until nothing in it is estimated.
+fn asking(counter: &TokenCounter, engine: &Engine, make: impl Fn() -> usize) -> usize {
+    for _ in 0..4 {
+        counter.begin_again();
+        let made = make();
+        if counter.exact() {
+            return made;
+        }
+        for question in counter.missed() {
+            let tokens = match &question {
+                CountQuestion::Text(text) => engine.tokens(text),
+                CountQuestion::Template(roles) => engine.template_tokens(roles),
+            };
+            counter.learn(&question, u32::try_from(tokens).ok());
+        }
+    }
+    panic!("still estimated: {:?}", counter.missed());
+}
+
+#[test]
+fn counts_by_asking_the_engine_equal_its_usage() {
+    for model in [SMOLLM2, QWEN] {
+        let Some(model) = component(model) else {
+            return;
+        };
+        let Some(engine) = Engine::start(&model) else {
+            return;
+        };
+        let counter = TokenCounter::asking(&TokenCache::default(), "m");
+        for text in [0, 1, 4, 5, 6, 7, 10, 13].map(|at: usize| TEXTS[at]) {
+            let chats = [
+                vec![("user", text)],
+                vec![
+                    ("system", text),
+                    ("user", "hi"),
+                    ("assistant", text),
+                    ("user", text),
+                ],
+                vec![("system", "Be brief."), ("user", text), ("user", "again")],
+            ];
+            for chat in chats {
+                let count = || counter.count_chat(&turns(&chat));
+                let ours = asking(&counter, &engine, count) as u64;
+                assert_eq!(ours, engine.prompt_tokens(&chat), "{chat:?}");
+            }
+        }
+        let roles = || usize::from(counter.roles() == Roles::ALL);
+        assert_eq!(asking(&counter, &engine, roles), 1);
+        let block = |number: usize, text: &str| {
+            let quoted = text.lines().map(|line| format!("\n> {line}"));
+            format!("[Context block {number}] (score=0.{number})") + &quoted.collect::<String>()
+        };
+        let page = TEXTS.iter().enumerate().map(|(at, text)| block(at, text));
+        let page = page.collect::<Vec<_>>().join("\n\n");
+        let added = asking(&counter, &engine, || counter.count_page(&page));
+        let whole = engine.tokens(&page);
+        assert!(
+            (whole..=whole + 2 * TEXTS.len()).contains(&added),
+            "{added} for {whole}"
+        );
     }
 }
 

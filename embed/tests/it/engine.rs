@@ -38,6 +38,18 @@ impl Engine {
             .len()
     }
 
+    /// Tokens that the chat template puts around messages in these roles.
+    pub(crate) fn template_tokens(&self, roles: &[String]) -> usize {
+        let messages = roles
+            .iter()
+            .map(|role| json!({"role": role, "content": "x"}));
+        let body = json!({"messages": messages.collect::<Vec<_>>()});
+        let prompt = self.post("/apply-template", &body)["prompt"].clone();
+        let body = json!({"content": prompt, "add_special": true, "parse_special": true});
+        let answer = self.post("/tokenize", &body);
+        answer["tokens"].as_array().unwrap().len() - roles.len()
+    }
+
     fn post(&self, path: &str, body: &Value) -> Value {
         let (status, answer) = self.0.call("POST", path, &body.to_string()).unwrap();
         assert_eq!(status, 200, "{path}: {answer}");

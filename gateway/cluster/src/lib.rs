@@ -9,6 +9,7 @@ mod backoff;
 mod control;
 mod files;
 mod first;
+mod https;
 mod last_good;
 mod memory;
 mod plan_json;

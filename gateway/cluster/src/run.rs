@@ -7,6 +7,7 @@ use crate::artifact::Artifacts;
 use crate::control::Control;
 use crate::files;
 use crate::first::first;
+use crate::https::{Certificates, Https};
 use crate::last_good::LastGood;
 use crate::waiting::Waiting;
 use crate::world::{Places, World};
@@ -14,12 +15,13 @@ use axum::Router;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use weir_gateway::{Gateway, Stop, serve_routes};
+use weir_gateway::{Gateway, Stop, prompt, serve_routes};
 use weir_plan::chain;
 
 /// What `weir gateway` was asked to do.
@@ -33,6 +35,8 @@ pub struct Options {
     pub state: Option<PathBuf>,
     /// Where clients are answered.
     pub listen: SocketAddr,
+    /// The folder of the `tls.crt` and `tls.key` with which clients are answered over HTTPS; without it they are over HTTP.
+    pub https: Option<PathBuf>,
     /// Where metrics are read, when not where clients are answered.
     pub listen_metrics: Option<SocketAddr>,
     /// How long requests are still accepted while `/readyz` says no already.
@@ -89,14 +93,20 @@ pub struct Bound {
 }
 
 #[derive(Debug)]
-struct Port(std::net::TcpListener);
+struct Port {
+    tcp: std::net::TcpListener,
+    /// With what its connections are encrypted.
+    https: Option<Arc<Certificates>>,
+}
 
 /// Takes the ports.
 ///
 /// # Errors
 /// One of them cannot be taken.
 pub async fn bind(options: Options) -> Result<Bound, RunError> {
-    let clients = Port::take(options.listen).await?;
+    let mut clients = Port::take(options.listen).await?;
+    let https = options.https.clone();
+    clients.https = https.map(|folder| Arc::new(Certificates::of(folder)));
     let metrics = match options.listen_metrics {
         Some(address) => Some(Port::take(address).await?),
         None => None,
@@ -114,7 +124,7 @@ impl Bound {
     /// # Errors
     /// The socket is broken.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.clients.0.local_addr()
+        self.clients.tcp.local_addr()
     }
 
     /// Where metrics are read, when that is a port of its own.
@@ -123,7 +133,7 @@ impl Bound {
     /// The socket is broken.
     pub fn metrics_address(&self) -> io::Result<Option<SocketAddr>> {
         let port = self.metrics.as_ref();
-        port.map(|port| port.0.local_addr()).transpose()
+        port.map(|port| port.tcp.local_addr()).transpose()
     }
 
     /// Serves until it is told to leave and has left.
@@ -202,7 +212,7 @@ impl Bound {
         }
         tracing::warn!("there is no plan to serve yet: the operator is asked for one");
         let ports = std::iter::once(&self.clients).chain(&self.metrics);
-        ports.map(|port| Waiting::on(port.listener()?)).collect()
+        ports.map(Port::wait).collect()
     }
 
     async fn serve(
@@ -278,13 +288,17 @@ impl Port {
         let taken = async { TcpListener::bind(address).await?.into_std() };
         taken
             .await
-            .map(Self)
+            .map(|tcp| Self { tcp, https: None })
             .map_err(|source| RunError::Listen { address, source })
     }
 
     /// A second listener on the port: connections that one of them does not accept wait for the other.
-    fn listener(&self) -> io::Result<TcpListener> {
-        TcpListener::from_std(self.0.try_clone()?)
+    fn wait(&self) -> io::Result<Waiting> {
+        let listener = TcpListener::from_std(self.tcp.try_clone()?)?;
+        match &self.https {
+            Some(certificates) => Waiting::on(Https::on(listener, Arc::clone(certificates))?),
+            None => Waiting::on(listener),
+        }
     }
 }
 
@@ -295,13 +309,15 @@ fn spawn(
     stop: &CancellationToken,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     // Nobody else holds the port, so it is closed when this listener is.
-    let listener = TcpListener::from_std(port.0)?;
-    Ok(tokio::spawn(serve_routes(
-        gateway.clone(),
-        routes,
-        listener,
-        stop.clone(),
-    )))
+    let listener = TcpListener::from_std(port.tcp)?;
+    let (gateway, stop) = (gateway.clone(), stop.clone());
+    Ok(match port.https {
+        Some(certificates) => {
+            let listener = Https::on(listener, certificates)?;
+            tokio::spawn(serve_routes(gateway, routes, listener, stop))
+        }
+        None => tokio::spawn(serve_routes(gateway, routes, prompt(listener), stop)),
+    })
 }
 
 fn joined(ended: Result<io::Result<()>, tokio::task::JoinError>) -> io::Result<()> {

@@ -12,7 +12,6 @@ use serde_json::json;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt;
 
@@ -24,8 +23,8 @@ pub(crate) struct Waiting {
 }
 
 /// Accepts until it is told to stop. Connections that it accepted go on, which a server that ends would close.
-struct Until {
-    listener: Option<TcpListener>,
+struct Until<L> {
+    listener: Option<L>,
     address: SocketAddr,
     stop: CancellationToken,
 }
@@ -34,7 +33,7 @@ struct Until {
 type Then = Arc<OnceLock<Router>>;
 
 impl Waiting {
-    pub(crate) fn on(listener: TcpListener) -> io::Result<Self> {
+    pub(crate) fn on(listener: impl Listener<Addr = SocketAddr>) -> io::Result<Self> {
         let (then, stop) = (Then::default(), CancellationToken::new());
         let until = Until {
             address: listener.local_addr()?,
@@ -56,11 +55,11 @@ impl Waiting {
     }
 }
 
-impl Listener for Until {
-    type Io = TcpStream;
+impl<L: Listener<Addr = SocketAddr>> Listener for Until<L> {
+    type Io = L::Io;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+    async fn accept(&mut self) -> (L::Io, SocketAddr) {
         if let Some(listener) = &mut self.listener {
             let accepted = Listener::accept(listener);
             if let Some(accepted) = self.stop.run_until_cancelled(accepted).await {

@@ -3,12 +3,13 @@
 //! Sends a request, waits for the head of the answer, turns everything that is not 2xx into an [`EngineError`].
 //! It does not retry. Reading on: `engines.rs`; `trust.rs` for whom it believes.
 
-use crate::error::{EngineError, Phase, Reply};
+use crate::error::{EngineError, Phase, Reply, place};
 use crate::trust::Trust;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
+use serde::de::DeserializeOwned;
 use std::collections::HashSet;
 use std::error::Error;
 use std::io;
@@ -152,6 +153,33 @@ impl Client {
         }
         Err(refusal(target, response, call.until).await)
     }
+}
+
+/// The JSON of an answer of at most so many bytes; `what` it should be is named when it is not.
+pub(crate) async fn read_json<T: DeserializeOwned>(
+    target: &Target,
+    response: Response<Incoming>,
+    (bytes_max, what): (usize, &str),
+    until: Instant,
+) -> Result<T, EngineError> {
+    let since = Instant::now();
+    let body = Limited::new(response.into_body(), bytes_max).collect();
+    let body = match tokio::time::timeout_at(until.into(), body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(source)) => {
+            let (pool, phase) = (target.pool.clone(), Phase::Answer);
+            return Err(EngineError::Reset {
+                pool,
+                phase,
+                source: Some(source),
+            });
+        }
+        Err(_) => return Err(target.timed_out(Phase::FirstEvent, since)),
+    };
+    serde_json::from_slice(&body).map_err(|error| {
+        let place = place(&error);
+        target.bad_event(format!("something that is not {what} ({place})"))
+    })
 }
 
 /// Whether the handshake failed over the other side's certificate.

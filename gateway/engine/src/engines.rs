@@ -3,14 +3,14 @@
 //! Retries happen only while nothing of an answer has been read, and only inside the pool that was handed in.
 //! Reading on: `replica.rs` for who is asked next, `client.rs` for the wire.
 
-use crate::client::{Call, Client, Target};
-use crate::error::{EngineError, Phase, place};
+use crate::client::{Call, Client, Target, read_json};
+use crate::error::{EngineError, Phase};
 use crate::json_span;
 use crate::replica::{Lease, Replicas};
 use crate::stream::ChatStream;
 use bytes::Bytes;
 use http::Response;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -88,6 +88,10 @@ impl Engines {
         let names = pools.iter().map(|pool| pool.name.as_str()).collect();
         self.inner.client.retain(&names);
         self.inner.replicas.set_pools(&pools);
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.inner.client
     }
 
     pub(crate) fn replicas(&self) -> &Replicas {
@@ -420,26 +424,8 @@ async fn read_embeddings(
     expected: usize,
     until: Instant,
 ) -> Result<Vec<Vec<f32>>, EngineError> {
-    let since = Instant::now();
-    let body = Limited::new(response.into_body(), EMBEDDINGS_MAX).collect();
-    let body = match tokio::time::timeout_at(until.into(), body).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(source)) => {
-            let (pool, phase) = (target.pool.clone(), Phase::Answer);
-            return Err(EngineError::Reset {
-                pool,
-                phase,
-                source: Some(source),
-            });
-        }
-        Err(_) => return Err(target.timed_out(Phase::FirstEvent, since)),
-    };
-    let mut wire: WireEmbeddings = serde_json::from_slice(&body).map_err(|error| {
-        let place = place(&error);
-        target.bad_event(format!(
-            "something that is not a list of embeddings ({place})"
-        ))
-    })?;
+    let most = (EMBEDDINGS_MAX, "a list of embeddings");
+    let mut wire: WireEmbeddings = read_json(target, response, most, until).await?;
     wire.data.sort_by_key(|embedding| embedding.index);
     if wire.data.len() != expected {
         let what = format!("{} embeddings for {expected} inputs", wire.data.len());

@@ -15,6 +15,7 @@ mod load;
 mod replica;
 pub mod sse;
 mod stream;
+mod tokens;
 mod trust;
 
 pub use engines::{ChatRequest, Engines, ForwardBody};

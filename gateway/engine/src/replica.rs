@@ -174,6 +174,20 @@ impl Replicas {
         })
     }
 
+    /// The replica with the fewest requests in flight, for a question beside the requests: it is not counted, and the
+    /// breaker hears nothing of how it ends.
+    pub(crate) fn aside(&self, pool: &Pool) -> Option<Endpoint> {
+        let now = Instant::now();
+        let mut by_pool = lock(&self.by_pool);
+        let replicas = by_pool.entry(pool.name.clone()).or_default().of(pool);
+        drop(by_pool);
+        let open = |(_, replica): &&Asked| {
+            matches!(lock(&replica.breaker).admission(now), Admission::Open)
+        };
+        let best = (replicas.iter().filter(open)).min_by_key(|(_, replica)| replica.load());
+        best.map(|(endpoint, _)| endpoint.clone())
+    }
+
     /// Begins a request to a pool.
     pub(crate) fn attempts<'a>(&'a self, pool: &'a Pool) -> Attempts<'a> {
         let mut by_pool = lock(&self.by_pool);

@@ -15,7 +15,7 @@ pub use policy::{
 };
 pub use pool::{
     Cost, Endpoint, EngineKind, Performance, Pool, Privacy, SamplingDefaults, Secret, Tier,
-    WhenCold,
+    TokenizerApi, Vocabulary, WhenCold,
 };
 
 use serde::{Deserialize, Serialize};
@@ -313,11 +313,17 @@ mod tests {
             cost: _,
             performance: _,
             tokenizer,
+            vocabulary,
             endpoints,
             authorities,
             when_cold,
         } = &pools[0];
-        assert!(tokenizer.is_some() && authorities.is_some() && when_cold.is_some());
+        assert!(
+            tokenizer.is_some()
+                && vocabulary.is_some()
+                && authorities.is_some()
+                && when_cold.is_some()
+        );
         assert!(!endpoints.is_empty());
     }
 

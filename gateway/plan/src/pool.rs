@@ -30,8 +30,11 @@ pub struct Pool {
     pub cost: Cost,
     /// Measured speed.
     pub performance: Performance,
-    /// File whose vocabulary and chat template count tokens exactly; `None` means an estimate.
+    /// File whose vocabulary and chat template count tokens exactly; `None` means that `vocabulary` says who does.
     pub tokenizer: Option<String>,
+    /// How the engine is asked to count tokens where there is no such file; `None` means an estimate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<Vocabulary>,
     /// Replicas that can generate now.
     pub endpoints: Vec<Endpoint>,
     /// Certificate authorities, PEM, of which one must have signed the certificates at the endpoints; `None` means the public
@@ -86,6 +89,26 @@ pub enum EngineKind {
     LlamaCpp,
     /// Anything that speaks OpenAI's HTTP API.
     External,
+}
+
+/// How an engine is asked to count tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Vocabulary {
+    /// What its tokenizer speaks.
+    pub api: TokenizerApi,
+    /// What tells its model from others: counts are remembered by it.
+    pub model: String,
+}
+
+/// How a tokenizer is asked over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TokenizerApi {
+    /// `/tokenize` and `/apply-template` of llama.cpp's server.
+    LlamaCpp,
+    /// `/tokenize` of vLLM's server.
+    Vllm,
 }
 
 /// Price of a million tokens, in the currency of the stack's owner.
@@ -152,6 +175,7 @@ impl Pool {
             cost: Cost::default(),
             performance: Performance::default(),
             tokenizer: None,
+            vocabulary: None,
             endpoints: Vec::new(),
             authorities: None,
             when_cold: None,

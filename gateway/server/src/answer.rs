@@ -22,6 +22,7 @@ use crate::dispatch::{Hold, Order, Try, body, dispatch, sample};
 use crate::gateway::Gateway;
 use crate::prepare::tool_tokens;
 use crate::prompt::{Target, TooLong, fit};
+use crate::record::TokenCounts;
 use crate::serving::Serving;
 use crate::tally::{logprobs, message};
 use crate::verdict::{judge, judgeable};
@@ -258,21 +259,25 @@ impl Gateway {
         let chosen = prepared.deciding.router.arms().arms[arm];
         let pool = &serving.plan.pools[chosen.rank];
         let counter = serving.counter(pool);
-        let context = context(prepared, chosen.recall, chosen.context_tokens, &counter);
-        let target = Target {
+        let counted = (pool, &counter);
+        let blocks = || context(prepared, chosen.recall, chosen.context_tokens, &counter);
+        let context = serving.settled(counted, deadline, blocks).await;
+        let mut exact = counter.exact();
+        let target = || Target {
             counter: &counter,
             context_tokens: pool.context_tokens,
             max_tokens: prepared.max_tokens(),
             extra_tokens: tool_tokens(&prepared.ask, &counter),
         };
-        let citations = prepared.ask.weir.citations;
-        let prompt = fit(&prepared.ask.messages, &context, citations, &target).map_err(
-            |TooLong { prompt_tokens }| AnswerError::PromptTooLong {
-                model: pool.model.clone(),
-                prompt_tokens,
-                context_tokens: pool.context_tokens,
-            },
-        )?;
+        let Ask { messages, weir, .. } = &prepared.ask;
+        let fitted = || fit(messages, &context, weir.citations, &target());
+        let prompt = serving.settled(counted, deadline, fitted).await;
+        exact &= counter.exact();
+        let prompt = prompt.map_err(|TooLong { prompt_tokens }| AnswerError::PromptTooLong {
+            model: pool.model.clone(),
+            prompt_tokens,
+            context_tokens: pool.context_tokens,
+        })?;
         let client = &prepared.ask.client;
         let sampling = prepared.deciding.sampling(client, class, pool, seed);
         let body = body(&prepared.ask, pool, &prompt, &sampling);
@@ -288,6 +293,7 @@ impl Gateway {
             context,
             prompt_tokens: prompt.tokens,
             turns_cut: prompt.turns_cut,
+            token_counts: TokenCounts::of(exact),
             prompt_ms,
             taken,
         })
@@ -335,7 +341,7 @@ fn context(
         RecallMode::Graph => &prepared.remembered.graph,
     };
     assemble(candidates, budget_tokens as usize, &|text| {
-        counter.count(text)
+        counter.count_page(text)
     })
 }
 

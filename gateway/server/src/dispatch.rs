@@ -4,6 +4,7 @@
 
 use crate::ask::Ask;
 use crate::prompt::Prompt;
+use crate::record::TokenCounts;
 use crate::speed::Sample;
 use crate::tally::Tally;
 use futures_util::StreamExt;
@@ -72,6 +73,8 @@ pub(crate) struct Try {
     pub(crate) context: Context,
     pub(crate) prompt_tokens: u32,
     pub(crate) turns_cut: usize,
+    /// Whether the prompt was counted or estimated.
+    pub(crate) token_counts: TokenCounts,
     /// Milliseconds spent on context and prompt.
     pub(crate) prompt_ms: f64,
     pub(crate) taken: Taken,

@@ -153,6 +153,7 @@ impl Draft {
             client_set: client_set(&prepared.ask),
             fallback_to_cloud: pool.privacy == Privacy::Cloud,
             turns_cut: attempt.turns_cut,
+            token_counts: Some(attempt.token_counts),
         });
     }
 
@@ -259,6 +260,7 @@ impl ExecutedRow {
             client_set: client_set(ask),
             fallback_to_cloud: pool.privacy == Privacy::Cloud,
             turns_cut: 0,
+            token_counts: None,
         }
     }
 }

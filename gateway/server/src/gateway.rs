@@ -7,6 +7,7 @@ pub use crate::check::PlanError;
 pub use crate::serving::{Assets, MemoryAsset, Serving};
 
 use crate::check::check;
+use crate::counts::Counts;
 use crate::decisions::Decisions;
 use crate::evidence::{Evidence, RolloutReport};
 use crate::lifecycle::Lifecycle;
@@ -28,6 +29,7 @@ pub struct Gateway {
 struct Inner {
     serving: RwLock<Arc<Serving>>,
     engines: Engines,
+    counts: Counts,
     speeds: Speeds,
     decisions: Decisions,
     evidence: Evidence,
@@ -43,13 +45,16 @@ impl Gateway {
         let (engines, decisions) = (Engines::new(), Decisions::default());
         decisions.log_to(plan.logs.sink, assets.state_dir.as_deref())?;
         engines.set_pools(plan.served());
-        let serving = Arc::new(Serving::new(plan, assets, engines.clone()));
+        let counts = Counts::default();
+        let serving = Serving::new(plan, assets, engines.clone(), counts.clone());
+        let serving = Arc::new(serving);
         let evidence = Evidence::default();
         evidence.follow(serving.candidate_plan());
         let serving = RwLock::new(serving);
         let inner = Inner {
             serving,
             engines,
+            counts,
             speeds: Speeds::default(),
             decisions,
             evidence,
@@ -68,7 +73,8 @@ impl Gateway {
         self.inner
             .decisions
             .log_to(plan.logs.sink, assets.state_dir.as_deref())?;
-        self.replace(Serving::new(plan, assets, self.inner.engines.clone()));
+        let (engines, counts) = (self.inner.engines.clone(), self.inner.counts.clone());
+        self.replace(Serving::new(plan, assets, engines, counts));
         Ok(())
     }
 

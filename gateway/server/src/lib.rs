@@ -11,6 +11,7 @@ mod auth;
 mod candidate;
 mod check;
 mod choose;
+mod counts;
 pub mod decisions;
 pub mod dispatch;
 mod error;
@@ -46,5 +47,5 @@ mod verdict;
 
 pub use gateway::{Assets, Gateway, MemoryAsset};
 pub use lifecycle::{STALE_AFTER, Standing};
-pub use serve::{serve, serve_routes};
+pub use serve::{prompt, serve, serve_routes};
 pub use stop::Stop;

@@ -12,6 +12,7 @@ use crate::prompt::{Size, size};
 use crate::recall::{Remembered, check_filter, remember};
 use crate::record::LatencyRow;
 use crate::serving::Serving;
+use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Instant;
 use weir_embed::TokenCounter;
@@ -74,7 +75,7 @@ impl Gateway {
             ..LatencyRow::default()
         };
         let question = Question::of(&ask.messages);
-        let sizes = sizes(Arc::clone(&serving), ask.clone());
+        let sizes = sizes(&serving, ask);
         let text = &question.retrieval;
         let (sizes, remembered) = tokio::join!(sizes, remember(&serving, ask, text, &mut spent));
         let embedding = remembered.embedding.as_deref();
@@ -109,21 +110,38 @@ impl Prepared {
     }
 }
 
-/// Tokens of the conversation for every pool's model, counted off the async threads.
-async fn sizes(serving: Arc<Serving>, ask: Ask) -> Result<Vec<Size>, AnswerError> {
-    let count = move || {
-        let pools = serving.plan.pools.iter();
-        pools
-            .map(|pool| {
-                let counter = serving.counter(pool);
-                size(&ask.messages, &counter, tool_tokens(&ask, &counter))
-            })
-            .collect()
-    };
+/// Tokens of the conversation for every pool's model: counted off the async threads where the model's file is here, and
+/// asked of the engines that the request may reach where it is not.
+async fn sizes(serving: &Arc<Serving>, ask: &Ask) -> Result<Vec<Size>, AnswerError> {
+    let privacy = serving.privacy(ask);
+    let pools = serving.plan.pools.iter();
+    let counters: Vec<TokenCounter> = pools
+        .map(|pool| match pool.privacy <= privacy {
+            true => serving.counter(pool),
+            false => TokenCounter::estimate(),
+        })
+        .collect();
+    let (all, asked) = (counters.clone(), ask.clone());
+    let count =
+        move || -> Vec<Size> { all.iter().map(|counter| size_of(&asked, counter)).collect() };
     let counted = tokio::task::spawn_blocking(count).await;
-    counted.map_err(|_| AnswerError::Lost {
+    let mut sizes = counted.map_err(|_| AnswerError::Lost {
         step: "counting tokens",
-    })
+    })?;
+    let deadline = serving.deadline(&ask.weir, ask.received);
+    let guessed = sizes.iter_mut().zip(&counters).zip(&serving.plan.pools);
+    let exactly = guessed
+        .filter(|((_, counter), _)| !counter.missed().is_empty())
+        .map(|((size, counter), pool)| async move {
+            let make = || size_of(ask, counter);
+            *size = serving.settled((pool, counter), deadline, make).await;
+        });
+    join_all(exactly).await;
+    Ok(sizes)
+}
+
+fn size_of(ask: &Ask, counter: &TokenCounter) -> Size {
+    size(&ask.messages, counter, tool_tokens(ask, counter))
 }
 
 /// Tokens of the tool descriptions, which the chat template prints too.

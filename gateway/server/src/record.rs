@@ -193,6 +193,26 @@ pub struct ExecutedRow {
     pub fallback_to_cloud: bool,
     /// Oldest turns left out because the context was full.
     pub turns_cut: usize,
+    /// How the prompt's tokens were counted before it was sent; absent when the client pinned a model, and in rows of
+    /// older versions.
+    #[serde(default)]
+    pub token_counts: Option<TokenCounts>,
+}
+
+/// How tokens were counted before a prompt was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TokenCounts {
+    /// As the model counts: by its file, or by its engine.
+    Exact,
+    /// Some of them by script, rather above than below.
+    Estimated,
+}
+
+impl TokenCounts {
+    pub(crate) fn of(exact: bool) -> Self {
+        if exact { Self::Exact } else { Self::Estimated }
+    }
 }
 
 /// A pool that was asked in vain.

@@ -3,7 +3,8 @@
 //! Reading on: `http/mod.rs` for the routes.
 
 use crate::gateway::Gateway;
-use axum::serve::ListenerExt;
+use axum::serve::{Listener, ListenerExt};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -22,25 +23,29 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let routes = gateway.http();
-    serve_routes(gateway, routes, listener, stop).await
+    serve_routes(gateway, routes, prompt(listener), stop).await
 }
 
-/// [`serve`] with some of the gateway's routes.
+/// A listener whose connections send each event at once.
+pub fn prompt(listener: TcpListener) -> impl Listener<Addr = SocketAddr> {
+    // An event of a stream is smaller than a segment and must not wait for the next one.
+    listener.tap_io(|tcp| {
+        if let Err(error) = tcp.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps its delay");
+        }
+    })
+}
+
+/// [`serve`] with some of the gateway's routes, over connections of any kind.
 ///
 /// # Errors
 /// The listener failed.
 pub async fn serve_routes(
     gateway: Gateway,
     routes: axum::Router,
-    listener: TcpListener,
+    listener: impl Listener<Addr = SocketAddr>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    // An event of a stream is smaller than a segment and must not wait for the next one.
-    let listener = listener.tap_io(|tcp| {
-        if let Err(error) = tcp.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps its delay");
-        }
-    });
     let serving =
         axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
     tokio::select! {

@@ -5,6 +5,7 @@
 
 use crate::ask::Ask;
 use crate::candidate::Candidate;
+use crate::counts::Counts;
 use crate::extension::Extension;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -26,7 +27,7 @@ pub struct Assets {
     pub router: Router,
     /// The router of the plan's candidate. Without it the active one serves alone.
     pub candidate: Option<Router>,
-    /// Token counters by pool name; a pool without one is estimated.
+    /// Exact token counters by pool name; a pool without one is asked itself, or estimated where it cannot be.
     pub counters: HashMap<String, TokenCounter>,
     /// Where the decision log is written.
     pub state_dir: Option<PathBuf>,
@@ -61,6 +62,7 @@ pub struct Serving {
     pub candidate: Option<Candidate>,
     /// When the plan was applied.
     pub since: Instant,
+    pub(crate) counts: Counts,
     counters: HashMap<String, TokenCounter>,
 }
 
@@ -91,7 +93,7 @@ impl Assets {
 }
 
 impl Serving {
-    pub(crate) fn new(plan: GatewayPlan, assets: Assets, engines: Engines) -> Self {
+    pub(crate) fn new(plan: GatewayPlan, assets: Assets, engines: Engines, counts: Counts) -> Self {
         let router = assets.router.bind(plan.pools.len());
         let memory = assets.memory.map(|asset| asset.calls(&plan, &engines));
         let candidate = match (&plan.candidate, assets.candidate) {
@@ -115,16 +117,27 @@ impl Serving {
             router,
             candidate,
             since: Instant::now(),
+            counts,
             counters: assets.counters,
         }
     }
 
-    /// The counter of a pool's model.
+    /// A counter for one prompt of a pool's model.
     pub fn counter(&self, pool: &Pool) -> TokenCounter {
-        self.counters
-            .get(&pool.name)
-            .cloned()
-            .unwrap_or_else(TokenCounter::estimate)
+        let exact = self.counters.get(&pool.name).filter(|file| file.exact());
+        exact.cloned().unwrap_or_else(|| self.counts.counter(pool))
+    }
+
+    /// Makes something with such a counter, see [`Counts::settled`].
+    pub(crate) async fn settled<T>(
+        &self,
+        counted: (&Pool, &TokenCounter),
+        deadline: Instant,
+        make: impl Fn() -> T,
+    ) -> T {
+        self.counts
+            .settled(&self.engines, counted, deadline, make)
+            .await
     }
 
     /// How far a request may travel.

@@ -19,11 +19,10 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use weir_crds::{InferenceGateway, MemoryStore, ModelPool, RouterRollout, RouterVersion};
 use weir_reconcile::Stack;
+use weir_reconcile::names::WATCHED;
 
 /// Label of everything that Weir made.
 pub(crate) const MANAGED: &str = "app.kubernetes.io/managed-by=weir";
-/// Label with which people show a Secret or ConfigMap to Weir.
-pub(crate) const WATCHED: &str = "weir.dev/watch=true";
 
 /// Kinds that Weir makes: group, version, kind.
 const OWNED: [(&str, &str, &str); 9] = [

@@ -4,14 +4,16 @@
 //! the operator is away; when the stack stops fitting together, the last one that did stays.
 
 use crate::apply::Applied;
+use crate::authority::entries_of;
 use crate::cache::{Caches, get, listed};
 use crate::context::{Context, Next, ReconcileError, after, is_ending, refused, sooner};
 use crate::key::Key;
 use crate::pki::Identity;
-use crate::{paused, router_rollout, router_version, shown, tls_secret};
+use crate::{certificate, paused, router_rollout, router_version, shown, tls_secret};
 use k8s_openapi::api::core::v1::Secret;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 use weir_crds::{InferenceGateway, RouterRollout, RouterRolloutStatus};
 use weir_plan::{GatewayPlan, Revision};
 use weir_reconcile::condition::is_paused;
@@ -49,11 +51,12 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, Reco
         router_rollout::apply(context, &seen.gateway, desired).await?;
     }
     let mut problems = inference_gateway::validate(&seen.gateway, &seen.stack);
-    let look_again = (!problems.is_empty()).then_some(shown::LOOK_AGAIN);
-    let plan = if problems.is_empty() {
-        slow_plan(key, &seen)
-    } else {
+    let is_stopped = problems.iter().any(|problem| !problem.left_out);
+    let look_again = is_stopped.then_some(shown::LOOK_AGAIN);
+    let plan = if is_stopped {
         plan_on_disk(&context.caches, &key.namespace, &key.name)
+    } else {
+        slow_plan(key, &seen)
     };
     let Some(plan) = plan else {
         // Nothing was ever served and nothing could be: only the status has something to say.
@@ -151,6 +154,9 @@ async fn status(
     seen: &Seen,
     (problems, applied): (&[Problem], &Applied),
 ) -> Result<Next, ReconcileError> {
+    let expose = &seen.gateway.spec.expose;
+    let certificate = expose.tls_secret_ref.as_ref();
+    let certificate = certificate.map(|secret| seen.stack.secret(&secret.name));
     let name = names::gateway(&key.name);
     let place = (key.namespace.as_str(), name.as_str());
     let caches = &context.caches;
@@ -160,9 +166,17 @@ async fn status(
         service: applied.now(caches, "Service", place),
         router: seen.desired.as_ref().map(|desired| desired.status.clone()),
         rollout: seen.rollout_status(),
+        certificate_fault: certificate
+            .flatten()
+            .and_then(|secret| certificate::fault(&entries_of(secret), SystemTime::now())),
         refused: refused(applied),
     };
     let now = (problems, context.now());
-    let status = inference_gateway::status(&seen.gateway, &seen.stack, &observed, now);
-    Ok(context.statuses.write(&*seen.gateway, &status).await?)
+    let mut status = inference_gateway::status(&seen.gateway, &seen.stack, &observed, now);
+    shown::explain_conditions(context, &*seen.gateway, &mut status.conditions).await?;
+    let wait = context.statuses.write(&*seen.gateway, &status).await?;
+    let look_again = certificate
+        .is_some_and(|found| found.is_none())
+        .then_some(shown::LOOK_AGAIN);
+    Ok(sooner(wait, look_again))
 }

@@ -11,6 +11,7 @@ mod autoscale;
 mod benchmark;
 mod ca_bundle;
 mod cache;
+mod certificate;
 mod change;
 mod cluster;
 mod collect;

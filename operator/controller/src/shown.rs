@@ -49,7 +49,7 @@ where
     Ok(())
 }
 
-/// Rewrites conditions about ConfigMaps that exist without the label.
+/// Rewrites conditions about Secrets and ConfigMaps that exist without the label.
 pub(crate) async fn explain_conditions<K>(
     context: &Context,
     object: &K,
@@ -58,10 +58,9 @@ pub(crate) async fn explain_conditions<K>(
 where
     K: Resource<DynamicType = ()> + Serialize,
 {
-    if !conditions
-        .iter()
-        .any(|one| one.reason == "ConfigMapNotFound")
-    {
+    let is_missing =
+        |one: &Condition| ["SecretNotFound", "ConfigMapNotFound"].contains(&one.reason.as_str());
+    if !conditions.iter().any(is_missing) {
         return Ok(());
     }
     for (kind, name) in unlabelled(context, object).await? {

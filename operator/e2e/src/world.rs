@@ -352,12 +352,10 @@ impl Namespace<'_> {
         let service = api.get(&format!("{name}-gateway")).await?;
         let spec = service.spec.context("a Service has a spec")?;
         let address = spec.cluster_ip.context("a Service has an address")?;
-        let port = spec
-            .ports
-            .unwrap_or_default()
-            .first()
-            .map_or(80, |port| port.port);
-        let gateway = Gateway::new(format!("http://{address}:{port}"), key)?;
+        let ports = spec.ports.unwrap_or_default();
+        let port = ports.first().context("a Service has a port")?;
+        let scheme = port.app_protocol.as_deref().unwrap_or("http");
+        let gateway = Gateway::new(format!("{scheme}://{address}:{}", port.port), key)?;
         // Ready pods are behind the Service's address as soon as this node's kube-proxy has heard of them, which is not the
         // gateway's doing.
         let reached = self.world.until(Duration::from_secs(30), async || {

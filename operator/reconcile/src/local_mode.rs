@@ -6,6 +6,7 @@
 use crate::keys::tenants_without_keys;
 use crate::stack::Stack;
 use crate::validate::{Problem, name};
+use std::net::IpAddr;
 use weir_crds::{
     Cache, DeletionPolicy, EmbeddedStore, Engine, Expose, InferenceGateway, MemoryStore, ModelPool,
     RolloutPolicy, Store, Update,
@@ -22,6 +23,7 @@ pub fn cluster_only(stack: &Stack, gateway: &InferenceGateway) -> Vec<Problem> {
             reason: "ClusterOnly".into(),
             message: message.into(),
             instead: instead.into(),
+            left_out: false,
         };
         if matches!(pool.spec.engine, Engine::Vllm(_)) {
             problems.push(on(
@@ -50,9 +52,29 @@ pub fn cluster_only(stack: &Stack, gateway: &InferenceGateway) -> Vec<Problem> {
                 reason: "ClusterOnly".into(),
                 message: "pvc:// is a volume of a cluster".into(),
                 instead: "write hf://OWNER/REPO, https://HOST/FOLDER or file://PATH".into(),
+                left_out: false,
             }),
     );
+    problems.extend(plaintext(gateway));
     problems
+}
+
+/// A gateway that is to speak HTTPS, and would not on this machine, to others than this machine.
+fn plaintext(gateway: &InferenceGateway) -> Option<Problem> {
+    let address = &gateway.spec.listen.address;
+    let is_own = address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    if is_own || gateway.spec.expose.tls_secret_ref.is_none() {
+        return None;
+    }
+    Some(Problem {
+        kind: "InferenceGateway".into(),
+        name: name(&gateway.metadata.name).to_owned(),
+        field: "spec.expose.tlsSecretRef".into(),
+        reason: "ClusterOnly".into(),
+        message: format!("HTTPS is served in a cluster only, and others reach {address}"),
+        instead: "write listen: {address: 127.0.0.1}, or remove expose.tlsSecretRef".into(),
+        left_out: false,
+    })
 }
 
 fn is_claim(source: Option<&String>) -> bool {

@@ -31,6 +31,7 @@ pub fn validate(store: &MemoryStore, stack: &Stack) -> Vec<Problem> {
             instead: "write hf:// or https://, or pvc://CLAIM/FOLDER of a volume in this namespace; embedding is \
                       immutable, so delete this MemoryStore and create it again"
                 .into(),
+            left_out: false,
         });
     }
     problems

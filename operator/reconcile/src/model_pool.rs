@@ -36,6 +36,7 @@ pub fn validate(pool: &ModelPool, stack: &Stack) -> Vec<Problem> {
             instead:
                 "write hf://, https:// or s3://, or pvc://CLAIM/PATH of a volume in this namespace"
                     .into(),
+            left_out: false,
         });
     }
     if embeds(pool, stack) && matches!(pool.spec.engine, Engine::Vllm(_)) {
@@ -47,6 +48,7 @@ pub fn validate(pool: &ModelPool, stack: &Stack) -> Vec<Problem> {
             message: "a MemoryStore embeds with this pool, which engine.vllm is not started for"
                 .into(),
             instead: "use engine.llamaCpp or engine.external".into(),
+            left_out: false,
         });
     }
     problems
@@ -78,5 +80,6 @@ pub fn observed(pool: &ModelPool, endpoints: Vec<Endpoint>) -> ObservedPool {
             decode_tokens_per_second: speed.decode_tokens_per_second,
         }),
         tokenizer: None,
+        digest: model.and_then(|model| model.digest.clone()),
     }
 }

@@ -16,6 +16,8 @@ pub const GATEWAY_LABEL: &str = "weir.dev/gateway";
 pub const MEMORY_LABEL: &str = "weir.dev/memory";
 /// Label of the verified bytes of a router artifact, with the start of their digest.
 pub const ROUTER_LABEL: &str = "weir.dev/router";
+/// Label with which people show Secrets and ConfigMaps to Weir, with its value.
+pub const WATCHED: &str = "weir.dev/watch=true";
 /// Port of an engine.
 pub const ENGINE_PORT: u16 = 8080;
 /// Port of a gateway.
@@ -26,6 +28,8 @@ pub const MEMORY_PORT: u16 = 7444;
 pub const MEMORY_HEALTH_PORT: u16 = 8081;
 /// Where certificates are mounted.
 pub const TLS_FOLDER: &str = "/etc/weir/tls";
+/// Where a gateway's pod sees the certificate that it shows to clients.
+pub const HTTPS_FOLDER: &str = "/etc/weir/https";
 /// Where the slow part of the plan is mounted.
 pub const PLAN_FOLDER: &str = "/etc/weir/plan";
 /// Entry of the plan's Secret.

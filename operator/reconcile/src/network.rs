@@ -19,8 +19,13 @@ fn pods(owner: &Owner<'_>) -> LabelSelector {
     }
 }
 
-/// A Service of one port to the owner's pods.
-pub(crate) fn service(owner: &Owner<'_>, name: String, port: u16, kind: &str) -> Object {
+/// A Service of one port to the owner's pods, which says that it speaks `app_protocol`.
+pub(crate) fn service(
+    owner: &Owner<'_>,
+    name: String,
+    (port, app_protocol): (u16, Option<&str>),
+    kind: &str,
+) -> Object {
     Object::Service(Box::new(Service {
         metadata: owner.owned(name),
         spec: Some(ServiceSpec {
@@ -31,6 +36,7 @@ pub(crate) fn service(owner: &Owner<'_>, name: String, port: u16, kind: &str) ->
                 port: i32::from(port),
                 target_port: Some(IntOrString::Int(i32::from(port))),
                 protocol: Some("TCP".into()),
+                app_protocol: app_protocol.map(Into::into),
                 ..ServicePort::default()
             }]),
             ..ServiceSpec::default()

@@ -7,13 +7,14 @@ use crate::keys::{api_keys, entries};
 use crate::stack::Stack;
 use crate::validate::{Problem, name, validate};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use weir_crds::{self as crds, InferenceGateway, MemoryStore, ModelPool};
 use weir_plan::{
     Auth, CandidatePlan, Cost, EmbedderPlan, Endpoint, EngineKind, Exploration, FORMAT,
     GatewayPlan, Guardrail, GuardrailAction, Limits, LogSink, Logs, MemoryPlan, Objective,
     Performance, Pool, Privacy, PrivacyLimits, QueryText, Revision, RouterPlan, SamplingDefaults,
-    Secret, TenantLimits, Tier, WhenCold,
+    Secret, TenantLimits, Tier, TokenizerApi, Vocabulary, WhenCold,
 };
 
 /// What was observed of the world that a plan speaks about.
@@ -58,6 +59,8 @@ pub struct ObservedPool {
     pub performance: Option<Performance>,
     /// File whose vocabulary and chat template count tokens exactly.
     pub tokenizer: Option<String>,
+    /// Digest of the model's file.
+    pub digest: Option<String>,
 }
 
 /// What a model's file says about itself.
@@ -73,7 +76,8 @@ pub struct ModelFacts {
 /// The plan of one gateway.
 ///
 /// # Errors
-/// Every problem that keeps this gateway from working; problems of objects it does not use do not matter to it.
+/// Every problem that keeps this gateway from working; problems of objects it does not use do not matter to it, nor do
+/// those that only leave something out.
 pub fn plan(
     stack: &Stack,
     gateway: &str,
@@ -84,7 +88,7 @@ pub fn plan(
     };
     let problems: Vec<Problem> = validate(stack)
         .into_iter()
-        .filter(|problem| concerns(stack, gateway, problem))
+        .filter(|problem| concerns(stack, gateway, problem) && !problem.left_out)
         .collect();
     if !problems.is_empty() {
         return Err(problems);
@@ -165,6 +169,7 @@ fn no_gateway(stack: &Stack, wanted: &str) -> Problem {
             [] => "add an InferenceGateway to the stack".into(),
             names => format!("name {}", names.join(" or ")),
         },
+        left_out: false,
     }
 }
 
@@ -260,6 +265,7 @@ fn pool(stack: &Stack, resource: &ModelPool, observed: &Observed) -> Pool {
         },
         performance: seen.performance.unwrap_or_default(),
         tokenizer: seen.tokenizer.clone(),
+        vocabulary: vocabulary(resource, seen),
         endpoints,
         authorities: authorities(stack, &spec.engine),
         when_cold: observed
@@ -267,6 +273,23 @@ fn pool(stack: &Stack, resource: &ModelPool, observed: &Observed) -> Pool {
             .then(|| spec.autoscaling.as_ref().map(when_cold))
             .flatten(),
     }
+}
+
+/// How the engine counts tokens. Only engines that Weir starts are asked: another server may not know how, and would be
+/// handed words just to count them.
+fn vocabulary(resource: &ModelPool, seen: &ObservedPool) -> Option<Vocabulary> {
+    let api = match &resource.spec.engine {
+        crds::Engine::LlamaCpp(_) => TokenizerApi::LlamaCpp,
+        crds::Engine::Vllm(_) => TokenizerApi::Vllm,
+        crds::Engine::External(_) => return None,
+    };
+    // Where the file's digest is not known, its source tells models apart; as a digest, since a URL may hold a password.
+    let source = resource.spec.model.source.as_deref().unwrap_or_default();
+    let by_source = || format!("source:{}", hex::encode(Sha256::digest(source)));
+    Some(Vocabulary {
+        api,
+        model: seen.digest.clone().unwrap_or_else(by_source),
+    })
 }
 
 fn when_cold(scaling: &crds::Autoscaling) -> WhenCold {

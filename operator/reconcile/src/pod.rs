@@ -132,6 +132,14 @@ pub(crate) fn probe(path: &str, port: u16, period: i32, failures: i32) -> Probe 
     }
 }
 
+/// The same over HTTPS; whose certificate it is does not matter.
+pub(crate) fn over_https(mut probe: Probe) -> Probe {
+    if let Some(get) = &mut probe.http_get {
+        get.scheme = Some("HTTPS".into());
+    }
+    probe
+}
+
 /// A port that a container listens at.
 pub(crate) fn port(name: &str, port: u16) -> ContainerPort {
     ContainerPort {

@@ -79,6 +79,7 @@ pub fn validate(version: &RouterVersion) -> Vec<Problem> {
         reason: "SourceUnreachable".into(),
         message: format!("{url} is a file of the machine that runs `weir up`"),
         instead,
+        left_out: false,
     }]
 }
 

@@ -3,6 +3,7 @@
 //! Every problem says what is wrong, what exists, and what to write instead.
 
 use crate::keys::{api_keys, entries};
+use crate::names::WATCHED;
 use crate::stack::Stack;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -10,6 +11,8 @@ use weir_crds::{Auth, Engine, InferenceGateway, MemoryStore, ModelPool, NameRef,
 
 /// Names that stand for other logs than an engine's, in `weir logs` and on the disk.
 const RESERVED: [&str; 2] = ["gateway", "decisions"];
+/// What to do about a Secret of keys that has none.
+pub(crate) const ADD_KEY: &str = "add an entry TENANT.KEYID: KEY, or write auth: {anonymous: {}}";
 
 /// Something that keeps an object from working, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +30,9 @@ pub struct Problem {
     pub message: String,
     /// What to write instead.
     pub instead: String,
+    /// Whether only what it is about is left out and the rest is served: no other problem may be passed over.
+    #[serde(default)]
+    pub left_out: bool,
 }
 
 /// Every problem of a stack, in the order of its objects; none means that every reference resolves.
@@ -276,23 +282,30 @@ fn auth_problems(stack: &Stack, gateway: &InferenceGateway, reference: &NameRef)
     let (keys, errors) = api_keys(secret);
     let malformed = |error: &crate::keys::KeyError| {
         let on = On::new("Secret", &secret.metadata.name, "");
-        on.problem(
-            "stringData",
-            "SecretMalformed",
-            error.to_string(),
-            error.instead(),
-        )
+        let (message, instead) = (error.to_string(), error.instead());
+        Problem {
+            left_out: true,
+            ..on.problem("stringData", "SecretMalformed", message, instead)
+        }
     };
     let mut problems: Vec<Problem> = errors.iter().map(malformed).collect();
     if keys.is_empty() && errors.is_empty() {
-        let message = format!(
-            "Secret {} has no entries, so nobody may ask",
-            reference.name
-        );
-        let instead = "add an entry TENANT.KEYID: KEY, or write auth: {anonymous: {}}".into();
-        problems.push(on.problem("name", "SecretEmpty", message, instead));
+        problems.push(Problem {
+            left_out: true,
+            ..on.problem(
+                "name",
+                "SecretEmpty",
+                nobody_may_ask(&reference.name),
+                ADD_KEY.into(),
+            )
+        });
     }
     problems
+}
+
+/// What is wrong with a Secret of keys that has none.
+pub(crate) fn nobody_may_ask(secret: &str) -> String {
+    format!("Secret {secret} has no entries, so nobody may ask")
 }
 
 /// Gateways of one stack that want the same port.
@@ -340,11 +353,15 @@ impl<'a> On<'a> {
             reason: reason.to_owned(),
             message,
             instead,
+            left_out: false,
         }
     }
 
     fn missing(&self, field: &str, what: &str, wanted: &str, exist: &[&str]) -> Problem {
         let instead = match exist {
+            [] if what == "Secret" => {
+                format!("add a Secret called {wanted}, labelled {WATCHED}")
+            }
             [] => format!("add a {what} called {wanted}"),
             exist => format!("write {}, or add {wanted}", exist.join(" or ")),
         };

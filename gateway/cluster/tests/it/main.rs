@@ -10,6 +10,7 @@ mod artifacts;
 mod certs;
 mod cold;
 mod echo;
+mod https;
 mod leave;
 mod node;
 mod operator;

@@ -78,6 +78,7 @@ impl Files {
             operator,
             state: Some(self.path().join("state")),
             listen: "127.0.0.1:0".parse().unwrap(),
+            https: None,
             listen_metrics: Some("127.0.0.1:0".parse().unwrap()),
             drain_lead: Duration::from_millis(300),
             pod: "support-gateway-0".to_owned(),
@@ -91,10 +92,11 @@ impl Node {
     }
 
     pub(crate) async fn start_with(options: Options, stop: Stop) -> Self {
+        let scheme = options.https.as_ref().map_or("http", |_| "https");
         let bound = bind(options).await.unwrap();
         let metrics = bound.metrics_address().unwrap().unwrap();
         Self {
-            url: format!("http://{}", bound.address().unwrap()),
+            url: format!("{scheme}://{}", bound.address().unwrap()),
             metrics_url: format!("http://{metrics}"),
             stop: stop.clone(),
             running: tokio::spawn(bound.run(stop)),

@@ -11,3 +11,4 @@ mod doubles;
 mod faults;
 mod real;
 mod replicas;
+mod tokens;

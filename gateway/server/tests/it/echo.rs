@@ -45,6 +45,10 @@ struct Shared {
     mode: Mutex<Mode>,
     connections: AtomicUsize,
     bodies: Mutex<Vec<Value>>,
+    /// Texts whose tokens were asked for, in order; `None` while the engine does not count.
+    counted: Mutex<Option<Vec<String>>>,
+    /// Times that somebody asked for a count.
+    asked: AtomicUsize,
     /// Answers that have begun and not ended.
     open: watch::Sender<usize>,
     stop: tokio_util::sync::CancellationToken,
@@ -67,6 +71,8 @@ impl Echo {
             mode: Mutex::new(mode),
             connections: AtomicUsize::new(0),
             bodies: Mutex::new(Vec::new()),
+            counted: Mutex::default(),
+            asked: AtomicUsize::new(0),
             open: watch::channel(0).0,
             stop: tokio_util::sync::CancellationToken::new(),
         });
@@ -77,6 +83,8 @@ impl Echo {
         let routes = Router::new()
             .route("/v1/chat/completions", post(chat))
             .route("/v1/embeddings", post(embeddings))
+            .route("/tokenize", post(tokenize))
+            .route("/apply-template", post(apply_template))
             .with_state(Arc::clone(&state));
         let stop = state.stop.clone();
         tokio::spawn(async move {
@@ -96,6 +104,22 @@ impl Echo {
     /// Bodies of the chats, in order.
     pub(crate) fn bodies(&self) -> Vec<Value> {
         self.state.bodies.lock().unwrap().clone()
+    }
+
+    /// Counts tokens from now on, as llama.cpp's server is asked to: each character is one.
+    pub(crate) fn counts(&self) {
+        self.state.counted.lock().unwrap().get_or_insert_default();
+    }
+
+    /// Texts that were counted since this was last asked.
+    pub(crate) fn counted(&self) -> Vec<String> {
+        let mut counted = self.state.counted.lock().unwrap();
+        counted.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Times that somebody asked for a count, answered or not.
+    pub(crate) fn asked_to_count(&self) -> usize {
+        self.state.asked.load(Ordering::SeqCst)
     }
 
     pub(crate) fn set(&self, mode: Mode) {
@@ -226,6 +250,29 @@ fn events(body: &Value, mode: Mode, open: Open) -> Response {
     });
     let body = axum::body::Body::from_stream(stream::iter(sent).chain(tail));
     ([("content-type", "text/event-stream")], body).into_response()
+}
+
+async fn tokenize(State(state): State<Arc<Shared>>, Json(body): Json<Value>) -> Response {
+    state.asked.fetch_add(1, Ordering::SeqCst);
+    let text = body["content"].as_str().unwrap();
+    match state.counted.lock().unwrap().as_mut() {
+        Some(counted) => counted.push(text.to_owned()),
+        None => return http::StatusCode::NOT_FOUND.into_response(),
+    }
+    let tokens: Vec<u32> = text.chars().map(u32::from).collect();
+    Json(json!({"tokens": tokens})).into_response()
+}
+
+/// Three characters before each message and two after the last one.
+async fn apply_template(State(state): State<Arc<Shared>>, Json(body): Json<Value>) -> Response {
+    state.asked.fetch_add(1, Ordering::SeqCst);
+    if state.counted.lock().unwrap().is_none() {
+        return http::StatusCode::NOT_FOUND.into_response();
+    }
+    let messages = body["messages"].as_array().unwrap().iter();
+    let messages = messages.map(|message| format!("<m>{}", message["content"].as_str().unwrap()));
+    let prompt = messages.collect::<String>() + "->";
+    Json(json!({"prompt": prompt})).into_response()
 }
 
 async fn embeddings(Json(body): Json<Value>) -> Json<Value> {

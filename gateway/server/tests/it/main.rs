@@ -8,6 +8,7 @@
 
 mod auth;
 mod cold;
+mod counts;
 mod echo;
 mod embedder;
 mod errors;

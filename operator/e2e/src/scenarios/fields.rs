@@ -9,6 +9,7 @@ use crate::load::Load;
 use crate::outside::Outside;
 use crate::world::{Namespace, World};
 use anyhow::{Context, Result, bail, ensure};
+use certificates::Certificates;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, Patch, PatchParams};
 use serde::Deserialize;
@@ -17,8 +18,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 const STACK: &str = include_str!("../../stacks/fields.yaml");
+/// Time between two requests over HTTPS.
+const ENCRYPTED_GAP: Duration = Duration::from_millis(500);
 const KEY: &str = "e2e-key-0123456789abcdef0123456789abcdef";
 const GATEWAY: &str = "fields";
+/// The one that speaks HTTPS.
+const SECURE: &str = "secure";
 /// Written as a value it takes a field away: a null of YAML counts as not written.
 const GONE: &str = "{gone}";
 
@@ -68,7 +73,8 @@ struct Step {
 #[serde(deny_unknown_fields)]
 struct Effect {
     field: String,
-    /// Where it shows: `KIND/NAME` of an object, `plan`, `models`, `outside`, `answer`, or a command of kubectl.
+    /// Where it shows: `KIND/NAME` of an object, `plan`, `models`, `outside`, `answer`, `certificate` for the name of the
+    /// Secret whose certificate clients see, or a command of kubectl.
     of: String,
     /// Fields and names of list entries, down from there.
     #[serde(default)]
@@ -103,6 +109,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     let world = namespace.world;
     let outside = Outside::start(world).await?;
     surroundings(namespace).await?;
+    let certificates = Certificates::given(namespace).await?;
     namespace
         .apply(&STACK.replace("{outside}", &outside.url))
         .await?;
@@ -112,6 +119,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
         ("ModelPool", "outside"),
         ("MemoryStore", "kb"),
         ("InferenceGateway", GATEWAY),
+        ("InferenceGateway", SECURE),
     ] {
         namespace.ready((kind, name), ("True", ""), 180).await?;
     }
@@ -121,6 +129,8 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     let stage = Stage {
         namespace,
         gateway: namespace.gateway(GATEWAY, Some(KEY)).await?,
+        secure: namespace.gateway(SECURE, Some(KEY)).await?,
+        certificates,
         outside: &outside,
         words: vec![
             ("{hub}", world.hub.url.clone()),
@@ -134,6 +144,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
         ],
     };
     let load = Load::start(&stage.gateway, "auto", world.extent.gap());
+    let encrypted = Load::start(&stage.secure, "auto", ENCRYPTED_GAP);
     let (mut changed, mut elsewhere) = (0, 0);
     for (kind, text) in KINDS {
         let changes = read(text)?;
@@ -147,10 +158,15 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
             println!("    {:.1} s: {kind}/{}", load.at(), step.change);
         }
     }
+    stage
+        .certificates
+        .renewed_in_place(namespace, &stage.secure)
+        .await
+        .context("a renewed certificate")?;
     while load.sent() < world.extent.share() {
         reprice(namespace, load.sent()).await?;
     }
-    let total = load.end().await?;
+    let total = load.end().await? + encrypted.end().await?;
     println!("    {changed} fields were changed, {elsewhere} are proved elsewhere");
     world.count("fields", total);
     Ok(())
@@ -160,6 +176,8 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
 struct Stage<'a> {
     namespace: &'a Namespace<'a>,
     gateway: Gateway,
+    secure: Gateway,
+    certificates: Certificates,
     outside: &'a Outside,
     /// Words of the steps that stand for others.
     words: Vec<(&'static str, String)>,
@@ -252,6 +270,7 @@ impl Stage<'_> {
             "answer" => Ok(answer),
             "outside" => Ok(self.outside.asked()),
             "plan" => plan(namespace).await,
+            "certificate" => self.certificates.shown_by(&self.secure).await,
             "models" => {
                 let (status, text) = self.gateway.get("/v1/models").await?;
                 ensure!(status.is_success(), "/v1/models answered {status}: {text}");
@@ -382,6 +401,8 @@ async fn classes(world: &World) -> Result<()> {
         .await?;
     Ok(())
 }
+
+mod certificates;
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,8 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 use std::time::Duration;
 
+const KEY: &str = "e2e-key-0123456789abcdef0123456789abcdef";
+
 pub(crate) async fn run(world: &World) -> Result<()> {
     let namespace = world.namespace("e2e-mistakes").await?;
     let result = steps(&namespace).await;
@@ -65,17 +67,59 @@ async fn a_missing_secret(namespace: &Namespace<'_>) -> Result<()> {
     );
     let labels = json!({"weir.dev/watch": "true"});
     namespace
-        .secret(
-            "absent",
-            labels,
-            ("acme.e2e", "e2e-key-0123456789abcdef0123456789abcdef"),
-        )
+        .secret("absent", labels, ("acme.e2e", KEY))
         .await?;
     namespace
         .ready(("InferenceGateway", "load"), ("True", ""), 60)
         .await?;
+    an_entry_that_is_no_key(namespace)
+        .await
+        .context("an entry that is no key")?;
     let auth = json!({"spec": {"auth": {"anonymous": {}, "apiKeysSecretRef": null}}});
     namespace.patch("InferenceGateway", "load", auth).await?;
+    namespace
+        .ready(("InferenceGateway", "load"), ("True", ""), 60)
+        .await
+        .map(drop)
+}
+
+/// The other entries are keys all the same, also one that came with it.
+async fn an_entry_that_is_no_key(namespace: &Namespace<'_>) -> Result<()> {
+    let other = KEY.replace("e2e", "new");
+    let keys = json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "absent", "labels": {"weir.dev/watch": "true"}},
+        "stringData": {"acme.e2e": KEY, "acme.phone.write": "a-key-that-opens-nothing", "acme.other": other},
+    });
+    namespace.apply_object(&keys).await?;
+    let api = namespace.weir("InferenceGateway").await?;
+    let left_out = namespace.world.until(Duration::from_secs(60), async || {
+        let told = crate::world::conditions(&api.get("load").await?);
+        let named = told.contains("KeysAccepted=False") && told.contains("acme.phone.write");
+        Ok(named.then_some(told))
+    });
+    let told = left_out.await.context("no condition names the entry")?;
+    ensure!(
+        !told.contains("opens-nothing"),
+        "a condition shows a key: {told}"
+    );
+    let gateway = namespace.gateway("load", Some(&other)).await?;
+    let question = json!({"model": "steady", "max_tokens": 2, "messages": [{"role": "user", "content": "Are you there?"}]});
+    let answers = async |key: &str| {
+        let holder = gateway.with_key(key);
+        let (status, _) = holder.try_post("/v1/chat/completions", &question).await?;
+        Ok::<_, anyhow::Error>(status.as_u16())
+    };
+    let reached = namespace.world.until(Duration::from_secs(60), async || {
+        Ok((answers(&other).await? == 200).then_some(()))
+    });
+    reached.await.context("the new key is not taken over")?;
+    ensure!(answers(KEY).await? == 200, "the old key is refused");
+    let opened = answers("a-key-that-opens-nothing").await?;
+    ensure!(
+        opened == 401,
+        "an entry that is no key is answered {opened}"
+    );
     namespace
         .ready(("InferenceGateway", "load"), ("True", ""), 60)
         .await

@@ -2,7 +2,8 @@
 //! Deployment.
 
 use crate::names::{
-    self, GATEWAY_LABEL, GATEWAY_PORT, PLAN_FOLDER, PLAN_KEY, STATE_FOLDER, TLS_FOLDER,
+    self, GATEWAY_LABEL, GATEWAY_PORT, HTTPS_FOLDER, PLAN_FOLDER, PLAN_KEY, STATE_FOLDER,
+    TLS_FOLDER,
 };
 use crate::network;
 use crate::object::{Object, Owner};
@@ -54,6 +55,7 @@ pub fn build(
         ServiceType::NodePort => "NodePort",
         ServiceType::LoadBalancer => "LoadBalancer",
     };
+    let protocol = expose.tls_secret_ref.as_ref().map(|_| "https");
     let mut objects: Vec<Object> = plan_secret(&owner, material).into_iter().collect();
     objects.extend([
         Object::ServiceAccount(Box::new(ServiceAccount {
@@ -61,7 +63,7 @@ pub fn build(
             automount_service_account_token: Some(false),
             ..ServiceAccount::default()
         })),
-        network::service(&owner, name.clone(), GATEWAY_PORT, service),
+        network::service(&owner, name.clone(), (GATEWAY_PORT, protocol), service),
         network::policy_for_all(&owner, name.clone(), GATEWAY_PORT),
         network::budget(&owner, name),
         deployment(gateway, &owner, platform),
@@ -120,13 +122,16 @@ fn template(gateway: &InferenceGateway, owner: &Owner<'_>, platform: &Platform) 
     let request = i64::try_from(request.div_ceil(1000)).unwrap_or(i64::MAX);
     spec.termination_grace_period_seconds = Some(request.saturating_add(LEAVE_SECONDS));
     spec.containers = vec![container(gateway, platform)];
-    let volumes = vec![
+    let mut volumes = vec![
         pod::secret("tls", &names::gateway_tls(owner.name()), false),
         // Without a plan a gateway waits for the operator's; without the volume its pod would not even start.
         pod::secret("plan", &names::gateway_plan(owner.name()), true),
         pod::scratch("state", false),
         pod::scratch("tmp", false),
     ];
+    // Without the certificate a pod waits for it: nobody is answered in the clear meanwhile.
+    let certificate = gateway.spec.expose.tls_secret_ref.as_ref();
+    volumes.extend(certificate.map(|secret| pod::secret("https", &secret.name, false)));
     spec.volumes = Some(volumes);
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
@@ -149,12 +154,25 @@ fn container(gateway: &InferenceGateway, platform: &Platform) -> Container {
     for (flag, value) in pairs {
         args.extend([flag.to_owned(), value]);
     }
-    let mounts = vec![
+    let mut mounts = vec![
         pod::mount("tls", TLS_FOLDER, true),
         pod::mount("plan", PLAN_FOLDER, true),
         pod::mount("state", STATE_FOLDER, false),
         pod::mount("tmp", "/tmp", false),
     ];
+    let is_https = gateway.spec.expose.tls_secret_ref.is_some();
+    if is_https {
+        args.extend(["--https".to_owned(), HTTPS_FOLDER.to_owned()]);
+        mounts.push(pod::mount("https", HTTPS_FOLDER, true));
+    }
+    let probe = |path, period, failures| {
+        let probe = pod::probe(path, GATEWAY_PORT, period, failures);
+        if is_https {
+            pod::over_https(probe)
+        } else {
+            probe
+        }
+    };
     let mut env = pod::variables(&platform.environment);
     env.push(pod::own("POD_NAME", "metadata.name"));
     env.push(pod::own("POD_NAMESPACE", "metadata.namespace"));
@@ -162,10 +180,14 @@ fn container(gateway: &InferenceGateway, platform: &Platform) -> Container {
         command: Some(vec!["/weir".into()]),
         args: Some(args),
         env: Some(env),
-        ports: Some(vec![pod::port("main", GATEWAY_PORT)]),
-        startup_probe: Some(pod::probe("/healthz", GATEWAY_PORT, 1, 60)),
-        readiness_probe: Some(pod::probe("/readyz", GATEWAY_PORT, 2, 2)),
-        liveness_probe: Some(pod::probe("/healthz", GATEWAY_PORT, 10, 6)),
+        // By its name a PodMonitor tells how to ask.
+        ports: Some(vec![pod::port(
+            if is_https { "https" } else { "main" },
+            GATEWAY_PORT,
+        )]),
+        startup_probe: Some(probe("/healthz", 1, 60)),
+        readiness_probe: Some(probe("/readyz", 2, 2)),
+        liveness_probe: Some(probe("/healthz", 10, 6)),
         // Those who find the gateway by its Service learn of its end in this time; then it ends what is in flight.
         lifecycle: Some(pod::sleep_before_stop(5)),
         resources: Some(pod::requirements(

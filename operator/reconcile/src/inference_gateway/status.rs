@@ -1,11 +1,11 @@
 //! What people see of a gateway, from what was observed of it and from the status of what it uses.
 
 use crate::condition::{Seen, Verdict};
-use crate::keys::tenants_without_keys;
+use crate::keys::{KeyError, api_keys, tenants_without_keys};
 use crate::names::{self, GATEWAY_LABEL, GATEWAY_PORT, selector_text};
 use crate::pods;
 use crate::stack::Stack;
-use crate::validate::Problem;
+use crate::validate::{ADD_KEY, Problem, nobody_may_ask};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::jiff::Timestamp;
@@ -30,6 +30,8 @@ pub struct Observed {
     pub router: Option<GatewayRouterStatus>,
     /// The status of the rollout that `router` names.
     pub rollout: Option<RouterRolloutStatus>,
+    /// What is wrong with the certificate of its Secret.
+    pub certificate_fault: Option<String>,
     /// What the API server said when it refused an object.
     pub refused: Option<String>,
 }
@@ -54,14 +56,21 @@ pub fn status(
     let pools = wrong_at(problems, "spec.pools").unwrap_or_else(|| pools_ready(gateway, stack));
     let memory = wrong_at(problems, "spec.memory").or_else(|| memory_ready(gateway, stack));
     let router = router_ready(gateway, stack);
-    let used: Vec<&Verdict> = [Some(&pools), memory.as_ref(), Some(&router)]
+    let keys = keys_accepted(gateway, stack);
+    let nobody = keys.as_ref().filter(|(keys, _)| *keys == 0);
+    let nobody = nobody.map(|(_, verdict)| verdict);
+    let used: Vec<&Verdict> = [Some(&pools), memory.as_ref(), Some(&router), nobody]
         .into_iter()
         .flatten()
         .collect();
-    let ready = ready((gateway, observed), problems, (count(ready_pods), &used));
+    let certificate = certificate_ready(gateway, stack, observed);
+    let first = (problems, certificate.as_ref());
+    let ready = ready((gateway, observed), first, (count(ready_pods), &used));
     let mut verdicts = vec![("Ready", ready), ("PoolsReady", pools)];
     verdicts.extend(memory.map(|verdict| ("MemoryReady", verdict)));
     verdicts.push(("RouterReady", router));
+    verdicts.extend(certificate.map(|verdict| ("CertificateReady", verdict)));
+    verdicts.extend(keys.map(|(_, verdict)| ("KeysAccepted", verdict)));
     verdicts.extend(tenants_known(gateway, stack).map(|verdict| ("TenantsKnown", verdict)));
     verdicts.extend(rollout_healthy(observed).map(|verdict| ("RolloutHealthy", verdict)));
     let named = || GatewayRouterStatus {
@@ -103,11 +112,16 @@ fn url(gateway: &InferenceGateway, observed: &Observed) -> String {
     let outside = ingress.and_then(|ingress| ingress.hostname.as_ref().or(ingress.ip.as_ref()));
     let name = names::gateway(gateway.metadata.name.as_deref().unwrap_or_default());
     let namespace = gateway.metadata.namespace.as_deref().unwrap_or_default();
-    match outside {
-        Some(host) if host.contains(':') => format!("http://[{host}]:{GATEWAY_PORT}"),
-        Some(host) => format!("http://{host}:{GATEWAY_PORT}"),
-        None => format!("http://{name}.{namespace}.svc:{GATEWAY_PORT}"),
-    }
+    let host = match outside {
+        Some(host) if host.contains(':') => format!("[{host}]"),
+        Some(host) => host.clone(),
+        None => format!("{name}.{namespace}.svc"),
+    };
+    let scheme = match expose.tls_secret_ref {
+        Some(_) => "https",
+        None => "http",
+    };
+    format!("{scheme}://{host}:{GATEWAY_PORT}")
 }
 
 /// The condition `Ready` of something that a gateway uses, when it is about its spec as it is now.
@@ -219,6 +233,66 @@ fn router_ready(gateway: &InferenceGateway, stack: &Stack) -> Verdict {
     }
 }
 
+/// Whether there is a certificate to show to clients. Processes that have one keep it while the Secret holds none.
+fn certificate_ready(
+    gateway: &InferenceGateway,
+    stack: &Stack,
+    observed: &Observed,
+) -> Option<Verdict> {
+    let name = &gateway.spec.expose.tls_secret_ref.as_ref()?.name;
+    let create = format!(
+        "create it with `kubectl create secret tls {name} --cert=FILE --key=FILE` and the label {}",
+        names::WATCHED
+    );
+    if stack.secret(name).is_none() {
+        let text = format!("no Secret is called {name}: {create}");
+        return Some(Verdict::no("SecretNotFound", text));
+    }
+    Some(match &observed.certificate_fault {
+        Some(fault) => Verdict::no(
+            "SecretMalformed",
+            format!(
+                "Secret {name} holds no certificate to answer with: {fault}: {create}; connections get the last good \
+                 one meanwhile"
+            ),
+        ),
+        None => Verdict::yes(
+            "Https",
+            format!("HTTPS with the certificate of Secret {name}"),
+        ),
+    })
+}
+
+/// Keys that are accepted, and whether all entries of their Secret are. An entry that is no key opens nothing and stops
+/// nothing, so Ready depends on it only where no key is left.
+fn keys_accepted(gateway: &InferenceGateway, stack: &Stack) -> Option<(usize, Verdict)> {
+    let Auth::ApiKeysSecretRef(reference) = &gateway.spec.auth else {
+        return None;
+    };
+    let (keys, errors) = api_keys(stack.secret(&reference.name)?);
+    let (accepted, all) = (keys.len(), keys.len() + errors.len());
+    let verdict = if all == 0 {
+        let nobody = nobody_may_ask(&reference.name);
+        Verdict::no("SecretEmpty", format!("{nobody}: {ADD_KEY}"))
+    } else if errors.is_empty() {
+        Verdict::yes(
+            "AllAccepted",
+            format!("{accepted} of {all} entries are keys"),
+        )
+    } else {
+        let says = |error: &KeyError| format!("{error}: {}", error.instead());
+        let says: Vec<String> = errors.iter().map(says).collect();
+        let text = format!(
+            "{} of {all} entries of Secret {} are left out: {}",
+            errors.len(),
+            reference.name,
+            says.join("; ")
+        );
+        Verdict::no("SecretMalformed", text)
+    };
+    Some((accepted, verdict))
+}
+
 /// Whether somebody can ask as each tenant that the spec names. Ready does not depend on it: a tenant may come later than
 /// its rules.
 fn tenants_known(gateway: &InferenceGateway, stack: &Stack) -> Option<Verdict> {
@@ -269,11 +343,19 @@ fn rollout_healthy(observed: &Observed) -> Option<Verdict> {
 
 fn ready(
     (gateway, observed): (&InferenceGateway, &Observed),
-    problems: &[Problem],
+    (problems, certificate): (&[Problem], Option<&Verdict>),
     (ready_pods, used): (i32, &[&Verdict]),
 ) -> Verdict {
-    if let Some(problem) = problems.first() {
-        return Verdict::of_problems(problem, problems);
+    let stopping: Vec<Problem> = (problems.iter())
+        .filter(|problem| !problem.left_out)
+        .cloned()
+        .collect();
+    if let Some(problem) = stopping.first() {
+        return Verdict::of_problems(problem, &stopping);
+    }
+    // Its pods wait for it, which would only look as if they were slow.
+    if let Some(missing) = certificate.filter(|verdict| !verdict.is_true()) {
+        return missing.clone();
     }
     if let Some(why) = &observed.refused {
         return Verdict::no("Refused", why.clone());

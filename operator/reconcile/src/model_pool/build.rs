@@ -60,7 +60,7 @@ pub fn build(
         .into_iter()
         .collect();
     objects.extend([
-        network::service(&owner, name.clone(), ENGINE_PORT, "ClusterIP"),
+        network::service(&owner, name.clone(), (ENGINE_PORT, None), "ClusterIP"),
         network::policy_for_weir(&owner, name.clone(), (ENGINE_PORT, None), namespace),
         network::budget(&owner, name),
         deployment(pool, stack, platform, existing),

@@ -49,6 +49,33 @@ fn a_tenant_that_nobody_can_ask_as_is_named() {
 }
 
 #[test]
+fn https_of_a_cluster_is_no_plain_http_to_others_here() {
+    let refused = |listen: &str| {
+        let text = format!(
+            "apiVersion: weir.dev/v1alpha1\nkind: InferenceGateway\nmetadata: {{name: demo}}\n\
+             spec: {{pools: {{matchLabels: {{app: demo}}}}, auth: {{anonymous: {{}}}}, {listen}\
+             expose: {{tlsSecretRef: {{name: ask}}}}}}\n"
+        );
+        let path = "stack.yaml".into();
+        let stack = parse(SourceFile { path, text });
+        let lines = without_effect(&stack, &stack.gateways[0]);
+        assert_eq!(
+            lines,
+            ["InferenceGateway/demo: no effect in local mode: expose"]
+        );
+        let problems = cluster_only(&stack, &stack.gateways[0]).into_iter();
+        problems
+            .map(|problem| problem.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(refused(""), [""; 0]);
+    assert_eq!(refused("listen: {address: \"::1\"}, "), [""; 0]);
+    let said = "InferenceGateway/demo: spec.expose.tlsSecretRef: HTTPS is served in a cluster only, and others reach \
+                0.0.0.0: write listen: {address: 127.0.0.1}, or remove expose.tlsSecretRef";
+    assert_eq!(refused("listen: {address: 0.0.0.0}, "), [said]);
+}
+
+#[test]
 fn engines_and_volumes_of_a_cluster_are_refused_only_where_they_are_used() {
     let text = "\
 apiVersion: weir.dev/v1alpha1

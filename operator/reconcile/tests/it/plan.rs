@@ -5,6 +5,7 @@ use crate::golden::{folders, in_crate, read, stack};
 use serde_json::Value;
 use std::path::Path;
 use weir_crds::stack::SourceFile;
+use weir_plan::Auth;
 use weir_reconcile::{Observed, plan, validate, validate_local};
 
 fn observed(path: &Path) -> Observed {
@@ -97,6 +98,31 @@ fn problems_of_objects_a_gateway_does_not_use_do_not_stop_it() {
     assert_eq!(validate(&stack).len(), 2);
     assert!(plan(&stack, "works", &Observed::default()).is_ok());
     assert!(plan(&stack, "broken", &Observed::default()).is_err());
+}
+
+#[test]
+fn an_entry_that_is_no_key_is_left_out_and_opens_nothing() {
+    let stack = stack(&in_crate("cases/plan/keys-malformed/stack.yaml"));
+    let planned = plan(&stack, "demo", &Observed::default()).expect("the rest is served");
+    let Auth::ApiKeys(keys) = planned.auth else {
+        panic!("keys are asked for");
+    };
+    let keys: Vec<(&str, &str)> = keys
+        .iter()
+        .map(|key| (key.tenant.as_str(), key.key_id.as_str()))
+        .collect();
+    assert_eq!(keys, [("acme", "c")]);
+    assert!(validate(&stack).iter().all(|problem| problem.left_out));
+
+    let mut none = stack.clone();
+    let entries = none.secrets[0].string_data.as_mut().expect("entries");
+    entries.retain(|name, _| name != "acme.c" && name != "globex.c");
+    let planned = plan(&none, "demo", &Observed::default()).expect("a plan");
+    assert_eq!(
+        planned.auth,
+        Auth::ApiKeys(Vec::new()),
+        "nobody, not everybody"
+    );
 }
 
 #[test]
