@@ -62,13 +62,16 @@ async fn put(namespace: &Namespace<'_>, life: (SystemTime, SystemTime)) -> Resul
     let signs = entry(&authority.get("weir-ca").await?, "tls.key")?;
     let uri = format!("weir://{}/gateway/load", namespace.name);
     let (certificate, key) = issue(&signs, &uri, life)?;
-    let data = json!({
-        "tls.crt": ByteString(certificate.clone().into_bytes()),
-        "tls.key": ByteString(key.into_bytes()),
-    });
     let api: Api<Secret> = Api::namespaced(client.clone(), &namespace.name);
-    let patch = Patch::Merge(json!({"data": data}));
-    api.patch(SECRET, &PatchParams::default(), &patch).await?;
+    let mut secret = api.get(SECRET).await?;
+    secret.metadata.managed_fields = None;
+    secret.metadata.resource_version = None;
+    let entries = [("tls.crt", certificate.clone()), ("tls.key", key)];
+    let entries = entries.map(|(name, text)| (name.to_owned(), ByteString(text.into_bytes())));
+    secret.data.get_or_insert_default().extend(entries);
+    // Another author would be a conflict, which the operator settles only once.
+    let params = PatchParams::apply("weir.dev/operator").force();
+    api.patch(SECRET, &params, &Patch::Apply(&secret)).await?;
     Ok(certificate)
 }
 

@@ -74,7 +74,9 @@ impl Certificates {
         gateway: &Gateway,
     ) -> Result<()> {
         let pods = async || {
-            let pods = namespace.pods("weir.dev/gateway=secure").await?;
+            // One that another Secret has replaced may be still ending.
+            let mut pods = namespace.pods("weir.dev/gateway=secure").await?;
+            pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
             Ok::<BTreeSet<String>, anyhow::Error>(pods.iter().map(ResourceExt::name_any).collect())
         };
         let before = pods().await?;
