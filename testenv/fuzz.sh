@@ -22,6 +22,7 @@ for target; do
     stack) seeds=(examples/stacks crds/tests/it/bad) ;;
     router_artifact) seeds=() more=(-seed_inputs=router/artifacts/default.onnx) ;;
     esac
+    [ -d "fuzz/seeds/$target" ] || [ "${seeds[*]}" != "fuzz/seeds/$target" ] || seeds=()
     mkdir -p "fuzz/corpus/$target"
     echo "fuzz.sh: $target, $seconds s"
     cargo "+$toolchain" fuzz run "${features[@]}" "$target" "fuzz/corpus/$target" "${seeds[@]}" -- \
