@@ -434,19 +434,13 @@ mod tests {
     use super::*;
 
     fn end(replica: &Arc<Replica>, error: &EngineError) {
-        let endpoint = Endpoint {
-            url: replica.url.clone(),
-            api_key: None,
-        };
+        let endpoint = Endpoint::keyless(&replica.url);
         Lease::new((endpoint, Arc::clone(replica)), false, &Arc::default()).failed(error);
     }
 
     #[test]
     fn a_certificate_that_is_not_trusted_wipes_nothing_of_what_is_known_of_a_replica() {
-        let endpoint = Endpoint {
-            url: "https://small".to_owned(),
-            api_key: None,
-        };
+        let endpoint = Endpoint::keyless("https://small");
         let replica = Replica::known(&mut Vec::new(), &endpoint);
         let reset = EngineError::Reset {
             pool: "small".to_owned(),

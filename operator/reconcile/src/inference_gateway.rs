@@ -66,12 +66,7 @@ pub fn without_endpoints(plan: &GatewayPlan, stack: &Stack) -> GatewayPlan {
 /// when a resource does and any plan of an operator replaces it.
 #[must_use]
 pub fn slow_plan(plan: &GatewayPlan, stack: &Stack, namespace: &str) -> GatewayPlan {
-    let service = |pool: &str| {
-        vec![Endpoint {
-            url: names::pool_url(pool, namespace),
-            api_key: None,
-        }]
-    };
+    let service = |pool: &str| vec![Endpoint::keyless(&names::pool_url(pool, namespace))];
     GatewayPlan {
         revision: Revision::default(),
         ..with_endpoints(plan.clone(), stack, service)

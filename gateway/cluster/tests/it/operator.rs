@@ -128,13 +128,7 @@ impl Operator {
     }
 
     pub(crate) fn send_endpoints(&self, pool: &str, counter: u64, urls: &[&str]) {
-        let endpoints: Vec<Endpoint> = urls
-            .iter()
-            .map(|url| Endpoint {
-                url: (*url).to_owned(),
-                api_key: None,
-            })
-            .collect();
+        let endpoints: Vec<Endpoint> = urls.iter().map(|url| Endpoint::keyless(url)).collect();
         self.send(operator_message::Message::Endpoints(wire::Endpoints {
             revision: Some(revision(Revision { epoch: 1, counter })),
             pool: pool.to_owned(),

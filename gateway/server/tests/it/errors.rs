@@ -159,10 +159,7 @@ async fn an_engine_whose_certificate_nobody_trusts_is_502_and_its_address_stays_
     };
     let port = server.address().port().to_string();
     let mut small = pool("small", &[]);
-    small.endpoints = vec![Endpoint {
-        url: server.url(),
-        api_key: None,
-    }];
+    small.endpoints = vec![Endpoint::keyless(&server.url())];
     let world = World::start(plan(vec![small]), prefers(0, 1)).await;
     for model in ["auto", "small-model"] {
         for stream in [false, true] {

@@ -12,10 +12,7 @@ fn smollm2(server: &LlamaServer, context_tokens: u32) -> Pool {
     Pool {
         engine: EngineKind::LlamaCpp,
         context_tokens,
-        endpoints: vec![Endpoint {
-            url: server.url(),
-            api_key: None,
-        }],
+        endpoints: vec![Endpoint::keyless(&server.url())],
         ..pool("small", &[])
     }
 }

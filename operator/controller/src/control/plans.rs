@@ -409,10 +409,7 @@ mod tests {
     }
 
     fn moved(plans: &Plans, epoch: u64, url: &str, former: Option<Former>) -> bool {
-        let endpoint = Endpoint {
-            url: url.into(),
-            api_key: None,
-        };
+        let endpoint = Endpoint::keyless(url);
         let now = BTreeMap::from([("small".to_owned(), vec![endpoint])]);
         plans.move_endpoints(&id(), epoch, &now, || former)
     }
