@@ -4,7 +4,7 @@ use rand::Rng;
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(200);
-const LONGEST: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// The waits of one series of tries.
 #[derive(Clone, Copy, Debug)]
