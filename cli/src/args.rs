@@ -90,21 +90,28 @@ pub(crate) enum Command {
     The files are followed: a change is served without dropping requests, a broken file is reported and the last good\n\
     stack stays. Ctrl-C drains; a second Ctrl-C ends at once.")]
 pub(crate) struct UpArgs {
-    /// A stack file; several make one stack
-    #[arg(short, long = "file", required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) files: Vec<PathBuf>,
-    /// The gateway to serve, when the files have several
-    #[arg(long, value_name = "GATEWAY")]
-    pub(crate) name: Option<String>,
-    /// llama.cpp's server [default: llama-server in PATH, then ~/.cache/weir/bin/llama-server]
-    #[arg(long, value_name = "PATH", env = "WEIR_LLAMA_SERVER", value_hint = ValueHint::FilePath)]
-    pub(crate) llama_server: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) started: StartedArgs,
     /// Port instead of spec.listen.port; 0 lets the system choose
     #[arg(long)]
     pub(crate) port: Option<u16>,
     /// Seconds an engine may take until it can generate
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub(crate) start_timeout: u64,
+}
+
+/// The stack that is started here, to be served or to be measured.
+#[derive(Debug, Args)]
+pub(crate) struct StartedArgs {
+    /// A stack file; several make one stack. Its gateway must not be running
+    #[arg(short, long = "file", required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The gateway to start, when the files have several
+    #[arg(long, value_name = "GATEWAY")]
+    pub(crate) name: Option<String>,
+    /// llama.cpp's server [default: llama-server in PATH, then ~/.cache/weir/bin/llama-server]
+    #[arg(long, value_name = "PATH", env = "WEIR_LLAMA_SERVER", value_hint = ValueHint::FilePath)]
+    pub(crate) llama_server: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

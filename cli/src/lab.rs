@@ -67,9 +67,9 @@ fn questions(args: &QuestionsArgs) -> Result<(), Failure> {
 /// to wait for.
 pub(crate) async fn session(args: &StackArgs) -> Result<Session, Failure> {
     let session = Session::open(&Up {
-        files: args.files.clone(),
-        gateway: args.name.clone(),
-        llama_server: args.llama_server.clone(),
+        files: args.started.files.clone(),
+        gateway: args.started.name.clone(),
+        llama_server: args.started.llama_server.clone(),
         port: None,
         start_timeout: Duration::from_secs(600),
         shim: vec![

@@ -16,9 +16,9 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
         "engine-shim".into(),
     ];
     weir_local::up(Up {
-        files: args.files,
-        gateway: args.name,
-        llama_server: args.llama_server,
+        files: args.started.files,
+        gateway: args.started.name,
+        llama_server: args.started.llama_server,
         port: args.port,
         start_timeout: Duration::from_secs(args.start_timeout.max(1)),
         shim,

@@ -1,6 +1,6 @@
 //! `weir lab`: options and help, and of the stack that every measurement starts.
 
-use super::Output;
+use super::{Output, StartedArgs};
 use clap::{Args, Subcommand, ValueHint};
 use std::path::PathBuf;
 
@@ -50,18 +50,11 @@ pub(crate) struct QuestionsArgs {
     pub(crate) output: Output,
 }
 
-/// The stack whose pools and memory are measured.
+/// The stack whose pools and memory are measured, and how.
 #[derive(Debug, Args)]
 pub(crate) struct StackArgs {
-    /// A stack file; several make one stack. Its gateway must not be running
-    #[arg(short, long = "file", required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) files: Vec<PathBuf>,
-    /// The gateway, when the files have several
-    #[arg(long, value_name = "GATEWAY")]
-    pub(crate) name: Option<String>,
-    /// llama.cpp's server [default: llama-server in PATH, then ~/.cache/weir/bin/llama-server]
-    #[arg(long, value_name = "PATH", env = "WEIR_LLAMA_SERVER", value_hint = ValueHint::FilePath)]
-    pub(crate) llama_server: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) started: StartedArgs,
     /// Questions as JSON Lines [default: the committed ones]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) questions: Option<PathBuf>,

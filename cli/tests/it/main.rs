@@ -9,6 +9,7 @@
 )]
 
 mod attention;
+mod authorities;
 mod bad_input;
 mod changes;
 mod embedding_pool;
