@@ -15,12 +15,36 @@ fn folder(files: &Files) -> PathBuf {
     files.path().join("https")
 }
 
-async fn start(files: &Files) -> Node {
-    let options = Options {
-        https: Some(folder(files)),
-        ..files.options(None)
-    };
-    Node::start(options).await
+/// A gateway over HTTPS, with one pool behind it.
+struct Secured {
+    files: Files,
+    node: Node,
+    _echo: Echo,
+}
+
+impl Secured {
+    /// With a certificate of this authority, or without one yet.
+    async fn start(shown: Option<&Authority>) -> Self {
+        let (files, echo) = (Files::new(), Echo::start("small").await);
+        files.mount_plan(&plan(3, vec![pool("small", &[&echo])]));
+        let options = Options {
+            https: Some(folder(&files)),
+            ..files.options(None)
+        };
+        if let Some(authority) = shown {
+            show(&files, authority);
+        }
+        Self {
+            node: Node::start(options).await,
+            files,
+            _echo: echo,
+        }
+    }
+}
+
+/// Puts a certificate of this authority where the gateway looks for it.
+fn show(files: &Files, authority: &Authority) {
+    mount(&folder(files), authority, &authority.server());
 }
 
 /// The address under the name that certificates are for.
@@ -54,19 +78,17 @@ async fn until_shown(authority: &Authority, node: &Node) {
 
 #[tokio::test]
 async fn clients_are_answered_over_https_whole_and_streamed() {
-    let (files, echo, authority) = (Files::new(), Echo::start("small").await, Authority::new());
-    files.mount_plan(&plan(3, vec![pool("small", &[&echo])]));
-    mount(&folder(&files), &authority, &authority.server());
-    let node = start(&files).await;
+    let authority = Authority::new();
+    let Secured { node, .. } = &Secured::start(Some(&authority)).await;
     let client = believing(&authority);
-    let listed = models(&client, &node).await.unwrap();
+    let listed = models(&client, node).await.unwrap();
     assert_eq!(listed["object"], "list");
     let body = json!({"model": "small-model", "stream": true, "messages": [{"role": "user", "content": "hi"}]});
-    let url = format!("{}/v1/chat/completions", address(&node));
+    let url = format!("{}/v1/chat/completions", address(node));
     let reply = client.post(url).json(&body).send().await.unwrap();
     assert!(reply.status().is_success(), "{}", reply.status());
     assert!(reply.text().await.unwrap().ends_with("data: [DONE]\n\n"));
-    let stranger = models(&believing(&Authority::new()), &node).await;
+    let stranger = models(&believing(&Authority::new()), node).await;
     assert!(stranger.is_err(), "another authority's word counts");
     // Probes and scrapes on a port of their own are not encrypted.
     let metrics = reqwest::get(format!("{}/metrics", node.metrics_url)).await;
@@ -75,64 +97,58 @@ async fn clients_are_answered_over_https_whole_and_streamed() {
 
 #[tokio::test]
 async fn a_changed_certificate_is_shown_to_new_connections_and_a_damaged_one_is_not() {
-    let (files, echo) = (Files::new(), Echo::start("small").await);
     let (first, second) = (Authority::new(), Authority::new());
-    files.mount_plan(&plan(3, vec![pool("small", &[&echo])]));
-    mount(&folder(&files), &first, &first.server());
-    let node = start(&files).await;
+    let Secured { files, node, .. } = &Secured::start(Some(&first)).await;
     let open = believing(&first);
-    models(&open, &node).await.unwrap();
+    models(&open, node).await.unwrap();
 
-    mount(&folder(&files), &second, &second.server());
-    until_shown(&second, &node).await;
-    models(&open, &node)
+    show(files, &second);
+    until_shown(&second, node).await;
+    models(&open, node)
         .await
         .expect("an open connection goes on");
-    assert!(models(&believing(&first), &node).await.is_err());
+    assert!(models(&believing(&first), node).await.is_err());
 
     // The key of another pair, and then no certificate at all.
     let key = first.server().key;
-    std::fs::write(folder(&files).join("tls.key"), key).unwrap();
+    std::fs::write(folder(files).join("tls.key"), key).unwrap();
     tokio::time::sleep(Duration::from_millis(1_200)).await;
-    models(&believing(&second), &node)
+    models(&believing(&second), node)
         .await
         .expect("the last good one stays");
-    std::fs::remove_file(folder(&files).join("tls.crt")).unwrap();
+    std::fs::remove_file(folder(files).join("tls.crt")).unwrap();
     tokio::time::sleep(Duration::from_millis(1_200)).await;
-    models(&believing(&second), &node)
+    models(&believing(&second), node)
         .await
         .expect("the last good one stays");
 }
 
 #[tokio::test]
 async fn without_a_certificate_nobody_is_answered_until_there_is_one() {
-    let (files, echo, authority) = (Files::new(), Echo::start("small").await, Authority::new());
-    files.mount_plan(&plan(3, vec![pool("small", &[&echo])]));
-    let node = start(&files).await;
-    assert!(models(&believing(&authority), &node).await.is_err());
-    let plain = address(&node).replace("https://", "http://");
+    let authority = Authority::new();
+    let Secured { files, node, .. } = &Secured::start(None).await;
+    assert!(models(&believing(&authority), node).await.is_err());
+    let plain = address(node).replace("https://", "http://");
     let told = reqwest::get(format!("{plain}/v1/models")).await.unwrap();
     assert_eq!(told.status().as_u16(), 400);
     let body: Value = told.json().await.unwrap();
     assert_eq!(body["error"]["code"], "https_only", "{body}");
-    mount(&folder(&files), &authority, &authority.server());
-    until_shown(&authority, &node).await;
+    show(files, &authority);
+    until_shown(&authority, node).await;
 }
 
 #[tokio::test]
 async fn a_handshake_that_hangs_keeps_nobody_waiting_and_the_port_closes_on_leave() {
-    let (files, echo, authority) = (Files::new(), Echo::start("small").await, Authority::new());
-    files.mount_plan(&plan(3, vec![pool("small", &[&echo])]));
-    mount(&folder(&files), &authority, &authority.server());
-    let node = start(&files).await;
-    let port = address(&node).replace("https://", "");
+    let authority = Authority::new();
+    let Secured { node, .. } = &Secured::start(Some(&authority)).await;
+    let port = address(node).replace("https://", "");
     let mut hanging = Vec::new();
     for _ in 0..200 {
         let mut tcp = TcpStream::connect(&port).await.unwrap();
         tcp.write_all(&[22, 3, 1]).await.unwrap();
         hanging.push(tcp);
     }
-    models(&believing(&authority), &node).await.unwrap();
+    models(&believing(&authority), node).await.unwrap();
     node.stop.drain.cancel();
     for _ in 0..100 {
         if TcpStream::connect(&port).await.is_err() {
@@ -152,7 +168,7 @@ async fn a_handshake_that_hangs_keeps_nobody_waiting_and_the_port_closes_on_leav
 #[tokio::test]
 async fn a_gateway_that_waits_for_its_plan_speaks_https_already() {
     let (files, authority) = (Files::new(), Authority::new());
-    mount(&folder(&files), &authority, &authority.server());
+    show(&files, &authority);
     let operator = crate::operator::Operator::start(&files.authority);
     let following = weir_gateway_cluster::Operator {
         url: operator.url(),
