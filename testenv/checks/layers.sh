@@ -43,11 +43,12 @@ only weir-models
 only weir-embed models
 only weir-engine plan
 only weir-proto
+only weir-certificates plan
 only weir-memory-live memory embed models engine plan
-only weir-memory-service proto memory-live memory embed models engine plan
-only weir-gateway-cluster proto gateway engine memory memory-live embed models router plan
+only weir-memory-service proto certificates memory-live memory embed models engine plan
+only weir-gateway-cluster proto certificates gateway engine memory memory-live embed models router plan
 only weir-reconcile crds plan router
-only weir-operator proto reconcile crds plan router
+only weir-operator proto certificates reconcile crds plan router
 only weir-e2e crds lab gateway engine memory memory-live embed models router plan
 only weir-gateway engine memory memory-live embed models router plan
 only weir-testenv

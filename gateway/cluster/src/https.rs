@@ -7,19 +7,17 @@
 use axum::serve::Listener;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{self, ServerConfig};
 use tokio_rustls::server::TlsStream;
-use weir_plan::chain;
+use weir_certificates::{CERTIFICATE, CertificateError, KEY, Pair, Reloaded};
 
 /// How often the folder is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -35,38 +33,7 @@ const PLAIN_BODY: &str = r#"{"error": {"message": "this gateway speaks HTTPS onl
 
 /// The certificate of a folder, as it is now.
 #[derive(Debug)]
-pub(crate) struct Certificates {
-    folder: PathBuf,
-    now: Mutex<Now>,
-}
-
-#[derive(Debug, Default)]
-struct Now {
-    looked: Option<Instant>,
-    /// What was found last, be it usable or not.
-    found: Option<Result<Pair, String>>,
-    config: Option<Arc<ServerConfig>>,
-}
-
-/// A certificate and its key, as PEM.
-#[derive(PartialEq, Eq)]
-struct Pair {
-    certificate: Vec<u8>,
-    key: Vec<u8>,
-}
-
-/// Why a folder's certificate cannot be used. Never says anything of the key.
-#[derive(Debug, thiserror::Error)]
-enum CertificateError {
-    #[error("{path} cannot be read")]
-    Read { path: PathBuf, source: io::Error },
-    #[error("tls.crt is no certificate in PEM")]
-    Certificate(#[source] pem::Error),
-    #[error("tls.key is no private key in PEM")]
-    Key,
-    #[error("tls.crt and tls.key cannot be used together")]
-    Pair(#[source] rustls::Error),
-}
+pub(crate) struct Certificates(Reloaded<Arc<ServerConfig>, CertificateError, 2>);
 
 /// A port on which every connection is encrypted.
 pub(crate) struct Https {
@@ -75,84 +42,21 @@ pub(crate) struct Https {
 }
 
 impl Certificates {
-    pub(crate) fn of(folder: PathBuf) -> Self {
-        let now = Mutex::default();
-        Self { folder, now }
-    }
-
-    /// What the next connection is answered with; `None` while there never was a usable pair.
-    fn config(&self) -> Option<Arc<ServerConfig>> {
-        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
-            now.looked = Some(Instant::now());
-            now.take(Pair::read(&self.folder));
-        }
-        now.config.clone()
+    pub(crate) fn of(folder: &Path) -> Self {
+        Self(Reloaded::of(folder, [CERTIFICATE, KEY], LOOK_EVERY, config))
     }
 }
 
-impl Now {
-    /// Each finding is used or complained of once.
-    fn take(&mut self, found: Result<Pair, CertificateError>) {
-        let found = found.map_err(|error| chain(&error));
-        if self.found.as_ref() == Some(&found) {
-            return;
-        }
-        let config = match &found {
-            Ok(pair) => pair.config().map_err(|error| chain(&error)),
-            Err(error) => Err(error.clone()),
-        };
-        self.found = Some(found);
-        match config {
-            Ok(config) => {
-                tracing::info!("clients are shown the certificate of tls.crt from now on");
-                self.config = Some(config);
-            }
-            Err(error) if self.config.is_some() => {
-                tracing::error!(
-                    error,
-                    "the changed certificate is not used, the last one is"
-                );
-            }
-            Err(error) => tracing::error!(error, "no client is answered: there is no certificate"),
-        }
-    }
-}
-
-impl Pair {
-    fn read(folder: &Path) -> Result<Self, CertificateError> {
-        let read = |name: &str| {
-            let path = folder.join(name);
-            std::fs::read(&path).map_err(|source| CertificateError::Read { path, source })
-        };
-        Ok(Self {
-            certificate: read("tls.crt")?,
-            key: read("tls.key")?,
-        })
-    }
-
-    fn config(&self) -> Result<Arc<ServerConfig>, CertificateError> {
-        let certificates: Result<Vec<_>, _> =
-            CertificateDer::pem_slice_iter(&self.certificate).collect();
-        let certificates = certificates.map_err(CertificateError::Certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| CertificateError::Key)?;
-        let provider = Arc::new(ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(CertificateError::Pair)?;
-        let mut config = config
-            .with_no_client_auth()
-            .with_single_cert(certificates, key)
-            .map_err(CertificateError::Pair)?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
-    }
-}
-
-impl std::fmt::Debug for Pair {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Pair(***)")
-    }
+fn config([certificate, key]: &[Vec<u8>; 2]) -> Result<Arc<ServerConfig>, CertificateError> {
+    let pair = Pair::of(certificate, key)?;
+    let provider = Arc::new(ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider);
+    let config = config.with_safe_default_protocol_versions()?;
+    let mut config = config
+        .with_no_client_auth()
+        .with_cert_resolver(pair.resolver());
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
 }
 
 impl Https {
@@ -218,7 +122,7 @@ async fn shake(
         refuse_plain(&mut tcp).await?;
         return Ok(None);
     }
-    let Some(config) = certificates.config() else {
+    let Some(config) = certificates.0.get() else {
         return Ok(None);
     };
     TlsAcceptor::from(config).accept(tcp).await.map(Some)

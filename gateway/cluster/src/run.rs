@@ -105,7 +105,7 @@ struct Port {
 /// One of them cannot be taken.
 pub async fn bind(options: Options) -> Result<Bound, RunError> {
     let mut clients = Port::take(options.listen).await?;
-    let https = options.https.clone();
+    let https = options.https.as_deref();
     clients.https = https.map(|folder| Arc::new(Certificates::of(folder)));
     let metrics = match options.listen_metrics {
         Some(address) => Some(Port::take(address).await?),
