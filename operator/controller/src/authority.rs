@@ -1,15 +1,18 @@
 //! The operator's certificate authority, kept in a Secret of its namespace, and its own certificate.
 //!
-//! Whoever starts first creates the Secret; only the leader replaces what is in it. Every process reads it again each
-//! minute, so that a successor is trusted everywhere soon after it exists. What is a good certificate is in `pki.rs`.
+//! Whoever starts first creates the Secret; only the leader replaces what is in it. Every process watches it, so that a
+//! successor is trusted everywhere as soon as it exists, and reads it again each minute, since only time makes it old. Who
+//! begins to lead reads it at once. What is a good certificate is in `pki.rs`.
 
 use crate::cluster::Cluster;
 use crate::control::relay::OwnTls;
 use crate::pki::{Authority, CERTIFICATE, Entries, Identity, KEY, PkiError, renew_authority};
+use futures_util::{Stream, StreamExt};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, PostParams};
 use kube::core::ObjectMeta;
+use kube::runtime::{WatchStreamExt, watcher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
@@ -17,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Name of the Secret.
 const NAME: &str = "weir-ca";
-/// How often the Secret is read.
+/// How often the Secret is read without a change.
 const EVERY: Duration = Duration::from_secs(60);
 
 /// Why there is no authority; tried again.
@@ -78,7 +81,11 @@ impl Keeper {
 
     /// Reads the Secret again and again until `stop`.
     pub(crate) async fn run(&self, stop: CancellationToken) {
+        let changes = watcher::watch_object(self.api.clone(), NAME).default_backoff();
+        let mut changes = std::pin::pin!(changes);
+        let mut leadership = self.cluster.leadership();
         loop {
+            leadership.mark_unchanged();
             let wait = match self.refresh().await {
                 Ok(()) => EVERY,
                 Err(error) => {
@@ -89,6 +96,8 @@ impl Keeper {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
+                () = changed(&mut changes) => {}
+                _ = leadership.changed() => {}
             }
         }
     }
@@ -166,6 +175,17 @@ impl Keeper {
             .await;
         replaced.map_err(fail("renew"))?;
         Ok(renewed)
+    }
+}
+
+/// Waits until the Secret is another. A watch that fails is tried again; the Secret is read each minute meanwhile.
+async fn changed(changes: &mut (impl Stream<Item = watcher::Result<Option<Secret>>> + Unpin)) {
+    loop {
+        match changes.next().await {
+            Some(Ok(_)) => return,
+            Some(Err(error)) => tracing::debug!(%error, "secret {NAME:?} is not watched"),
+            None => std::future::pending().await,
+        }
     }
 }
 

@@ -35,6 +35,11 @@ impl Cluster {
         self.client.clone()
     }
 
+    /// Who leads, as it changes.
+    pub(crate) fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
     /// The epoch in which this process leads.
     pub(crate) fn epoch(&self) -> Result<u64, NotLeading> {
         let epoch = self.leadership.borrow().epoch();

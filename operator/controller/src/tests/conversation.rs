@@ -139,6 +139,14 @@ impl Calls {
         assert_eq!(missing, Vec::<String>::new(), "never called");
     }
 
+    /// Waits until there were so many calls.
+    pub(super) async fn came(&self, count: usize) {
+        let came = || self.0.lock().unwrap().bodies.len() >= count;
+        while !came() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// What the n-th call sent.
     pub(super) fn body(&self, call: usize) -> Value {
         self.0.lock().unwrap().bodies[call].clone()
