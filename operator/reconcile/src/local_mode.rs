@@ -5,39 +5,32 @@
 
 use crate::keys::tenants_without_keys;
 use crate::stack::Stack;
-use crate::validate::{Problem, name};
+use crate::validate::{On, Problem, name};
 use std::net::IpAddr;
 use weir_crds::{
     Cache, DeletionPolicy, EmbeddedStore, Engine, Expose, InferenceGateway, MemoryStore, ModelPool,
     RolloutPolicy, Store, Update,
 };
 
+/// The reason of every problem here.
+const CLUSTER_ONLY: &str = "ClusterOnly";
+/// What is wrong with a claim.
+const CLAIM: &str = "pvc:// is a volume of a cluster";
+
 /// What a gateway uses that needs a cluster.
 pub fn cluster_only(stack: &Stack, gateway: &InferenceGateway) -> Vec<Problem> {
     let mut problems = Vec::new();
     for pool in stack.used(gateway) {
-        let on = |field: &str, message: &str, instead: &str| Problem {
-            kind: "ModelPool".into(),
-            name: name(&pool.metadata.name).to_owned(),
-            field: field.into(),
-            reason: "ClusterOnly".into(),
-            message: message.into(),
-            instead: instead.into(),
-            left_out: false,
-        };
+        let on = On::new("ModelPool", &pool.metadata.name, "spec");
         if matches!(pool.spec.engine, Engine::Vllm(_)) {
-            problems.push(on(
-                "spec.engine.vllm",
-                "vLLM is started in a cluster only",
-                "use engine.llamaCpp, or engine.external with the address of a vLLM that runs",
-            ));
+            let message = "vLLM is started in a cluster only".into();
+            let instead =
+                "use engine.llamaCpp, or engine.external with the address of a vLLM that runs";
+            problems.push(on.problem("engine.vllm", CLUSTER_ONLY, message, instead.into()));
         }
         if is_claim(pool.spec.model.source.as_ref()) {
-            problems.push(on(
-                "spec.model.source",
-                "pvc:// is a volume of a cluster",
-                "write hf://OWNER/REPO/FILE.gguf, https://HOST/FILE.gguf or file://PATH",
-            ));
+            let instead = "write hf://OWNER/REPO/FILE.gguf, https://HOST/FILE.gguf or file://PATH";
+            problems.push(on.problem("model.source", CLUSTER_ONLY, CLAIM.into(), instead.into()));
         }
     }
     let memory = gateway.spec.memory.as_deref();
@@ -45,14 +38,10 @@ pub fn cluster_only(stack: &Stack, gateway: &InferenceGateway) -> Vec<Problem> {
     problems.extend(
         memory
             .filter(|memory| is_claim(memory.spec.embedding.source.as_ref()))
-            .map(|memory| Problem {
-                kind: "MemoryStore".into(),
-                name: name(&memory.metadata.name).to_owned(),
-                field: "spec.embedding.source".into(),
-                reason: "ClusterOnly".into(),
-                message: "pvc:// is a volume of a cluster".into(),
-                instead: "write hf://OWNER/REPO, https://HOST/FOLDER or file://PATH".into(),
-                left_out: false,
+            .map(|memory| {
+                let on = On::new("MemoryStore", &memory.metadata.name, "spec.embedding");
+                let instead = "write hf://OWNER/REPO, https://HOST/FOLDER or file://PATH";
+                on.problem("source", CLUSTER_ONLY, CLAIM.into(), instead.into())
             }),
     );
     problems.extend(plaintext(gateway));
@@ -66,15 +55,10 @@ fn plaintext(gateway: &InferenceGateway) -> Option<Problem> {
     if is_own || gateway.spec.expose.tls_secret_ref.is_none() {
         return None;
     }
-    Some(Problem {
-        kind: "InferenceGateway".into(),
-        name: name(&gateway.metadata.name).to_owned(),
-        field: "spec.expose.tlsSecretRef".into(),
-        reason: "ClusterOnly".into(),
-        message: format!("HTTPS is served in a cluster only, and others reach {address}"),
-        instead: "write listen: {address: 127.0.0.1}, or remove expose.tlsSecretRef".into(),
-        left_out: false,
-    })
+    let on = On::new("InferenceGateway", &gateway.metadata.name, "spec.expose");
+    let message = format!("HTTPS is served in a cluster only, and others reach {address}");
+    let instead = "write listen: {address: 127.0.0.1}, or remove expose.tlsSecretRef";
+    Some(on.problem("tlsSecretRef", CLUSTER_ONLY, message, instead.into()))
 }
 
 fn is_claim(source: Option<&String>) -> bool {

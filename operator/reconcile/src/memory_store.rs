@@ -10,7 +10,7 @@ pub use build::build;
 pub use status::{Counts, Observed, status};
 
 use crate::stack::Stack;
-use crate::validate::{Problem, validate as validate_stack};
+use crate::validate::{On, Problem, validate as validate_stack};
 use weir_crds::MemoryStore;
 
 /// Every problem of a memory: of the stack, and what a cluster cannot do.
@@ -22,17 +22,11 @@ pub fn validate(store: &MemoryStore, stack: &Stack) -> Vec<Problem> {
         .collect();
     let source = store.spec.embedding.source.as_deref().unwrap_or_default();
     if source.starts_with("file://") {
-        problems.push(Problem {
-            kind: "MemoryStore".into(),
-            name: own.to_owned(),
-            field: "spec.embedding.source".into(),
-            reason: "SourceUnreachable".into(),
-            message: format!("{source} is a folder of the machine that runs `weir up`"),
-            instead: "write hf:// or https://, or pvc://CLAIM/FOLDER of a volume in this namespace; embedding is \
-                      immutable, so delete this MemoryStore and create it again"
-                .into(),
-            left_out: false,
-        });
+        let on = On::new("MemoryStore", &store.metadata.name, "spec.embedding");
+        let message = format!("{source} is a folder of the machine that runs `weir up`");
+        let instead = "write hf:// or https://, or pvc://CLAIM/FOLDER of a volume in this namespace; embedding is \
+                       immutable, so delete this MemoryStore and create it again";
+        problems.push(on.problem("source", "SourceUnreachable", message, instead.into()));
     }
     problems
 }

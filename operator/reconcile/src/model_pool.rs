@@ -14,7 +14,7 @@ pub use status::{Benchmark, FetchProgress, Observed, Reach, status};
 
 use crate::plan::{ModelFacts, ObservedPool};
 use crate::stack::Stack;
-use crate::validate::{Problem, validate as validate_stack};
+use crate::validate::{On, Problem, validate as validate_stack};
 use weir_crds::{Engine, ModelPool};
 use weir_plan::{Endpoint, Performance};
 
@@ -26,30 +26,17 @@ pub fn validate(pool: &ModelPool, stack: &Stack) -> Vec<Problem> {
         .filter(|problem| problem.kind == "ModelPool" && problem.name == own)
         .collect();
     let source = pool.spec.model.source.as_deref().unwrap_or_default();
+    let on = On::new("ModelPool", &pool.metadata.name, "spec");
     if source.starts_with("file://") {
-        problems.push(Problem {
-            kind: "ModelPool".into(),
-            name: own.to_owned(),
-            field: "spec.model.source".into(),
-            reason: "SourceUnreachable".into(),
-            message: format!("{source} is a file of the machine that runs `weir up`"),
-            instead:
-                "write hf://, https:// or s3://, or pvc://CLAIM/PATH of a volume in this namespace"
-                    .into(),
-            left_out: false,
-        });
+        let message = format!("{source} is a file of the machine that runs `weir up`");
+        let instead =
+            "write hf://, https:// or s3://, or pvc://CLAIM/PATH of a volume in this namespace";
+        problems.push(on.problem("model.source", "SourceUnreachable", message, instead.into()));
     }
     if embeds(pool, stack) && matches!(pool.spec.engine, Engine::Vllm(_)) {
-        problems.push(Problem {
-            kind: "ModelPool".into(),
-            name: own.to_owned(),
-            field: "spec.engine".into(),
-            reason: "EngineCannotEmbed".into(),
-            message: "a MemoryStore embeds with this pool, which engine.vllm is not started for"
-                .into(),
-            instead: "use engine.llamaCpp or engine.external".into(),
-            left_out: false,
-        });
+        let message = "a MemoryStore embeds with this pool, which engine.vllm is not started for";
+        let instead = "use engine.llamaCpp or engine.external".into();
+        problems.push(on.problem("engine", "EngineCannotEmbed", message.into(), instead));
     }
     problems
 }

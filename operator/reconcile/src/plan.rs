@@ -5,7 +5,7 @@
 
 use crate::keys::{api_keys, entries};
 use crate::stack::Stack;
-use crate::validate::{Problem, name, validate};
+use crate::validate::{On, Problem, name, validate};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -159,18 +159,18 @@ fn no_gateway(stack: &Stack, wanted: &str) -> Problem {
         .iter()
         .map(|gateway| name(&gateway.metadata.name))
         .collect();
-    Problem {
-        kind: "InferenceGateway".into(),
-        name: wanted.to_owned(),
-        field: "metadata.name".into(),
-        reason: "InferenceGatewayNotFound".into(),
-        message: format!("no InferenceGateway is called {wanted:?}"),
-        instead: match names.as_slice() {
-            [] => "add an InferenceGateway to the stack".into(),
-            names => format!("name {}", names.join(" or ")),
-        },
-        left_out: false,
-    }
+    let message = format!("no InferenceGateway is called {wanted:?}");
+    let instead = match names.as_slice() {
+        [] => "add an InferenceGateway to the stack".into(),
+        names => format!("name {}", names.join(" or ")),
+    };
+    let called = Some(wanted.to_owned());
+    On::new("InferenceGateway", &called, "metadata").problem(
+        "name",
+        "InferenceGatewayNotFound",
+        message,
+        instead,
+    )
 }
 
 /// Whether a problem's object is one that the gateway uses.

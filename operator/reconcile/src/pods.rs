@@ -31,12 +31,11 @@ pub fn endpoints(pods: &[Pod]) -> Vec<Endpoint> {
     ready.sort_unstable();
     ready
         .into_iter()
-        .map(|(_, ip)| Endpoint {
-            url: match ip.contains(':') {
+        .map(|(_, ip)| {
+            Endpoint::keyless(&match ip.contains(':') {
                 true => format!("http://[{ip}]:{ENGINE_PORT}"),
                 false => format!("http://{ip}:{ENGINE_PORT}"),
-            },
-            api_key: None,
+            })
         })
         .collect()
 }

@@ -7,7 +7,7 @@ use crate::condition::{Seen, Verdict, rounded};
 use crate::names;
 use crate::object::Object;
 use crate::stack::Stack;
-use crate::validate::Problem;
+use crate::validate::{On, Problem, name};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -67,20 +67,14 @@ pub fn validate(version: &RouterVersion) -> Vec<Problem> {
     let Some(url) = &version.spec.artifact.url else {
         return Vec::new();
     };
-    let name = version.metadata.name.clone().unwrap_or_default();
+    let on = On::new("RouterVersion", &version.metadata.name, "spec.artifact");
+    let name = name(&version.metadata.name);
     let instead = format!(
         "put the file into a ConfigMap with `kubectl create configmap {name} --from-file={ARTIFACT_KEY}=FILE`, and create \
          a RouterVersion with artifact: {{configMap: {{name: {name}}}}}"
     );
-    vec![Problem {
-        kind: "RouterVersion".into(),
-        name,
-        field: "spec.artifact.url".into(),
-        reason: "SourceUnreachable".into(),
-        message: format!("{url} is a file of the machine that runs `weir up`"),
-        instead,
-        left_out: false,
-    }]
+    let message = format!("{url} is a file of the machine that runs `weir up`");
+    vec![on.problem("url", "SourceUnreachable", message, instead)]
 }
 
 /// Looks the artifact up in the ConfigMap that the version names.

@@ -283,22 +283,14 @@ fn auth_problems(stack: &Stack, gateway: &InferenceGateway, reference: &NameRef)
     let malformed = |error: &crate::keys::KeyError| {
         let on = On::new("Secret", &secret.metadata.name, "");
         let (message, instead) = (error.to_string(), error.instead());
-        Problem {
-            left_out: true,
-            ..on.problem("stringData", "SecretMalformed", message, instead)
-        }
+        on.problem("stringData", "SecretMalformed", message, instead)
+            .leaving_out()
     };
     let mut problems: Vec<Problem> = errors.iter().map(malformed).collect();
     if keys.is_empty() && errors.is_empty() {
-        problems.push(Problem {
-            left_out: true,
-            ..on.problem(
-                "name",
-                "SecretEmpty",
-                nobody_may_ask(&reference.name),
-                ADD_KEY.into(),
-            )
-        });
+        let message = nobody_may_ask(&reference.name);
+        let empty = on.problem("name", "SecretEmpty", message, ADD_KEY.into());
+        problems.push(empty.leaving_out());
     }
     problems
 }
@@ -328,15 +320,15 @@ fn shared_ports(stack: &Stack) -> Vec<Problem> {
     problems
 }
 
-/// The object and the part of it that problems are about.
-struct On<'a> {
+/// The object and the part of it that problems are about: every problem is made here.
+pub(crate) struct On<'a> {
     kind: &'a str,
     name: &'a str,
     part: &'a str,
 }
 
 impl<'a> On<'a> {
-    fn new(kind: &'a str, name: &'a Option<String>, part: &'a str) -> Self {
+    pub(crate) fn new(kind: &'a str, name: &'a Option<String>, part: &'a str) -> Self {
         Self {
             kind,
             name: self::name(name),
@@ -344,7 +336,14 @@ impl<'a> On<'a> {
         }
     }
 
-    fn problem(&self, field: &str, reason: &str, message: String, instead: String) -> Problem {
+    /// A problem that may not be passed over.
+    pub(crate) fn problem(
+        &self,
+        field: &str,
+        reason: &str,
+        message: String,
+        instead: String,
+    ) -> Problem {
         let dot = if self.part.is_empty() { "" } else { "." };
         Problem {
             kind: self.kind.to_owned(),
@@ -357,6 +356,7 @@ impl<'a> On<'a> {
         }
     }
 
+    /// A problem about something that a field names and that is not there.
     fn missing(&self, field: &str, what: &str, wanted: &str, exist: &[&str]) -> Problem {
         let instead = match exist {
             [] if what == "Secret" => {
@@ -373,6 +373,16 @@ impl<'a> On<'a> {
             format!("{what}NotFound")
         };
         self.problem(field, &reason, message, instead)
+    }
+}
+
+impl Problem {
+    /// The same, where only what it is about is left out.
+    fn leaving_out(self) -> Self {
+        Self {
+            left_out: true,
+            ..self
+        }
     }
 }
 

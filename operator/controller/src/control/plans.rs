@@ -139,8 +139,8 @@ impl Plans {
     ) -> bool {
         let mut state = self.lock();
         let State { counter, gateways } = &mut *state;
-        let entry = gateways.entry(gateway.clone()).or_default();
-        let before = entry.sender.borrow().clone();
+        let before = gateways.get(gateway);
+        let before = before.and_then(|entry| entry.sender.borrow().clone());
         let before = before.filter(|before| before.revision.epoch == epoch);
         let (mut published, pools) = match &before {
             Some(before) => (
@@ -151,8 +151,6 @@ impl Plans {
                 let Some(former) = former() else {
                     return false;
                 };
-                // What this process may have published in an earlier term is not what the gateway serves.
-                entry.body = None;
                 let published = Published {
                     revision: next(counter, epoch),
                     artifacts: former.artifacts,
@@ -168,6 +166,11 @@ impl Plans {
         }
         if before.as_deref() == Some(&published) {
             return false;
+        }
+        let entry = gateways.entry(gateway.clone()).or_default();
+        if before.is_none() {
+            // What this process may have published in an earlier term is not what the gateway serves.
+            entry.body = None;
         }
         entry.sender.send_replace(Some(Arc::new(published)));
         true
@@ -422,6 +425,7 @@ mod tests {
         };
         let plans = Plans::default();
         assert!(!moved(&plans, 8, "http://b", None), "no plan is known");
+        assert!(plans.lock().gateways.is_empty(), "nothing is kept of it");
         publish(&plans, 7, plan(&["http://a"], 0.01));
         assert!(moved(&plans, 8, "http://b", Some(former())));
         assert!(!moved(&plans, 8, "http://b", Some(former())), "no news");
