@@ -18,7 +18,7 @@ use weir_reconcile::{Stack, names};
 struct Seen {
     version: Arc<RouterVersion>,
     stack: Arc<Stack>,
-    /// What lies where the version says, or what was kept of it.
+    /// What was kept of it, or what lies where the version says.
     found: Option<Found>,
     is_kept: bool,
 }
@@ -59,22 +59,16 @@ fn observe(context: &Context, key: &Key) -> Option<Seen> {
         return None;
     }
     let reference = version.spec.artifact.config_map.as_ref();
-    let found = reference.map(|reference| {
+    let there = reference.map(|reference| {
         let config_map = get(&caches.config_maps, &key.namespace, &reference.name);
         router_version::find(&version, config_map.as_deref())
     });
     let kept = kept(context, &key.namespace, &version.spec.sha256);
-    let is_kept = kept.is_some();
-    let found = match (found, kept) {
-        (Some(Found::Bytes(bytes)), _) => Some(Found::Bytes(bytes)),
-        (Some(_), Some(kept)) => Some(Found::Bytes(kept)),
-        (found, _) => found,
-    };
     Some(Seen {
         stack: context.stacks.get(caches, &key.namespace),
+        is_kept: kept.is_some(),
+        found: router_version::counts(&version, there, kept),
         version,
-        found,
-        is_kept,
     })
 }
 

@@ -5,6 +5,7 @@
 //! status of the running rollout and the plan's candidate. What the numbers decide is weir-router's gate. If a status
 //! is lost, the version that was active serves; never the candidate.
 
+mod attempts;
 mod evidence;
 
 pub use evidence::{GatewayReport, fold, leave};
@@ -13,6 +14,7 @@ use crate::inference_gateway::ready_condition;
 use crate::plan::ServedRouters;
 use crate::stack::Stack;
 use crate::validate::name;
+use attempts::{End, active, current, decides, has_ended, number, rollout_name, step_of, surplus};
 use evidence::{p99, since_start, total};
 use k8s_openapi::jiff::Timestamp;
 use std::sync::LazyLock;
@@ -24,7 +26,7 @@ use weir_crds::{
 };
 use weir_plan::{CandidatePhase, CandidatePlan, RouterPlan};
 use weir_router::gate::evidence::{RolloutEvidence, VersionEvidence};
-use weir_router::gate::{self, Action, Decision, Evidence, Phase, Policy, Reason};
+use weir_router::gate::{self, Action, Decision, Evidence, Phase, Policy};
 
 /// Rollouts of a gateway that are kept, the newest first.
 pub const KEPT: usize = 10;
@@ -102,16 +104,20 @@ pub fn desired_rollout(
         .and_then(|status| status.router.as_ref());
     // Without a digest the status only repeats what the spec names.
     let remembered = known.filter(|status| !status.active_sha256.is_empty());
-    let current = current(remembered, &attempts);
-    let active = active(remembered, current, wanted);
     let remembered_attempts = remembered.and_then(|status| status.attempts).unwrap_or(0);
     let attempts_begun = attempts.last().map_or(0, |newest| number(own, newest));
+    let last = attempts_begun.max(remembered_attempts);
+    let may_run = |rollout: &RouterRollout| {
+        number(own, rollout) >= last && remembered.is_none_or(|status| !decides(status, rollout))
+    };
+    let current = current(remembered, &attempts, may_run);
+    let active = active(remembered, current, wanted);
     let mut desired = Rollouts {
         delete: surplus(&attempts, current),
         status: GatewayRouterStatus {
             active: active.version.clone(),
             active_sha256: active.sha256.clone(),
-            attempts: Some(attempts_begun.max(remembered_attempts)),
+            attempts: Some(last),
             ..GatewayRouterStatus::default()
         },
         active,
@@ -128,15 +134,15 @@ pub fn desired_rollout(
     .clone();
     for rollout in attempts.iter().filter(|rollout| !has_ended(rollout)) {
         let is_current = current.is_some_and(|one| one.metadata.name == rollout.metadata.name);
-        let reason = match wanted == desired.active {
-            _ if is_current && rollout.spec.to == wanted => continue,
-            true => Reason::SpecReverted,
-            false => Reason::Superseded,
-        };
+        if is_current && rollout.spec.to == wanted {
+            continue;
+        }
+        let end = End::of(rollout, may_run(rollout), (&wanted, &desired.active));
         let called = name(&rollout.metadata.name).to_owned();
-        desired
-            .end
-            .push((called, ended_by_spec(rollout, reason, now)));
+        let decision = gate::ended(step_of(rollout), end.reason(), end.message());
+        let before = rollout.status.clone().unwrap_or_default();
+        let at = (rollout.metadata.generation, now);
+        desired.end.push((called, decided(&before, &decision, at)));
     }
     match current {
         Some(rollout) if rollout.spec.to == wanted && !has_ended(rollout) => {
@@ -301,93 +307,6 @@ fn router_plan(version: &VersionRef) -> Option<RouterPlan> {
         version: version.version.clone(),
         sha256: version.sha256.clone(),
     })
-}
-
-/// The attempt that the gateway's state is about: one that runs, the one its status names, or the newest when it has no
-/// status.
-fn current<'a>(
-    remembered: Option<&GatewayRouterStatus>,
-    attempts: &[&'a RouterRollout],
-) -> Option<&'a RouterRollout> {
-    let running = attempts.iter().rev().find(|rollout| !has_ended(rollout));
-    let named = || match remembered {
-        Some(status) => attempts
-            .iter()
-            .find(|rollout| status.rollout.is_some() && rollout.metadata.name == status.rollout),
-        None => attempts.last(),
-    };
-    running.or_else(named).copied()
-}
-
-/// The version that decides. A rollout's success counts once: while the gateway still names it.
-fn active(
-    remembered: Option<&GatewayRouterStatus>,
-    current: Option<&RouterRollout>,
-    wanted: Option<&VersionRef>,
-) -> VersionRef {
-    match (current, remembered) {
-        (Some(rollout), _) if phase_of(rollout) == Some(RolloutPhase::Active) => {
-            rollout.spec.to.clone()
-        }
-        (_, Some(status)) => VersionRef {
-            version: status.active.clone(),
-            sha256: status.active_sha256.clone(),
-        },
-        (Some(rollout), None) => rollout.spec.from.clone(),
-        (None, None) => wanted.cloned().unwrap_or_else(builtin),
-    }
-}
-
-/// The oldest attempts beyond those that are kept; never the one that the gateway's state is about.
-fn surplus(attempts: &[&RouterRollout], current: Option<&RouterRollout>) -> Vec<String> {
-    let old = attempts.len().saturating_sub(KEPT);
-    attempts[..old]
-        .iter()
-        .filter(|rollout| {
-            let is_current = current.is_some_and(|one| one.metadata.name == rollout.metadata.name);
-            has_ended(rollout) && !is_current
-        })
-        .map(|rollout| name(&rollout.metadata.name).to_owned())
-        .collect()
-}
-
-fn phase_of(rollout: &RouterRollout) -> Option<RolloutPhase> {
-    rollout.status.as_ref().and_then(|status| status.phase)
-}
-
-fn has_ended(rollout: &RouterRollout) -> bool {
-    phase_of(rollout).is_some_and(RolloutPhase::ended)
-}
-
-/// `<gateway>-<version>-<attempt>`, cut in front of the number where a name may not be longer.
-fn rollout_name(gateway: &str, version: &str, attempt: u32) -> String {
-    const NAME_MAX: usize = 253;
-    let number = format!("-{attempt}");
-    let mut called = format!("{gateway}-{version}");
-    called.truncate(NAME_MAX - number.len());
-    called + &number
-}
-
-/// The number of an attempt; 0 for a name that the operator did not give.
-fn number(gateway: &str, rollout: &RouterRollout) -> u32 {
-    let called = name(&rollout.metadata.name);
-    let number = called
-        .starts_with(gateway)
-        .then(|| called.rsplit_once('-'))
-        .flatten();
-    number
-        .and_then(|(_, number)| number.parse().ok())
-        .unwrap_or(0)
-}
-
-fn ended_by_spec(rollout: &RouterRollout, reason: Reason, now: Timestamp) -> RouterRolloutStatus {
-    let before = rollout.status.clone().unwrap_or_default();
-    let message = match reason {
-        Reason::SpecReverted => "the gateway names the active version again",
-        _ => "the gateway names another version now",
-    };
-    let decision = gate::ended(before.step as usize, reason, message);
-    decided(&before, &decision, (rollout.metadata.generation, now))
 }
 
 fn decided(

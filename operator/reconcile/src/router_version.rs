@@ -96,12 +96,30 @@ pub fn find(version: &RouterVersion, config_map: Option<&ConfigMap>) -> Found {
     }
 }
 
+/// What counts as a version's artifact: the bytes that were verified once and are kept, whatever became of the place where
+/// they were found; without them what is found `there`.
+pub fn counts(
+    version: &RouterVersion,
+    there: Option<Found>,
+    kept: Option<Vec<u8>>,
+) -> Option<Found> {
+    let kept = kept.filter(|bytes| digest(bytes) == version.spec.sha256);
+    match (there, kept) {
+        (Some(_), Some(kept)) => Some(Found::Bytes(kept)),
+        (there, _) => there,
+    }
+}
+
+fn digest(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
 /// Checks digest and manifest of an artifact.
 ///
 /// # Errors
 /// The bytes are others than the version says, or nothing that this build evaluates.
 pub fn verify(version: &RouterVersion, bytes: &[u8]) -> Result<Verified, VerifyError> {
-    let found = hex::encode(Sha256::digest(bytes));
+    let found = digest(bytes);
     if found != version.spec.sha256 {
         return Err(VerifyError::Digest {
             found,

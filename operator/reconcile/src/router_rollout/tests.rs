@@ -1,5 +1,7 @@
 //! A gateway's rollouts from the first version to the eleventh attempt, and one of them from shadow to rollback.
 
+mod lost;
+
 use super::*;
 use weir_crds::{RolloutSums, stack};
 use weir_router::gate::evidence::Histogram;
@@ -196,28 +198,6 @@ fn a_passed_attempt_makes_its_version_active_once() {
     };
     let desired = desire(Some(back), "v1", &[passed]);
     assert_eq!((&desired.active, created(&desired)), (&version("v1"), None));
-}
-
-#[test]
-fn when_the_gateway_s_status_is_lost_the_version_before_serves() {
-    for phase in [None, Some(RolloutPhase::Shadow), Some(RolloutPhase::Canary)] {
-        let desired = desire(None, "v2", &[attempt(1, "v1", "v2", phase)]);
-        assert_eq!(desired.active, version("v1"), "{phase:?}");
-        assert_eq!(desired.running.as_deref(), Some("support-v2-1"));
-    }
-    let failed = attempt(1, "v1", "v2", Some(RolloutPhase::RolledBack));
-    let desired = desire(None, "v2", &[failed]);
-    assert_eq!((&desired.active, created(&desired)), (&version("v1"), None));
-    let passed = attempt(1, "v1", "v2", Some(RolloutPhase::Active));
-    assert_eq!(desire(None, "v2", &[passed]).active, version("v2"));
-}
-
-#[test]
-fn when_a_rollout_s_status_is_lost_no_plan_has_its_candidate() {
-    let lost = attempt(1, "v1", "v2", None);
-    assert_eq!(served(&version("v1"), Some(&lost)).candidate, None);
-    let ended = attempt(1, "v1", "v2", Some(RolloutPhase::RolledBack));
-    assert_eq!(served(&version("v1"), Some(&ended)).candidate, None);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use std::collections::{BTreeMap, BTreeSet};
 use weir_crds::RouterVersionStatus;
 use weir_crds::stack::SourceFile;
-use weir_reconcile::router_version::{Found, find, status};
+use weir_reconcile::router_version::{Found, counts, find, status};
 use weir_reconcile::{Object, Stack, router_version};
 use weir_router::{ArmTable, Artifact};
 
@@ -92,6 +92,32 @@ fn a_version_without_its_bytes_says_what_is_missing() {
     let entries = wrong.binary_data.as_mut().expect("entries");
     entries.insert("router.onnx".into(), ByteString(vec![2]));
     assert_eq!(find(version, Some(&wrong)), Found::Bytes(vec![2]));
+}
+
+/// A version is what its digest says: what was verified once decides on, whatever its source holds by now.
+#[test]
+fn a_source_that_changed_or_went_after_its_bytes_were_kept_takes_nothing_back() {
+    let (meant, other) = (artifact(1), artifact(2));
+    let stack = stack_of(meant.sha256());
+    let version = &stack.routers[0];
+    let kept = || Some(meant.to_bytes().to_vec());
+    let changed = || Found::Bytes(other.to_bytes().to_vec());
+    for there in [
+        changed(),
+        Found::NoConfigMap,
+        Found::NoEntry(vec!["v2.onnx".into()]),
+    ] {
+        let found = counts(version, Some(there), kept());
+        let status = status(version, &stack, found.as_ref(), now());
+        assert_eq!(says(&status, "Ready"), pair("True", "Verified"));
+    }
+    // Bytes under the name of a digest that is not theirs are nobody's word.
+    let forged = other.to_bytes().to_vec();
+    assert_eq!(
+        counts(version, Some(Found::NoConfigMap), Some(forged)),
+        Some(Found::NoConfigMap)
+    );
+    assert_eq!(counts(version, Some(changed()), None), Some(changed()));
 }
 
 #[test]
