@@ -253,7 +253,8 @@ impl Control {
         }
     }
 
-    /// The operator writes the mounted plan too, and that may arrive when the stream does not.
+    /// The operator writes the mounted plan too, and that may arrive when the stream does not. It has the revision of the plan
+    /// that it is a part of, so one that is newer than what is served was never heard here.
     fn look_at_mounted(&mut self) {
         let Some(Ok(plan)) = self.plan.as_deref().map(mounted) else {
             return;
@@ -364,5 +365,41 @@ fn read(revision: Option<weir_proto::control::v1::Revision>) -> Revision {
     Revision {
         epoch: revision.epoch,
         counter: revision.counter,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::Places;
+    use crate::world::fixture::{plan, revision};
+    use weir_plan::GatewayPlan;
+
+    #[tokio::test]
+    async fn a_mounted_plan_is_taken_when_it_is_newer_than_what_is_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plan.json");
+        let mut control = Control {
+            operator: String::new(),
+            tls: PathBuf::new(),
+            plan: Some(path.clone()),
+            pod: String::new(),
+            boot: String::new(),
+            world: World::new(Places::default(), true).0,
+        };
+        let mut look = |counter, gateway: &str| {
+            let mounted = GatewayPlan {
+                revision: revision(counter),
+                ..plan(gateway)
+            };
+            std::fs::write(&path, serde_json::to_vec(&mounted).unwrap()).unwrap();
+            control.look_at_mounted();
+            let serving = control.world.gateway().unwrap().serving();
+            serving.plan.gateway.clone()
+        };
+        assert_eq!(look(2, "first"), "first");
+        assert_eq!(look(1, "older"), "first");
+        assert_eq!(look(2, "the same place in the order"), "first");
+        assert_eq!(look(3, "newer"), "newer");
     }
 }

@@ -19,6 +19,8 @@ use weir_router::Router;
 /// What this gateway serves, if it has had a plan yet.
 pub(crate) struct World {
     served: Option<Served>,
+    /// Whether what is served came from a file, which has the slow part of an operator's plan.
+    is_slow: bool,
     /// Lists of endpoints that came by themselves, by pool.
     lists: HashMap<String, List>,
     /// Routers that the plan names, by digest, as far as their artifacts were had.
@@ -94,6 +96,7 @@ impl World {
         let (first, made) = watch::channel(None);
         let world = Self {
             served: None,
+            is_slow: false,
             lists: HashMap::new(),
             routers: HashMap::new(),
             artifacts: places.artifacts,
@@ -138,13 +141,13 @@ impl World {
     pub(crate) fn offer(&mut self, revision: Revision, json: &[u8]) -> Result<(), Refusal> {
         let offered = plan_json::parse(json)
             .map_err(Refusal::Plan)
-            .and_then(|plan| self.serve(GatewayPlan { revision, ..plan }));
+            .and_then(|plan| self.serve(GatewayPlan { revision, ..plan }, false));
         self.note(offered)
     }
 
     /// A plan came from a file.
     pub(crate) fn offer_read(&mut self, plan: GatewayPlan) -> Result<(), Refusal> {
-        let offered = self.serve(plan);
+        let offered = self.serve(plan, true);
         self.note(offered)
     }
 
@@ -206,19 +209,21 @@ impl World {
         Ok(())
     }
 
-    fn serve(&mut self, mut plan: GatewayPlan) -> Result<(), Refusal> {
+    fn serve(&mut self, mut plan: GatewayPlan, is_slow: bool) -> Result<(), Refusal> {
         if let Some(serves) = self.revision() {
             let offered = plan.revision;
             if offered < serves {
                 return Err(Refusal::Older { offered, serves });
             }
-            if offered == serves {
+            // The operator's whole plan completes the part of it that a file had.
+            if offered == serves && (is_slow || !self.is_slow) {
                 return Ok(());
             }
         }
         self.keep_endpoints(&mut plan);
         self.load_routers(&plan);
         self.apply(plan)?;
+        self.is_slow = is_slow;
         let Some(served) = &self.served else {
             return Ok(());
         };

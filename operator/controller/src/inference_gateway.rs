@@ -1,25 +1,30 @@
 //! Reconciling an `InferenceGateway`: the processes that answer, their certificate, and the plan on their disk.
 //!
-//! The plan that travels is made in `publisher.rs`. The one made here is its slow part, with which a gateway starts while
-//! the operator is away; when the stack stops fitting together, the last one that did stays.
+//! The plan that travels is made in `publisher.rs`, which asks for a reconcile when it told a gateway another one. What is
+//! written here is its slow part, with which a gateway starts while the operator is away and goes on when it hears nothing
+//! more. When the stack stops fitting together, the last one that did stays.
 
-use crate::apply::Applied;
+use crate::apply::{Applied, ApplyError};
 use crate::authority::entries_of;
 use crate::cache::{Caches, get, listed};
 use crate::context::{Context, Next, ReconcileError, after, is_ending, refused, sooner};
+use crate::control::caller::GatewayId;
 use crate::key::Key;
 use crate::pki::Identity;
 use crate::{certificate, paused, router_rollout, router_version, shown, tls_secret};
 use k8s_openapi::api::core::v1::Secret;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use weir_crds::{InferenceGateway, RouterRollout, RouterRolloutStatus};
-use weir_plan::{GatewayPlan, Revision};
+use weir_plan::GatewayPlan;
 use weir_reconcile::condition::is_paused;
 use weir_reconcile::inference_gateway::{self, Material, Observed};
 use weir_reconcile::router_rollout::Rollouts;
-use weir_reconcile::{Problem, Stack, names};
+use weir_reconcile::{Problem, Stack, names, still_may_ask};
+
+/// How soon a gateway of which no plan was told yet is looked at again, should nobody ask for that.
+const UNTOLD: Duration = Duration::from_secs(1);
 
 /// What is looked at.
 struct Seen {
@@ -54,10 +59,13 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, Reco
     let is_stopped = problems.iter().any(|problem| !problem.left_out);
     let look_again = is_stopped.then_some(shown::LOOK_AGAIN);
     let plan = if is_stopped {
-        plan_on_disk(&context.caches, &key.namespace, &key.name)
+        last_plan(context, key, (&seen.gateway, &seen.stack))?
     } else {
-        slow_plan(key, &seen)
+        slow_plan(context, key)?
     };
+    if plan.is_none() && !is_stopped {
+        return Ok(Some(UNTOLD));
+    }
     let Some(plan) = plan else {
         // Nothing was ever served and nothing could be: only the status has something to say.
         explain(context, &seen, &mut problems).await?;
@@ -106,16 +114,62 @@ async fn explain(
     shown::explain(context, &seen.stack.used(&seen.gateway), problems).await
 }
 
-/// The slow part of the plan: it names no pod, so none is looked at, and no candidate, which nobody gets while the operator
-/// is away.
-fn slow_plan(key: &Key, seen: &Seen) -> Option<GatewayPlan> {
-    let (stack, none) = (&seen.stack, BTreeMap::new());
-    let mut observed =
-        inference_gateway::observed(&seen.gateway, stack, &none, Revision::default());
-    let served = seen.desired.as_ref().map(|desired| desired.served(&[]));
-    observed.routers = served;
-    let plan = weir_reconcile::plan(stack, &key.name, &observed).ok()?;
-    Some(inference_gateway::slow_plan(&plan, stack, &key.namespace))
+/// The slow part of the plan that the gateway was told last. One that says the same as the one written last keeps that one's
+/// revision: a new leader, or a candidate that moves on, writes nothing.
+pub(crate) fn slow_plan(
+    context: &Context,
+    key: &Key,
+) -> Result<Option<GatewayPlan>, ReconcileError> {
+    let before = plan_on_disk(&context.caches, &key.namespace, &key.name);
+    let epoch = context.cluster.epoch().map_err(ApplyError::from)?;
+    let Some(told) = context.hub.plans.plan_of(&gateway_id(key), epoch) else {
+        return Ok(before);
+    };
+    let plan = inference_gateway::slow_plan(&told, &key.namespace);
+    let same = |before: &GatewayPlan| {
+        let revision = before.revision;
+        *before
+            == GatewayPlan {
+                revision,
+                ..plan.clone()
+            }
+    };
+    Ok(before.filter(same).or(Some(plan)))
+}
+
+/// The plan that was written last, while no new one can be made. Keys that were taken back open nothing all the same.
+pub(crate) fn last_plan(
+    context: &Context,
+    key: &Key,
+    (gateway, stack): (&InferenceGateway, &Stack),
+) -> Result<Option<GatewayPlan>, ReconcileError> {
+    let Some(before) = plan_on_disk(&context.caches, &key.namespace, &key.name) else {
+        return Ok(None);
+    };
+    let auth = still_may_ask(stack, gateway, &before.auth);
+    if auth == before.auth {
+        return Ok(Some(before));
+    }
+    let epoch = context.cluster.epoch().map_err(ApplyError::from)?;
+    let plans = &context.hub.plans;
+    let revision = match plans.plan_of(&gateway_id(key), epoch) {
+        Some(told) if told.auth == still_may_ask(stack, gateway, &told.auth) => told.revision,
+        // It is told at once, and this is looked at again then.
+        Some(_) => return Ok(Some(before)),
+        None => plans.draw(epoch),
+    };
+    Ok(Some(GatewayPlan {
+        auth,
+        revision,
+        ..before
+    }))
+}
+
+fn gateway_id(key: &Key) -> GatewayId {
+    GatewayId {
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+    }
 }
 
 /// The plan that was written last, whoever led then.

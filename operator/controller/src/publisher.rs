@@ -3,7 +3,8 @@
 //! Only the leader makes plans. Changes that come together are answered together: a short wait, longer where making a
 //! plan takes long, so that a storm of changes costs a bounded share of one processor. A gateway whose stack does not
 //! fit together, or that is paused, keeps its last plan; its conditions say why. It still hears where its pools' pods are, also from
-//! a leader that did not make that plan: which pools it names is in the copy that the gateway starts with.
+//! a leader that did not make that plan: which pools it names is in the copy that the gateway starts with. A gateway that was
+//! told another plan is reconciled, which writes that copy.
 
 use crate::cache::{Caches, listed};
 use crate::context::Stacks;
@@ -11,7 +12,9 @@ use crate::control::caller::GatewayId;
 use crate::control::plans::{Former, artifacts};
 use crate::control::server::Hub;
 use crate::inference_gateway::plan_on_disk;
+use crate::key::{Key, Kind};
 use crate::lease::Leadership;
+use crate::queue::Queue;
 use crate::router_rollout;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -21,9 +24,10 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use weir_plan::{Endpoint, Revision};
+use weir_crds::{InferenceGateway, RouterRollout};
+use weir_plan::{Endpoint, GatewayPlan, Revision};
 use weir_reconcile::condition::is_paused;
-use weir_reconcile::{Stack, inference_gateway, model_pool, names, plan};
+use weir_reconcile::{Stack, inference_gateway, model_pool, names, plan, still_may_ask};
 
 /// Shortest wait for more changes.
 const GATHER: Duration = Duration::from_millis(20);
@@ -61,7 +65,7 @@ impl Dirty {
 /// Publishes until `stop`.
 pub(crate) async fn run(
     (caches, stacks, hub): (Arc<Caches>, Arc<Stacks>, Arc<Hub>),
-    dirty: Arc<Dirty>,
+    (dirty, queue): (Arc<Dirty>, Arc<Queue>),
     mut leadership: watch::Receiver<Leadership>,
     stop: CancellationToken,
 ) {
@@ -87,63 +91,93 @@ pub(crate) async fn run(
         let start = Instant::now();
         for namespace in namespaces {
             let stack = stacks.get(&caches, &namespace);
-            publish(&caches, &stack, &hub, (&namespace, epoch));
+            for gateway in publish(&caches, &stack, &hub, (&namespace, epoch)) {
+                queue.add(Key::new(Kind::InferenceGateway, &namespace, &gateway));
+            }
         }
         gather = (start.elapsed() * 2).clamp(GATHER, GATHER_MAX);
     }
 }
 
-/// Publishes the plan of every gateway of a namespace.
-pub(crate) fn publish(caches: &Caches, stack: &Stack, hub: &Hub, (namespace, epoch): (&str, u64)) {
+/// Publishes the plan of every gateway of a namespace. Says which of them are told another one than before.
+pub(crate) fn publish(
+    caches: &Caches,
+    stack: &Stack,
+    hub: &Hub,
+    (namespace, epoch): (&str, u64),
+) -> Vec<String> {
     if stack.gateways.is_empty() {
-        return;
+        return Vec::new();
     }
     let endpoints = endpoints(caches, namespace);
     let rollouts = listed(&caches.rollouts, namespace);
+    let mut told = Vec::new();
     for gateway in &stack.gateways {
         let id = GatewayId {
             namespace: namespace.to_owned(),
             name: gateway.name_any(),
         };
-        if is_paused(&gateway.metadata) {
-            keep((caches, hub), (&id, epoch), &endpoints, false);
-            continue;
+        let revision = || hub.plans.get(&id).map(|published| published.revision);
+        let before = revision();
+        publish_one(
+            (caches, hub),
+            (gateway, stack),
+            (&id, epoch),
+            (&endpoints, &rollouts),
+        );
+        if revision() != before {
+            told.push(id.name);
         }
-        let revision = Revision::default();
-        let mut observed = inference_gateway::observed(gateway, stack, &endpoints, revision);
-        observed.routers = router_rollout::served(gateway, stack, &rollouts);
-        let is_tried = observed
-            .routers
-            .as_ref()
-            .is_some_and(|routers| routers.candidate.is_some());
-        match plan(stack, &id.name, &observed) {
-            Ok(plan) => {
-                let in_cluster = inference_gateway::pools_in_cluster(&plan, stack);
-                let in_cluster = in_cluster.iter().map(|pool| pool.name.clone()).collect();
-                if hub.plans.publish(&id, epoch, (plan, &in_cluster)) {
-                    metrics::counter!("weir_plans_published_total").increment(1);
-                    tracing::debug!(gateway = %id.uri(), "published");
-                }
+    }
+    told
+}
+
+fn publish_one(
+    (caches, hub): (&Caches, &Hub),
+    (gateway, stack): (&InferenceGateway, &Stack),
+    (id, epoch): (&GatewayId, u64),
+    (endpoints, rollouts): (&BTreeMap<String, Vec<Endpoint>>, &[RouterRollout]),
+) {
+    if is_paused(&gateway.metadata) {
+        let change = |plan: &mut GatewayPlan| plan.candidate = None;
+        keep((caches, hub), (id, epoch), endpoints, change);
+        return;
+    }
+    let mut observed = inference_gateway::observed(gateway, stack, endpoints, Revision::default());
+    observed.routers = router_rollout::served(gateway, stack, rollouts);
+    let routers = observed.routers.as_ref();
+    let is_tried = routers.is_some_and(|routers| routers.candidate.is_some());
+    match plan(stack, &id.name, &observed) {
+        Ok(plan) => {
+            let in_cluster = inference_gateway::pools_in_cluster(&plan, stack);
+            let in_cluster = in_cluster.iter().map(|pool| pool.name.clone()).collect();
+            if hub.plans.publish(id, epoch, (plan, &in_cluster)) {
+                metrics::counter!("weir_plans_published_total").increment(1);
+                tracing::debug!(gateway = %id.uri(), "published");
             }
-            Err(problems) => {
-                let name = &id.name;
-                tracing::debug!(namespace, name, problems = problems.len(), "no new plan");
-                keep((caches, hub), (&id, epoch), &endpoints, is_tried);
-            }
+        }
+        Err(problems) => {
+            tracing::debug!(gateway = %id.uri(), problems = problems.len(), "no new plan");
+            let change = |plan: &mut GatewayPlan| {
+                plan.candidate = plan.candidate.take().filter(|_| is_tried);
+                plan.auth = still_may_ask(stack, gateway, &plan.auth);
+            };
+            keep((caches, hub), (id, epoch), endpoints, change);
         }
     }
 }
 
-/// Keeps the last plan of a gateway for which none can be made now: without a candidate that nobody tries any more, and with
-/// pods where they are now.
+/// Keeps the last plan of a gateway for which none can be made now, but for what may not wait: a candidate that nobody tries
+/// any more goes, keys that were taken back open nothing, and pods are where they are now.
 fn keep(
     (caches, hub): (&Caches, &Hub),
     (id, epoch): (&GatewayId, u64),
     endpoints: &BTreeMap<String, Vec<Endpoint>>,
-    is_tried: bool,
+    change: impl FnOnce(&mut GatewayPlan),
 ) {
-    if !is_tried && hub.plans.take_candidate_out(id, epoch) {
-        tracing::info!(gateway = %id.uri(), "the candidate is out");
+    if hub.plans.amend(id, epoch, change) {
+        metrics::counter!("weir_plans_published_total").increment(1);
+        tracing::info!(gateway = %id.uri(), "the last plan goes on, with other keys or without its candidate");
     }
     let former = || {
         let plan = plan_on_disk(caches, &id.namespace, &id.name)?;

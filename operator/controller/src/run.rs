@@ -303,7 +303,7 @@ fn start_work(parts: &Parts, tasks: &mut JoinSet<()>) {
     let stop = &parts.stop;
     tasks.spawn(publisher::run(
         (caches.clone(), parts.stacks.clone(), hub.clone()),
-        parts.dirty.clone(),
+        (parts.dirty.clone(), queue.clone()),
         parts.leadership.clone(),
         stop.clone(),
     ));

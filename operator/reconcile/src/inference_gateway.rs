@@ -15,7 +15,7 @@ use crate::validate::{Problem, validate as validate_stack};
 use crate::{model_pool, names, plan};
 use std::collections::BTreeMap;
 use weir_crds::{Engine, InferenceGateway};
-use weir_plan::{EmbedderPlan, Endpoint, GatewayPlan, Pool, Revision};
+use weir_plan::{Endpoint, GatewayPlan, Pool, Revision};
 
 /// Every problem that keeps a gateway from working, as [`fn@crate::plan`] finds them.
 pub fn validate(gateway: &InferenceGateway, stack: &Stack) -> Vec<Problem> {
@@ -56,21 +56,21 @@ pub fn observed(
     }
 }
 
-/// The plan as it travels: without the endpoints of pools in the cluster, which travel by themselves.
+/// The part of a plan that lies on the disk: Services where the plan names no pods of a pool, since those travel apart, and no
+/// candidate, which nobody gets while the operator is away. So it changes only when a resource does. It keeps the revision
+/// of the plan it is a part of, by which a gateway that hears nothing more tells that it is newer than what it serves.
 #[must_use]
-pub fn without_endpoints(plan: &GatewayPlan, stack: &Stack) -> GatewayPlan {
-    with_endpoints(plan.clone(), stack, |_| Vec::new())
-}
-
-/// The plan as it lies on the disk: Services instead of pods, and no place in the order of plans, so that it changes only
-/// when a resource does and any plan of an operator replaces it.
-#[must_use]
-pub fn slow_plan(plan: &GatewayPlan, stack: &Stack, namespace: &str) -> GatewayPlan {
-    let service = |pool: &str| vec![Endpoint::keyless(&names::pool_url(pool, namespace))];
-    GatewayPlan {
-        revision: Revision::default(),
-        ..with_endpoints(plan.clone(), stack, service)
+pub fn slow_plan(plan: &GatewayPlan, namespace: &str) -> GatewayPlan {
+    let mut slow = GatewayPlan {
+        candidate: None,
+        ..plan.clone()
+    };
+    for pool in plan.served().filter(|pool| pool.endpoints.is_empty()) {
+        if let Some(pool) = slow.served_mut(&pool.name) {
+            pool.endpoints = vec![Endpoint::keyless(&names::pool_url(&pool.name, namespace))];
+        }
     }
+    slow
 }
 
 /// The pools of a [`slow_plan`] that run in the cluster, by name.
@@ -98,24 +98,4 @@ pub fn pools_in_cluster<'a>(plan: &'a GatewayPlan, stack: &Stack) -> Vec<&'a Poo
 fn is_in_cluster(stack: &Stack, pool: &str) -> bool {
     let engine = stack.pool(pool).map(|pool| &pool.spec.engine);
     engine.is_some_and(|engine| !matches!(engine, Engine::External(_)))
-}
-
-fn with_endpoints(
-    mut plan: GatewayPlan,
-    stack: &Stack,
-    endpoints: impl Fn(&str) -> Vec<Endpoint>,
-) -> GatewayPlan {
-    let embedder = plan
-        .memory
-        .as_mut()
-        .and_then(|memory| match &mut memory.embedder {
-            EmbedderPlan::Pool(pool) => Some(&mut **pool),
-            EmbedderPlan::InProcess { .. } => None,
-        });
-    for pool in plan.pools.iter_mut().chain(embedder) {
-        if is_in_cluster(stack, &pool.name) {
-            pool.endpoints = endpoints(&pool.name);
-        }
-    }
-    plan
 }

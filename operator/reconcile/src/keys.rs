@@ -3,15 +3,30 @@
 //! An entry's name is `<tenant>.<keyId>` or `<tenant>.<keyId>.<scopes>`, where scopes are `ask`, `memory` and `admin`
 //! joined by `-` (`acme.laptop.ask-memory`). Without scopes a key may ask and use the memory. The entry's value is the
 //! key itself, which leaves this file only as its SHA-256.
+//!
+//! A Secret that is gone is no Secret without entries: whoever brings it back, by a restore or by making it anew, takes
+//! seconds, and clients must not notice. So the keys it last had open for [`KEPT_FOR`] more, and not for ever. Since when
+//! it is gone is kept in the gateway's condition [`ACCEPTED`], so that another process goes on counting.
 
+use crate::condition::Timestamp;
 use crate::stack::Stack;
+use k8s_openapi::jiff::SignedDuration;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use weir_crds::{Auth, InferenceGateway, Secret};
-use weir_plan::{ANONYMOUS, ApiKey, Scope};
+use weir_crds::{Auth, Condition, InferenceGateway, Secret};
+use weir_plan::{self as plan, ANONYMOUS, ApiKey, Scope};
 
 /// Shorter keys can be guessed.
 const KEY_MIN_CHARACTERS: usize = 16;
+
+/// How long the keys of a Secret that is gone still open.
+pub(crate) const KEPT_FOR: SignedDuration = SignedDuration::from_mins(5);
+/// Type of the condition that says what became of a gateway's keys.
+pub(crate) const ACCEPTED: &str = "KeysAccepted";
+/// Its reason while the keys of a Secret that is gone still open. It is Unknown then, and never for another reason.
+pub(crate) const GONE: &str = "SecretGone";
+/// Its reason once they open nothing any more.
+pub(crate) const WITHDRAWN: &str = "KeysWithdrawn";
 
 /// Why an entry of a Secret is no API key. Never says the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +90,47 @@ pub fn api_keys(secret: &Secret) -> (Vec<ApiKey>, Vec<KeyError>) {
         }
     }
     (keys, errors)
+}
+
+/// Who may ask a gateway; `None` while the Secret of its keys is gone and the keys it last had still open.
+pub(crate) fn who_may_ask(stack: &Stack, gateway: &InferenceGateway) -> Option<plan::Auth> {
+    let Auth::ApiKeysSecretRef(reference) = &gateway.spec.auth else {
+        return Some(plan::Auth::Anonymous);
+    };
+    match stack.secret(&reference.name) {
+        Some(secret) => Some(plan::Auth::ApiKeys(api_keys(secret).0)),
+        None => are_withdrawn(gateway).then(|| plan::Auth::ApiKeys(Vec::new())),
+    }
+}
+
+/// Who of those that might ask `before` still may, whatever else is wrong with the stack: what was taken back is closed, and
+/// nothing is opened.
+pub fn still_may_ask(stack: &Stack, gateway: &InferenceGateway, before: &plan::Auth) -> plan::Auth {
+    match (before, who_may_ask(stack, gateway)) {
+        (plan::Auth::ApiKeys(before), Some(plan::Auth::ApiKeys(now))) => {
+            let still = before.iter().filter(|key| now.contains(key));
+            plan::Auth::ApiKeys(still.cloned().collect())
+        }
+        (plan::Auth::Anonymous, Some(now)) => now,
+        (before, _) => before.clone(),
+    }
+}
+
+/// Whether the gateway's status says that the keys of a Secret that is gone open nothing any more.
+pub(crate) fn are_withdrawn(gateway: &InferenceGateway) -> bool {
+    accepted(gateway).is_some_and(|condition| condition.reason == WITHDRAWN)
+}
+
+/// Until when the keys of a Secret that is gone open, by the condition before.
+pub(crate) fn kept_until(gateway: &InferenceGateway, now: Timestamp) -> Timestamp {
+    let since = accepted(gateway).filter(|condition| condition.reason == GONE);
+    let since = since.map_or(now, |condition| condition.last_transition_time.0);
+    since.checked_add(KEPT_FOR).unwrap_or(since)
+}
+
+fn accepted(gateway: &InferenceGateway) -> Option<&Condition> {
+    let mut conditions = gateway.status.iter().flat_map(|status| &status.conditions);
+    conditions.find(|condition| condition.type_ == ACCEPTED)
 }
 
 /// The tenants that a gateway's spec names and nobody can ask as, since no key is theirs.

@@ -26,7 +26,7 @@ mod stack;
 mod validate;
 
 pub use engine_args::{EngineArgs, llama_cpp_args};
-pub use keys::{KeyError, api_keys, hash_key, tenants_without_keys};
+pub use keys::{KeyError, api_keys, hash_key, still_may_ask, tenants_without_keys};
 pub use local_mode::{cluster_only, without_effect};
 pub use object::Object;
 pub use plan::{ModelFacts, Observed, ObservedPool, ServedRouters, plan};

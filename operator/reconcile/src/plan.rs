@@ -3,7 +3,7 @@
 //! A pure function, called by `weir up` in process and by the operator in a cluster. What a field of a resource does
 //! to a gateway can be read here, one line a field.
 
-use crate::keys::{api_keys, entries};
+use crate::keys::{entries, who_may_ask};
 use crate::stack::Stack;
 use crate::validate::{On, Problem, name, validate};
 use serde::{Deserialize, Serialize};
@@ -124,7 +124,8 @@ pub fn plan(
             max: privacy(spec.privacy.max),
         },
         tenants: spec.tenants.iter().map(tenant).collect(),
-        auth: auth(stack, &spec.auth),
+        // Without its Secret, whose keys open no more, nobody may.
+        auth: who_may_ask(stack, gateway).unwrap_or(Auth::ApiKeys(Vec::new())),
         limits: Limits {
             request_timeout_ms: spec.limits.request_timeout.milliseconds(),
             body_max_bytes: spec.limits.body_max.bytes(),
@@ -344,18 +345,6 @@ fn memory_plan(stack: &Stack, memory: &MemoryStore, observed: &Observed) -> Memo
         seeds: spec.attention.seeds as usize,
         hops: spec.attention.hops as usize,
         nodes_max: spec.attention.nodes_max as usize,
-    }
-}
-
-fn auth(stack: &Stack, auth: &crds::Auth) -> Auth {
-    match auth {
-        crds::Auth::Anonymous {} => Auth::Anonymous,
-        crds::Auth::ApiKeysSecretRef(reference) => Auth::ApiKeys(
-            stack
-                .secret(&reference.name)
-                .map(|s| api_keys(s).0)
-                .unwrap_or_default(),
-        ),
     }
 }
 

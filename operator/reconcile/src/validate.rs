@@ -2,7 +2,7 @@
 //!
 //! Every problem says what is wrong, what exists, and what to write instead.
 
-use crate::keys::{api_keys, entries};
+use crate::keys::{api_keys, are_withdrawn, entries};
 use crate::names::WATCHED;
 use crate::stack::Stack;
 use serde::{Deserialize, Serialize};
@@ -277,7 +277,11 @@ fn auth_problems(stack: &Stack, gateway: &InferenceGateway, reference: &NameRef)
         "spec.auth.apiKeysSecretRef",
     );
     let Some(secret) = stack.secret(&reference.name) else {
-        return vec![on.missing("name", "Secret", &reference.name, &stack.secret_names())];
+        let missing = on.missing("name", "Secret", &reference.name, &stack.secret_names());
+        return match are_withdrawn(gateway) {
+            true => vec![missing.leaving_out()],
+            false => vec![missing],
+        };
     };
     let (keys, errors) = api_keys(secret);
     let malformed = |error: &crate::keys::KeyError| {

@@ -63,6 +63,26 @@ fn a_newer_plan_is_served_and_an_older_one_refused() {
     assert_eq!((standing.refused, standing.refusals["older"]), (None, 1));
 }
 
+/// What is mounted has the revision of the plan that it is a part of.
+#[test]
+fn the_operators_plan_completes_the_part_of_it_that_was_mounted() {
+    let mut world = world(Places::default());
+    world.offer_read(plan("g")).unwrap();
+    let whole = GatewayPlan {
+        candidate: Some(CandidatePlan {
+            router: None,
+            rollout: "r".to_owned(),
+            uid: "u".to_owned(),
+            phase: CandidatePhase::Shadow,
+        }),
+        ..plan("g")
+    };
+    offer(&mut world, &whole).unwrap();
+    assert_eq!(serving(&world).plan.candidate, whole.candidate);
+    world.offer_read(plan("g")).unwrap();
+    assert_eq!(serving(&world).plan.candidate, whole.candidate);
+}
+
 #[test]
 fn a_plan_that_cannot_be_served_leaves_the_present_one_and_is_counted() {
     let mut world = world(Places::default());

@@ -118,6 +118,33 @@ async fn a_killed_operator_leaves_a_gateway_that_serves_and_is_heard_again_when_
     );
 }
 
+/// A key that was taken back is one reason for the operator to write a plan that a gateway cannot hear of.
+#[tokio::test]
+async fn a_gateway_that_is_cut_off_takes_a_newer_mounted_plan_and_goes_on_with_the_stream() {
+    let (files, echo) = (Files::new(), Echo::start("small").await);
+    files.mount_plan(&plan(3, vec![pool("small", &[&echo])]));
+    let operator = Operator::start(&files.authority);
+    let address = operator.address;
+    operator.send_plan(&plan(4, vec![pool("small", &[])]));
+    operator.send_endpoints("small", 4, &[&echo.url]);
+    let node = files.start(&operator.url()).await;
+    node.until_served(4).await;
+    operator.kill();
+    node.until_ready(|_, body| body["plan"]["stale"] == true)
+        .await;
+    files.mount_plan(&plan(5, vec![pool("other", &[&echo])]));
+    node.until_served(5).await;
+    assert_eq!(node.ask("small-model").await, Err(404));
+    assert_eq!(node.ask("other-model").await.as_deref(), Ok("small"));
+    let operator = Operator::start_at(address, &files.authority, &files.authority.server());
+    operator.send_plan(&plan(5, vec![pool("other", &[])]));
+    node.until_ready(|_, body| body["plan"]["stale"] == false)
+        .await;
+    assert_eq!(node.ask("other-model").await.as_deref(), Ok("small"));
+    operator.send_plan(&plan(6, vec![pool("third", &[&echo])]));
+    node.until_served(6).await;
+}
+
 #[tokio::test]
 async fn reports_say_what_goes_on_and_add_up() {
     let (files, echo) = (Files::new(), Echo::start("small").await);

@@ -98,9 +98,13 @@ impl Plans {
         true
     }
 
-    /// Takes the candidate out of the plan that a gateway was told last, while no new plan can be made. True when there was
-    /// one.
-    pub(crate) fn take_candidate_out(&self, gateway: &GatewayId, epoch: u64) -> bool {
+    /// Changes the plan that a gateway was told last, while no new plan can be made. True when it says something new then.
+    pub(crate) fn amend(
+        &self,
+        gateway: &GatewayId,
+        epoch: u64,
+        change: impl FnOnce(&mut GatewayPlan),
+    ) -> bool {
         let mut state = self.lock();
         let State { counter, gateways } = &mut *state;
         let Some(entry) = gateways.get_mut(gateway) else {
@@ -111,13 +115,16 @@ impl Plans {
         let (Some(before), Some(plan)) = (before, &mut entry.body) else {
             return false;
         };
-        if plan.candidate.take().is_none() {
+        let mut amended = plan.clone();
+        change(&mut amended);
+        if amended == *plan {
             return false;
         }
+        plan.clone_from(&amended);
         let revision = next(counter, epoch);
         let plan = GatewayPlan {
             revision,
-            ..plan.clone()
+            ..amended
         };
         entry.sender.send_replace(Some(Arc::new(Published {
             revision,
@@ -187,6 +194,20 @@ impl Plans {
     pub(crate) fn get(&self, gateway: &GatewayId) -> Option<Arc<Published>> {
         let state = self.lock();
         state.gateways.get(gateway)?.sender.borrow().clone()
+    }
+
+    /// The plan that this leader told a gateway last, with its revision and without the endpoints of pods.
+    pub(crate) fn plan_of(&self, gateway: &GatewayId, epoch: u64) -> Option<GatewayPlan> {
+        let state = self.lock();
+        let entry = state.gateways.get(gateway)?;
+        let revision = entry.sender.borrow().as_ref()?.revision;
+        let body = entry.body.clone().filter(|_| revision.epoch == epoch)?;
+        Some(GatewayPlan { revision, ..body })
+    }
+
+    /// A revision above all that this leader told, for a plan that it can only change and not make.
+    pub(crate) fn draw(&self, epoch: u64) -> Revision {
+        next(&mut self.lock().counter, epoch)
     }
 
     /// Forgets gateways that are gone and to which nobody listens.
@@ -433,11 +454,32 @@ mod tests {
         let first = told.catch_up(&plans.get(&id()).unwrap());
         assert_eq!(kinds(&first), ["endpoints"], "the plan is not its own");
         assert_eq!(plans.get(&id()).unwrap().artifacts, former().artifacts);
-        assert!(!plans.take_candidate_out(&id(), 8), "it knows no plan");
+        let close = |plan: &mut GatewayPlan| plan.auth = weir_plan::Auth::ApiKeys(Vec::new());
+        assert!(!plans.amend(&id(), 8, close), "it knows no plan");
         assert!(moved(&plans, 8, "http://c", None), "it knows the pools");
 
         assert!(publish(&plans, 8, plan(&["http://c"], 0.01)));
         let own = told.catch_up(&plans.get(&id()).unwrap());
         assert_eq!(kinds(&own), ["plan", "endpoints"]);
+    }
+
+    #[test]
+    fn what_is_amended_has_a_new_revision_and_only_when_it_says_something_new() {
+        let plans = Plans::default();
+        publish(&plans, 7, plan(&["http://a"], 0.01));
+        let before = plans.get(&id()).unwrap();
+        assert!(!plans.amend(&id(), 7, |plan| plan.candidate = None));
+        let close = |plan: &mut GatewayPlan| plan.auth = weir_plan::Auth::ApiKeys(Vec::new());
+        assert!(plans.amend(&id(), 7, close));
+        assert!(!plans.amend(&id(), 7, close), "no news");
+        let after = plans.get(&id()).unwrap();
+        let sent: GatewayPlan = serde_json::from_slice(after.plan.as_ref().unwrap()).unwrap();
+        assert_eq!(sent.auth, weir_plan::Auth::ApiKeys(Vec::new()));
+        assert!(after.revision > before.revision && sent.revision == after.revision);
+        assert_eq!(after.endpoints, before.endpoints);
+        assert!(
+            !plans.amend(&id(), 8, |plan| plan.gateway.clear()),
+            "another's plan"
+        );
     }
 }

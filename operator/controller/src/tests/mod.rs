@@ -6,6 +6,7 @@ mod collecting;
 mod control;
 mod conversation;
 mod leading;
+mod mounted;
 mod rollouts;
 mod statuses;
 mod steering;

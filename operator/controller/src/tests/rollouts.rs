@@ -38,8 +38,8 @@ const STATUS: &str = "/apis/weir.dev/v1alpha1/namespaces/demo/routerrollouts/sup
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/demo/events";
 
 /// The cluster of one namespace: caches that the test fills, and an API server that says what is expected.
-struct Scenario {
-    context: Context,
+pub(super) struct Scenario {
+    pub(super) context: Context,
     rollouts: Writer<RouterRollout>,
     _leads: watch::Sender<Leadership>,
 }
@@ -84,7 +84,7 @@ fn pool() -> ModelPool {
     object("ModelPool", "small", &rest)
 }
 
-fn rollout() -> RouterRollout {
+pub(super) fn rollout() -> RouterRollout {
     let rest = json!({
         "spec": {
             "gateway": "support", "action": "Continue",
@@ -111,11 +111,22 @@ where
 
 impl Scenario {
     fn new(client: Client, hub: Arc<Hub>, rollouts: Vec<RouterRollout>) -> Self {
+        Self::with(client, hub, rollouts, gateway("v1"), vec![])
+    }
+
+    /// The same with this gateway, and with what Weir has made.
+    pub(super) fn with(
+        client: Client,
+        hub: Arc<Hub>,
+        rollouts: Vec<RouterRollout>,
+        gateway: InferenceGateway,
+        made: Vec<Value>,
+    ) -> Self {
         let rollouts = filled(rollouts);
-        let mut caches = Caches::of(vec![]);
+        let mut caches = Caches::of(made);
         caches.pools = filled(vec![pool()]).as_reader();
         caches.routers = filled(vec![version("v1"), version("v2")]).as_reader();
-        caches.gateways = filled(vec![gateway("v1")]).as_reader();
+        caches.gateways = filled(vec![gateway]).as_reader();
         caches.rollouts = rollouts.as_reader();
         let leads = watch::Sender::new(Leadership::Leader { epoch: EPOCH });
         let cluster = Cluster::new(client, leads.subscribe());
@@ -146,9 +157,10 @@ impl Scenario {
         }
     }
 
-    fn publish(&self) {
+    /// Names the gateways that were told another plan.
+    pub(super) fn publish(&self) -> Vec<String> {
         let (caches, hub) = (&self.context.caches, &self.context.hub);
-        publisher::publish(caches, &caches.stack("demo"), hub, ("demo", EPOCH));
+        publisher::publish(caches, &caches.stack("demo"), hub, ("demo", EPOCH))
     }
 
     async fn look(&self) -> Option<Duration> {
@@ -159,7 +171,7 @@ impl Scenario {
     }
 
     /// The API server's watch tells of the rollout with this status.
-    fn watch_tells(&mut self, patch: &Value) {
+    pub(super) fn watch_tells(&mut self, patch: &Value) {
         let mut document = serde_json::to_value(rollout()).unwrap();
         for (field, value) in patch["status"].as_object().unwrap() {
             document["status"][field] = value.clone();

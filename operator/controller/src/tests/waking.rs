@@ -124,7 +124,7 @@ fn pods_that_move_are_told_by_a_leader_that_did_not_make_the_plan() {
     publisher::publish(&before, &stack, &hub, ("demo", 3));
     let first = hub.plans.get(&id()).unwrap();
     let plan: GatewayPlan = serde_json::from_slice(first.plan.as_ref().unwrap()).unwrap();
-    let plan = slow_plan(&plan, &stack, "demo");
+    let plan = slow_plan(&plan, "demo");
     let on_disk = Secret {
         metadata: ObjectMeta {
             name: Some(names::gateway_plan("support")),

@@ -1,7 +1,7 @@
 //! What people see of a gateway, from what was observed of it and from the status of what it uses.
 
 use crate::condition::{Seen, Verdict};
-use crate::keys::{KeyError, api_keys, tenants_without_keys};
+use crate::keys::{self, KeyError, api_keys, tenants_without_keys};
 use crate::names::{self, GATEWAY_LABEL, GATEWAY_PORT, selector_text};
 use crate::pods;
 use crate::stack::Stack;
@@ -56,7 +56,7 @@ pub fn status(
     let pools = wrong_at(problems, "spec.pools").unwrap_or_else(|| pools_ready(gateway, stack));
     let memory = wrong_at(problems, "spec.memory").or_else(|| memory_ready(gateway, stack));
     let router = router_ready(gateway, stack);
-    let keys = keys_accepted(gateway, stack);
+    let keys = keys_accepted(gateway, stack, now);
     let nobody = keys.as_ref().filter(|(keys, _)| *keys == 0);
     let nobody = nobody.map(|(_, verdict)| verdict);
     let used: Vec<&Verdict> = [Some(&pools), memory.as_ref(), Some(&router), nobody]
@@ -70,7 +70,7 @@ pub fn status(
     verdicts.extend(memory.map(|verdict| ("MemoryReady", verdict)));
     verdicts.push(("RouterReady", router));
     verdicts.extend(certificate.map(|verdict| ("CertificateReady", verdict)));
-    verdicts.extend(keys.map(|(_, verdict)| ("KeysAccepted", verdict)));
+    verdicts.extend(keys.map(|(_, verdict)| (keys::ACCEPTED, verdict)));
     verdicts.extend(tenants_known(gateway, stack).map(|verdict| ("TenantsKnown", verdict)));
     verdicts.extend(rollout_healthy(observed).map(|verdict| ("RolloutHealthy", verdict)));
     let named = || GatewayRouterStatus {
@@ -265,11 +265,18 @@ fn certificate_ready(
 
 /// Keys that are accepted, and whether all entries of their Secret are. An entry that is no key opens nothing and stops
 /// nothing, so Ready depends on it only where no key is left.
-fn keys_accepted(gateway: &InferenceGateway, stack: &Stack) -> Option<(usize, Verdict)> {
+fn keys_accepted(
+    gateway: &InferenceGateway,
+    stack: &Stack,
+    now: Timestamp,
+) -> Option<(usize, Verdict)> {
     let Auth::ApiKeysSecretRef(reference) = &gateway.spec.auth else {
         return None;
     };
-    let (keys, errors) = api_keys(stack.secret(&reference.name)?);
+    let Some(secret) = stack.secret(&reference.name) else {
+        return Some((0, keys_gone(gateway, &reference.name, now)));
+    };
+    let (keys, errors) = api_keys(secret);
     let (accepted, all) = (keys.len(), keys.len() + errors.len());
     let verdict = if all == 0 {
         let nobody = nobody_may_ask(&reference.name);
@@ -291,6 +298,23 @@ fn keys_accepted(gateway: &InferenceGateway, stack: &Stack) -> Option<(usize, Ve
         Verdict::no("SecretMalformed", text)
     };
     Some((accepted, verdict))
+}
+
+/// What became of the keys of a Secret that is gone, or not shown.
+fn keys_gone(gateway: &InferenceGateway, secret: &str, now: Timestamp) -> Verdict {
+    let gone = format!(
+        "Secret {secret} is gone, or lacks the label {}",
+        names::WATCHED
+    );
+    let until = keys::kept_until(gateway, now);
+    if keys::are_withdrawn(gateway) || now >= until {
+        let text = format!("{gone}, so nobody may ask: create it again with the label");
+        return Verdict::no(keys::WITHDRAWN, text);
+    }
+    let text = format!(
+        "{gone}: the keys it last had open until {until}, then nobody may ask; create it again with the label"
+    );
+    Verdict::unknown(keys::GONE, text)
 }
 
 /// Whether somebody can ask as each tenant that the spec names. Ready does not depend on it: a tenant may come later than

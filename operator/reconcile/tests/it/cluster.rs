@@ -63,7 +63,7 @@ pub(crate) fn gateway(
     let seen = inference_gateway::observed(gateway, stack, &BTreeMap::new(), Revision::default());
     let problems = inference_gateway::validate(gateway, stack);
     let plan = plan(stack, name, &seen).ok();
-    let slow = plan.map(|plan| inference_gateway::slow_plan(&plan, stack, NAMESPACE));
+    let slow = plan.map(|plan| inference_gateway::slow_plan(&plan, NAMESPACE));
     let material = inference_gateway::Material {
         plan: slow.as_ref(),
         artifacts: &BTreeMap::new(),

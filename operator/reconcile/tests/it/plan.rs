@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::path::Path;
 use weir_crds::stack::SourceFile;
 use weir_plan::Auth;
-use weir_reconcile::{Observed, plan, validate, validate_local};
+use weir_reconcile::{Observed, plan, still_may_ask, validate, validate_local};
 
 fn observed(path: &Path) -> Observed {
     read(path).unwrap_or_default()
@@ -122,6 +122,33 @@ fn an_entry_that_is_no_key_is_left_out_and_opens_nothing() {
         planned.auth,
         Auth::ApiKeys(Vec::new()),
         "nobody, not everybody"
+    );
+}
+
+#[test]
+fn keys_that_were_taken_back_are_closed_whatever_else_is_wrong_and_nothing_is_opened() {
+    let stack = stack(&in_crate("cases/plan/keys/stack.yaml"));
+    let gateway = &stack.gateways[0];
+    let planned = plan(&stack, "demo", &Observed::default());
+    let before = planned.expect("a plan").auth;
+    assert_eq!(still_may_ask(&stack, gateway, &before), before);
+    let mut fewer = stack.clone();
+    let entries = fewer.secrets[0].string_data.as_mut().expect("entries");
+    entries.pop_first().expect("an entry");
+    let closed = still_may_ask(&fewer, gateway, &before);
+    let count = |auth: &Auth| match auth {
+        Auth::ApiKeys(keys) => keys.len(),
+        Auth::Anonymous => usize::MAX,
+    };
+    assert_eq!(count(&closed), count(&before) - 1);
+    assert_eq!(still_may_ask(&stack, gateway, &closed), closed);
+    let mut open = gateway.clone();
+    open.spec.auth = weir_crds::Auth::Anonymous {};
+    assert_eq!(still_may_ask(&stack, &open, &before), before);
+    assert_eq!(
+        still_may_ask(&stack, gateway, &Auth::Anonymous),
+        before,
+        "who shows no key is no longer let in"
     );
 }
 
