@@ -2,6 +2,7 @@
 //! is without effect.
 
 mod cluster;
+mod docs;
 mod fields;
 mod golden;
 mod keep;
