@@ -5,6 +5,7 @@
 
 use anyhow::Context;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Instant;
@@ -58,7 +59,7 @@ async fn main() -> anyhow::Result<()> {
     };
     let plan = engine.plan(&weir_bench::POOLS, Some(memory_plan()));
     let gateway = Gateway::new(plan, assets)?;
-    let (own, whole) = measured(&gateway, &questions::read(None)?).await?;
+    let Measured { own, whole, steps } = measured(&gateway, &questions::read(None)?).await?;
     let p50 = Row::new("own.p50", "ms", quantile(&own, 0.5)).goal(Goal::AtMost(P50_MS));
     results.rows.push(p50);
     for (metric, times, share) in [
@@ -70,21 +71,34 @@ async fn main() -> anyhow::Result<()> {
             .rows
             .push(Row::new(metric, "ms", quantile(times, share)));
     }
+    for (step, times) in &steps {
+        let metric = format!("{step}.p50");
+        results
+            .rows
+            .push(Row::new(metric, "ms", quantile(times, 0.5)));
+    }
     weir_bench::publish(&results)
 }
 
-/// The gateway's own and the whole time of each request, in milliseconds.
-async fn measured(
-    gateway: &Gateway,
-    questions: &[Question],
-) -> anyhow::Result<(Vec<f64>, Vec<f64>)> {
+/// Times of all requests, in milliseconds.
+#[derive(Default)]
+struct Measured {
+    /// The gateway's own.
+    own: Vec<f64>,
+    /// The client's.
+    whole: Vec<f64>,
+    /// Those of the steps that are the gateway's own, by name.
+    steps: BTreeMap<&'static str, Vec<f64>>,
+}
+
+async fn measured(gateway: &Gateway, questions: &[Question]) -> anyhow::Result<Measured> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/v1/chat/completions", listener.local_addr()?);
     let stop = CancellationToken::new();
     let server = tokio::spawn(weir_gateway::serve(gateway.clone(), listener, stop.clone()));
     let client = reqwest::Client::builder().no_proxy().build()?;
-    let (mut own, mut whole) = (Vec::new(), Vec::new());
-    for question in questions.iter().cycle().take(WARM_UP + REQUESTS) {
+    let mut measured = Measured::default();
+    for (number, question) in (questions.iter().cycle().take(WARM_UP + REQUESTS)).enumerate() {
         let messages = json!([{"role": "user", "content": question.question}]);
         let body = json!({"model": "auto", "messages": messages});
         let started = Instant::now();
@@ -101,12 +115,26 @@ async fn measured(
         let record = gateway
             .decision(id.to_str()?)
             .context("a decision without a record")?;
-        own.push(total - record.latency_ms.embed - record.latency_ms.llm);
-        whole.push(total);
+        if number < WARM_UP {
+            continue;
+        }
+        let took = record.latency_ms;
+        measured.own.push(total - took.embed - took.llm);
+        measured.whole.push(total);
+        let steps = [
+            ("queue", took.queue),
+            ("search", took.retrieval),
+            ("attend", took.attention),
+            ("router", took.router),
+            ("prompt", took.prompt),
+        ];
+        for (step, time) in steps {
+            measured.steps.entry(step).or_default().push(time);
+        }
     }
     stop.cancel();
     server.await??;
-    Ok((own.split_off(WARM_UP), whole.split_off(WARM_UP)))
+    Ok(measured)
 }
 
 /// A memory of pages whose sections follow each other and link to other pages.

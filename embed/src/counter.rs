@@ -3,7 +3,7 @@
 //! The vocabulary, the pre-tokenizer and the chat template come from the model's own GGUF file, so
 //! a prompt's length is known before it is sent, in the engine's unit. Text is cut at special tokens
 //! (`counter/special.rs`), then into words (`counter/split.rs`), then merged byte by byte
-//! (`counter/bpe.rs`); a conversation goes through the template first (`counter/template.rs`).
+//! (`counter/bpe.rs`) unless `counter/words.rs` knows it; a conversation goes through the template first (`counter/template.rs`).
 //! Tests compare each step with a running llama.cpp server. Where the file is elsewhere, the engine itself is asked
 //! (`counter/asked.rs`).
 
@@ -12,6 +12,7 @@ mod bpe;
 mod special;
 mod split;
 mod template;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use bpe::Bpe;
 use special::{Piece, SpecialTokens};
 use split::Splitter;
 use template::ChatTemplate;
+use words::Words;
 
 /// One message of a conversation.
 #[derive(Debug, Clone, Copy)]
@@ -105,6 +107,7 @@ struct Exact {
     special: SpecialTokens,
     splitter: Splitter,
     bpe: Bpe,
+    words: Words,
     template: ChatTemplate,
     roles: Roles,
     /// Whether the engine puts a token before every prompt.
@@ -288,6 +291,7 @@ impl Exact {
             special: SpecialTokens::new(tokenizer),
             splitter,
             bpe,
+            words: Words::default(),
             roles: Roles::of(&template),
             template,
             add_bos: tokenizer.add_bos && tokenizer.bos.is_some(),
@@ -296,12 +300,13 @@ impl Exact {
 
     fn count(&self, text: &str) -> usize {
         let pieces = self.special.cut(text);
+        let mut known = self.words.lend();
         let tokens = pieces.into_iter().map(|piece| match piece {
             Piece::Token => 1,
             Piece::Text(text) => {
                 let mut tokens = 0;
                 self.splitter
-                    .split(text, &mut |word| tokens += self.bpe.count(word));
+                    .split(text, &mut |word| tokens += known.count(word, &self.bpe));
                 tokens
             }
         });

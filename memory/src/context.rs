@@ -25,6 +25,10 @@ const POLARITY: &[&str] = &[
 /// Candidates that are tried for the rest of the budget after one did not fit.
 const SMALLER_TRIED_MAX: usize = 8;
 
+/// Tokens that a block and the page above it may have fewer together than apart: where they meet, some tokenizers join the
+/// last sign of one with the line ends between them.
+const JOINED_TOKENS_MAX: usize = 2;
+
 /// A node that may enter the prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
@@ -126,24 +130,32 @@ impl Page<'_> {
         }
         let cuts = sentences::boundaries(text);
         // Tokens grow with the text, so the longest prefix that fits is found by halving.
-        let fitting = cuts.partition_point(|cut| self.fits(candidate, &text[..*cut]));
-        let Some(longest) = fitting.checked_sub(1) else {
-            return Fit::None;
+        let may_fit = |cut: &usize| {
+            self.may_fit(&self.print(candidate, &text[..*cut]))
+                .is_some()
         };
-        if self.add_text(candidate, &text[..cuts[longest]]) {
-            Fit::Cut
-        } else {
-            Fit::None
+        let mut fitting = cuts.partition_point(may_fit);
+        while let Some(longest) = fitting.checked_sub(1) {
+            if self.add_text(candidate, &text[..cuts[longest]]) {
+                return Fit::Cut;
+            }
+            fitting = longest;
         }
+        Fit::None
     }
 
-    fn fits(&self, candidate: &Candidate, text: &str) -> bool {
-        let page = self.page_with(&self.print(candidate, text));
-        (self.count)(&page) <= self.budget_tokens
+    /// Tokens of a printed block, when the page may have room for it. Counting a block is cheaper than counting a page, and
+    /// together they have hardly fewer tokens than apart.
+    fn may_fit(&self, printed: &str) -> Option<usize> {
+        let tokens = (self.count)(printed);
+        (self.context.tokens + tokens <= self.budget_tokens + JOINED_TOKENS_MAX).then_some(tokens)
     }
 
     fn add_text(&mut self, candidate: &Candidate, text: &str) -> bool {
         let printed = self.print(candidate, text);
+        let Some(block_tokens) = self.may_fit(&printed) else {
+            return false;
+        };
         let page = self.page_with(&printed);
         let tokens = (self.count)(&page);
         if tokens > self.budget_tokens {
@@ -156,7 +168,7 @@ impl Page<'_> {
             uri: candidate.node.metadata.uri.clone(),
             score: candidate.score,
             text: text.to_owned(),
-            tokens: (self.count)(&printed),
+            tokens: block_tokens,
         });
         self.context.text = page;
         self.context.tokens = tokens;
