@@ -1,7 +1,10 @@
-//! What the benchmarks share: where results go, synthetic passages, and the installed embedder and vocabularies.
+//! What the benchmarks share: where results go, synthetic passages, vectors, the installed embedder and vocabularies, peers.
 //!
 //! Each benchmark is a plain program under `benches/benches`; `cargo bench -p weir-bench` runs them all. The result files
 //! are written by [`weir_lab::results`], as those of `weir lab systems` are. Nothing here measures.
+
+pub mod peers;
+pub mod points;
 
 use anyhow::Context;
 use rand::{Rng, SeedableRng};

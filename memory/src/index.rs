@@ -10,7 +10,8 @@ use crate::bm25::Bm25;
 use crate::graph::Graph;
 use crate::node::{NodeId, NodeType, SHARED_TENANT};
 use crate::search::Filter;
-use crate::vectors::Vectors;
+use crate::vectors::snapshot::{GraphIdentity, Snapshot, SnapshotError};
+use crate::vectors::{HnswParameters, Planned, Vectors};
 use crate::words::WordCounts;
 
 /// What filters look at.
@@ -97,19 +98,28 @@ pub(crate) struct Index {
 pub(crate) struct Allowed {
     /// One entry a slot.
     pub(crate) mask: Vec<bool>,
+    /// Number of slots that passed.
+    pub(crate) passed: usize,
     /// Share of the live slots that passed.
     pub(crate) share: f32,
 }
 
+impl Allowed {
+    /// The mask, and how many slots pass it.
+    pub(crate) fn by_slot(&self) -> (Option<&[bool]>, usize) {
+        (Some(&self.mask), self.passed)
+    }
+}
+
 impl Index {
     /// Empty, for vectors of `dimensions` values.
-    pub(crate) fn new(dimensions: usize) -> Self {
+    pub(crate) fn new(dimensions: usize, parameters: HnswParameters) -> Self {
         Self {
             slots: HashMap::new(),
             rows: Vec::new(),
             free: Vec::new(),
             names: HashMap::new(),
-            vectors: Vectors::new(dimensions),
+            vectors: Vectors::new(dimensions, parameters),
             words: Bm25::default(),
             graph: Graph::default(),
             generation: 0,
@@ -178,8 +188,35 @@ impl Index {
         let passed = mask.iter().filter(|passed| **passed).count();
         Allowed {
             mask,
+            passed,
             share: passed as f32 / self.len().max(1) as f32,
         }
+    }
+
+    /// Plans the next change of the vectors' graph; `None` when every vector has its place.
+    pub(crate) fn plan(&self) -> Option<Planned> {
+        let number = |slot: u32| {
+            let id = self.id(slot).as_u128();
+            id as u64 ^ (id >> 64) as u64
+        };
+        self.vectors.plan(number)
+    }
+
+    /// The vectors' graph as bytes; `None` when there is none.
+    pub(crate) fn snapshot(&self, identity: &GraphIdentity) -> Option<Vec<u8>> {
+        let id = |slot: u32| {
+            let row = self.rows.get(slot as usize)?;
+            (self.slot(row.id) == Some(slot)).then(|| row.id.as_u128())
+        };
+        self.vectors.snapshot(identity, self.generation, id)
+    }
+
+    /// Takes the vectors' graph from a snapshot.
+    pub(crate) fn adopt(&mut self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        let slots = &self.slots;
+        let slot = |id: u128| slots.get(&NodeId::from_u128(id)).copied();
+        let known = (self.generation, self.rows.len());
+        self.vectors.adopt(snapshot, known, slot)
     }
 
     /// Follows a write that is durable.

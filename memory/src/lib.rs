@@ -5,8 +5,8 @@
 //! ([`Memory::set_vectors`]) by whoever owns the embedder.
 //!
 //! Read in this order: `node.rs` (the data), `store.rs` (what is durable), `search.rs` (the fused
-//! search), `recall.rs` (the walk through the graph), `context.rs` (what enters a prompt),
-//! `ingest.rs` (from files to nodes).
+//! search), `vectors.rs` (nearest vectors, by comparing all or by an HNSW graph), `recall.rs` (the walk
+//! through the edges), `context.rs` (what enters a prompt), `ingest.rs` (from files to nodes).
 
 pub mod context;
 pub mod ingest;
@@ -31,4 +31,8 @@ pub use node::{
 };
 pub use recall::{Recall, RecallLimits, Recalled};
 pub use search::{Filter, Hit, Query, SearchError, SearchResult};
-pub use store::{Batch, Counts, Memory, MemoryConfig, OpenError, ReadError, WriteError, Written};
+pub use store::{
+    Batch, Counts, GraphCounts, Memory, MemoryConfig, OpenError, ReadError, WriteError, Written,
+};
+pub use vectors::snapshot::SnapshotError;
+pub use vectors::{Effort, HnswParameters};

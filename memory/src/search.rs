@@ -1,13 +1,14 @@
 //! Search: which nodes a question is about, from vectors and words together.
 //!
-//! Scores every allowed node exactly by cosine and by BM25 and fuses the two. The filter is applied
-//! inside both scans, so a tenant with few nodes still gets its best ones. Nothing is read from
-//! disk here. Reading on: `recall.rs`.
+//! Takes the best allowed nodes by cosine (`vectors.rs`: all compared, or a walk through a graph when there are many) and
+//! by BM25, and fuses the two. The filter is applied inside both, so a tenant with few nodes still gets its best ones. A
+//! node that only its words found has its exact cosine all the same. Nothing is read from disk here. Reading on:
+//! `recall.rs`.
 
 use crate::index::Index;
 use crate::node::{NodeId, NodeType};
 use crate::store::Memory;
-use crate::vectors;
+use crate::vectors::{self, Effort};
 
 /// How much a standard deviation of BM25 counts next to one of cosine.
 const WORDS_WEIGHT: f32 = 0.5;
@@ -90,16 +91,56 @@ impl Memory {
         let unit = unit_query(query, self.config().dimensions)?;
         let index = self.index();
         let allowed = index.allowed(&query.filter);
+        let pool = POOL_MIN.max(4 * query.k);
+        let ef = pool.max(index.vectors.ef_search());
         let cosines = unit
-            .map(|unit| index.vectors.cosines(&unit, &allowed.mask))
+            .as_deref()
+            .map(|unit| index.vectors.nearest(unit, allowed.by_slot(), ef))
             .unwrap_or_default();
         let words = index.words.scores(&query.text, &allowed.mask);
-        let mut hits = fuse(&index, &cosines, &words, POOL_MIN.max(4 * query.k));
+        let mut hits = fuse(&index, (unit.as_deref(), &cosines), &words, pool);
         hits.truncate(query.k);
         Ok(SearchResult {
             hits,
             filter_share: allowed.share,
         })
+    }
+}
+
+impl Memory {
+    /// The `k` nodes with the highest cosine to `vector`, highest first and equal ones by id, of those that `filter` lets
+    /// through or of all. Words play no part.
+    pub fn nearest(
+        &self,
+        vector: &[f32],
+        filter: Option<&Filter>,
+        k: usize,
+        effort: Effort,
+    ) -> Result<Vec<(NodeId, f32)>, SearchError> {
+        let unit = unit(vector, self.config().dimensions)?;
+        let index = self.index();
+        let allowed = filter.map(|filter| index.allowed(filter));
+        let (mask, passed) = match &allowed {
+            Some(allowed) => allowed.by_slot(),
+            None => (None, index.len()),
+        };
+        let mut cosines = match effort {
+            Effort::Exact => index.vectors.cosines(&unit, mask),
+            Effort::Walk(ef) => index.vectors.nearest(&unit, (mask, passed), ef.max(k)),
+        };
+        let order = |a: &(u32, f32), b: &(u32, f32)| {
+            b.1.total_cmp(&a.1)
+                .then_with(|| index.id(a.0).cmp(&index.id(b.0)))
+        };
+        if cosines.len() > k {
+            cosines.select_nth_unstable_by(k, order);
+            cosines.truncate(k);
+        }
+        cosines.sort_unstable_by(order);
+        let found = cosines.into_iter();
+        Ok(found
+            .map(|(slot, cosine)| (index.id(slot), cosine))
+            .collect())
     }
 }
 
@@ -111,29 +152,42 @@ pub(crate) fn unit_query(
     let Some(vector) = &query.vector else {
         return Ok(None);
     };
+    unit(vector, dimensions).map(Some)
+}
+
+fn unit(vector: &[f32], dimensions: usize) -> Result<Vec<f32>, SearchError> {
     if vector.len() != dimensions {
         return Err(SearchError::Dimensions {
             expected: dimensions,
             found: vector.len(),
         });
     }
-    vectors::normalised(vector)
-        .map(Some)
-        .ok_or(SearchError::NotAVector)
+    vectors::normalised(vector).ok_or(SearchError::NotAVector)
 }
 
-/// Hits by strength from two lists of scores that are sorted by slot.
+/// Hits by strength from two lists of scores that are sorted by slot: cosines to `unit`, of all nodes or of the nearest,
+/// and BM25.
 ///
 /// Z-scores are taken over the best `pool` nodes of each list together. A node without a vector
 /// counts as average in cosine, one without the words as zero in BM25.
-fn fuse(index: &Index, cosines: &[(u32, f32)], words: &[(u32, f32)], pool: usize) -> Vec<Hit> {
+fn fuse(
+    index: &Index,
+    (unit, cosines): (Option<&[f32]>, &[(u32, f32)]),
+    words: &[(u32, f32)],
+    pool: usize,
+) -> Vec<Hit> {
+    let own = |slot: u32| {
+        let (unit, own) = unit.zip(index.vectors.get(slot))?;
+        Some(index.vectors.cosine(unit, own))
+    };
     let mut slots = best(index, cosines, pool);
     slots.extend(best(index, words, pool));
     slots.sort_unstable();
     slots.dedup();
     let mut hits: Vec<Hit> = (slots.into_iter())
         .map(|slot| {
-            let (cosine, bm25) = (score_of(cosines, slot), score_of(words, slot));
+            let cosine = score_of(cosines, slot).or_else(|| own(slot));
+            let bm25 = score_of(words, slot);
             Hit {
                 id: index.id(slot),
                 cosine,

@@ -3,9 +3,11 @@
 //! redb holds the only truth: node rows, stamps, vectors, edges, which passages a document has, and
 //! the number of the last write. The index in memory (`index.rs`) follows each committed
 //! transaction and is rebuilt from the rows at open, so a crash can lose nothing that was
-//! acknowledged. One process owns a store. Reading on: `store/open.rs`, `store/write.rs`,
-//! `store/read.rs`; `store/row.rs` has the tables.
+//! acknowledged. The graph over the vectors is the one part that has a file of its own, which may be lost. One process
+//! owns a store. Reading on: `store/open.rs`, `store/write.rs`, `store/read.rs`, `store/linker.rs` (the graph);
+//! `store/row.rs` has the tables.
 
+mod linker;
 mod open;
 mod read;
 mod row;
@@ -19,6 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use crate::index::Index;
 use crate::node::{NewEdge, NewNode, NodeId};
+use crate::vectors::snapshot::SnapshotError;
+use linker::Linker;
 
 pub(crate) use write::Edit;
 
@@ -29,9 +33,11 @@ pub struct Memory {
 }
 
 struct Inner {
+    /// Ends before the database is closed, so that the next process finds its snapshot.
+    linker: Linker,
     database: redb::Database,
     config: MemoryConfig,
-    index: RwLock<Index>,
+    index: Arc<RwLock<Index>>,
     /// Held from the start of a transaction until the index has followed it, so that both see
     /// writes in one order.
     writer: Mutex<()>,
@@ -86,6 +92,15 @@ pub struct Counts {
     pub vectors: usize,
     /// Nodes that wait for one.
     pub pending: usize,
+}
+
+/// How far the graph over the vectors is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GraphCounts {
+    /// Vectors that have their place.
+    pub linked: usize,
+    /// Vectors that came, changed or went since, and are compared one by one meanwhile.
+    pub waiting: usize,
 }
 
 /// Why a memory could not be opened.
@@ -300,6 +315,26 @@ impl Memory {
             vectors,
             pending: nodes - vectors,
         }
+    }
+
+    /// How far the graph over the vectors is; `None` while there are so few that all are compared.
+    pub fn graph_counts(&self) -> Option<GraphCounts> {
+        let index = self.index();
+        let linked = index.vectors.linked()?;
+        let waiting = index.vectors.waiting();
+        Some(GraphCounts { linked, waiting })
+    }
+
+    /// Returns when every vector written so far has its place in the graph, which may be minutes after many were written.
+    /// Nobody needs to wait for it: a search finds them before, only slower.
+    pub fn settle(&self) {
+        self.inner.linker.settle();
+    }
+
+    /// What last went wrong with the file that keeps the graph between two starts; said once. It is worth a warning and no
+    /// more: searches are right without the file, and slower until the graph is built.
+    pub fn snapshot_problem(&self) -> Option<SnapshotError> {
+        self.inner.linker.problem()
     }
 
     /// The index for reading. A poisoned lock is passed over: changes are applied whole or the

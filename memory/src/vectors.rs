@@ -1,31 +1,89 @@
-//! Vectors: one flat array, scanned exactly.
+//! Vectors: which slots hold one, and which are nearest to a query.
 //!
-//! Rows are normalised on the way in, so a dot product is a cosine. Exact up to the size where an
-//! approximate index pays (about 15,000 rows); no filter logic here beyond the mask it is handed,
-//! no storage.
+//! Below [`HnswParameters::exact_max`] vectors every one is compared. Above, a graph (`vectors/hnsw.rs`) is walked instead,
+//! wherever that is cheaper and can be relied on:
+//!
+//! - A filter that lets through few slots is answered by comparing these: up to `exact_max`, and where a walk would visit
+//!   more ([`walk_pays`]). A walk that measured as many vectors as there are allowed, or that came back with fewer than it
+//!   was asked for, is given up for the comparison too, which bounds the cost of a filter that is opposed to the query.
+//! - A vector that came or changed waits until it has its place in the graph, and is compared exactly until then, like
+//!   those that nothing in the graph links to. So a search never misses a vector because it is new.
+//!
+//! Nothing here is durable and no filter is evaluated: masks are handed in. Reading on: `vectors/rows.rs` (arithmetic),
+//! `vectors/walk.rs`, `vectors/link.rs`, `vectors/snapshot.rs`; who works off what waits is in `store/linker.rs`.
 
-use pulp::{Arch, Simd, WithSimd};
+mod hnsw;
+mod link;
+mod rows;
+pub(crate) mod snapshot;
+#[cfg(test)]
+mod tests;
+mod walk;
 
-/// A flat array of unit vectors, one row a slot.
+use std::collections::BTreeMap;
+
+use pulp::{Simd, WithSimd};
+
+pub use hnsw::HnswParameters;
+use hnsw::{Change, Hnsw, Kind};
+use link::{Insert, Remove};
+use rows::{Digest, Rows, dot};
+use walk::{Accept, Search, Walk, cosine_of, near, slot_of};
+
+/// Vectors measured for each nearest node that a walk keeps, about: the share of a node's 64 links that is new.
+const MEASURED_PER_NODE: f64 = 16.0;
+
+/// Unit vectors by slot, and the graph over them.
 #[derive(Debug)]
 pub(crate) struct Vectors {
-    dimensions: usize,
-    values: Vec<f32>,
+    rows: Rows,
     present: Vec<bool>,
     count: usize,
-    arch: Arch,
+    parameters: HnswParameters,
+    graph: Option<Hnsw>,
+    /// Slots whose vector and place in the graph do not fit, with the number of the change that made it so.
+    waiting: BTreeMap<u32, u64>,
+    changes: u64,
+    /// Changes of the graph since it was built or read.
+    relinked: usize,
+}
+
+/// How hard to look for the nearest vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// Compare all.
+    Exact,
+    /// Walk the graph and keep this many nearest on the way (`ef`), where there is a graph and a walk is cheaper.
+    Walk(usize),
+}
+
+/// A change of the graph that was planned and not yet made.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    slot: u32,
+    number: u64,
+    version: u64,
+    change: Change,
 }
 
 impl Vectors {
     /// No rows of `dimensions` values.
-    pub(crate) fn new(dimensions: usize) -> Self {
+    pub(crate) fn new(dimensions: usize, parameters: HnswParameters) -> Self {
         Self {
-            dimensions,
-            values: Vec::new(),
+            rows: Rows::new(dimensions),
             present: Vec::new(),
             count: 0,
-            arch: Arch::new(),
+            parameters,
+            graph: None,
+            waiting: BTreeMap::new(),
+            changes: 0,
+            relinked: 0,
         }
+    }
+
+    /// Makes room for `count` slots.
+    pub(crate) fn reserve(&mut self, count: usize) {
+        self.rows.reserve(count);
     }
 
     /// Number of slots that hold a vector.
@@ -38,41 +96,221 @@ impl Vectors {
         let at = slot as usize;
         if self.present.len() <= at {
             self.present.resize(at + 1, false);
-            self.values.resize((at + 1) * self.dimensions, 0.0);
         }
-        self.values[at * self.dimensions..(at + 1) * self.dimensions].copy_from_slice(unit);
+        self.rows.put(slot, unit);
         self.count += usize::from(!self.present[at]);
         self.present[at] = true;
+        if self.graph.is_none() && self.count > self.parameters.exact_max {
+            self.graph = Some(Hnsw::new(self.parameters));
+            let slots = 0..self.present.len() as u32;
+            let present = slots.filter(|slot| self.present[*slot as usize]);
+            self.waiting = present.map(|slot| (slot, 0)).collect();
+        }
+        self.changed(slot);
     }
 
     /// Takes the vector out of `slot`.
     pub(crate) fn clear(&mut self, slot: u32) {
-        if let Some(present) = self.present.get_mut(slot as usize) {
-            self.count -= usize::from(*present);
+        if let Some(present) = self.present.get_mut(slot as usize)
+            && *present
+        {
             *present = false;
+            self.count -= 1;
+            self.changed(slot);
         }
     }
 
     /// The vector of `slot`.
     pub(crate) fn get(&self, slot: u32) -> Option<&[f32]> {
-        let at = slot as usize;
-        let present = self.present.get(at).copied().unwrap_or(false);
-        present.then(|| &self.values[at * self.dimensions..(at + 1) * self.dimensions])
-    }
-
-    /// Cosines of the unit vector `query` to every allowed slot that has a vector, by slot.
-    pub(crate) fn cosines(&self, query: &[f32], allowed: &[bool]) -> Vec<(u32, f32)> {
-        self.arch.dispatch(Scan {
-            vectors: self,
-            query,
-            allowed,
-        })
+        let present = self.present.get(slot as usize).copied().unwrap_or(false);
+        present.then(|| self.rows.row(slot))
     }
 
     /// Cosine of two unit vectors.
     pub(crate) fn cosine(&self, left: &[f32], right: &[f32]) -> f32 {
-        self.arch.dispatch(Dot { left, right })
+        self.rows.cosine(left, right)
     }
+
+    /// Cosines of the unit vector `query` to every allowed slot that has a vector, by slot.
+    pub(crate) fn cosines(&self, query: &[f32], allowed: Option<&[bool]>) -> Vec<(u32, f32)> {
+        let accept = Accept {
+            present: &self.present,
+            allowed,
+        };
+        self.rows.arch().dispatch(Scan {
+            vectors: self,
+            query,
+            accept,
+        })
+    }
+
+    /// The nearest slots to the unit vector `query` with their cosines, by slot: at least `ef` of those that `allowed` lets
+    /// through, `passed` in number, or all where these are fewer.
+    pub(crate) fn nearest(
+        &self,
+        query: &[f32],
+        (allowed, passed): (Option<&[bool]>, usize),
+        ef: usize,
+    ) -> Vec<(u32, f32)> {
+        let passed = passed.min(self.count);
+        self.walked(query, (allowed, passed), ef)
+            .unwrap_or_else(|| self.cosines(query, allowed))
+    }
+
+    /// As [`Vectors::nearest`], from the graph; `None` where that does not pay or cannot be relied on.
+    fn walked(
+        &self,
+        query: &[f32],
+        (allowed, passed): (Option<&[bool]>, usize),
+        ef: usize,
+    ) -> Option<Vec<(u32, f32)>> {
+        let exact_max = self.parameters.exact_max;
+        let pays = passed > exact_max && walk_pays(passed, ef, self.count);
+        if !pays || self.waiting.len() > exact_max {
+            return None;
+        }
+        let mut found = self.walk(query, allowed, (ef, passed))?;
+        if found.len() < ef.min(passed) {
+            return None;
+        }
+        found.sort_unstable_by_key(|(slot, _)| *slot);
+        Some(found)
+    }
+
+    /// The `ef` nearest that a walk finds, nearest first, with what it cannot find; `None` where there is no graph or the
+    /// walk would measure more than `budget` vectors.
+    fn walk(
+        &self,
+        query: &[f32],
+        allowed: Option<&[bool]>,
+        (ef, budget): (usize, usize),
+    ) -> Option<Vec<(u32, f32)>> {
+        let graph = self.graph.as_ref()?;
+        let accept = Accept {
+            present: &self.present,
+            allowed,
+        };
+        let walk = Walk {
+            graph,
+            rows: &self.rows,
+            query,
+            ef,
+            accept: Some(accept),
+        };
+        let mut found = self.rows.arch().dispatch(Search { walk, budget })?;
+        let alone = graph.unreachable().flat_map(|node| graph.group(node));
+        let beside = self.waiting.keys().copied().chain(alone);
+        let beside = beside.filter(|slot| accept.passes(*slot));
+        found.extend(beside.map(|slot| near(self.cosine(query, self.rows.row(slot)), slot)));
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        found.dedup_by_key(|near| slot_of(*near));
+        found.truncate(ef);
+        let found = found.into_iter();
+        Some(found.map(|near| (slot_of(near), cosine_of(near))).collect())
+    }
+
+    /// Fewest nearest slots that a search keeps.
+    pub(crate) fn ef_search(&self) -> usize {
+        self.parameters.ef_search
+    }
+
+    /// Number of slots that wait for their place in the graph.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Number of slots that have a place in the graph; `None` when there is no graph.
+    pub(crate) fn linked(&self) -> Option<usize> {
+        self.graph.as_ref().map(Hnsw::len)
+    }
+
+    /// Changes of the graph since [`Vectors::saved`].
+    pub(crate) fn relinked(&self) -> usize {
+        self.relinked
+    }
+
+    /// Says that a snapshot holds the first `relinked` of the changes.
+    pub(crate) fn saved(&mut self, relinked: usize) {
+        self.relinked -= relinked;
+    }
+
+    /// Plans what the first slot that waits needs; `None` when none waits. `number` gives a slot the number that its
+    /// level is drawn from.
+    pub(crate) fn plan(&self, number: impl Fn(u32) -> u64) -> Option<Planned> {
+        let graph = self.graph.as_ref()?;
+        let (slot, change_number) = self.waiting.first_key_value().map(|(a, b)| (*a, *b))?;
+        let rows = &self.rows;
+        let change = if graph.is_node(slot) {
+            rows.arch().dispatch(Remove { graph, rows, slot })
+        } else {
+            let digest = Digest::of_vector(rows.row(slot));
+            match self.equal(graph, slot, digest) {
+                Some(leader) => Change {
+                    slot,
+                    kind: Kind::Join { digest, leader },
+                    rows: BTreeMap::new(),
+                },
+                None => rows.arch().dispatch(Insert {
+                    graph,
+                    rows,
+                    slot,
+                    digest,
+                    level: link::level(number(slot), graph.parameters().links),
+                }),
+            }
+        };
+        Some(Planned {
+            slot,
+            number: change_number,
+            version: graph.version(),
+            change,
+        })
+    }
+
+    /// Makes a planned change, unless its slot or the graph changed since: then it is to be planned again.
+    pub(crate) fn commit(&mut self, planned: Planned) {
+        let Some(graph) = &mut self.graph else {
+            return;
+        };
+        let slot = planned.slot;
+        if planned.version != graph.version() || self.waiting.get(&slot) != Some(&planned.number) {
+            return;
+        }
+        let removed = planned.change.kind == Kind::Remove;
+        graph.apply(planned.change);
+        self.relinked += 1;
+        if !removed || !self.present[slot as usize] {
+            self.waiting.remove(&slot);
+        }
+    }
+
+    /// A node with the vector of `slot` that does not wait itself.
+    fn equal(&self, graph: &Hnsw, slot: u32, digest: u64) -> Option<u32> {
+        let leader = graph.with_digest(digest)?;
+        let settled = !self.waiting.contains_key(&leader);
+        (settled && self.rows.row(leader) == self.rows.row(slot)).then_some(leader)
+    }
+
+    /// Follows a change of the vector in `slot`.
+    fn changed(&mut self, slot: u32) {
+        let Some(graph) = &mut self.graph else {
+            return;
+        };
+        graph.release(slot);
+        self.changes += 1;
+        if self.present[slot as usize] || graph.is_node(slot) {
+            self.waiting.insert(slot, self.changes);
+        } else {
+            self.waiting.remove(&slot);
+        }
+    }
+}
+
+/// Whether a walk that keeps `ef` nearest visits fewer of `count` vectors than the `passed` ones that a filter lets
+/// through: to meet one of these it visits `count / passed` on average.
+fn walk_pays(passed: usize, ef: usize, count: usize) -> bool {
+    let (passed, ef, count) = (passed as f64, ef as f64, count as f64);
+    MEASURED_PER_NODE * ef * count / passed < passed
 }
 
 /// `vector` at length 1, or `None` when it has no direction.
@@ -96,7 +334,7 @@ pub(crate) fn normalised(vector: &[f32]) -> Option<Vec<f32>> {
 struct Scan<'a> {
     vectors: &'a Vectors,
     query: &'a [f32],
-    allowed: &'a [bool],
+    accept: Accept<'a>,
 }
 
 impl WithSimd for Scan<'_> {
@@ -104,51 +342,12 @@ impl WithSimd for Scan<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
-        let rows = self.vectors.values.chunks_exact(self.vectors.dimensions);
         let mut found = Vec::with_capacity(self.vectors.count);
-        for (slot, row) in rows.enumerate() {
-            if self.vectors.present[slot] && self.allowed[slot] {
-                found.push((slot as u32, dot(simd, self.query, row)));
+        for (slot, row) in (0_u32..).zip(self.vectors.rows.iter()) {
+            if self.accept.passes(slot) {
+                found.push((slot, dot(simd, self.query, row)));
             }
         }
         found
     }
-}
-
-struct Dot<'a> {
-    left: &'a [f32],
-    right: &'a [f32],
-}
-
-impl WithSimd for Dot<'_> {
-    type Output = f32;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> f32 {
-        dot(simd, self.left, self.right)
-    }
-}
-
-/// Four sums run side by side, because one would wait for each multiplication to finish.
-#[inline(always)]
-fn dot<S: Simd>(simd: S, left: &[f32], right: &[f32]) -> f32 {
-    let (left, left_tail) = S::as_simd_f32s(left);
-    let (right, right_tail) = S::as_simd_f32s(right);
-    let mut sums = [simd.splat_f32s(0.0); 4];
-    let (left_blocks, left_rest) = left.as_chunks::<4>();
-    let (right_blocks, right_rest) = right.as_chunks::<4>();
-    for (a, b) in left_blocks.iter().zip(right_blocks) {
-        for lane in 0..4 {
-            sums[lane] = simd.mul_add_e_f32s(a[lane], b[lane], sums[lane]);
-        }
-    }
-    for (a, b) in left_rest.iter().zip(right_rest) {
-        sums[0] = simd.mul_add_e_f32s(*a, *b, sums[0]);
-    }
-    let sum = simd.add_f32s(
-        simd.add_f32s(sums[0], sums[1]),
-        simd.add_f32s(sums[2], sums[3]),
-    );
-    let tail: f32 = left_tail.iter().zip(right_tail).map(|(a, b)| a * b).sum();
-    simd.reduce_sum_f32s(sum) + tail
 }

@@ -42,6 +42,12 @@ pub async fn fill(
         refused: HashMap::new(),
     };
     loop {
+        if let Some(problem) = filler.memory.snapshot_problem() {
+            tracing::warn!(
+                "searches by vector are slower for a while: {}",
+                chain(&problem)
+            );
+        }
         let Some(round) = stop.run_until_cancelled(filler.round()).await else {
             return;
         };

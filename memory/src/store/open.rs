@@ -11,13 +11,16 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable};
 
+use super::linker::Linker;
 use super::row::{self, FORMAT};
 use super::{Inner, Memory, MemoryConfig, OpenError, ReadError};
 use crate::index::{Change, Index, Labels, VectorChange};
 use crate::node::NodeId;
+use crate::vectors::HnswParameters;
+use crate::vectors::snapshot::GraphIdentity;
 use crate::words;
 
-/// The one file of a store.
+/// The one file that a store cannot do without.
 const FILE: &str = "memory.redb";
 
 /// A store that is being made, or what was left of one when its process died.
@@ -30,6 +33,15 @@ const CACHE_BYTES: usize = 16 << 20;
 impl Memory {
     /// Opens the memory in `dir`, which is made when it is missing.
     pub fn open(dir: &Path, config: &MemoryConfig) -> Result<Self, OpenError> {
+        Self::open_with(dir, config, HnswParameters::default())
+    }
+
+    /// As [`Memory::open`], with a graph over the vectors that is built and walked in another way.
+    pub fn open_with(
+        dir: &Path,
+        config: &MemoryConfig,
+        parameters: HnswParameters,
+    ) -> Result<Self, OpenError> {
         if config.dimensions == 0 {
             return Err(OpenError::NoDimensions);
         }
@@ -43,11 +55,14 @@ impl Memory {
         };
         let identity = stored_identity(&database).map_err(damaged)?;
         check_identity(dir, &identity, config)?;
-        let index = load(&database, config).map_err(damaged)?;
+        let index = load(&database, config, parameters).map_err(damaged)?;
+        let index = Arc::new(RwLock::new(index));
+        let identity = GraphIdentity::new(config.dimensions, &config.embedding_model, &parameters);
         let inner = Inner {
+            linker: Linker::new(&index, dir, identity),
             database,
             config: config.clone(),
-            index: RwLock::new(index),
+            index,
             writer: Mutex::new(()),
             handed_out: Mutex::new(HashMap::new()),
         };
@@ -171,9 +186,13 @@ fn create_tables(database: &Database, config: &MemoryConfig) -> Result<(), ReadE
     Ok(())
 }
 
-fn load(database: &Database, config: &MemoryConfig) -> Result<Index, ReadError> {
+fn load(
+    database: &Database,
+    config: &MemoryConfig,
+    parameters: HnswParameters,
+) -> Result<Index, ReadError> {
     let transaction = database.begin_read()?;
-    let mut index = Index::new(config.dimensions);
+    let mut index = Index::new(config.dimensions, parameters);
     let sequence = transaction.open_table(row::SEQUENCE)?;
     let generation = sequence.get("generation")?.map_or(0, |value| value.value());
     for entry in transaction.open_table(row::NODES)?.iter()? {
@@ -195,7 +214,9 @@ fn load(database: &Database, config: &MemoryConfig) -> Result<Index, ReadError> 
         };
         index.apply(vec![change], generation);
     }
-    for entry in transaction.open_table(row::VECTORS)?.iter()? {
+    let vectors = transaction.open_table(row::VECTORS)?;
+    index.vectors.reserve(index.len());
+    for entry in vectors.iter()? {
         let (key, bytes) = entry?;
         let id = NodeId::from_u128(key.value());
         let unit = row::decode_vector(id, bytes.value(), config.dimensions)?;

@@ -120,6 +120,7 @@ impl Memory {
         }
         redb.commit()?;
         self.index_mut().apply(changes, generation);
+        self.inner.linker.wake();
         Ok((result, generation))
     }
 }

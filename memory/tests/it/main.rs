@@ -10,6 +10,7 @@ mod access;
 mod context;
 mod crash;
 mod filters;
+mod hnsw;
 mod hostile;
 mod ingest;
 mod model;
