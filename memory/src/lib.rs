@@ -6,10 +6,11 @@
 //!
 //! Read in this order: `node.rs` (the data), `store.rs` (what is durable), `search.rs` (the fused
 //! search), `recall.rs` (the walk through the graph), `context.rs` (what enters a prompt),
-//! `ingest.rs` (from files to nodes).
+//! `ingest.rs` (from files to nodes), `upkeep.rs` (what is done beside questions).
 
 pub mod context;
 pub mod ingest;
+pub mod upkeep;
 
 mod access;
 mod attention;

@@ -6,9 +6,11 @@
 //! acknowledged. One process owns a store. Reading on: `store/open.rs`, `store/write.rs`,
 //! `store/read.rs`; `store/row.rs` has the tables.
 
+mod damaged;
 mod open;
 mod read;
 mod row;
+mod snapshot;
 mod transaction;
 mod write;
 
@@ -20,7 +22,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use crate::index::Index;
 use crate::node::{NewEdge, NewNode, NodeId};
 
-pub(crate) use write::Edit;
+pub use damaged::{DamagedRow, damaged_rows, remove_damaged_rows};
+pub(crate) use snapshot::Snapshot;
+pub use transaction::Erased;
+pub(crate) use transaction::{EdgeKey, Repairs};
+pub(crate) use write::{Edit, check_edge, check_node};
 
 /// An open memory. Cheap to clone; all clones are the same memory.
 #[derive(Clone)]
@@ -243,6 +249,9 @@ pub enum WriteError {
         /// Place of the edge in the batch.
         edge: usize,
     },
+    /// An erasure that the caller may not ask for.
+    #[error("erasing a subject needs an admin key")]
+    EraseNeedsAdmin,
     /// A row that is there cannot be read.
     #[error("cannot compare with what is stored")]
     Stored(#[source] ReadError),
