@@ -8,6 +8,7 @@ mod model;
 #[cfg(feature = "cluster")]
 mod rollout;
 mod router;
+mod upkeep;
 
 pub(crate) use lab::{LabArgs, LabCommand, QuestionsArgs, StackArgs, SystemsArgs};
 #[cfg(feature = "cluster")]
@@ -20,6 +21,9 @@ pub(crate) use model::{FetchArgs, ModelArgs, ModelCommand};
 pub(crate) use rollout::{RolloutArgs, RolloutCommand, RolloutOf};
 pub(crate) use router::{
     CollectArgs, InspectArgs, ReplayArgs, RouterArgs, RouterCommand, TrainArgs,
+};
+pub(crate) use upkeep::{
+    DoctorArgs, EraseArgs, ExportArgs, ImportArgs, PruneArgs, ShowArgs, StatsArgs,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -59,7 +63,7 @@ pub(crate) enum Command {
     Validate(ValidateArgs),
     /// Print the JSON Schema of stack files, for editors
     Schema(SchemaArgs),
-    /// Fill and search the memory
+    /// Fill, search and keep up the memory
     Memory(MemoryArgs),
     /// Bring a model onto the disk
     Model(ModelArgs),

@@ -18,6 +18,9 @@ mod memory;
 mod memory_send;
 #[cfg(feature = "cluster")]
 mod memory_serve;
+mod memory_svg;
+mod memory_tables;
+mod memory_upkeep;
 mod model;
 #[cfg(feature = "cluster")]
 mod model_report;

@@ -1,16 +1,18 @@
 //! `weir memory`: through the running gateway when there is one, else on the files themselves. Sending passages to a gateway
-//! elsewhere is `memory_send.rs`, owning a memory in a cluster `memory_serve.rs`.
+//! elsewhere is `memory_send.rs`, upkeep `memory_upkeep.rs`, owning a memory in a cluster `memory_serve.rs`.
 
 use crate::args::{IngestArgs, MemoryCommand, MemoryWhere, Output, SearchArgs};
 use crate::fail::Failure;
 use crate::memory_send::{self, Target};
+use crate::memory_svg;
+use crate::memory_upkeep;
 use crate::output::{columns, warning};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use weir_local::{
     ControlError, Found, Home, IngestLine, IngestOptions, IngestSummary, Instance, OfflineMemory,
-    Reply, Request, SearchOptions, open_offline,
+    Picture, Reply, Request, SearchOptions, open_offline,
 };
 
 /// Bad files that are named; the rest is counted.
@@ -20,19 +22,26 @@ pub(crate) async fn run(command: MemoryCommand) -> Result<(), Failure> {
     match command {
         MemoryCommand::Ingest(args) => ingest(args).await,
         MemoryCommand::Search(args) => search(args).await,
+        MemoryCommand::Export(args) => memory_upkeep::export(args).await,
+        MemoryCommand::Import(args) => memory_upkeep::import(&args).await,
+        MemoryCommand::Erase(args) => memory_upkeep::erase(args).await,
+        MemoryCommand::Stats(args) => memory_upkeep::stats(&args).await,
+        MemoryCommand::Show(args) => memory_upkeep::show_node(&args).await,
+        MemoryCommand::Doctor(args) => memory_upkeep::doctor(&args).await,
+        MemoryCommand::Prune(args) => memory_upkeep::prune(&args).await,
         #[cfg(feature = "cluster")]
         MemoryCommand::Serve(args) => crate::memory_serve::run(args).await,
     }
 }
 
 /// Who has the memory open.
-enum Place {
+pub(crate) enum Place {
     Running(Instance),
     Files(OfflineMemory),
 }
 
 /// The running gateway that serves this memory, else the memory itself.
-async fn place(place: &MemoryWhere) -> Result<Place, Failure> {
+pub(crate) async fn place(place: &MemoryWhere) -> Result<Place, Failure> {
     let home = Home::from_env()?;
     if place.files.is_empty() {
         return match Instance::find(&home, place.which.name.as_deref()).await {
@@ -179,15 +188,16 @@ async fn search(args: SearchArgs) -> Result<(), Failure> {
         types: args.types,
         count: args.count,
     };
-    let found = match place(&args.place).await? {
-        Place::Running(instance) => {
-            let mut replies = instance.ask(&Request::Search(options)).await?;
-            match replies.next().await? {
-                Some(Reply::Found(found)) => found,
-                other => return Err(replies.unexpected(&other).into()),
-            }
+    let found = match &args.svg {
+        Some(file) => {
+            let picture = picture(&args.place, &options).await?;
+            let drawn = memory_svg::draw(&options.text, &picture);
+            std::fs::write(file, drawn).map_err(|error| {
+                Failure::new(format!("cannot write {}: {error}", file.display()))
+            })?;
+            picture.nodes.into_iter().take(picture.listed).collect()
         }
-        Place::Files(open) => open.search(&options).await?,
+        None => find(&args.place, options).await?,
     };
     match args.output {
         Output::Json => anstream::println!("{}", serde_json::to_string_pretty(&found)?),
@@ -197,6 +207,30 @@ async fn search(args: SearchArgs) -> Result<(), Failure> {
         Output::Text => anstream::println!("{}", table(&found)),
     }
     Ok(())
+}
+
+async fn find(wher: &MemoryWhere, options: SearchOptions) -> Result<Vec<Found>, Failure> {
+    let instance = match place(wher).await? {
+        Place::Running(instance) => instance,
+        Place::Files(open) => return Ok(open.search(&options).await?),
+    };
+    let mut replies = instance.ask(&Request::Search(options)).await?;
+    match replies.next().await? {
+        Some(Reply::Found(found)) => Ok(found),
+        other => Err(replies.unexpected(&other).into()),
+    }
+}
+
+async fn picture(wher: &MemoryWhere, options: &SearchOptions) -> Result<Picture, Failure> {
+    let instance = match place(wher).await? {
+        Place::Running(instance) => instance,
+        Place::Files(open) => return Ok(open.picture(options).await?),
+    };
+    let mut replies = instance.ask(&Request::Picture(options.clone())).await?;
+    match replies.next().await? {
+        Some(Reply::Pictured(picture)) => Ok(picture),
+        other => Err(replies.unexpected(&other).into()),
+    }
 }
 
 fn table(found: &[Found]) -> String {

@@ -73,6 +73,11 @@ impl EmbedQueue {
         waiting.await.unwrap_or(Err(EmbedError::Stopped))
     }
 
+    /// Forgets the queries that are answered from the cache, their texts included.
+    pub fn forget(&self) {
+        self.handle.shared.forget();
+    }
+
     /// Embeds many texts, in their order, without holding up single queries.
     ///
     /// # Errors

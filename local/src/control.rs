@@ -4,8 +4,9 @@
 //! ends of the wire; what they do is in `memory.rs`, `world.rs` and `shared.rs`.
 
 use crate::home::{Home, StateDir};
-use crate::memory::{Found, IngestLine, IngestOptions, IngestSummary, SearchOptions};
+use crate::memory::{Found, IngestLine, IngestOptions, IngestSummary, Picture, SearchOptions};
 use crate::status::Status;
+use crate::upkeep::{Outcome, Task};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
+use weir_memory::upkeep::Progress;
 
 /// Longest wait for the first reply of a running instance.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,6 +34,10 @@ pub enum Request {
     Ingest(IngestOptions),
     /// Find passages.
     Search(SearchOptions),
+    /// Find passages and what led to them.
+    Picture(SearchOptions),
+    /// Upkeep of the memory.
+    Upkeep(Task),
 }
 
 /// What comes back; every answer ends with the end of the stream.
@@ -48,6 +54,14 @@ pub enum Reply {
     Ingested(IngestSummary),
     /// To [`Request::Search`].
     Found(Vec<Found>),
+    /// To [`Request::Picture`].
+    Pictured(Picture),
+    /// How far a [`Request::Upkeep`] is.
+    At(Progress),
+    /// Lines of an export.
+    Lines(String),
+    /// To [`Request::Upkeep`]: it is done.
+    Done(Box<Outcome>),
     /// It did not work.
     Failed(String),
 }

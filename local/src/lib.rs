@@ -28,6 +28,7 @@ mod stage;
 mod stage_error;
 mod status;
 mod up;
+mod upkeep;
 mod world;
 
 pub use control::{ControlError, ControlFile, Instance, Replies, Reply, Request};
@@ -35,7 +36,8 @@ pub use engine::{LocateError, RotatingLog, StartError, last_lines, open_log, pre
 pub use event::{Event, Events};
 pub use home::{Home, HomeError, StateDir, StateLock};
 pub use memory::{
-    Found, IngestLine, IngestOptions, IngestSummary, MemoryCommandError, SearchOptions, ingest,
+    Found, IngestLine, IngestOptions, IngestSummary, Joined, MemoryCommandError, Picture,
+    SearchOptions, ingest,
 };
 pub use offline::{OfflineError, OfflineMemory, open_offline};
 pub use sent::Sent;
@@ -44,4 +46,5 @@ pub use stack::{Loaded, StackError, load};
 pub use stage_error::StageError;
 pub use status::{GatewayPhase, MemoryStatus, PoolStatus, RouterStatus, Status};
 pub use up::{Up, UpError, up};
+pub use upkeep::{Outcome, Step, Task, UpkeepError, perform};
 pub use weir_memory::NodeType;

@@ -4,8 +4,9 @@
 //! be put into the temporary folder is made readable by the user alone before anything connects.
 
 use crate::control::{Reply, Request, line};
-use crate::memory::{self, IngestOptions, SearchOptions};
+use crate::memory::{self, IngestOptions, MemoryCommandError, SearchOptions};
 use crate::shared::Shared;
+use crate::upkeep::{Outcome, Step, Task, perform};
 use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
@@ -16,9 +17,13 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
+use weir_memory::{Memory, RecallLimits};
 
 /// Longest wait for the vector of a question; words alone find something too.
 const QUESTION_BUDGET: Duration = Duration::from_secs(10);
+
+/// Steps of a task that wait to be sent: an export is not read far ahead of whoever reads it.
+const STEPS_MAX: usize = 4;
 
 /// Longest request.
 const REQUEST_BYTES_MAX: u64 = 1 << 20;
@@ -81,14 +86,27 @@ async fn serve(stream: UnixStream, shared: &Shared) -> io::Result<()> {
             }
             Reply::Draining
         }
-        Ok(Request::Search(options)) => search(shared, &options).await,
+        Ok(Request::Search(options)) => find(shared, &options, memory::search, Reply::Found).await,
+        Ok(Request::Picture(options)) => {
+            find(shared, &options, memory::picture, Reply::Pictured).await
+        }
         Ok(Request::Ingest(options)) => ingest(shared, options, &mut write).await?,
+        Ok(Request::Upkeep(task)) => upkeep(shared, task, &mut write).await?,
         Err(error) => Reply::Failed(format!("this weir does not know the request: {error}")),
     };
     write.write_all(&line(&reply)).await
 }
 
-async fn search(shared: &Shared, options: &SearchOptions) -> Reply {
+/// How a question with its vector is looked for.
+type Find<T> =
+    fn(&Memory, Option<Vec<f32>>, RecallLimits, &SearchOptions) -> Result<T, MemoryCommandError>;
+
+async fn find<T>(
+    shared: &Shared,
+    options: &SearchOptions,
+    find: Find<T>,
+    reply: impl FnOnce(T) -> Reply,
+) -> Reply {
     let (open, embedder) = {
         let view = shared.view();
         (view.memory.clone(), view.embedder.clone())
@@ -102,8 +120,8 @@ async fn search(shared: &Shared, options: &SearchOptions) -> Reply {
         None => None,
     };
     let vector = vector.map(|vector| vector.to_vec());
-    match memory::search(&open.memory, vector, open.limits, options) {
-        Ok(found) => Reply::Found(found),
+    match find(&open.memory, vector, open.limits, options) {
+        Ok(found) => reply(found),
         Err(error) => Reply::Failed(error.to_string()),
     }
 }
@@ -120,11 +138,7 @@ async fn ingest(
     let reading = shared.reading.token();
     let stop = shared.stop.drain.clone();
     if stop.is_cancelled() {
-        let what = format!(
-            "gateway {:?} is ending: start it again, then ingest",
-            shared.gateway
-        );
-        return Ok(Reply::Failed(what));
+        return Ok(ending(shared));
     }
     let (progress, mut lines) = mpsc::unbounded_channel();
     let work = tokio::task::spawn_blocking(move || {
@@ -152,6 +166,62 @@ async fn ingest(
         Ok(Err(error)) => Reply::Failed(error.to_string()),
         Err(error) => Reply::Failed(format!("ingest ended early: {error}")),
     })
+}
+
+/// Performs an upkeep task on the open memory. An export waits for whoever reads its lines.
+async fn upkeep(shared: &Shared, task: Task, write: &mut OwnedWriteHalf) -> io::Result<Reply> {
+    let (open, embedder) = {
+        let view = shared.view();
+        (view.memory.clone(), view.embedder.clone())
+    };
+    let Some(open) = open else {
+        return Ok(no_memory(shared));
+    };
+    let reading = shared.reading.token();
+    let stop = shared.stop.drain.clone();
+    if stop.is_cancelled() {
+        return Ok(ending(shared));
+    }
+    let (steps, mut told) = mpsc::channel(STEPS_MAX);
+    let work = tokio::task::spawn_blocking(move || {
+        let done = perform(&open.memory, &open.folder, &task, &mut |step| {
+            let heard = match step {
+                Step::At(_) => steps.try_send(step).is_ok() || !steps.is_closed(),
+                Step::Lines(_) => steps.blocking_send(step).is_ok(),
+            };
+            match heard && !stop.is_cancelled() {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        });
+        if let (Ok(Outcome::Erased(_)), Some(embedder)) = (&done, embedder) {
+            embedder.forget_questions();
+        }
+        // The memory is closed before the task counts as ended.
+        drop(open);
+        drop(reading);
+        done
+    });
+    while let Some(step) = told.recv().await {
+        let reply = match step {
+            Step::At(at) => Reply::At(at),
+            Step::Lines(text) => Reply::Lines(text),
+        };
+        write.write_all(&line(&reply)).await?;
+    }
+    shared.new_passages.notify_one();
+    Ok(match work.await {
+        Ok(Ok(outcome)) => Reply::Done(Box::new(outcome)),
+        Ok(Err(error)) => Reply::Failed(error.to_string()),
+        Err(error) => Reply::Failed(format!("the task ended early: {error}")),
+    })
+}
+
+fn ending(shared: &Shared) -> Reply {
+    Reply::Failed(format!(
+        "gateway {:?} is ending: start it again, then repeat the command",
+        shared.gateway
+    ))
 }
 
 fn no_memory(shared: &Shared) -> Reply {

@@ -4,10 +4,13 @@
 //! Read on in weir-memory-live's `fill.rs` for what happens to passages after they were read.
 
 use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use weir_memory::ingest::{self, IngestProgress};
-use weir_memory::{Filter, Memory, NodeType, Query, RecallLimits};
+use weir_memory::{
+    EdgeId, Filter, Memory, NodeId, NodeType, Query, Recall, RecallLimits, Recalled,
+};
 
 /// Longest text of a passage in a search result, in characters.
 const SNIPPET_CHARS: usize = 240;
@@ -98,6 +101,34 @@ pub struct Found {
     pub depth: u8,
 }
 
+/// What a search found and how it came there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Picture {
+    /// What was found, most attention first, then nodes that only led there.
+    pub nodes: Vec<Found>,
+    /// How many of the nodes were found.
+    pub listed: usize,
+    /// The edges between them.
+    pub edges: Vec<Joined>,
+}
+
+/// An edge of a picture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Joined {
+    /// Id of the node where it starts.
+    pub src: String,
+    /// Id of the node where it ends.
+    pub dst: String,
+    /// Its relation.
+    pub rel: String,
+    /// Its weight.
+    pub weight: f32,
+    /// Whether a node of the picture was reached by it.
+    pub led: bool,
+}
+
 /// How much of the graph a request's attention looks at, as its MemoryStore says.
 pub(crate) fn limits(spec: &weir_crds::Attention) -> RecallLimits {
     RecallLimits {
@@ -178,6 +209,81 @@ pub(crate) fn search(
     limits: RecallLimits,
     options: &SearchOptions,
 ) -> Result<Vec<Found>, MemoryCommandError> {
+    let recall = recall(memory, vector, limits, options)?;
+    let mut all = Vec::new();
+    for recalled in recall.nodes.iter().take(options.count) {
+        all.extend(found(memory, recalled)?);
+    }
+    Ok(all)
+}
+
+/// As [`search`], with the nodes that led to those found and the edges between them all.
+pub(crate) fn picture(
+    memory: &Memory,
+    vector: Option<Vec<f32>>,
+    limits: RecallLimits,
+    options: &SearchOptions,
+) -> Result<Picture, MemoryCommandError> {
+    let recall = recall(memory, vector, limits, options)?;
+    let known: HashMap<NodeId, &Recalled> =
+        recall.nodes.iter().map(|node| (node.id, node)).collect();
+    let best = recall.nodes.iter().take(options.count);
+    let mut shown: Vec<NodeId> = best.map(|node| node.id).collect();
+    let listed = shown.len();
+    let mut led = HashSet::new();
+    let mut at = 0;
+    while let Some(id) = shown.get(at).copied() {
+        at += 1;
+        if let Some((edge, from)) = way_to(memory, id, &known)? {
+            led.insert(edge);
+            if !shown.contains(&from) {
+                shown.push(from);
+            }
+        }
+    }
+    let mut picture = Picture {
+        listed,
+        ..Picture::default()
+    };
+    for id in &shown {
+        picture.nodes.extend(found(memory, known[id])?);
+        let edges = memory.edges(*id)?.into_iter();
+        for edge in edges.filter(|edge| edge.src == *id && shown.contains(&edge.dst)) {
+            picture.edges.push(Joined {
+                led: led.contains(&edge.id),
+                src: edge.src.to_string(),
+                dst: edge.dst.to_string(),
+                rel: edge.rel,
+                weight: edge.weight,
+            });
+        }
+    }
+    Ok(picture)
+}
+
+/// The edge by which most attention came to a node from one that is a hop nearer to the question, and that node.
+fn way_to(
+    memory: &Memory,
+    id: NodeId,
+    known: &HashMap<NodeId, &Recalled>,
+) -> Result<Option<(EdgeId, NodeId)>, MemoryCommandError> {
+    let depth = known[&id].depth;
+    let edges = memory.edges(id)?;
+    let ways = edges.iter().filter_map(|edge| {
+        let other = if edge.src == id { edge.dst } else { edge.src };
+        let nearer = known.get(&other).filter(|node| node.depth + 1 == depth)?;
+        Some((edge.id, other, nearer.score * edge.weight))
+    });
+    let strongest = ways.max_by(|a, b| a.2.total_cmp(&b.2).then(b.0.cmp(&a.0)));
+    Ok(strongest.map(|(edge, other, _)| (edge, other)))
+}
+
+fn recall(
+    memory: &Memory,
+    vector: Option<Vec<f32>>,
+    limits: RecallLimits,
+    options: &SearchOptions,
+) -> Result<Recall, MemoryCommandError> {
     let filter = Filter {
         tenant: options.tenant.clone(),
         domains: options.domains.clone(),
@@ -192,21 +298,18 @@ pub(crate) fn search(
         exclude_edges: Vec::new(),
     };
     let hits = memory.search(&query)?;
-    let recall = memory.recall(&query, &hits, &limits);
-    let mut found = Vec::new();
-    for recalled in recall.nodes.iter().take(options.count) {
-        let Some(node) = memory.node(recalled.id)? else {
-            continue;
-        };
-        found.push(Found {
-            id: recalled.id.to_string(),
-            title: node.metadata.title,
-            uri: node.metadata.uri,
-            text: node.text.chars().take(SNIPPET_CHARS).collect(),
-            score: recalled.score,
-            cosine: recalled.cosine,
-            depth: recalled.depth,
-        });
-    }
-    Ok(found)
+    Ok(memory.recall(&query, &hits, &limits))
+}
+
+/// The passage of a node; `None` when it was removed meanwhile.
+fn found(memory: &Memory, recalled: &Recalled) -> Result<Option<Found>, MemoryCommandError> {
+    Ok(memory.node(recalled.id)?.map(|node| Found {
+        id: recalled.id.to_string(),
+        title: node.metadata.title,
+        uri: node.metadata.uri,
+        text: node.text.chars().take(SNIPPET_CHARS).collect(),
+        score: recalled.score,
+        cosine: recalled.cosine,
+        depth: recalled.depth,
+    }))
 }

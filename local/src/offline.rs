@@ -3,11 +3,11 @@
 //! Only with the state folder's lock in hand, so that a `weir up` that starts meanwhile says who is in its way.
 
 use crate::home::{Home, HomeError, StateLock};
-use crate::memory::{self, Found, MemoryCommandError, SearchOptions};
+use crate::memory::{self, Found, MemoryCommandError, Picture, SearchOptions};
 use crate::stack::{Loaded, StackError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use weir_embed::{EmbedQueue, Embedder};
-use weir_memory::{Memory, MemoryConfig, RecallLimits};
+use weir_memory::{Memory, MemoryConfig, OpenError, ReadError, RecallLimits};
 use weir_models::Source;
 
 /// An open memory and, when its files are on this machine, its embedder.
@@ -18,6 +18,8 @@ pub struct OfflineMemory {
     /// The embedder; without it, passages are found by their words.
     embed: Option<EmbedQueue>,
     limits: RecallLimits,
+    /// Where its files are.
+    pub folder: PathBuf,
     _lock: StateLock,
 }
 
@@ -42,12 +44,14 @@ pub enum OfflineError {
     )]
     NoMemory(String),
     /// The store cannot be opened.
-    #[error("MemoryStore/{name}: {}", weir_plan::chain(.source))]
+    #[error("MemoryStore/{name}: {}{}", weir_plan::chain(.source), remedy(.source))]
     Open {
         /// The store.
         name: String,
+        /// Where its files are.
+        folder: PathBuf,
         /// The cause.
-        source: weir_memory::OpenError,
+        source: Box<OpenError>,
     },
 }
 
@@ -57,13 +61,34 @@ impl OfflineMemory {
     /// # Errors
     /// The memory cannot be read.
     pub async fn search(&self, options: &SearchOptions) -> Result<Vec<Found>, MemoryCommandError> {
-        let vector = match &self.embed {
-            // Words alone still find something when the embedder fails.
-            Some(queue) => queue.embed(&options.text).await.ok(),
-            None => None,
-        };
-        let vector = vector.map(|vector| vector.to_vec());
+        let vector = self.vector(options).await;
         memory::search(&self.memory, vector, self.limits, options)
+    }
+
+    /// Finds passages as a request would, and what led to them.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub async fn picture(&self, options: &SearchOptions) -> Result<Picture, MemoryCommandError> {
+        let vector = self.vector(options).await;
+        memory::picture(&self.memory, vector, self.limits, options)
+    }
+
+    /// Words alone still find something when the embedder fails.
+    async fn vector(&self, options: &SearchOptions) -> Option<Vec<f32>> {
+        let vector = self.embed.as_ref()?.embed(&options.text).await.ok()?;
+        Some(vector.to_vec())
+    }
+}
+
+/// What can be done about a row that cannot be read.
+fn remedy(error: &OpenError) -> &'static str {
+    match error {
+        OpenError::Damaged {
+            source: ReadError::Damaged { .. },
+            ..
+        } => "; `weir memory doctor` names all such rows",
+        _ => "",
     }
 }
 
@@ -88,11 +113,12 @@ pub fn open_offline(home: &Home, loaded: &Loaded) -> Result<OfflineMemory, Offli
         dimensions: embedding.dimensions as usize,
         embedding_model: embedding.model.clone(),
     };
-    let memory =
-        Memory::open(&state.memory(&name), &config).map_err(|source| OfflineError::Open {
-            name: name.clone(),
-            source,
-        })?;
+    let folder = state.memory(&name);
+    let memory = Memory::open(&folder, &config).map_err(|source| OfflineError::Open {
+        name: name.clone(),
+        folder: folder.clone(),
+        source: Box::new(source),
+    })?;
     let base = loaded.stack.base_dir("MemoryStore", &name);
     let embed = embedding
         .source
@@ -103,6 +129,7 @@ pub fn open_offline(home: &Home, loaded: &Loaded) -> Result<OfflineMemory, Offli
         memory,
         embed,
         limits: memory::limits(&store.spec.attention),
+        folder,
         _lock: lock,
     })
 }

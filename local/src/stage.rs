@@ -85,6 +85,8 @@ pub(crate) struct OpenMemory {
     pub(crate) config: MemoryConfig,
     pub(crate) limits: RecallLimits,
     pub(crate) memory: Memory,
+    /// Where its files are.
+    pub(crate) folder: PathBuf,
     /// Folder and queue of the embedder in process; `None` when a pool embeds.
     pub(crate) embed: Option<(PathBuf, EmbedQueue)>,
 }
@@ -254,6 +256,7 @@ impl Stager {
             _ => open(self.state.memory(&name), config.clone(), &name).await?,
         };
         Ok(Some(OpenMemory {
+            folder: self.state.memory(&name),
             name,
             config,
             limits: memory::limits(&store.spec.attention),

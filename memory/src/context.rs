@@ -107,6 +107,11 @@ pub fn assemble(
     page.context
 }
 
+/// Whether one of the two texts says nothing that the other does not say in almost the same words.
+pub(crate) fn near_duplicates(one: &str, other: &str) -> bool {
+    Shingles::of(one).is_near(&Shingles::of(other))
+}
+
 /// How much of a candidate was printed.
 #[derive(PartialEq)]
 enum Fit {

@@ -146,6 +146,14 @@ impl Index {
         self.slot(id).map(|slot| self.rows[slot as usize].node_type)
     }
 
+    /// Every node with the number of its edges.
+    pub(crate) fn degrees(&self) -> Vec<(NodeId, usize)> {
+        let slots = self.slots.iter();
+        slots
+            .map(|(id, slot)| (*id, self.graph.degree(*slot)))
+            .collect()
+    }
+
     /// Every node the filter lets through, by id.
     pub(crate) fn ids(&self, filter: &Filter) -> Vec<NodeId> {
         let allowed = self.allowed(filter);

@@ -6,10 +6,12 @@
 //!
 //! Read in this order: `node.rs` (the data), `store.rs` (what is durable), `search.rs` (the fused
 //! search), `vectors.rs` (nearest vectors, by comparing all or by an HNSW graph), `recall.rs` (the walk
-//! through the edges), `context.rs` (what enters a prompt), `ingest.rs` (from files to nodes).
+//! through the edges), `context.rs` (what enters a prompt), `ingest.rs` (from files to nodes),
+//! `upkeep.rs` (what is done beside questions).
 
 pub mod context;
 pub mod ingest;
+pub mod upkeep;
 
 mod access;
 mod attention;

@@ -7,10 +7,12 @@
 //! owns a store. Reading on: `store/open.rs`, `store/write.rs`, `store/read.rs`, `store/linker.rs` (the graph);
 //! `store/row.rs` has the tables.
 
+mod damaged;
 mod linker;
 mod open;
 mod read;
 mod row;
+mod snapshot;
 mod transaction;
 mod write;
 
@@ -24,7 +26,11 @@ use crate::node::{NewEdge, NewNode, NodeId};
 use crate::vectors::snapshot::SnapshotError;
 use linker::Linker;
 
-pub(crate) use write::Edit;
+pub use damaged::{DamagedRow, damaged_rows, remove_damaged_rows};
+pub(crate) use snapshot::Snapshot;
+pub use transaction::Erased;
+pub(crate) use transaction::{EdgeKey, Repairs};
+pub(crate) use write::{Edit, check_edge, check_node};
 
 /// An open memory. Cheap to clone; all clones are the same memory.
 #[derive(Clone)]
@@ -258,6 +264,9 @@ pub enum WriteError {
         /// Place of the edge in the batch.
         edge: usize,
     },
+    /// An erasure that the caller may not ask for.
+    #[error("erasing a subject needs an admin key")]
+    EraseNeedsAdmin,
     /// A row that is there cannot be read.
     #[error("cannot compare with what is stored")]
     Stored(#[source] ReadError),

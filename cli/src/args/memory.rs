@@ -1,6 +1,8 @@
 //! `weir memory`: options and help.
 
-use super::{Output, Which};
+use super::{
+    DoctorArgs, EraseArgs, ExportArgs, ImportArgs, Output, PruneArgs, ShowArgs, StatsArgs, Which,
+};
 use clap::{Args, Subcommand, ValueHint};
 use std::path::PathBuf;
 use weir_local::NodeType;
@@ -17,6 +19,20 @@ pub(crate) enum MemoryCommand {
     Ingest(IngestArgs),
     /// Find passages as a request would
     Search(SearchArgs),
+    /// Write the memory out as JSON Lines
+    Export(ExportArgs),
+    /// Read an export in
+    Import(ImportArgs),
+    /// Remove everything about a subject, with a receipt
+    Erase(EraseArgs),
+    /// Count what the memory holds
+    Stats(StatsArgs),
+    /// Show a node with its edges
+    Show(ShowArgs),
+    /// Look for what is wrong with the memory, and repair it
+    Doctor(DoctorArgs),
+    /// Let go of edges and traces that are not worth their place
+    Prune(PruneArgs),
     /// Own a memory and answer the gateways of a cluster
     #[cfg(feature = "cluster")]
     Serve(MemoryServeArgs),
@@ -65,7 +81,8 @@ pub(crate) struct IngestArgs {
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Examples:\n  weir memory search \"how do I cache a function\"\n  \
-    weir memory search \"refund\" --domain support --type doc -n 5 --output json\n\n\
+    weir memory search \"refund\" --domain support --type doc -n 5 --output json\n  \
+    weir memory search \"how do I cache a function\" --svg attention.svg\n\n\
     Search and recall go as far as the MemoryStore's attention lets a request go."
 )]
 pub(crate) struct SearchArgs {
@@ -84,6 +101,9 @@ pub(crate) struct SearchArgs {
     /// Passages wanted
     #[arg(short = 'n', long, default_value_t = 10)]
     pub(crate) count: usize,
+    /// Also draw what was found, what led there and the edges between them
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) svg: Option<PathBuf>,
     /// text or json
     #[arg(short, long, value_enum, default_value = "text")]
     pub(crate) output: Output,

@@ -22,4 +22,5 @@ mod local;
 mod memory;
 mod signals;
 mod support;
+mod upkeep;
 mod validate;

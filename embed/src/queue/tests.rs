@@ -52,6 +52,19 @@ async fn identical_queries_in_flight_are_computed_once() {
 }
 
 #[tokio::test]
+async fn a_forgotten_query_is_computed_anew() {
+    let (queue, batches, go) = held_queue();
+    for _ in 0..2 {
+        let asked = ask(&queue, "who is jane");
+        settle().await;
+        assert_eq!(batches.recv().unwrap(), ["who is jane"]);
+        go.send(()).unwrap();
+        asked.await.unwrap().unwrap();
+        queue.forget();
+    }
+}
+
+#[tokio::test]
 async fn queries_that_wait_together_are_one_batch_and_go_before_bulk_work() {
     let (queue, batches, go) = held_queue();
     let texts = vec!["x".repeat(800), "y".repeat(800), "z".repeat(800)];

@@ -92,6 +92,10 @@ impl Shared {
         self.wake.notify_one();
     }
 
+    pub(super) fn forget(&self) {
+        self.lock().recent = Recent::default();
+    }
+
     pub(super) fn ask(&self, text: &str) -> Result<Asked, EmbedError> {
         let mut lanes = self.lock();
         if lanes.closed {

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tonic::{Response, Status};
+use weir_memory::upkeep::Erased;
 use weir_memory::{Access, Batch, NodeId, RecallLimits, Written};
 use weir_memory_live::{
     Asked, Attended, EMBED_BUDGET, Found, MemoryCalls, MemoryError, Presence, Recollection, Reply,
@@ -156,6 +157,14 @@ impl MemoryCalls for RemoteMemory {
             let request = wire::delete_request(access, id);
             let work = |mut client: Client| async move { client.delete_node(request).await };
             Ok(self.call(CALL_MAX, work).await?.deleted)
+        })
+    }
+
+    fn erase(&self, access: Access, subject: String, tenant: Option<String>) -> Reply<'_, Erased> {
+        Box::pin(async move {
+            let request = wire::erase_request(access, subject, tenant);
+            let work = |mut client: Client| async move { client.erase_subject(request).await };
+            Ok(wire::read_erased(&self.call(CALL_MAX, work).await?)?)
         })
     }
 

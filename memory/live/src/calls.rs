@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use weir_memory::context::Candidate;
+use weir_memory::upkeep::Erased;
 use weir_memory::{
     Access, Batch, Counts, Filter, Node, NodeId, Recall, RecallLimits, SearchError, SearchResult,
     WriteError, Written,
@@ -36,6 +37,9 @@ pub trait MemoryCalls: fmt::Debug + Send + Sync {
 
     /// Removes a node for a caller. False when it is not there for it.
     fn delete(&self, access: Access, id: NodeId) -> Reply<'_, bool>;
+
+    /// Removes everything about a subject, in one tenant or in all, and forgets the questions that were embedded. For admins.
+    fn erase(&self, access: Access, subject: String, tenant: Option<String>) -> Reply<'_, Erased>;
 
     /// Vectors by the memory's own embedder, in the order of the texts.
     fn embed(&self, texts: Vec<String>) -> Reply<'_, Vec<Vec<f32>>>;
@@ -170,6 +174,7 @@ impl From<WriteError> for MemoryError {
     fn from(error: WriteError) -> Self {
         match &error {
             WriteError::NeedsAdmin { .. }
+            | WriteError::EraseNeedsAdmin
             | WriteError::OtherTenant { .. }
             | WriteError::SharedEdge { .. } => Self::Forbidden(error.to_string()),
             WriteError::NotReadable { edge, end, .. } => Self::Field {

@@ -58,6 +58,15 @@ impl Embedder {
         }
     }
 
+    /// Forgets the questions whose vectors are kept in this process: one may name somebody whose nodes were erased.
+    pub fn forget_questions(&self) {
+        match self {
+            Self::InProcess(queue) => queue.forget(),
+            // A pool's vectors are asked for again each time.
+            Self::Pool { .. } => {}
+        }
+    }
+
     /// Vectors of passages, in their order, without holding up questions.
     ///
     /// # Errors

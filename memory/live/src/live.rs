@@ -11,6 +11,7 @@ use std::thread::available_parallelism;
 use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 use weir_embed::EmbedError;
+use weir_memory::upkeep::Erased;
 use weir_memory::{Access, Batch, Memory, NodeId, Query, ReadError, RecallLimits, Written};
 use weir_plan::chain;
 
@@ -161,6 +162,20 @@ impl MemoryCalls for LiveMemory {
             let work =
                 move |store: &Memory| store.delete_as(&access, id).map_err(MemoryError::from);
             ended(self.beside(&self.writes, work).await)
+        })
+    }
+
+    fn erase(&self, access: Access, subject: String, tenant: Option<String>) -> Reply<'_, Erased> {
+        Box::pin(async move {
+            let work = move |store: &Memory| {
+                let erased = store.erase_as(&access, &subject, tenant.as_deref());
+                erased.map_err(MemoryError::from)
+            };
+            let erased = ended(self.beside(&self.writes, work).await)?;
+            if let Some(embedder) = &self.embedder {
+                embedder.forget_questions();
+            }
+            Ok(erased)
         })
     }
 

@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use weir_memory::context::Candidate;
+use weir_memory::upkeep::Erased;
 use weir_memory::{Access, Batch, Node, NodeId, Recall, RecallLimits, SearchResult, Written};
 use weir_proto::memory::v1;
 
@@ -263,6 +264,68 @@ pub fn delete_request(access: Access, id: NodeId) -> v1::DeleteNodeRequest {
 pub fn read_delete(message: v1::DeleteNodeRequest) -> Read<(Access, NodeId)> {
     let id = data::read_id(&message.id)?;
     Ok((data::read_access(message.access)?, id))
+}
+
+/// An erasure, to be sent.
+pub fn erase_request(
+    access: Access,
+    subject: String,
+    tenant: Option<String>,
+) -> v1::EraseSubjectRequest {
+    v1::EraseSubjectRequest {
+        access: Some(data::access(access)),
+        subject,
+        tenant,
+    }
+}
+
+/// An erasure, as it was sent: for whom, the subject, the tenant.
+///
+/// # Errors
+/// A part is missing.
+pub fn read_erase(message: v1::EraseSubjectRequest) -> Read<(Access, String, Option<String>)> {
+    if message.subject.is_empty() {
+        return Err(BadMessage::missing("subject"));
+    }
+    Ok((
+        data::read_access(message.access)?,
+        message.subject,
+        message.tenant,
+    ))
+}
+
+/// The receipt of an erasure, to be sent.
+pub fn erased(erased: &Erased) -> v1::Erased {
+    v1::Erased {
+        nodes: erased.nodes as u64,
+        summaries: erased.summaries as u64,
+        traces: erased.traces as u64,
+        vectors: erased.vectors as u64,
+        edges: erased.edges as u64,
+        documents: erased.documents as u64,
+        ids: erased.ids.iter().map(|id| data::id(*id)).collect(),
+        generation: erased.generation,
+        erased_at_ms: erased.erased_at,
+    }
+}
+
+/// The receipt of an erasure, as it was sent.
+///
+/// # Errors
+/// Something in it is no id.
+pub fn read_erased(message: &v1::Erased) -> Read<Erased> {
+    let ids = message.ids.iter().map(|id| data::read_id(id));
+    Ok(Erased {
+        nodes: data::size(message.nodes),
+        summaries: data::size(message.summaries),
+        traces: data::size(message.traces),
+        vectors: data::size(message.vectors),
+        edges: data::size(message.edges),
+        documents: data::size(message.documents),
+        ids: ids.collect::<Read<_>>()?,
+        generation: message.generation,
+        erased_at: message.erased_at_ms,
+    })
 }
 
 /// Vectors of texts, to be sent.

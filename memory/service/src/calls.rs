@@ -149,6 +149,18 @@ impl v1::memory_server::Memory for Calls {
         self.answer("DeleteNode", work).await
     }
 
+    async fn erase_subject(
+        &self,
+        request: Request<v1::EraseSubjectRequest>,
+    ) -> Result<Response<v1::Erased>, Status> {
+        let work = async {
+            let (access, subject, tenant) = wire::read_erase(request.into_inner())?;
+            let erased = self.memory.erase(access, subject, tenant).await;
+            Ok(wire::erased(&erased.map_err(wire::status_of)?))
+        };
+        self.answer("EraseSubject", work).await
+    }
+
     async fn embed(
         &self,
         request: Request<v1::EmbedRequest>,

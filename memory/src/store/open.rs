@@ -21,7 +21,7 @@ use crate::vectors::snapshot::GraphIdentity;
 use crate::words;
 
 /// The one file that a store cannot do without.
-const FILE: &str = "memory.redb";
+pub(super) const FILE: &str = "memory.redb";
 
 /// A store that is being made, or what was left of one when its process died.
 const UNFINISHED: &str = "memory.redb.new";
@@ -96,7 +96,7 @@ fn make(dir: &Path, config: &MemoryConfig) -> Result<(), OpenError> {
         .map_err(failed)
 }
 
-fn open_database(dir: &Path, file: &str) -> Result<Database, OpenError> {
+pub(super) fn open_database(dir: &Path, file: &str) -> Result<Database, OpenError> {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     builder.create(dir.join(file)).map_err(|error| match error {

@@ -62,6 +62,11 @@ impl Memory {
         keys
     }
 
+    /// Every node with the number of its edges, in no order.
+    pub(crate) fn degrees(&self) -> Vec<(NodeId, usize)> {
+        self.index().degrees()
+    }
+
     /// Every node that `filter` lets through, in the order of their ids.
     pub fn ids(&self, filter: &Filter) -> Vec<NodeId> {
         self.index().ids(filter)

@@ -3,7 +3,7 @@
 //! Checks what comes from outside, runs a transaction (`transaction.rs`), and lets the index follow
 //! what was committed. A transaction without changes is dropped without touching the disk.
 
-use super::transaction::Transaction;
+use super::transaction::{Erased, Transaction};
 use super::{Batch, Memory, WriteError, Written};
 use crate::access::Access;
 use crate::node::{NewEdge, NewNode, NodeId};
@@ -67,6 +67,32 @@ impl Memory {
         Ok(written.removed > 0)
     }
 
+    /// Removes everything about a subject: its nodes in one tenant or, without one, in all; the summaries and traces that
+    /// were made from them; their vectors, words, edges and places in documents. All of it in one transaction, or nothing.
+    pub fn erase_as(
+        &self,
+        access: &Access,
+        subject: &str,
+        tenant: Option<&str>,
+    ) -> Result<Erased, WriteError> {
+        if !access.admin {
+            return Err(WriteError::EraseNeedsAdmin);
+        }
+        self.erase(subject, tenant)
+    }
+
+    /// As [`Memory::erase_as`], for this process itself.
+    pub fn erase(&self, subject: &str, tenant: Option<&str>) -> Result<Erased, WriteError> {
+        let erase = |transaction: &mut Transaction<'_>| transaction.erase(subject, tenant);
+        let (mut erased, generation) = self.transact(erase)?;
+        let mut handed_out = self.handed_out();
+        for id in &erased.ids {
+            handed_out.remove(id);
+        }
+        erased.generation = generation;
+        Ok(erased)
+    }
+
     /// Stores vectors (of any length above zero) and returns how many were stored. A vector is
     /// ignored when its node is gone, or when the text changed or another vector came since
     /// [`Memory::pending_vectors`] handed the text out.
@@ -101,7 +127,7 @@ impl Memory {
 
     /// Runs `work` in a transaction, commits what it changed and lets the index follow. Returns the
     /// generation too.
-    fn transact<T>(
+    pub(super) fn transact<T>(
         &self,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<T, WriteError>,
     ) -> Result<(T, u64), WriteError> {
@@ -125,7 +151,8 @@ impl Memory {
     }
 }
 
-fn check_node(node: &NewNode, dimensions: usize) -> Result<(), WriteError> {
+/// Whether a node fits a memory of vectors of `dimensions` values.
+pub(crate) fn check_node(node: &NewNode, dimensions: usize) -> Result<(), WriteError> {
     if node.text.trim().is_empty() {
         return Err(WriteError::NoText { id: node.id });
     }
@@ -138,7 +165,8 @@ fn check_node(node: &NewNode, dimensions: usize) -> Result<(), WriteError> {
     }
 }
 
-fn check_edge(edge: &NewEdge) -> Result<(), WriteError> {
+/// Whether an edge can be weighed and named.
+pub(crate) fn check_edge(edge: &NewEdge) -> Result<(), WriteError> {
     if edge.weight.is_finite() && edge.weight > 0.0 && !edge.rel.is_empty() {
         return Ok(());
     }

@@ -9,13 +9,18 @@
 mod access;
 mod context;
 mod crash;
+mod doctor;
+mod erase;
+mod export;
 mod filters;
 mod hnsw;
 mod hostile;
 mod ingest;
 mod model;
+mod prune;
 mod python_docs;
 mod recall;
+mod stats;
 mod store;
 
 use std::path::Path;

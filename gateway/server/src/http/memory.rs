@@ -1,4 +1,4 @@
-//! `/v1/memory/*`: write nodes and edges, search, attend, delete.
+//! `/v1/memory/*`: write nodes and edges, search, attend, delete, erase a subject.
 //!
 //! A key reads and writes its own tenant's nodes and reads those that are shared; only admin keys write shared ones
 //! and edges between them. That rule is the memory's (`Access`), which checks it where it writes; here a request is read
@@ -12,12 +12,14 @@ use crate::gateway::Serving;
 use crate::recall::{may_embed, want_vectors};
 use crate::rescue::Rescue;
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, Request, State};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Instant;
+use weir_memory::upkeep;
 use weir_memory::{
     Access, Batch, EdgeMetadata, Filter, Metadata, NewEdge, NewNode, Node, NodeId, NodeSource,
     NodeType, RecallLimits,
@@ -217,12 +219,51 @@ pub(crate) async fn delete_node(
     }
 }
 
+/// Which tenant's nodes an erasure is about; without it, every tenant's.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Erasure {
+    tenant: Option<String>,
+}
+
+/// Erases a subject, for admin keys. The receipt says what is gone, and what may still hold something that a memory cannot
+/// reach.
+pub(crate) async fn erase_subject(
+    State(surfaces): Shared,
+    Path(subject): Path<String>,
+    query: Result<Query<Erasure>, QueryRejection>,
+    request: Request,
+) -> Result<Json<Value>, Rescue> {
+    let Query(Erasure { tenant }) =
+        query.map_err(|error| Rescue::field("tenant", error.body_text()))?;
+    let (call, _) = Call::begin_as(Scope::Admin, &surfaces, request).await?;
+    let access = call.access.clone();
+    let erased = call
+        .ask(move |memory| async move { memory.erase(access, subject, tenant).await })
+        .await?;
+    Ok(Json(json!({
+        "nodes": erased.nodes, "summaries": erased.summaries, "traces": erased.traces,
+        "vectors": erased.vectors, "edges": erased.edges, "documents": erased.documents,
+        "ids": erased.ids, "generation": erased.generation, "erased_at": erased.erased_at,
+        "caches": upkeep::CACHES, "not_erased": upkeep::BEYOND_REACH,
+    })))
+}
+
 impl Call {
     /// Checks who calls, reads the body and waits for a place.
     async fn begin(surfaces: &Surfaces, request: Request) -> Result<(Self, bytes::Bytes), Rescue> {
+        Self::begin_as(Scope::Memory, surfaces, request).await
+    }
+
+    /// As [`Call::begin`], for keys with another scope.
+    async fn begin_as(
+        scope: Scope,
+        surfaces: &Surfaces,
+        request: Request,
+    ) -> Result<(Self, bytes::Bytes), Rescue> {
         let received = Instant::now();
         let serving = surfaces.gateway.serving();
-        let identity = surfaces.identify(&serving, request.headers(), Scope::Memory)?;
+        let identity = surfaces.identify(&serving, request.headers(), scope)?;
         let memory = serving.memory.clone().ok_or_else(|| {
             let message = "this gateway has no memory: name one in its InferenceGateway";
             Rescue::new(StatusCode::NOT_FOUND, "no_memory", message)

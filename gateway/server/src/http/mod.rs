@@ -88,6 +88,10 @@ fn clients() -> Router<Arc<Surfaces>> {
         .route("/v1/memory/nodes", post(memory::write_nodes))
         .route("/v1/memory/nodes/{id}", delete(memory::delete_node))
         .route("/v1/memory/edges", post(memory::write_edges))
+        .route(
+            "/v1/memory/subjects/{subject}",
+            delete(memory::erase_subject),
+        )
         .route("/v1/memory/search", post(memory::search))
         .route("/v1/memory/attend", post(memory::attend))
         .route("/v1/feedback", post(feedback::take))

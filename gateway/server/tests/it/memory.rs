@@ -181,6 +181,58 @@ async fn edges_join_nodes_and_attention_walks_them() {
     assert_eq!(recall["nodes_used"], 2, "{recall}");
 }
 
+#[tokio::test]
+async fn a_subject_is_erased_for_an_admin_key_and_found_no_more() {
+    let memory = remembering(|_| {}).await;
+    let jane = |text: &str| json!({"text": text, "metadata": {"subject": "jane doe/4711"}});
+    let nodes = json!({"nodes": [jane("jane keeps geese"), {"text": "geese graze by the pond"}]});
+    let (_, written) = memory.call("acme", Method::POST, "nodes", &nodes).await;
+    let elsewhere = json!({"nodes": [jane("jane counts geese")]});
+    memory
+        .call("globex", Method::POST, "nodes", &elsewhere)
+        .await;
+    let path = "subjects/jane%20doe%2F4711";
+    for key in ["acme", "asker"] {
+        let (status, body) = memory.call(key, Method::DELETE, path, &Value::Null).await;
+        assert_eq!(status, 403, "{key}: {body}");
+    }
+    assert_eq!(memory.found("acme", "geese").await, 2);
+    let narrow = format!("{path}?tenant=acme");
+    let (status, receipt) = memory
+        .call("ops", Method::DELETE, &narrow, &Value::Null)
+        .await;
+    assert_eq!(
+        (status, receipt["nodes"].as_u64()),
+        (200, Some(1)),
+        "{receipt}"
+    );
+    assert_eq!(receipt["ids"], json!([written["ids"][0]]), "{receipt}");
+    assert!(
+        receipt["erased_at"].is_u64() && receipt["generation"].is_u64(),
+        "{receipt}"
+    );
+    let said = receipt.to_string();
+    assert!(
+        said.contains("log rows") && !said.contains("jane"),
+        "{said}"
+    );
+    assert_eq!(memory.found("acme", "jane").await, 0);
+    assert_eq!(memory.found("acme", "geese").await, 1);
+    assert_eq!(memory.found("globex", "jane").await, 1);
+    let (status, body) = memory
+        .call(
+            "ops",
+            Method::DELETE,
+            &format!("{path}?tenent=acme"),
+            &Value::Null,
+        )
+        .await;
+    assert_eq!(status, 400, "{body}");
+    let (_, receipt) = memory.call("ops", Method::DELETE, path, &Value::Null).await;
+    assert_eq!(receipt["nodes"], 1, "every tenant's: {receipt}");
+    assert_eq!(memory.found("globex", "jane").await, 0);
+}
+
 fn seeds(plan: &mut GatewayPlan, seeds: usize) {
     plan.memory.as_mut().unwrap().seeds = seeds;
 }

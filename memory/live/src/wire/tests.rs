@@ -152,6 +152,33 @@ fn questions_searches_and_writes_are_read_as_they_were() {
 }
 
 #[test]
+fn an_erasure_and_its_receipt_are_read_as_they_were() {
+    let access = Access {
+        tenant: "ops".to_owned(),
+        admin: true,
+    };
+    for tenant in [None, Some("acme".to_owned())] {
+        let asked = (access.clone(), "jane".to_owned(), tenant);
+        let sent = erase_request(asked.0.clone(), asked.1.clone(), asked.2.clone());
+        assert_eq!(read_erase(sent), Ok(asked));
+    }
+    let receipt = Erased {
+        nodes: 1,
+        summaries: 2,
+        traces: 3,
+        vectors: 4,
+        edges: 5,
+        documents: 6,
+        ids: vec![NodeId::from_u128(7), NodeId::from_u128(u128::MAX)],
+        generation: 8,
+        erased_at: 9,
+    };
+    assert_eq!(read_erased(&erased(&receipt)), Ok(receipt));
+    let nobody = erase_request(access, String::new(), None);
+    assert_eq!(read_erase(nobody), Err(BadMessage::missing("subject")));
+}
+
+#[test]
 fn refusals_are_read_as_they_were() {
     for error in [
         MemoryError::Forbidden("not yours".to_owned()),

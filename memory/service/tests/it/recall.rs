@@ -237,6 +237,35 @@ async fn identical_questions_at_the_same_time_are_embedded_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_subject_is_erased_through_the_service_and_by_admins_only() {
+    let Some(world) = World::new() else { return };
+    let (_service, remote) = world.connected().await;
+    let mut node = NewNode::new("acme", "jane keeps geese");
+    node.metadata.subject = Some("jane".to_owned());
+    let batch = Batch {
+        nodes: vec![node.clone()],
+        edges: Vec::new(),
+    };
+    remote.write(admin(), batch).await.unwrap();
+    let caller = Access {
+        tenant: "acme".to_owned(),
+        admin: false,
+    };
+    let refused = remote.erase(caller, "jane".to_owned(), None).await;
+    assert!(
+        matches!(refused, Err(MemoryError::Forbidden(_))),
+        "{refused:?}"
+    );
+    let erased = remote
+        .erase(admin(), "jane".to_owned(), None)
+        .await
+        .unwrap();
+    assert_eq!((erased.nodes, erased.ids), (1, vec![node.id]));
+    let found = remote.search(sought("acme", "jane")).await.unwrap();
+    assert_eq!(found.nodes, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_fit_is_refused_with_its_reason_and_nothing_of_it_is_written() {
     let Some(world) = World::new() else { return };
     let (_service, remote) = world.connected().await;
