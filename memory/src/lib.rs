@@ -25,6 +25,10 @@ mod vectors;
 mod words;
 
 pub use access::Access;
+pub use attention::{
+    AttentionError, AttentionWeights, Frozen, LabelledQuestion, TrainError, TrainOptions,
+    TrainProgress, TrainReport, train,
+};
 pub use node::{
     Edge, EdgeId, EdgeMetadata, Metadata, NewEdge, NewNode, Node, NodeId, NodeSource, NodeType,
     SHARED_TENANT, UnknownName,

@@ -4,12 +4,13 @@
 //! the number of the last write. The index in memory (`index.rs`) follows each committed
 //! transaction and is rebuilt from the rows at open, so a crash can lose nothing that was
 //! acknowledged. One process owns a store. Reading on: `store/open.rs`, `store/write.rs`,
-//! `store/read.rs`; `store/row.rs` has the tables.
+//! `store/read.rs`; `store/row.rs` has the tables, `store/weights.rs` the weights of attention.
 
 mod open;
 mod read;
 mod row;
 mod transaction;
+mod weights;
 mod write;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::attention::{AttentionError, AttentionWeights};
 use crate::index::Index;
 use crate::node::{NewEdge, NewNode, NodeId};
 
@@ -31,7 +33,9 @@ pub struct Memory {
 struct Inner {
     database: redb::Database,
     config: MemoryConfig,
+    folder: PathBuf,
     index: RwLock<Index>,
+    attention: RwLock<Arc<AttentionWeights>>,
     /// Held from the start of a transaction until the index has followed it, so that both see
     /// writes in one order.
     writer: Mutex<()>,
@@ -144,6 +148,14 @@ pub enum OpenError {
         stored: String,
         /// The format of this build.
         supported: &'static str,
+    },
+    /// The weights of attention beside the rows cannot be used.
+    #[error("cannot use {}; train again or remove the file", path.display())]
+    Attention {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: AttentionError,
     },
     /// A vector length of zero was asked for.
     #[error("a memory needs vectors of at least 1 dimension")]

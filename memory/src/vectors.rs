@@ -28,6 +28,11 @@ impl Vectors {
         }
     }
 
+    /// Length of a row.
+    pub(crate) fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
     /// Number of slots that hold a vector.
     pub(crate) fn len(&self) -> usize {
         self.count

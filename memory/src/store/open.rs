@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex, RwLock};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable};
 
 use super::row::{self, FORMAT};
+use super::weights;
 use super::{Inner, Memory, MemoryConfig, OpenError, ReadError};
+use crate::graph::EdgeFacts;
 use crate::index::{Change, Index, Labels, VectorChange};
 use crate::node::NodeId;
 use crate::words;
@@ -43,10 +45,13 @@ impl Memory {
         };
         let identity = stored_identity(&database).map_err(damaged)?;
         check_identity(dir, &identity, config)?;
+        let attention = weights::read(dir)?;
         let index = load(&database, config).map_err(damaged)?;
         let inner = Inner {
             database,
             config: config.clone(),
+            folder: dir.to_owned(),
+            attention: RwLock::new(Arc::new(attention)),
             index: RwLock::new(index),
             writer: Mutex::new(()),
             handed_out: Mutex::new(HashMap::new()),
@@ -181,12 +186,7 @@ fn load(database: &Database, config: &MemoryConfig) -> Result<Index, ReadError> 
         let id = NodeId::from_u128(key.value());
         let node = row::decode_node(id, bytes.value(), 0)?;
         let words = Some((None, words::count(&node.indexed_text())));
-        let (tenant, domain) = (node.tenant, node.metadata.domain);
-        let labels = Labels {
-            tenant,
-            domain,
-            node_type: node.node_type,
-        };
+        let labels = Labels::of(node.tenant, node.node_type, &node.metadata);
         let change = Change::Node {
             id,
             labels,
@@ -204,16 +204,15 @@ fn load(database: &Database, config: &MemoryConfig) -> Result<Index, ReadError> 
     for entry in transaction.open_table(row::EDGES)?.iter()? {
         let (key, bytes) = entry?;
         let edge = row::decode_edge(key.value(), bytes.value())?;
-        let (src, dst, rel, weight) = (edge.src, edge.dst, edge.rel, edge.weight);
-        index.apply(
-            vec![Change::Edge {
-                src,
-                dst,
-                rel,
-                weight,
-            }],
-            generation,
-        );
+        let facts = EdgeFacts::of(edge.weight, &edge.metadata);
+        let (src, dst, rel) = (edge.src, edge.dst, edge.rel);
+        let change = Change::Edge {
+            src,
+            dst,
+            rel,
+            facts,
+        };
+        index.apply(vec![change], generation);
     }
     index.generation = generation;
     Ok(index)

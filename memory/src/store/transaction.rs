@@ -14,6 +14,7 @@ use super::row::{self, EdgeRow, NodeRow};
 use super::write::Edit;
 use super::{WriteError, Written};
 use crate::access::Access;
+use crate::graph::EdgeFacts;
 use crate::index::{Change, Index, Labels, VectorChange};
 use crate::node::{EdgeMetadata, Metadata, NewEdge, NewNode, Node, NodeId, NodeType};
 use crate::{vectors, words};
@@ -204,11 +205,7 @@ impl<'t> Transaction<'t> {
             let before = before.as_ref().map(|old| words::count(&old.indexed_text()));
             (before, words::count(&new.indexed_text()))
         });
-        let labels = Labels {
-            tenant: new.tenant.clone(),
-            domain: new.metadata.domain.clone(),
-            node_type: new.node_type,
-        };
+        let labels = Labels::of(new.tenant.clone(), new.node_type, &metadata);
         self.changes.push(Change::Node {
             id: new.id,
             labels,
@@ -319,12 +316,11 @@ impl<'t> Transaction<'t> {
         });
         self.edges.insert(key, row.as_slice())?;
         self.stamp_ends(new.src, new.dst);
-        let (src, dst, rel, weight) = (new.src, new.dst, new.rel.clone(), new.weight);
         self.changes.push(Change::Edge {
-            src,
-            dst,
-            rel,
-            weight,
+            src: new.src,
+            dst: new.dst,
+            rel: new.rel.clone(),
+            facts: EdgeFacts::of(new.weight, &metadata),
         });
         self.dirty = true;
         Ok(true)

@@ -7,6 +7,7 @@
 )]
 
 mod access;
+mod attention;
 mod context;
 mod crash;
 mod filters;
