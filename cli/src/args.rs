@@ -9,10 +9,12 @@ mod model;
 mod rollout;
 mod router;
 
-pub(crate) use lab::{LabArgs, LabCommand, QuestionsArgs, StackArgs, SystemsArgs};
+pub(crate) use lab::{LabArgs, LabCommand, QuestionsArgs, RetrievalArgs, StackArgs, SystemsArgs};
 #[cfg(feature = "cluster")]
 pub(crate) use memory::MemoryServeArgs;
-pub(crate) use memory::{IngestArgs, MemoryArgs, MemoryCommand, MemoryWhere, SearchArgs};
+pub(crate) use memory::{
+    IngestArgs, MemoryArgs, MemoryCommand, MemoryWhere, SearchArgs, TrainArgs,
+};
 #[cfg(feature = "cluster")]
 pub(crate) use model::ReportArgs;
 pub(crate) use model::{FetchArgs, ModelArgs, ModelCommand};

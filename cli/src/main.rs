@@ -18,6 +18,7 @@ mod memory;
 mod memory_send;
 #[cfg(feature = "cluster")]
 mod memory_serve;
+mod memory_train;
 mod model;
 #[cfg(feature = "cluster")]
 mod model_report;

@@ -1,5 +1,5 @@
 //! `weir memory`: through the running gateway when there is one, else on the files themselves. Sending passages to a gateway
-//! elsewhere is `memory_send.rs`, owning a memory in a cluster `memory_serve.rs`.
+//! elsewhere is `memory_send.rs`, owning a memory in a cluster `memory_serve.rs`, training its attention `memory_train.rs`.
 
 use crate::args::{IngestArgs, MemoryCommand, MemoryWhere, Output, SearchArgs};
 use crate::fail::Failure;
@@ -20,19 +20,20 @@ pub(crate) async fn run(command: MemoryCommand) -> Result<(), Failure> {
     match command {
         MemoryCommand::Ingest(args) => ingest(args).await,
         MemoryCommand::Search(args) => search(args).await,
+        MemoryCommand::Train(args) => crate::memory_train::run(args).await,
         #[cfg(feature = "cluster")]
         MemoryCommand::Serve(args) => crate::memory_serve::run(args).await,
     }
 }
 
 /// Who has the memory open.
-enum Place {
+pub(crate) enum Place {
     Running(Instance),
     Files(OfflineMemory),
 }
 
 /// The running gateway that serves this memory, else the memory itself.
-async fn place(place: &MemoryWhere) -> Result<Place, Failure> {
+pub(crate) async fn place(place: &MemoryWhere) -> Result<Place, Failure> {
     let home = Home::from_env()?;
     if place.files.is_empty() {
         return match Instance::find(&home, place.which.name.as_deref()).await {

@@ -57,13 +57,20 @@ impl OfflineMemory {
     /// # Errors
     /// The memory cannot be read.
     pub async fn search(&self, options: &SearchOptions) -> Result<Vec<Found>, MemoryCommandError> {
-        let vector = match &self.embed {
-            // Words alone still find something when the embedder fails.
-            Some(queue) => queue.embed(&options.text).await.ok(),
-            None => None,
-        };
-        let vector = vector.map(|vector| vector.to_vec());
+        let vector = self.vector(&options.text).await;
         memory::search(&self.memory, vector, self.limits, options)
+    }
+
+    /// The vector of a text, when the embedder is on this machine and does not fail: words alone find something too.
+    pub async fn vector(&self, text: &str) -> Option<Vec<f32>> {
+        let vector = self.embed.as_ref()?.embed(text).await.ok()?;
+        Some(vector.to_vec())
+    }
+
+    /// How far a request's recall goes.
+    #[must_use]
+    pub fn limits(&self) -> RecallLimits {
+        self.limits
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) enum MemoryCommand {
     Ingest(IngestArgs),
     /// Find passages as a request would
     Search(SearchArgs),
+    /// Learn what attention should look at, from questions with known answers or from links
+    Train(TrainArgs),
     /// Own a memory and answer the gateways of a cluster
     #[cfg(feature = "cluster")]
     Serve(MemoryServeArgs),
@@ -84,6 +86,41 @@ pub(crate) struct SearchArgs {
     /// Passages wanted
     #[arg(short = 'n', long, default_value_t = 10)]
     pub(crate) count: usize,
+    /// text or json
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) place: MemoryWhere,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    group = clap::ArgGroup::new("labels").required(true).args(["questions", "masked_links"]),
+    after_long_help = "Examples:\n  weir memory train -f stack.yaml --questions questions.jsonl --apply\n  \
+    weir memory train -f stack.yaml --masked-links 300 --out weights.json --output json\n\n\
+    A line of the questions is {\"question\": \"...\", \"gold\": [\"...\"]}, gold being ids, uris or titles of the passages that\n\
+    answer it. --masked-links needs none: it hides passages, asks with their words and takes what they link to for the answer.\n\
+    A quarter of the questions is held out to choose what cannot be learned. The gateway must not be running."
+)]
+pub(crate) struct TrainArgs {
+    /// Questions with their answers as JSON Lines
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) questions: Option<PathBuf>,
+    /// Make this many questions from links
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) masked_links: Option<usize>,
+    /// Write the weights to this file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) out: Option<PathBuf>,
+    /// Make the memory use the weights, now and whenever it is opened
+    #[arg(long)]
+    pub(crate) apply: bool,
+    /// Whose passages answer [default: everybody's]
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    /// Seed of the order and of what is held out
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
     /// text or json
     #[arg(short, long, value_enum, default_value = "text")]
     pub(crate) output: Output,
