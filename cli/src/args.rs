@@ -13,7 +13,7 @@ pub(crate) use lab::{LabArgs, LabCommand, QuestionsArgs, RetrievalArgs, StackArg
 #[cfg(feature = "cluster")]
 pub(crate) use memory::MemoryServeArgs;
 pub(crate) use memory::{
-    IngestArgs, MemoryArgs, MemoryCommand, MemoryWhere, SearchArgs, TrainArgs,
+    IngestArgs, MemoryArgs, MemoryCommand, MemoryTrainArgs, MemoryWhere, SearchArgs,
 };
 #[cfg(feature = "cluster")]
 pub(crate) use model::ReportArgs;

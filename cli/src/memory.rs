@@ -65,6 +65,7 @@ async fn ingest(args: IngestArgs) -> Result<(), Failure> {
         paths,
         tenant: args.tenant,
         domain: args.domain,
+        mirror: args.mirror,
     };
     if let Some(gateway) = &args.gateway {
         let target = Target::new(gateway, args.api_key)?;
@@ -157,6 +158,12 @@ fn print(summary: &IngestSummary, seconds: f64) {
         "{files} files, {passages} passages in {seconds:.1} s: {inserted} new, {updated} changed, {unchanged} as before, \
          {removed} removed; {edges} edges"
     );
+    if summary.gone > 0 {
+        anstream::println!(
+            "{} documents whose files are gone were removed",
+            summary.gone
+        );
+    }
     if summary.vectors_pending > 0 {
         anstream::println!(
             "{} vectors are computed in the background while a gateway serves; until then words find the passages",

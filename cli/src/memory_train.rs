@@ -3,7 +3,7 @@
 //! Reads the questions, finds the passages they name, and hands both to weir-memory, which trains. Works on the files
 //! themselves, since training reads the whole memory; a gateway that is started later uses what was applied.
 
-use crate::args::{Output, TrainArgs};
+use crate::args::{Output, MemoryTrainArgs};
 use crate::fail::Failure;
 use crate::lab::bar;
 use crate::memory::{Place, place};
@@ -29,7 +29,7 @@ struct Line {
     gold: Vec<String>,
 }
 
-pub(crate) async fn run(args: TrainArgs) -> Result<(), Failure> {
+pub(crate) async fn run(args: MemoryTrainArgs) -> Result<(), Failure> {
     let open = match place(&args.place).await? {
         Place::Files(open) => open,
         Place::Running(_) => {
@@ -72,7 +72,7 @@ pub(crate) async fn run(args: TrainArgs) -> Result<(), Failure> {
     say(&args, &report)
 }
 
-fn keep(args: &TrainArgs, memory: &Memory, weights: &AttentionWeights) -> Result<(), Failure> {
+fn keep(args: &MemoryTrainArgs, memory: &Memory, weights: &AttentionWeights) -> Result<(), Failure> {
     if let Some(out) = &args.out {
         std::fs::write(out, weights.to_json())
             .map_err(|error| Failure::new(format!("cannot write {}: {error}", out.display())))?;
@@ -85,7 +85,7 @@ fn keep(args: &TrainArgs, memory: &Memory, weights: &AttentionWeights) -> Result
     Ok(())
 }
 
-fn say(args: &TrainArgs, report: &TrainReport) -> Result<(), Failure> {
+fn say(args: &MemoryTrainArgs, report: &TrainReport) -> Result<(), Failure> {
     if args.output == Output::Json {
         let mut value = serde_json::to_value(report)?;
         value["applied"] = args.apply.into();

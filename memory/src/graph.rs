@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use crate::node::EdgeMetadata;
+use crate::words;
 
 /// What attention looks at in an edge.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +29,7 @@ impl EdgeFacts {
             weight,
             seconds: seconds(metadata.timestamp),
             confidence: metadata.confidence.unwrap_or(1.0),
-            evidence: Box::default(),
+            evidence: words::keys(metadata.evidence.as_deref().unwrap_or_default()),
         }
     }
 }

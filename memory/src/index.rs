@@ -36,9 +36,15 @@ impl Labels {
             domain: metadata.domain.clone(),
             node_type,
             seconds: graph::seconds(metadata.timestamp),
-            title: words::keys(metadata.title.as_deref().unwrap_or_default()),
+            title: words::keys(own_title(metadata.title.as_deref().unwrap_or_default())),
         }
     }
+}
+
+/// A title without the words in brackets at its end, which no question repeats: `Dune (film)`.
+fn own_title(title: &str) -> &str {
+    let end = title.strip_suffix(')').and_then(|_| title.rfind(" ("));
+    end.map_or(title, |end| &title[..end])
 }
 
 /// What happens to a node's vector when the node is written.

@@ -21,6 +21,7 @@ mod recall;
 mod search;
 mod sentences;
 mod store;
+mod topics;
 mod vectors;
 mod words;
 
@@ -30,9 +31,10 @@ pub use attention::{
     TrainProgress, TrainReport, train,
 };
 pub use node::{
-    Edge, EdgeId, EdgeMetadata, Metadata, NewEdge, NewNode, Node, NodeId, NodeSource, NodeType,
-    SHARED_TENANT, UnknownName,
+    EVIDENCE_CHARS_MAX, Edge, EdgeId, EdgeMetadata, Metadata, NewEdge, NewNode, Node, NodeId,
+    NodeSource, NodeType, SHARED_TENANT, UnknownName,
 };
 pub use recall::{Recall, RecallLimits, Recalled};
 pub use search::{Filter, Hit, Query, SearchError, SearchResult};
 pub use store::{Batch, Counts, Memory, MemoryConfig, OpenError, ReadError, WriteError, Written};
+pub use topics::TopicsError;

@@ -227,6 +227,22 @@ pub enum WriteError {
         /// The weight.
         weight: f32,
     },
+    /// An edge whose evidence is no sentence.
+    #[error(
+        "the evidence of the edge {rel:?} from {src} to {dst} has {chars} characters, more than the {} that are kept: \
+         send the sentence alone",
+        crate::EVIDENCE_CHARS_MAX
+    )]
+    LongEvidence {
+        /// Where it starts.
+        src: NodeId,
+        /// Where it ends.
+        dst: NodeId,
+        /// The relation.
+        rel: String,
+        /// Length of the evidence.
+        chars: usize,
+    },
     /// A node that the caller may not change.
     #[error("node {id} belongs to another tenant")]
     OtherTenant {

@@ -18,7 +18,7 @@ pub(crate) enum MemoryCommand {
     /// Find passages as a request would
     Search(SearchArgs),
     /// Learn what attention should look at, from questions with known answers or from links
-    Train(TrainArgs),
+    Train(MemoryTrainArgs),
     /// Own a memory and answer the gateways of a cluster
     #[cfg(feature = "cluster")]
     Serve(MemoryServeArgs),
@@ -37,9 +37,13 @@ pub(crate) struct MemoryWhere {
 #[command(
     after_long_help = "Examples:\n  weir memory ingest docs/ --domain python\n  \
     weir memory ingest handbook.md faq.jsonl -f stack.yaml --output json\n  \
+    weir memory ingest docs/ --mirror\n  \
     weir memory ingest docs/ --gateway https://weir.example.org --api-key $KEY\n\n\
     Reading the same files again changes nothing; a file that cannot be read is reported and the rest goes on. With\n\
-    --gateway the files are read here and sent in batches; a run that broke off is continued by running it again."
+    --mirror the passages of files that are gone are removed; of a folder or file that cannot be read nothing is. With\n\
+    --gateway the files are read here and sent in batches; a run that broke off is continued by running it again.\n\
+    Passages are joined by links, titles they mention, documents they cite, rare names they share and their order, each\n\
+    with the sentence that says it."
 )]
 pub(crate) struct IngestArgs {
     /// Files and folders
@@ -51,6 +55,9 @@ pub(crate) struct IngestArgs {
     /// Domain of the passages
     #[arg(long)]
     pub(crate) domain: Option<String>,
+    /// Remove what was read from these folders before and whose files are gone
+    #[arg(long)]
+    pub(crate) mirror: bool,
     /// Address of a gateway to send the passages to, as one of a cluster
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url, conflicts_with_all = ["name", "files"])]
     pub(crate) gateway: Option<String>,
@@ -102,7 +109,7 @@ pub(crate) struct SearchArgs {
     answer it. --masked-links needs none: it hides passages, asks with their words and takes what they link to for the answer.\n\
     A quarter of the questions is held out to choose what cannot be learned. The gateway must not be running."
 )]
-pub(crate) struct TrainArgs {
+pub(crate) struct MemoryTrainArgs {
     /// Questions with their answers as JSON Lines
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) questions: Option<PathBuf>,

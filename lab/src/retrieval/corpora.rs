@@ -210,7 +210,7 @@ impl Shelf<'_> {
             let counts = memory.counts();
             progress(name, counts.vectors, counts.nodes);
             if waiting.is_empty() {
-                return Ok(memory);
+                break;
             }
             let texts: Vec<&str> = waiting.iter().map(|(_, text)| text.as_str()).collect();
             let vectors = (self.embed)(&texts).map_err(RetrievalError::Embed)?;
@@ -220,6 +220,8 @@ impl Shelf<'_> {
                 .set_vectors(&vectors)
                 .map_err(RetrievalError::Write)?;
         }
+        while memory.join_topics(BATCH).map_err(RetrievalError::Topics)? > 0 {}
+        Ok(memory)
     }
 }
 

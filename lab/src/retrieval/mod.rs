@@ -82,6 +82,9 @@ pub enum RetrievalError {
     /// A store cannot be written.
     #[error(transparent)]
     Write(weir_memory::WriteError),
+    /// Passages of the same topic cannot be joined.
+    #[error(transparent)]
+    Topics(weir_memory::TopicsError),
     /// A question cannot be searched for.
     #[error(transparent)]
     Search(#[from] weir_memory::SearchError),

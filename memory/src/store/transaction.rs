@@ -28,6 +28,7 @@ pub(super) struct Transaction<'t> {
     stamps: Table<'t, u128, u64>,
     vectors: Table<'t, u128, &'static [u8]>,
     pending: Table<'t, u128, u64>,
+    unjoined: Table<'t, u128, ()>,
     edges: Table<'t, (u128, u128, &'static str), &'static [u8]>,
     documents: Table<'t, (&'static str, &'static str), &'static [u8]>,
     /// Types of the nodes in this transaction; those of others are in the index.
@@ -50,6 +51,7 @@ impl<'t> Transaction<'t> {
             stamps: redb.open_table(row::STAMPS)?,
             vectors: redb.open_table(row::VECTORS)?,
             pending: redb.open_table(row::PENDING)?,
+            unjoined: redb.open_table(row::UNJOINED)?,
             edges: redb.open_table(row::EDGES)?,
             documents: redb.open_table(row::DOCUMENTS)?,
             types: HashMap::new(),
@@ -92,6 +94,13 @@ impl<'t> Transaction<'t> {
         for (place, edge) in edit.edges.iter().enumerate() {
             self.check_join(edit.access, place, edge)?;
             written.edges += usize::from(self.put_edge(edge)?);
+        }
+        for id in edit.joined {
+            self.dirty |= self.unjoined.remove(id.as_u128())?.is_some();
+        }
+        for (tenant, key) in edit.remove_documents {
+            let there = self.documents.remove((tenant.as_str(), key.as_str()))?;
+            self.dirty |= there.is_some();
         }
         for (tenant, key, ids) in edit.documents {
             self.put_document(tenant, key, ids)?;
@@ -192,11 +201,13 @@ impl<'t> Transaction<'t> {
                 self.vectors
                     .insert(key, row::encode_vector(&unit).as_slice())?;
                 self.pending.remove(key)?;
+                self.mark_unjoined(new.id)?;
                 VectorChange::Set(unit)
             }
             None if same_text => VectorChange::Keep,
             None => {
                 self.vectors.remove(key)?;
+                self.unjoined.remove(key)?;
                 self.pending.insert(key, self.generation)?;
                 VectorChange::Clear
             }
@@ -251,12 +262,21 @@ impl<'t> Transaction<'t> {
         self.vectors
             .insert(key, row::encode_vector(unit).as_slice())?;
         self.pending.remove(key)?;
+        self.mark_unjoined(id)?;
         self.changes.push(Change::Vector {
             id,
             unit: unit.to_vec(),
         });
         self.dirty = true;
         Ok(true)
+    }
+
+    /// A passage's topic follows from its vector.
+    fn mark_unjoined(&mut self, id: NodeId) -> Result<(), WriteError> {
+        if self.node_type(id) == Some(NodeType::Doc) {
+            self.unjoined.insert(id.as_u128(), ())?;
+        }
+        Ok(())
     }
 
     fn remove_node(&mut self, id: NodeId) -> Result<bool, WriteError> {
@@ -278,6 +298,7 @@ impl<'t> Transaction<'t> {
         self.stamps.remove(key)?;
         self.vectors.remove(key)?;
         self.pending.remove(key)?;
+        self.unjoined.remove(key)?;
         self.stamped.remove(&id);
         self.types.insert(id, None);
         let words = words::count(&node.indexed_text());

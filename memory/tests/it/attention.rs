@@ -1,8 +1,8 @@
 //! How a memory's attention is trained, kept and refused.
 
 use weir_memory::{
-    AttentionWeights, Batch, LabelledQuestion, Memory, NewEdge, NewNode, NodeId, OpenError, Query,
-    TrainError, TrainOptions, train,
+    AttentionWeights, Batch, EdgeMetadata, LabelledQuestion, Memory, NewEdge, NewNode, NodeId,
+    OpenError, Query, TrainError, TrainOptions, train,
 };
 
 use crate::{config, id, node, open, query};
@@ -157,4 +157,87 @@ fn a_masked_link_hides_who_asks_and_has_what_it_links_to_as_gold() {
         assert!(found.hits.iter().all(|hit| hit.id != hidden));
     }
     assert!(memory.masked_links("nobody", 10, 3).unwrap().is_empty());
+}
+
+/// Weights that look at one feature of an edge and at what came along edges.
+fn looking_at(feature: &str) -> AttentionWeights {
+    let head = serde_json::json!({"bias": 0.0, "temperature": 1.0, "edge": {feature: 2.0}});
+    let both = serde_json::json!({"forwards": head, "backwards": head});
+    let file = serde_json::json!({
+        "version": 1, "trained_on": "a test", "layers": 2, "moves": 0.5, "seed": {"strength": 1.0},
+        "other": both, "score": {"log_attention": 1.0},
+    });
+    AttentionWeights::from_json(&file.to_string()).unwrap()
+}
+
+#[test]
+fn an_edge_draws_by_its_sentence_age_confidence_and_weight() {
+    const DAY: u64 = 86_400_000;
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    let metadata = EdgeMetadata {
+        timestamp: Some(1000 * DAY),
+        confidence: Some(0.5),
+        ..EdgeMetadata::default()
+    };
+    let said = |evidence: &str| EdgeMetadata {
+        evidence: Some(evidence.to_owned()),
+        ..metadata.clone()
+    };
+    let edge = |name: &str| NewEdge {
+        metadata: metadata.clone(),
+        ..NewEdge::new(id("seed"), id(name), "cites")
+    };
+    let edges = vec![
+        NewEdge {
+            metadata: said("The whale was sung about by Ishmael."),
+            ..edge("evidence")
+        },
+        NewEdge {
+            metadata: said("Nothing of the kind."),
+            ..edge("plain")
+        },
+        NewEdge {
+            metadata: EdgeMetadata {
+                confidence: Some(1.0),
+                ..metadata.clone()
+            },
+            ..edge("confidence")
+        },
+        NewEdge {
+            metadata: EdgeMetadata {
+                timestamp: Some(1100 * DAY),
+                ..metadata.clone()
+            },
+            ..edge("recency")
+        },
+        NewEdge {
+            weight: 3.0,
+            ..edge("log_weight")
+        },
+    ];
+    let mut nodes = vec![node("seed", "whale")];
+    nodes.extend(edges.iter().map(|edge| NewNode {
+        id: edge.dst,
+        ..node("any", "something in the sea")
+    }));
+    memory.write(&Batch { nodes, edges }).unwrap();
+    let first = |memory: &Memory, feature: &str| {
+        let asked = query("who sung about a whale");
+        let found = memory.search(&asked).unwrap();
+        let limits = weir_memory::RecallLimits::default();
+        let recall = memory.recall_with(&looking_at(feature), &asked, &found, &limits);
+        let others = recall.nodes.iter().filter(|node| node.depth == 1);
+        let best = others.max_by(|a, b| a.score.total_cmp(&b.score));
+        best.unwrap().id
+    };
+    let features = ["evidence", "confidence", "recency", "log_weight"];
+    for feature in features {
+        assert_eq!(first(&memory, feature), id(feature), "{feature}");
+    }
+    drop(memory);
+    let again = open(dir.path());
+    for feature in features {
+        assert_eq!(first(&again, feature), id(feature), "{feature}, reopened");
+    }
 }

@@ -13,10 +13,13 @@ mod crash;
 mod filters;
 mod hostile;
 mod ingest;
+mod ingest_edges;
+mod ingest_mirror;
 mod model;
 mod python_docs;
 mod recall;
 mod store;
+mod topics;
 
 use std::path::Path;
 
