@@ -10,10 +10,12 @@ mod rollout;
 mod router;
 mod upkeep;
 
-pub(crate) use lab::{LabArgs, LabCommand, QuestionsArgs, StackArgs, SystemsArgs};
+pub(crate) use lab::{LabArgs, LabCommand, QuestionsArgs, RetrievalArgs, StackArgs, SystemsArgs};
 #[cfg(feature = "cluster")]
 pub(crate) use memory::MemoryServeArgs;
-pub(crate) use memory::{IngestArgs, MemoryArgs, MemoryCommand, MemoryWhere, SearchArgs};
+pub(crate) use memory::{
+    IngestArgs, MemoryArgs, MemoryCommand, MemoryTrainArgs, MemoryWhere, SearchArgs,
+};
 #[cfg(feature = "cluster")]
 pub(crate) use model::ReportArgs;
 pub(crate) use model::{FetchArgs, ModelArgs, ModelCommand};

@@ -1,6 +1,6 @@
 //! `weir lab`, and what `weir router collect` shares with it: a stack started for measuring, and a bar while it runs.
 
-use crate::args::{LabCommand, Output, QuestionsArgs, StackArgs, SystemsArgs};
+use crate::args::{LabCommand, Output, QuestionsArgs, RetrievalArgs, StackArgs, SystemsArgs};
 use crate::fail::Failure;
 use crate::output::columns;
 use crate::progress::Progress;
@@ -8,12 +8,14 @@ use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
+use weir_lab::retrieval::{RetrievalOptions, retrieval};
 use weir_lab::systems::{SystemsOptions, SystemsProgress, systems};
 use weir_local::{Home, Session, Up};
 
 pub(crate) async fn run(command: LabCommand) -> Result<(), Failure> {
     match command {
         LabCommand::Systems(args) => run_systems(args).await,
+        LabCommand::Retrieval(args) => tokio::task::block_in_place(|| run_retrieval(args)),
         LabCommand::Questions(args) => questions(&args),
     }
 }
@@ -39,6 +41,30 @@ async fn run_systems(args: SystemsArgs) -> Result<(), Failure> {
     bar.finish_and_clear();
     session.close().await;
     anstream::println!("{}", results??.markdown());
+    Ok(())
+}
+
+fn run_retrieval(args: RetrievalArgs) -> Result<(), Failure> {
+    let options = RetrievalOptions {
+        multihop: args.multihop,
+        docs: args.docs,
+        embedder: args.embedder,
+        cache: args.cache,
+        weights: args.weights,
+        command: std::env::args().collect::<Vec<_>>().join(" "),
+        seed: args.seed,
+    };
+    let bar = bar("done");
+    let mut progress = |what: &str, done: usize, total: usize| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+        bar.set_message(what.to_owned());
+    };
+    let results = retrieval(&options, &mut progress);
+    bar.finish_and_clear();
+    let results = results?;
+    results.write(&args.results)?;
+    anstream::println!("{}", results.markdown());
     Ok(())
 }
 

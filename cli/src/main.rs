@@ -20,6 +20,7 @@ mod memory_send;
 mod memory_serve;
 mod memory_svg;
 mod memory_tables;
+mod memory_train;
 mod memory_upkeep;
 mod model;
 #[cfg(feature = "cluster")]

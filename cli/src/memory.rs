@@ -1,5 +1,6 @@
 //! `weir memory`: through the running gateway when there is one, else on the files themselves. Sending passages to a gateway
-//! elsewhere is `memory_send.rs`, upkeep `memory_upkeep.rs`, owning a memory in a cluster `memory_serve.rs`.
+//! elsewhere is `memory_send.rs`, upkeep `memory_upkeep.rs`, owning a memory in a cluster `memory_serve.rs`, training its attention
+//! `memory_train.rs`.
 
 use crate::args::{IngestArgs, MemoryCommand, MemoryWhere, Output, SearchArgs};
 use crate::fail::Failure;
@@ -29,6 +30,7 @@ pub(crate) async fn run(command: MemoryCommand) -> Result<(), Failure> {
         MemoryCommand::Show(args) => memory_upkeep::show_node(&args).await,
         MemoryCommand::Doctor(args) => memory_upkeep::doctor(&args).await,
         MemoryCommand::Prune(args) => memory_upkeep::prune(&args).await,
+        MemoryCommand::Train(args) => crate::memory_train::run(args).await,
         #[cfg(feature = "cluster")]
         MemoryCommand::Serve(args) => crate::memory_serve::run(args).await,
     }
@@ -73,6 +75,7 @@ async fn ingest(args: IngestArgs) -> Result<(), Failure> {
         paths,
         tenant: args.tenant,
         domain: args.domain,
+        mirror: args.mirror,
     };
     if let Some(gateway) = &args.gateway {
         let target = Target::new(gateway, args.api_key)?;
@@ -165,6 +168,12 @@ fn print(summary: &IngestSummary, seconds: f64) {
         "{files} files, {passages} passages in {seconds:.1} s: {inserted} new, {updated} changed, {unchanged} as before, \
          {removed} removed; {edges} edges"
     );
+    if summary.gone > 0 {
+        anstream::println!(
+            "{} documents whose files are gone were removed",
+            summary.gone
+        );
+    }
     if summary.vectors_pending > 0 {
         anstream::println!(
             "{} vectors are computed in the background while a gateway serves; until then words find the passages",

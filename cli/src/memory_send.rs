@@ -66,7 +66,13 @@ pub(crate) async fn run(
     let (memory, mut summary) = tokio::task::block_in_place(|| read(&folder, options, &bar))?;
     let documents = memory.documents(tenant)?;
     sent.begin(&documents)?;
-    let stale = sent.stale(&documents);
+    let mut stale = sent.stale(&documents);
+    let gone = match options.mirror {
+        true => sent.gone(&documents, options, &summary.bad),
+        false => Vec::new(),
+    };
+    stale.extend(gone.iter().flat_map(|key| sent.passages(key)));
+    summary.gone = gone.len();
     let sending = async {
         send_nodes(target, &memory, &documents, &bar, &mut summary).await?;
         for id in &stale {
@@ -82,7 +88,7 @@ pub(crate) async fn run(
             "{error}; what was sent is kept: run the same command again to send the rest"
         ))
     })?;
-    sent.finish(&documents)?;
+    sent.finish(&documents, &gone)?;
     report(&summary, took.as_secs_f64(), output)
 }
 

@@ -12,6 +12,7 @@ pub mod grade;
 pub mod outcomes;
 pub mod questions;
 pub mod results;
+pub mod retrieval;
 pub mod stats;
 pub mod systems;
 mod text;

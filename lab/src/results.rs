@@ -61,6 +61,8 @@ pub enum Goal {
     AtLeast(f64),
     /// The upper bound of the interval is at most this.
     UpperAtMost(f64),
+    /// The lower bound of the interval is at least this.
+    LowerAtLeast(f64),
 }
 
 impl Row {
@@ -110,6 +112,10 @@ impl Row {
             Goal::UpperAtMost(bound) => (
                 format!("upper bound <= {bound}"),
                 self.upper.is_some_and(|v| v <= bound),
+            ),
+            Goal::LowerAtLeast(bound) => (
+                format!("lower bound >= {bound}"),
+                self.lower.is_some_and(|v| v >= bound),
             ),
         };
         self.goal = Some(text);

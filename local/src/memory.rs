@@ -25,6 +25,9 @@ pub struct IngestOptions {
     pub tenant: Option<String>,
     /// Domain of the passages.
     pub domain: Option<String>,
+    /// Whether documents go whose files below these folders are gone.
+    #[serde(default)]
+    pub mirror: bool,
 }
 
 /// What to find.
@@ -69,8 +72,11 @@ pub struct IngestSummary {
     pub updated: usize,
     /// Passages that were there already.
     pub unchanged: usize,
-    /// Passages that their file no longer has.
+    /// Passages that their file no longer has, and those of files that are gone.
     pub removed: usize,
+    /// Documents that were removed because their files are gone.
+    #[serde(default)]
+    pub gone: usize,
     /// Edges written.
     pub edges: usize,
     /// Files that were not reached because the reading was told to end.
@@ -164,6 +170,7 @@ pub fn ingest(
 ) -> Result<IngestSummary, MemoryCommandError> {
     let mut how = ingest::IngestOptions {
         domain: options.domain.clone(),
+        mirror: options.mirror,
         ..Default::default()
     };
     if let Some(tenant) = &options.tenant {
@@ -190,6 +197,7 @@ pub fn ingest(
         updated: report.updated,
         unchanged: report.unchanged,
         removed: report.removed,
+        gone: report.gone,
         edges: report.edges,
         left: report.left,
         bad: report

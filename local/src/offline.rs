@@ -61,7 +61,7 @@ impl OfflineMemory {
     /// # Errors
     /// The memory cannot be read.
     pub async fn search(&self, options: &SearchOptions) -> Result<Vec<Found>, MemoryCommandError> {
-        let vector = self.vector(options).await;
+        let vector = self.vector(&options.text).await;
         memory::search(&self.memory, vector, self.limits, options)
     }
 
@@ -70,14 +70,20 @@ impl OfflineMemory {
     /// # Errors
     /// The memory cannot be read.
     pub async fn picture(&self, options: &SearchOptions) -> Result<Picture, MemoryCommandError> {
-        let vector = self.vector(options).await;
+        let vector = self.vector(&options.text).await;
         memory::picture(&self.memory, vector, self.limits, options)
     }
 
-    /// Words alone still find something when the embedder fails.
-    async fn vector(&self, options: &SearchOptions) -> Option<Vec<f32>> {
-        let vector = self.embed.as_ref()?.embed(&options.text).await.ok()?;
+    /// The vector of a text, when the embedder is on this machine and does not fail: words alone find something too.
+    pub async fn vector(&self, text: &str) -> Option<Vec<f32>> {
+        let vector = self.embed.as_ref()?.embed(text).await.ok()?;
         Some(vector.to_vec())
+    }
+
+    /// How far a request's recall goes.
+    #[must_use]
+    pub fn limits(&self) -> RecallLimits {
+        self.limits
     }
 }
 

@@ -4,11 +4,12 @@
 //! before it is sent and struck out after it was removed, so that a run that breaks off forgets nothing.
 
 use crate::home::Home;
+use crate::memory::IngestOptions;
 use crate::{digest, files};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use weir_memory::NodeId;
 
 /// Passages of a document, by the document's key.
@@ -73,11 +74,49 @@ impl Sent {
             .collect()
     }
 
-    /// These passages are there, and no others of their documents.
+    /// Documents that were sent once from below the folders of `options` and whose files are gone. Nobody knows that of what
+    /// is `bad`.
+    pub fn gone(
+        &self,
+        documents: &[(String, Vec<NodeId>)],
+        options: &IngestOptions,
+        bad: &[(PathBuf, String)],
+    ) -> Vec<String> {
+        let present: BTreeSet<&String> = documents.iter().map(|(key, _)| key).collect();
+        let folders = options.paths.iter().filter(|path| path.is_dir());
+        let folders: Vec<&PathBuf> = folders.collect();
+        let is_gone = |key: &&String| {
+            let path = Path::new(key.as_str());
+            !present.contains(key)
+                && folders.iter().any(|folder| path.starts_with(folder))
+                && !bad.iter().any(|(bad, _)| path.starts_with(bad))
+        };
+        self.rows
+            .documents
+            .keys()
+            .filter(is_gone)
+            .cloned()
+            .collect()
+    }
+
+    /// The passages that were sent of a document.
+    pub fn passages(&self, key: &str) -> Vec<NodeId> {
+        let known = self.rows.documents.get(key);
+        known.into_iter().flatten().copied().collect()
+    }
+
+    /// These passages are there, and no others of their documents; nothing is left of the documents that are `gone`.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn finish(&mut self, documents: &[(String, Vec<NodeId>)]) -> io::Result<()> {
+    pub fn finish(
+        &mut self,
+        documents: &[(String, Vec<NodeId>)],
+        gone: &[String],
+    ) -> io::Result<()> {
+        for key in gone {
+            self.rows.documents.remove(key);
+        }
         for (key, ids) in documents {
             let ids = ids.iter().copied().collect();
             self.rows.documents.insert(key.clone(), ids);
@@ -107,15 +146,44 @@ mod tests {
         let mut sent = open("shared");
         assert_eq!(sent.stale(&first), []);
         sent.begin(&first).unwrap();
-        sent.finish(&first).unwrap();
+        sent.finish(&first, &[]).unwrap();
 
         let second = [("a.md".to_owned(), vec![ids[0], ids[3]])];
         open("shared").begin(&second).unwrap();
         // The run broke off; the next one still knows.
         let mut sent = open("shared");
         assert_eq!(sent.stale(&second), [ids[1]]);
-        sent.finish(&second).unwrap();
+        sent.finish(&second, &[]).unwrap();
         assert_eq!(open("shared").stale(&second), []);
         assert_eq!(open("acme").stale(&second), []);
+    }
+
+    #[test]
+    fn a_document_whose_file_is_gone_is_named_unless_nobody_can_know() {
+        let folder = tempfile::tempdir().unwrap();
+        let docs = std::fs::canonicalize(folder.path()).unwrap();
+        let home = Home::at(&docs, &docs);
+        let key = |name: &str| format!("{}/{name}", docs.display());
+        let ids: Vec<NodeId> = (0..4).map(|_| NodeId::random()).collect();
+        let names = ["a.md", "b.md", "locked/c.md", "d.md"];
+        let sent_once: Vec<(String, Vec<NodeId>)> = (names.iter().zip(&ids))
+            .map(|(name, id)| (key(name), vec![*id]))
+            .chain([("/elsewhere/e.md".to_owned(), vec![NodeId::random()])])
+            .collect();
+        let mut sent = Sent::open(&home, "https://a", "shared").unwrap();
+        sent.finish(&sent_once, &[]).unwrap();
+        let options = IngestOptions {
+            paths: vec![docs.clone()],
+            tenant: None,
+            domain: None,
+            mirror: true,
+        };
+        let bad = [(docs.join("locked"), "permission denied".to_owned())];
+        let left = &sent_once[..1];
+        assert_eq!(sent.gone(left, &options, &bad), [key("b.md"), key("d.md")]);
+        assert_eq!(sent.passages(&key("b.md")), [ids[1]]);
+        sent.finish(left, &[key("b.md"), key("d.md")]).unwrap();
+        let sent = Sent::open(&home, "https://a", "shared").unwrap();
+        assert_eq!(sent.gone(left, &options, &[]), [key("locked/c.md")]);
     }
 }

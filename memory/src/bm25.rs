@@ -22,6 +22,17 @@ struct Posting {
     occurrences: u16,
 }
 
+/// What the words of a question say about every slot.
+#[derive(Debug, Default)]
+pub(crate) struct Marks {
+    /// The question's terms that some text holds: [`words::term_key`] and idf.
+    pub(crate) terms: Vec<(u32, f32)>,
+    /// Which of `terms` the text of a slot holds, a bit each; one entry a slot.
+    pub(crate) holds: Vec<u64>,
+    /// BM25 score; one entry a slot.
+    pub(crate) scores: Vec<f32>,
+}
+
 /// Posting lists over slots. Each list is sorted by slot.
 #[derive(Debug, Default)]
 pub(crate) struct Bm25 {
@@ -74,7 +85,6 @@ impl Bm25 {
         if self.texts == 0 {
             return Vec::new();
         }
-        let mean_length = (self.length_sum as f32 / self.texts as f32).max(1.0);
         let mut sums = vec![0.0_f32; allowed.len()];
         let mut touched = Vec::new();
         for (term, _) in words::count(text).terms {
@@ -90,9 +100,7 @@ impl Bm25 {
                 if sums[at] == 0.0 {
                     touched.push(posting.slot);
                 }
-                let length = self.lengths[at] as f32 / mean_length;
-                let tf = f32::from(posting.occurrences);
-                sums[at] += idf * tf * (K1 + 1.0) / (tf + K1 * (1.0 - B + B * length));
+                sums[at] += idf * self.saturated(posting);
             }
         }
         touched.sort_unstable();
@@ -100,6 +108,43 @@ impl Bm25 {
             .into_iter()
             .map(|slot| (slot, sums[slot as usize]))
             .collect()
+    }
+
+    /// Which words of `text` each of `slots` slots holds, and their scores. A mark has room for the
+    /// 64 rarest words.
+    pub(crate) fn marks(&self, text: &str, slots: usize) -> Marks {
+        let mut marks = Marks {
+            terms: Vec::new(),
+            holds: vec![0; slots],
+            scores: vec![0.0; slots],
+        };
+        let counts = words::count(text);
+        let mut known: Vec<(&str, &[Posting])> = (counts.terms.iter())
+            .filter_map(|(term, _)| Some((&**term, self.terms.get(term)?.as_slice())))
+            .collect();
+        known.sort_by_key(|(_, list)| list.len());
+        for (place, (term, list)) in known.into_iter().enumerate() {
+            let idf = idf(self.texts, list.len());
+            let bit = u32::try_from(place).ok();
+            let bit = bit.and_then(|bit| 1_u64.checked_shl(bit)).unwrap_or(0);
+            if bit != 0 {
+                marks.terms.push((words::term_key(term), idf));
+            }
+            for posting in list {
+                let at = posting.slot as usize;
+                marks.holds[at] |= bit;
+                marks.scores[at] += idf * self.saturated(posting);
+            }
+        }
+        marks
+    }
+
+    /// How much the occurrences of a word count in a text of this length.
+    fn saturated(&self, posting: &Posting) -> f32 {
+        let mean_length = (self.length_sum as f32 / self.texts as f32).max(1.0);
+        let length = self.lengths[posting.slot as usize] as f32 / mean_length;
+        let tf = f32::from(posting.occurrences);
+        tf * (K1 + 1.0) / (tf + K1 * (1.0 - B + B * length))
     }
 }
 

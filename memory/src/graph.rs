@@ -5,6 +5,40 @@
 
 use std::collections::HashMap;
 
+use crate::node::EdgeMetadata;
+use crate::words;
+
+/// What attention looks at in an edge.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct EdgeFacts {
+    /// Weight of the edge.
+    pub(crate) weight: f32,
+    /// Unix time in seconds.
+    pub(crate) seconds: u32,
+    /// How sure its maker was, 0 to 1.
+    pub(crate) confidence: f32,
+    /// Terms of the sentence that carries the edge, by [`crate::words::term_key`], ascending; empty when none is
+    /// known.
+    pub(crate) evidence: Box<[u32]>,
+}
+
+impl EdgeFacts {
+    /// The facts of an edge of `weight`.
+    pub(crate) fn of(weight: f32, metadata: &EdgeMetadata) -> Self {
+        Self {
+            weight,
+            seconds: seconds(metadata.timestamp),
+            confidence: metadata.confidence.unwrap_or(1.0),
+            evidence: words::keys(metadata.evidence.as_deref().unwrap_or_default()),
+        }
+    }
+}
+
+/// Unix time in seconds from milliseconds.
+pub(crate) fn seconds(timestamp_ms: Option<u64>) -> u32 {
+    u32::try_from(timestamp_ms.unwrap_or(0) / 1000).unwrap_or(u32::MAX)
+}
+
 /// One end of an edge as seen from the other.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Link {
@@ -14,6 +48,10 @@ pub(crate) struct Link {
     pub(crate) rel: u16,
     /// Weight of the edge.
     pub(crate) weight: f32,
+    /// Unix time in seconds.
+    pub(crate) seconds: u32,
+    /// How sure its maker was, 0 to 1.
+    pub(crate) confidence: f32,
 }
 
 /// Adjacency lists over slots.
@@ -23,6 +61,8 @@ pub(crate) struct Graph {
     numbers: HashMap<String, u16>,
     outgoing: Vec<Vec<Link>>,
     incoming: Vec<Vec<Link>>,
+    /// Terms of the sentences that carry edges, by source, target and relation.
+    evidence: HashMap<(u32, u32, u16), Box<[u32]>>,
     edges: usize,
 }
 
@@ -52,6 +92,18 @@ impl Graph {
         &self.relations[usize::from(rel)]
     }
 
+    /// How many relations there are.
+    pub(crate) fn relations(&self) -> usize {
+        self.relations.len()
+    }
+
+    /// Terms of the sentence that carries an edge, ascending; empty when none is known.
+    pub(crate) fn evidence(&self, src: u32, dst: u32, rel: u16) -> &[u32] {
+        self.evidence
+            .get(&(src, dst, rel))
+            .map_or(&[], |terms| terms)
+    }
+
     /// The number of the relation `name`, when it ever occurred or there is room for one more.
     pub(crate) fn number(&mut self, name: &str) -> Option<u16> {
         if let Some(number) = self.numbers.get(name) {
@@ -63,26 +115,22 @@ impl Graph {
         Some(number)
     }
 
-    /// Adds the edge or changes its weight.
-    pub(crate) fn insert(&mut self, src: u32, dst: u32, rel: u16, weight: f32) {
-        let forward = put(
-            &mut self.outgoing,
-            src,
-            Link {
-                to: dst,
-                rel,
-                weight,
-            },
-        );
-        put(
-            &mut self.incoming,
-            dst,
-            Link {
-                to: src,
-                rel,
-                weight,
-            },
-        );
+    /// Adds the edge or changes what is known about it.
+    pub(crate) fn insert(&mut self, src: u32, dst: u32, rel: u16, facts: EdgeFacts) {
+        let link = |to| Link {
+            to,
+            rel,
+            weight: facts.weight,
+            seconds: facts.seconds,
+            confidence: facts.confidence,
+        };
+        let forward = put(&mut self.outgoing, src, link(dst));
+        put(&mut self.incoming, dst, link(src));
+        if facts.evidence.is_empty() {
+            self.evidence.remove(&(src, dst, rel));
+        } else {
+            self.evidence.insert((src, dst, rel), facts.evidence);
+        }
         self.edges += usize::from(forward);
     }
 
@@ -90,6 +138,7 @@ impl Graph {
     pub(crate) fn remove(&mut self, src: u32, dst: u32, rel: u16) {
         let was_there = take(&mut self.outgoing, src, dst, rel);
         take(&mut self.incoming, dst, src, rel);
+        self.evidence.remove(&(src, dst, rel));
         self.edges -= usize::from(was_there);
     }
 
@@ -113,7 +162,7 @@ fn put(lists: &mut Vec<Vec<Link>>, slot: u32, link: Link) -> bool {
     let same = |old: &&mut Link| old.to == link.to && old.rel == link.rel;
     match lists[at].iter_mut().find(same) {
         Some(old) => {
-            old.weight = link.weight;
+            *old = link;
             false
         }
         None => {

@@ -7,14 +7,14 @@
 use std::collections::HashMap;
 
 use crate::bm25::Bm25;
-use crate::graph::Graph;
-use crate::node::{NodeId, NodeType, SHARED_TENANT};
+use crate::graph::{self, EdgeFacts, Graph};
+use crate::node::{Metadata, NodeId, NodeType, SHARED_TENANT};
 use crate::search::Filter;
 use crate::vectors::snapshot::{GraphIdentity, Snapshot, SnapshotError};
 use crate::vectors::{HnswParameters, Planned, Vectors};
-use crate::words::WordCounts;
+use crate::words::{self, WordCounts};
 
-/// What filters look at.
+/// What filters and attention look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Labels {
     /// Owner.
@@ -23,6 +23,29 @@ pub(crate) struct Labels {
     pub(crate) domain: Option<String>,
     /// Kind of node.
     pub(crate) node_type: NodeType,
+    /// Unix time in seconds.
+    pub(crate) seconds: u32,
+    /// Terms of the title by [`words::term_key`], ascending.
+    pub(crate) title: Box<[u32]>,
+}
+
+impl Labels {
+    /// The labels of a node.
+    pub(crate) fn of(tenant: String, node_type: NodeType, metadata: &Metadata) -> Self {
+        Self {
+            tenant,
+            domain: metadata.domain.clone(),
+            node_type,
+            seconds: graph::seconds(metadata.timestamp),
+            title: words::keys(own_title(metadata.title.as_deref().unwrap_or_default())),
+        }
+    }
+}
+
+/// A title without the words in brackets at its end, which no question repeats: `Dune (film)`.
+fn own_title(title: &str) -> &str {
+    let end = title.strip_suffix(')').and_then(|_| title.rfind(" ("));
+    end.map_or(title, |end| &title[..end])
 }
 
 /// What happens to a node's vector when the node is written.
@@ -54,7 +77,7 @@ pub(crate) enum Change {
         src: NodeId,
         dst: NodeId,
         rel: String,
-        weight: f32,
+        facts: EdgeFacts,
     },
     /// An edge was removed.
     RemovedEdge {
@@ -73,6 +96,7 @@ struct Row {
     tenant: u32,
     domain: Option<u32>,
     node_type: NodeType,
+    seconds: u32,
     live: bool,
 }
 
@@ -81,6 +105,7 @@ struct Row {
 pub(crate) struct Index {
     slots: HashMap<NodeId, u32>,
     rows: Vec<Row>,
+    titles: Vec<Box<[u32]>>,
     free: Vec<u32>,
     names: HashMap<String, u32>,
     /// Vectors by slot.
@@ -117,6 +142,7 @@ impl Index {
         Self {
             slots: HashMap::new(),
             rows: Vec::new(),
+            titles: Vec::new(),
             free: Vec::new(),
             names: HashMap::new(),
             vectors: Vectors::new(dimensions, parameters),
@@ -152,6 +178,28 @@ impl Index {
         slots
             .map(|(id, slot)| (*id, self.graph.degree(*slot)))
             .collect()
+    }
+
+    /// Number of slots, live or free.
+    pub(crate) fn slots(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Time of the newest node in seconds; 0 when there is none.
+    pub(crate) fn newest(&self) -> u32 {
+        let live = self.rows.iter().filter(|row| row.live);
+        live.map(|row| row.seconds).max().unwrap_or(0)
+    }
+
+    /// The type of the node in a live slot, and its time in seconds.
+    pub(crate) fn kind(&self, slot: u32) -> (NodeType, u32) {
+        let row = &self.rows[slot as usize];
+        (row.node_type, row.seconds)
+    }
+
+    /// Terms of the title of the node in a live slot, by [`words::term_key`], ascending.
+    pub(crate) fn title(&self, slot: u32) -> &[u32] {
+        &self.titles[slot as usize]
     }
 
     /// Every node the filter lets through, by id.
@@ -242,17 +290,17 @@ impl Index {
                 labels,
                 words,
                 vector,
-            } => self.put_node(id, &labels, words, vector),
+            } => self.put_node(id, labels, words, vector),
             Change::RemovedNode { id, words } => self.remove_node(id, &words),
             Change::Edge {
                 src,
                 dst,
                 rel,
-                weight,
+                facts,
             } => {
                 let ends = self.slot(src).zip(self.slot(dst));
                 if let Some(((src, dst), rel)) = ends.zip(self.graph.number(&rel)) {
-                    self.graph.insert(src, dst, rel, weight);
+                    self.graph.insert(src, dst, rel, facts);
                 }
             }
             Change::RemovedEdge { src, dst, rel } => {
@@ -272,7 +320,7 @@ impl Index {
     fn put_node(
         &mut self,
         id: NodeId,
-        labels: &Labels,
+        labels: Labels,
         words: Option<(Option<WordCounts>, WordCounts)>,
         vector: VectorChange,
     ) {
@@ -281,10 +329,12 @@ impl Index {
             tenant: self.name(&labels.tenant),
             domain: labels.domain.as_deref().map(|domain| self.name(domain)),
             node_type: labels.node_type,
+            seconds: labels.seconds,
             live: true,
         };
         let slot = self.slot(id).unwrap_or_else(|| self.take_slot(row));
         self.rows[slot as usize] = row;
+        self.titles[slot as usize] = labels.title;
         if let Some((before, after)) = words {
             if let Some(before) = before {
                 self.words.remove(slot, &before);
@@ -301,6 +351,7 @@ impl Index {
     fn take_slot(&mut self, row: Row) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.rows.push(row);
+            self.titles.push(Box::default());
             u32::try_from(self.rows.len() - 1).expect("fewer than four billion nodes in memory")
         });
         self.slots.insert(row.id, slot);

@@ -3,15 +3,21 @@
 //! Lists files, splits each into passages, writes them, then links them. Running it again writes
 //! only what changed; a file that cannot be read is reported at the end and stops nothing. Vectors
 //! are made later by whoever owns the embedder. Reading on: `ingest/files.rs`, `ingest/split_*.rs`,
-//! `ingest/document.rs`, `ingest/links.rs`, `ingest/write.rs`.
+//! `ingest/document.rs`, `ingest/edges.rs`, `ingest/write.rs`.
 
 mod document;
+mod edges;
+mod entities;
 mod files;
 mod jsonl;
 mod links;
+mod places;
+mod references;
 mod split_html;
 mod split_markdown;
 mod split_text;
+mod titles;
+mod tokens;
 mod write;
 
 use std::ops::ControlFlow;
@@ -32,6 +38,8 @@ pub struct IngestOptions {
     pub passage_words: usize,
     /// Skip files whose relative path contains one of these.
     pub exclude: Vec<String>,
+    /// Remove the documents of earlier runs below the folders that are asked for whose files are not there any more.
+    pub mirror: bool,
 }
 
 impl Default for IngestOptions {
@@ -41,6 +49,7 @@ impl Default for IngestOptions {
             domain: None,
             passage_words: 180,
             exclude: Vec::new(),
+            mirror: false,
         }
     }
 }
@@ -71,8 +80,10 @@ pub struct IngestReport {
     pub updated: usize,
     /// Passages that were there already.
     pub unchanged: usize,
-    /// Passages that a changed file no longer has.
+    /// Passages that a changed file no longer has, and those of files that are gone.
     pub removed: usize,
+    /// Documents that were removed because their files are gone.
+    pub gone: usize,
     /// Edges of these files.
     pub edges: usize,
     /// Files that were not reached because the run was told to end.
@@ -114,7 +125,7 @@ pub enum IngestError {
 /// A passage's uri is the file's path below the folder that was named, `#`, and the anchor of its
 /// section. Its id follows from the tenant, the same path below the folder's real path, and its
 /// part: files of one name in two folders are two documents, however the folders were named.
-/// Passages that a file no longer has are removed.
+/// Passages that a file no longer has are removed; those of a file that is gone stay unless `options` say `mirror`.
 pub fn ingest(
     memory: &Memory,
     paths: &[PathBuf],
@@ -135,24 +146,24 @@ pub fn ingest_until(
     options: &IngestOptions,
     progress: &mut dyn FnMut(&IngestProgress) -> ControlFlow<()>,
 ) -> Result<IngestReport, IngestError> {
-    let (files, bad) = files::list(paths, options)?;
+    let mut listed = files::list(paths, options)?;
     let mut report = IngestReport {
-        bad,
+        bad: std::mem::take(&mut listed.bad),
         ..IngestReport::default()
     };
     let mut now = IngestProgress {
-        files: files.len(),
+        files: listed.files.len(),
         ..IngestProgress::default()
     };
     let mut writer = write::Writer::new(memory, options);
-    for file in files {
+    for file in &listed.files {
         now.current = Some(file.path.clone());
         if progress(&now).is_break() {
             report.left = now.files - now.files_done;
             writer.flush(&mut report)?;
             return Ok(report);
         }
-        match split(&file) {
+        match split(file) {
             Ok(document) => {
                 let passages = document::passages(&document, options.passage_words);
                 report.files += 1;
@@ -163,10 +174,10 @@ pub fn ingest_until(
                         reason: reason.clone(),
                     });
                 }
-                writer.add(&file, &document, passages, &mut report)?;
+                writer.add(file, &document, passages, &mut report)?;
             }
             Err(reason) => report.bad.push(BadFile {
-                path: file.path,
+                path: file.path.clone(),
                 reason,
             }),
         }
@@ -176,6 +187,9 @@ pub fn ingest_until(
     now.current = None;
     // Everything is read: only edges are left, which nobody has to wait for long.
     let _ = progress(&now);
+    if options.mirror {
+        writer.remove_gone(&listed, &mut report)?;
+    }
     writer.finish(&mut report)?;
     Ok(report)
 }

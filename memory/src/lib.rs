@@ -23,18 +23,24 @@ mod recall;
 mod search;
 mod sentences;
 mod store;
+mod topics;
 mod vectors;
 mod words;
 
 pub use access::Access;
+pub use attention::{
+    AttentionError, AttentionWeights, Frozen, LabelledQuestion, TrainError, TrainOptions,
+    TrainProgress, TrainReport, train,
+};
 pub use node::{
-    Edge, EdgeId, EdgeMetadata, Metadata, NewEdge, NewNode, Node, NodeId, NodeSource, NodeType,
-    SHARED_TENANT, UnknownName,
+    EVIDENCE_CHARS_MAX, Edge, EdgeId, EdgeMetadata, Metadata, NewEdge, NewNode, Node, NodeId,
+    NodeSource, NodeType, SHARED_TENANT, UnknownName,
 };
 pub use recall::{Recall, RecallLimits, Recalled};
 pub use search::{Filter, Hit, Query, SearchError, SearchResult};
 pub use store::{
     Batch, Counts, GraphCounts, Memory, MemoryConfig, OpenError, ReadError, WriteError, Written,
 };
+pub use topics::TopicsError;
 pub use vectors::snapshot::SnapshotError;
 pub use vectors::{Effort, HnswParameters};

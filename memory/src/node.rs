@@ -20,6 +20,9 @@ const NAMESPACE: Uuid = uuid!("6d0c5c1e-4b8e-5a0f-9d53-0b7f6f0e2a41");
 /// tenant.
 const SEPARATOR: char = '\u{1f}';
 
+/// Longest evidence of an edge, in characters: a sentence, not a passage.
+pub const EVIDENCE_CHARS_MAX: usize = 320;
+
 /// Identity of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -311,6 +314,10 @@ pub struct EdgeMetadata {
     /// How sure its maker was, 0 to 1; absent means sure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confidence: Option<f32>,
+    /// The sentence that carries the link or the mention, at most [`EVIDENCE_CHARS_MAX`] characters; absent where no sentence
+    /// says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
 }
 
 /// An edge as it is stored.
@@ -322,8 +329,8 @@ pub struct Edge {
     pub src: NodeId,
     /// Where it ends.
     pub dst: NodeId,
-    /// Relation: an open vocabulary (`hyperlink`, `follows`, `mentions`, `cites`, `same_topic`,
-    /// `agent_step`, ...).
+    /// Relation: an open vocabulary (`hyperlink`, `follows`, `mentions`, `entity`, `cites`,
+    /// `same_topic`, `agent_step`, ...).
     pub rel: String,
     /// Strength, above zero.
     pub weight: f32,

@@ -5,7 +5,7 @@
 //! transaction and is rebuilt from the rows at open, so a crash can lose nothing that was
 //! acknowledged. The graph over the vectors is the one part that has a file of its own, which may be lost. One process
 //! owns a store. Reading on: `store/open.rs`, `store/write.rs`, `store/read.rs`, `store/linker.rs` (the graph);
-//! `store/row.rs` has the tables.
+//! `store/row.rs` has the tables, `store/weights.rs` the weights of attention.
 
 mod damaged;
 mod linker;
@@ -14,6 +14,7 @@ mod read;
 mod row;
 mod snapshot;
 mod transaction;
+mod weights;
 mod write;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::attention::{AttentionError, AttentionWeights};
 use crate::index::Index;
 use crate::node::{NewEdge, NewNode, NodeId};
 use crate::vectors::snapshot::SnapshotError;
@@ -44,6 +46,8 @@ struct Inner {
     database: redb::Database,
     config: MemoryConfig,
     index: Arc<RwLock<Index>>,
+    folder: PathBuf,
+    attention: RwLock<Arc<AttentionWeights>>,
     /// Held from the start of a transaction until the index has followed it, so that both see
     /// writes in one order.
     writer: Mutex<()>,
@@ -166,6 +170,14 @@ pub enum OpenError {
         /// The format of this build.
         supported: &'static str,
     },
+    /// The weights of attention beside the rows cannot be used.
+    #[error("cannot use {}; train again or remove the file", path.display())]
+    Attention {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: AttentionError,
+    },
     /// A vector length of zero was asked for.
     #[error("a memory needs vectors of at least 1 dimension")]
     NoDimensions,
@@ -235,6 +247,22 @@ pub enum WriteError {
         rel: String,
         /// The weight.
         weight: f32,
+    },
+    /// An edge whose evidence is no sentence.
+    #[error(
+        "the evidence of the edge {rel:?} from {src} to {dst} has {chars} characters, more than the {} that are kept: \
+         send the sentence alone",
+        crate::EVIDENCE_CHARS_MAX
+    )]
+    LongEvidence {
+        /// Where it starts.
+        src: NodeId,
+        /// Where it ends.
+        dst: NodeId,
+        /// The relation.
+        rel: String,
+        /// Length of the evidence.
+        chars: usize,
     },
     /// A node that the caller may not change.
     #[error("node {id} belongs to another tenant")]

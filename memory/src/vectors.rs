@@ -86,6 +86,11 @@ impl Vectors {
         self.rows.reserve(count);
     }
 
+    /// Length of a row.
+    pub(crate) fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
     /// Number of slots that hold a vector.
     pub(crate) fn len(&self) -> usize {
         self.count

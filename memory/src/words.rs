@@ -6,6 +6,7 @@
 //! `bm25.rs` counts what this file yields.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use rust_stemmers::{Algorithm, Stemmer};
 use unicode_normalization::UnicodeNormalization;
@@ -49,6 +50,24 @@ pub(crate) fn count(text: &str) -> WordCounts {
         .map(|(_, occurrences)| u32::from(*occurrences))
         .sum();
     WordCounts { terms, length }
+}
+
+/// The terms of `text` by [`term_key`], ascending, each once.
+pub(crate) fn keys(text: &str) -> Box<[u32]> {
+    let mut keys: Vec<u32> = (count(text).terms.iter())
+        .map(|(term, _)| term_key(term))
+        .collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys.into()
+}
+
+/// A term in four bytes. Two terms of a question and a text that share a key are rare and cost a
+/// little attention.
+pub(crate) fn term_key(term: &str) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    term.hash(&mut hasher);
+    (hasher.finish() >> 32) as u32
 }
 
 fn stem(stemmer: &Stemmer, word: &str) -> Box<str> {

@@ -14,6 +14,8 @@ pub(crate) struct LabArgs {
 pub(crate) enum LabCommand {
     /// Compare always biggest, plain retrieval, always small and routed on the same questions
     Systems(SystemsArgs),
+    /// Compare attention, trained on other corpora, with PageRank and plain searches
+    Retrieval(RetrievalArgs),
     /// Print the committed questions
     Questions(QuestionsArgs),
 }
@@ -34,6 +36,37 @@ pub(crate) struct SystemsArgs {
     /// Ask this many questions, drawn at random
     #[arg(long, value_name = "COUNT")]
     pub(crate) sample: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "Example:\n  weir lab retrieval --multihop data/multihop --docs /usr/share/doc/python3.11/html \\\n    \
+    --embedder ~/.cache/weir/models/all-minilm-l6-v2 --cache ~/.cache/weir/retrieval --results results/\n\n\
+    Attention is trained on all corpora but the one that a row is about. The first run embeds all passages, which takes\n\
+    a while; they stay in the cache."
+)]
+pub(crate) struct RetrievalArgs {
+    /// Folder with 2wiki_corpus.json, 2wiki_questions.json, musique_corpus.json and musique_questions.json
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) multihop: Option<PathBuf>,
+    /// Folder of the Python documentation's pages
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) docs: Option<PathBuf>,
+    /// Folder with model.safetensors, tokenizer.json and config.json
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) embedder: PathBuf,
+    /// Folder that keeps the passages and their vectors
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) cache: PathBuf,
+    /// Folder of the results
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) results: PathBuf,
+    /// Write weights that are trained on all corpora to this file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) weights: Option<PathBuf>,
+    /// Seed of training and of the intervals
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
 }
 
 #[derive(Debug, Args)]

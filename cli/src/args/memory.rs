@@ -33,6 +33,8 @@ pub(crate) enum MemoryCommand {
     Doctor(DoctorArgs),
     /// Let go of edges and traces that are not worth their place
     Prune(PruneArgs),
+    /// Learn what attention should look at, from questions with known answers or from links
+    Train(MemoryTrainArgs),
     /// Own a memory and answer the gateways of a cluster
     #[cfg(feature = "cluster")]
     Serve(MemoryServeArgs),
@@ -51,9 +53,13 @@ pub(crate) struct MemoryWhere {
 #[command(
     after_long_help = "Examples:\n  weir memory ingest docs/ --domain python\n  \
     weir memory ingest handbook.md faq.jsonl -f stack.yaml --output json\n  \
+    weir memory ingest docs/ --mirror\n  \
     weir memory ingest docs/ --gateway https://weir.example.org --api-key $KEY\n\n\
     Reading the same files again changes nothing; a file that cannot be read is reported and the rest goes on. With\n\
-    --gateway the files are read here and sent in batches; a run that broke off is continued by running it again."
+    --mirror the passages of files that are gone are removed; of a folder or file that cannot be read nothing is. With\n\
+    --gateway the files are read here and sent in batches; a run that broke off is continued by running it again.\n\
+    Passages are joined by links, titles they mention, documents they cite, rare names they share and their order, each\n\
+    with the sentence that says it."
 )]
 pub(crate) struct IngestArgs {
     /// Files and folders
@@ -65,6 +71,9 @@ pub(crate) struct IngestArgs {
     /// Domain of the passages
     #[arg(long)]
     pub(crate) domain: Option<String>,
+    /// Remove what was read from these folders before and whose files are gone
+    #[arg(long)]
+    pub(crate) mirror: bool,
     /// Address of a gateway to send the passages to, as one of a cluster
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url, conflicts_with_all = ["name", "files"])]
     pub(crate) gateway: Option<String>,
@@ -104,6 +113,41 @@ pub(crate) struct SearchArgs {
     /// Also draw what was found, what led there and the edges between them
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) svg: Option<PathBuf>,
+    /// text or json
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) place: MemoryWhere,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    group = clap::ArgGroup::new("labels").required(true).args(["questions", "masked_links"]),
+    after_long_help = "Examples:\n  weir memory train -f stack.yaml --questions questions.jsonl --apply\n  \
+    weir memory train -f stack.yaml --masked-links 300 --out weights.json --output json\n\n\
+    A line of the questions is {\"question\": \"...\", \"gold\": [\"...\"]}, gold being ids, uris or titles of the passages that\n\
+    answer it. --masked-links needs none: it hides passages, asks with their words and takes what they link to for the answer.\n\
+    A quarter of the questions is held out to choose what cannot be learned. The gateway must not be running."
+)]
+pub(crate) struct MemoryTrainArgs {
+    /// Questions with their answers as JSON Lines
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) questions: Option<PathBuf>,
+    /// Make this many questions from links
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) masked_links: Option<usize>,
+    /// Write the weights to this file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) out: Option<PathBuf>,
+    /// Make the memory use the weights, now and whenever it is opened
+    #[arg(long)]
+    pub(crate) apply: bool,
+    /// Whose passages answer [default: everybody's]
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    /// Seed of the order and of what is held out
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
     /// text or json
     #[arg(short, long, value_enum, default_value = "text")]
     pub(crate) output: Output,

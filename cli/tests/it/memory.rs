@@ -1,7 +1,7 @@
 //! `weir memory`, on files that nobody has open and through a running gateway.
 
 use crate::support::Stage;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::Path;
 use weir_testenv::{MINILM, component, servable_model};
 
@@ -150,4 +150,66 @@ fn documents_are_sent_to_a_gateway_elsewhere_and_follow_their_files() {
     let said = stage.weir(&nobody).stderr;
     assert!(String::from_utf8_lossy(&said).contains("cannot be reached"));
     assert!(stage.weir(&["down", "--now"]).status.success());
+}
+
+#[test]
+fn attention_is_trained_from_questions_and_from_links_and_kept_with_the_memory() {
+    let stage = Stage::new();
+    stage.write_stack(&["small"], &stage.path("none.gguf"), "");
+    with_memory(&stage, &stage.path("no-embedder"));
+    let (mut records, mut questions) = (String::new(), String::new());
+    for number in 0..24 {
+        let work = json!({"id": format!("w{number}"), "title": format!("Opus{number}"), "links": [format!("m{}", number / 2)],
+            "text": format!("The piece opus{number} was first heard in a barn.")});
+        let maker = json!({"id": format!("m{number}"), "title": format!("Maker{number}"), "text": "Lived by the sea."});
+        let asked = json!({"question": format!("Who wrote opus{number}?"), "gold": [format!("Maker{}", number / 2)]});
+        records.push_str(&format!("{work}\n{maker}\n"));
+        questions.push_str(&format!("{asked}\n"));
+    }
+    let (docs, asked) = (stage.path("docs/works.jsonl"), stage.path("asked.jsonl"));
+    std::fs::write(&docs, records).unwrap();
+    std::fs::write(&asked, &questions).unwrap();
+    let (stack, out) = (stage.stack(), stage.path("weights.json"));
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let (stack, docs, asked, out) = (path(&stack), path(&docs), path(&asked), path(&out));
+    let weir = |args: &[&str]| {
+        let output = stage.weir(&[&["memory"], args, &["-f", &stack]].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), output.stdout, said)
+    };
+    let (done, _, said) = weir(&["ingest", &docs]);
+    assert!(done, "{said}");
+
+    let train = ["train", "--questions", &asked, "--output", "json"];
+    let (done, report, said) = weir(&[&train[..], &["--out", &out, "--apply"]].concat());
+    assert!(done, "{said}");
+    let report: Value = serde_json::from_slice(&report).unwrap();
+    assert_eq!(report["questions"], 24, "{report}");
+    assert_eq!(report["applied"], true);
+    assert!(report["loss"].as_f64() < report["loss_before"].as_f64());
+    let weights = std::fs::read_to_string(&out).unwrap();
+    assert!(weights.contains("hyperlink") && weights.contains("asked.jsonl"));
+    // The store opens with them and finds as before.
+    let (done, found, said) = weir(&["search", "who wrote opus7", "--output", "json"]);
+    assert!(done, "{said}");
+    let found: Value = serde_json::from_slice(&found).unwrap();
+    let titles = [&found[0]["title"], &found[1]["title"]];
+    assert!(titles.contains(&&json!("Maker3")), "{found}");
+
+    let (done, report, said) = weir(&["train", "--masked-links", "12"]);
+    assert!(done, "{said}");
+    let report = String::from_utf8(report).unwrap();
+    assert!(
+        report.contains("12 questions") && report.contains("--apply"),
+        "{report}"
+    );
+
+    std::fs::write(&asked, r#"{"question": "Who?", "gold": ["Nobody"]}"#).unwrap();
+    let (done, _, said) = weir(&train);
+    assert!(
+        !done && said.contains("asked.jsonl:1") && said.contains("Nobody"),
+        "{said}"
+    );
+    let (done, _, said) = weir(&["train"]);
+    assert!(!done && said.contains("--masked-links"), "{said}");
 }

@@ -1,4 +1,4 @@
-//! Fills in vectors in the background while words already find the passages.
+//! Fills in vectors in the background while words already find the passages, and joins those of one topic.
 //!
 //! One task a memory, one batch a round. A batch that is refused is tried passage by passage, so that a bad one does not
 //! keep the others waiting; a passage that was refused [`TRIES_MAX`] times is left to its words until its text changes or
@@ -88,14 +88,17 @@ impl Filler {
     async fn round(&mut self) -> Result<usize, String> {
         if self.memory.counts().pending == 0 {
             self.refused.clear();
-            return Ok(0);
+            return Ok(self.join().await);
         }
         let (fresh, again) = self.pending().await?;
         if fresh.is_empty() {
             return self.one_by_one(again).await;
         }
         match self.store(&fresh).await {
-            Ok(stored) => Ok(stored),
+            Ok(stored) => {
+                self.join().await;
+                Ok(stored)
+            }
             Err(NoVectors::Away(why)) => Err(why),
             Err(NoVectors::Refused(_)) => self.one_by_one(fresh).await,
         }
@@ -165,6 +168,20 @@ impl Filler {
         if refusal.times == TRIES_MAX {
             tracing::warn!(passage = %id, "it gets no vector, its words still find it: {why}");
         }
+    }
+
+    /// Joins passages of one topic, which their vectors tell; how many were looked at. Those that wait for it are kept in the
+    /// store, so that none is forgotten.
+    async fn join(&self) -> usize {
+        let (memory, limit) = (self.memory.clone(), 2 * self.embedder.batch());
+        let joined = tokio::task::spawn_blocking(move || memory.join_topics(limit)).await;
+        let why = match joined {
+            Ok(Ok(looked_at)) => return looked_at,
+            Ok(Err(error)) => chain(&error),
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!("passages of one topic are not joined yet: {why}");
+        0
     }
 
     /// Embeds passages and writes their vectors, all or none.

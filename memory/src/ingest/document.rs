@@ -25,12 +25,21 @@ pub(super) struct Piece {
     pub(super) text: String,
     /// Code keeps its lines and is only cut between them.
     pub(super) code: bool,
-    /// Where it links to, as written.
-    pub(super) links: Vec<String>,
+    /// Where it links to, in the order of the text.
+    pub(super) links: Vec<Link>,
     /// How many of its words are inside links.
     pub(super) linked_words: usize,
     /// Anchors that stand in it.
     pub(super) anchors: Vec<String>,
+}
+
+/// A link as it stands in a text.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Link {
+    /// Where it leads, as written.
+    pub(super) address: String,
+    /// The words that carry it; empty for a picture and for what a record only lists.
+    pub(super) words: String,
 }
 
 /// A run of pieces under one heading, or one definition.
@@ -80,8 +89,8 @@ pub(super) struct Passage {
     pub(super) domain: Option<String>,
     /// The text.
     pub(super) text: String,
-    /// Where it links to, as written.
-    pub(super) links: Vec<String>,
+    /// Where it links to, as written, each with the byte of the text at which the link stands, where it stands there.
+    pub(super) links: Vec<(String, Option<usize>)>,
 }
 
 impl Piece {
@@ -134,9 +143,11 @@ pub(super) fn passages(document: &Document, target: usize) -> Vec<Passage> {
             continue;
         }
         for (part, pieces) in packed.into_iter().enumerate() {
-            let inside = pieces
+            let inside: Vec<String> = pieces
                 .iter()
-                .flat_map(|piece| piece.anchors.iter().cloned());
+                .flat_map(|piece| piece.anchors.iter().cloned())
+                .collect();
+            let (text, links) = text(pieces);
             passages.push(Passage {
                 anchor: section.anchor.clone(),
                 part,
@@ -147,8 +158,8 @@ pub(super) fn passages(document: &Document, target: usize) -> Vec<Passage> {
                 heading: (part == 0).then(|| section.heading.clone()),
                 title: title(document, section),
                 domain: section.domain.clone(),
-                text: text(&pieces),
-                links: pieces.into_iter().flat_map(|piece| piece.links).collect(),
+                text,
+                links,
             });
         }
     }
@@ -169,20 +180,38 @@ fn title(document: &Document, section: &Section) -> String {
     }
 }
 
-/// Prose paragraphs and code are set apart by an empty line, items of a list stand on lines of
-/// their own.
-fn text(pieces: &[Piece]) -> String {
+/// The text of a passage, and where its links stand in it. Prose paragraphs and code are set apart by an empty line,
+/// items of a list stand on lines of their own.
+fn text(pieces: Vec<Piece>) -> (String, Vec<(String, Option<usize>)>) {
     let mut text = String::new();
+    let mut links = Vec::new();
     let mut in_list = false;
-    for piece in pieces.iter().filter(|piece| !piece.text.is_empty()) {
-        let item = piece.text.starts_with("- ");
-        if !text.is_empty() {
-            text.push_str(if item && in_list { "\n" } else { "\n\n" });
+    for piece in pieces {
+        if !piece.text.is_empty() {
+            let item = piece.text.starts_with("- ");
+            if !text.is_empty() {
+                text.push_str(if item && in_list { "\n" } else { "\n\n" });
+            }
+            in_list = item;
         }
+        let begin = text.len();
         text.push_str(&piece.text);
-        in_list = item;
+        let mut from = 0;
+        for link in piece.links {
+            let at = place(&piece.text, &link.words, from);
+            from = at.unwrap_or(from);
+            links.push((link.address, at.map(|at| begin + at)));
+        }
     }
-    text
+    (text, links)
+}
+
+/// Where the words of a link stand in `text`, looked for from the byte `from` on: links come in the order of the text.
+fn place(text: &str, words: &str, from: usize) -> Option<usize> {
+    if words.is_empty() {
+        return None;
+    }
+    text.get(from..)?.find(words).map(|at| from + at)
 }
 
 /// Groups pieces into runs of about `target` words; runs that are only navigation are left out.
@@ -236,33 +265,41 @@ fn cut(piece: &Piece, target: usize, longest: usize) -> Vec<Piece> {
     } else {
         sentences::boundaries(&piece.text)
     };
-    let mut parts = Vec::new();
+    let mut ranges = Vec::new();
     let (mut start, mut end) = (0, 0);
     for cut in cuts {
         if end > start && words(&piece.text[start..cut]) > target {
-            parts.push(&piece.text[start..end]);
+            ranges.push(start..end);
             start = end;
         }
         end = cut;
     }
-    parts.push(&piece.text[start..end]);
-    let mut parts: Vec<Piece> = (parts.into_iter())
-        .map(|part| {
-            if piece.code {
+    ranges.push(start..end);
+    ranges.retain(|range| !piece.text[range.clone()].trim().is_empty());
+    let mut parts: Vec<Piece> = (ranges.iter())
+        .map(|range| {
+            let part = &piece.text[range.clone()];
+            let kept = if piece.code {
                 part.trim_matches('\n')
             } else {
                 part.trim()
+            };
+            Piece {
+                text: kept.to_owned(),
+                code: piece.code,
+                ..Piece::default()
             }
         })
-        .filter(|part| !part.is_empty())
-        .map(|part| Piece {
-            text: part.to_owned(),
-            code: piece.code,
-            ..Piece::default()
-        })
         .collect();
+    let mut from = 0;
+    for link in &piece.links {
+        from = place(&piece.text, &link.words, from).unwrap_or(from);
+        let part = ranges.partition_point(|range| range.start <= from);
+        if let Some(part) = parts.get_mut(part.saturating_sub(1)) {
+            part.links.push(link.clone());
+        }
+    }
     if let Some(first) = parts.first_mut() {
-        first.links.clone_from(&piece.links);
         first.linked_words = piece.linked_words.min(first.words());
         first.anchors.clone_from(&piece.anchors);
     }

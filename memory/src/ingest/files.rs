@@ -41,30 +41,47 @@ pub(super) struct SourceFile {
     pub(super) root: String,
     /// Its path below that folder, with `/`: the first part of every uri.
     pub(super) name: String,
-    /// What it holds.
-    pub(super) format: Format,
-}
-
-impl SourceFile {
     /// What the store knows the document by: two folders may both have a `README.md`, and one
     /// folder may be named in many ways (relative, absolute, through a link).
     ///
     /// Links below the folder are kept as they are called: a mounted volume swaps what is behind
     /// them, and that is the same document with another text.
-    pub(super) fn key(&self) -> String {
-        format!("{}/{}", self.root.trim_end_matches('/'), self.name)
+    pub(super) key: String,
+    /// What it holds.
+    pub(super) format: Format,
+}
+
+/// What is there to read.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    /// Every file to read, sorted by key.
+    pub(super) files: Vec<SourceFile>,
+    /// What cannot be read, with the reason.
+    pub(super) bad: Vec<BadFile>,
+    /// The real paths of the folders that were asked for.
+    roots: Vec<String>,
+    /// Keys of what could not be looked into.
+    unseen: Vec<String>,
+}
+
+impl Listed {
+    /// Whether the document of the key `key` was below one of the folders and is not there any more. Of what could not be
+    /// looked into nobody knows.
+    pub(super) fn is_gone(&self, key: &str) -> bool {
+        let below = |folder: &String| {
+            let rest = key.strip_prefix(folder.trim_end_matches('/'));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let there = self.files.binary_search_by_key(&key, |file| &file.key);
+        there.is_err() && self.roots.iter().any(below) && !self.unseen.iter().any(below)
     }
 }
 
-/// Every file to read, sorted by key, and those that cannot be.
-pub(super) fn list(
-    paths: &[PathBuf],
-    options: &IngestOptions,
-) -> Result<(Vec<SourceFile>, Vec<BadFile>), IngestError> {
+/// Looks for files to read.
+pub(super) fn list(paths: &[PathBuf], options: &IngestOptions) -> Result<Listed, IngestError> {
     let mut listing = Listing {
         options,
-        files: Vec::new(),
-        bad: Vec::new(),
+        listed: Listed::default(),
         entered: HashSet::new(),
     };
     for path in paths {
@@ -73,11 +90,11 @@ pub(super) fn list(
             source,
         })?;
     }
-    let mut files = listing.files;
+    let mut listed = listing.listed;
     // Of a file that was asked for twice the outer folder's name for it is kept.
-    files.sort_by_cached_key(|file| (file.key(), file.root.len()));
-    files.dedup_by_key(|file| file.key());
-    Ok((files, listing.bad))
+    (listed.files).sort_by(|a, b| (&a.key, a.root.len()).cmp(&(&b.key, b.root.len())));
+    listed.files.dedup_by(|a, b| a.key == b.key);
+    Ok(listed)
 }
 
 /// The folder that was asked for.
@@ -97,12 +114,16 @@ impl<'a> Root<'a> {
         let real = real.map_err(|_| io::Error::other(NOT_UTF8))?;
         Ok(Self { path, real })
     }
+
+    /// What the store would know a path below the folder by.
+    fn key(&self, name: &str) -> String {
+        format!("{}/{name}", self.real.trim_end_matches('/'))
+    }
 }
 
 struct Listing<'a> {
     options: &'a IngestOptions,
-    files: Vec<SourceFile>,
-    bad: Vec<BadFile>,
+    listed: Listed,
     /// Folders below the present root by their real path, so that links in a circle end.
     entered: HashSet<PathBuf>,
 }
@@ -112,7 +133,9 @@ impl Listing<'_> {
     fn path(&mut self, path: &Path) -> io::Result<()> {
         if fs::metadata(path)?.is_dir() {
             self.entered.clear();
-            self.folder(path, &Root::of(path)?, 0);
+            let root = Root::of(path)?;
+            self.listed.roots.push(root.real.clone());
+            self.folder(path, &root, 0);
         } else {
             let parent = path.parent().unwrap_or(Path::new(""));
             self.file(path, &Root::of(parent)?, true);
@@ -127,7 +150,7 @@ impl Listing<'_> {
                     self.entry(&path, root, depth);
                 }
             }
-            Err(error) => self.refuse(folder, error.to_string()),
+            Err(error) => self.refuse(folder, root, error.to_string()),
         }
     }
 
@@ -158,7 +181,7 @@ impl Listing<'_> {
             }
             Ok(metadata) if metadata.is_file() => self.file(path, root, false),
             Ok(_) => {}
-            Err(error) => self.refuse(path, error.to_string()),
+            Err(error) => self.refuse(path, root, error.to_string()),
         }
     }
 
@@ -167,29 +190,40 @@ impl Listing<'_> {
         let Some(format) = format_of(path) else {
             if by_name {
                 let reason = "not a kind that is read: .md, .html, .txt, .jsonl";
-                self.refuse(path, reason.to_owned());
+                self.refuse(path, root, reason.to_owned());
             }
             return;
         };
         let relative = path.strip_prefix(root.path).unwrap_or(path);
         let parts: Option<Vec<&str>> = relative.iter().map(OsStr::to_str).collect();
         let Some(parts) = parts else {
-            return self.refuse(path, NOT_UTF8.to_owned());
+            return self.refuse(path, root, NOT_UTF8.to_owned());
         };
         let name = parts.join("/");
         let mut excluded = self.options.exclude.iter();
         if !excluded.any(|part| name.contains(part.as_str())) {
-            self.files.push(SourceFile {
+            self.listed.files.push(SourceFile {
                 path: path.to_owned(),
                 root: root.real.clone(),
+                key: root.key(&name),
                 name,
                 format,
             });
         }
     }
 
-    fn refuse(&mut self, path: &Path, reason: String) {
-        self.bad.push(BadFile {
+    fn refuse(&mut self, path: &Path, root: &Root<'_>, reason: String) {
+        let relative = path.strip_prefix(root.path).unwrap_or(path);
+        let unseen = match relative.to_str() {
+            Some("") => root.real.clone(),
+            Some(name) => root.key(name),
+            // A name that is not UTF-8 was never stored.
+            None => String::new(),
+        };
+        self.listed
+            .unseen
+            .extend(Some(unseen).filter(|key| !key.is_empty()));
+        self.listed.bad.push(BadFile {
             path: path.to_owned(),
             reason,
         });

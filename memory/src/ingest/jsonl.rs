@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use super::document::{Document, Section};
+use super::document::{Document, Link, Section};
 use super::split_text;
 
 /// Lines whose trouble is named; the rest is counted.
@@ -57,7 +57,11 @@ fn section(record: Record, line: usize) -> Section {
     };
     let mut pieces = split_text::paragraphs(&record.text);
     if let Some(first) = pieces.first_mut() {
-        first.links = record.links;
+        let link = |address| Link {
+            address,
+            words: String::new(),
+        };
+        first.links = record.links.into_iter().map(link).collect();
     }
     Section {
         anchor: Some(anchor),

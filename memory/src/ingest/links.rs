@@ -1,20 +1,6 @@
-//! Links: from what a text says to the passages it means.
+//! Links: which document and anchor an address means.
 //!
-//! Resolves relative addresses to passages, and finds passages that name the title of another.
-//! Pure.
-
-use std::collections::HashMap;
-
-use crate::node::NodeId;
-
-/// A title that more passages name than this is a common phrase and says nothing.
-const MENTIONS_MAX: usize = 40;
-
-/// Mentions kept for one passage.
-const MENTIONS_OF_PASSAGE_MAX: usize = 16;
-
-/// Words of a title that can be mentioned; fewer than two only for dotted names.
-const TITLE_WORDS: std::ops::RangeInclusive<usize> = 2..=8;
+//! Knows no passages: `places.rs` does. Pure.
 
 /// The key and anchor that `address` means when it stands in the document of the key `from`, which
 /// was found below the folder `root`. `None` for other sites.
@@ -80,75 +66,6 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
-/// Titles that can be mentioned, by their first word.
-#[derive(Debug, Default)]
-pub(super) struct Titles {
-    by_first: HashMap<String, Vec<Title>>,
-}
-
-#[derive(Debug)]
-struct Title {
-    words: Vec<String>,
-    /// `None` when more than one passage has this title.
-    target: Option<NodeId>,
-}
-
-impl Titles {
-    /// Adds the heading of a passage if it can be mentioned: two words or more, or a dotted name.
-    pub(super) fn add(&mut self, heading: &str, target: NodeId) {
-        let words = title_words(heading);
-        let dotted = words.len() == 1 && words[0].contains('.');
-        if !dotted && !TITLE_WORDS.contains(&words.len()) {
-            return;
-        }
-        let same_first = self.by_first.entry(words[0].clone()).or_default();
-        match same_first.iter_mut().find(|title| title.words == words) {
-            Some(title) => title.target = title.target.filter(|known| *known == target),
-            None => same_first.push(Title {
-                words,
-                target: Some(target),
-            }),
-        }
-    }
-
-    /// The passages whose titles `text` names, in the order of the text, each once.
-    pub(super) fn mentioned_in(&self, text: &str) -> Vec<NodeId> {
-        let words = title_words(text);
-        let mut found = Vec::new();
-        let mut at = 0;
-        while at < words.len() {
-            let longest = (self.by_first.get(&words[at]).into_iter().flatten())
-                .filter(|title| words[at..].starts_with(&title.words))
-                .max_by_key(|title| title.words.len());
-            if let Some(target) = longest.and_then(|title| title.target)
-                && !found.contains(&target)
-            {
-                found.push(target);
-            }
-            at += longest.map_or(1, |title| title.words.len());
-        }
-        found.truncate(MENTIONS_OF_PASSAGE_MAX);
-        found
-    }
-}
-
-/// Leaves out what is mentioned too often to mean anything.
-pub(super) fn without_common(mentions: &mut Vec<(NodeId, NodeId)>) {
-    let mut counts: HashMap<NodeId, usize> = HashMap::new();
-    for (_, target) in mentions.iter() {
-        *counts.entry(*target).or_default() += 1;
-    }
-    mentions.retain(|(_, target)| counts[target] <= MENTIONS_MAX);
-}
-
-fn title_words(text: &str) -> Vec<String> {
-    text.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '.')
-        .map(|word| word.trim_matches('.'))
-        .filter(|word| !word.is_empty())
-        .map(str::to_lowercase)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,30 +101,5 @@ mod tests {
         ] {
             assert_eq!(resolved(address), None, "{address}");
         }
-    }
-
-    #[test]
-    fn the_longest_title_is_mentioned_and_ambiguous_ones_are_not() {
-        let ids: Vec<NodeId> = (0..4).map(|part| NodeId::derived("t", "u", part)).collect();
-        let mut titles = Titles::default();
-        titles.add("Context managers", ids[0]);
-        titles.add("Context managers in classes", ids[1]);
-        titles.add("functools.lru_cache", ids[2]);
-        titles.add("See also", ids[0]);
-        titles.add("See also", ids[3]);
-        titles.add("Notes", ids[3]);
-        let text = "See also context managers in classes, notes and functools.lru_cache().";
-        assert_eq!(titles.mentioned_in(text), [ids[1], ids[2]]);
-    }
-
-    #[test]
-    fn what_everything_mentions_is_dropped() {
-        let id = |part| NodeId::derived("t", "u", part);
-        let mut mentions: Vec<_> = (1..=MENTIONS_MAX + 1)
-            .map(|part| (id(part), id(0)))
-            .collect();
-        mentions.push((id(1), id(2)));
-        without_common(&mut mentions);
-        assert_eq!(mentions, [(id(1), id(2))]);
     }
 }

@@ -5,7 +5,7 @@
 
 use scraper::{ElementRef, Html, Node};
 
-use super::document::{Document, FOLD_WORDS, Piece, Section, words};
+use super::document::{Document, FOLD_WORDS, Link, Piece, Section, words};
 
 /// Nesting that is followed; deeper content is read as plain text, which bounds the stack on
 /// hostile pages.
@@ -307,8 +307,12 @@ impl<'a> Line<'a> {
                 .extend(inner.attr("id").map(str::to_owned));
             let target = inner.attr("href").filter(|_| inner.value().name() == "a");
             if let Some(target) = target {
-                self.piece.links.push(target.to_owned());
-                self.piece.linked_words += words(&inline_text(inner));
+                let (address, linked) = (target.to_owned(), inline_text(inner));
+                self.piece.linked_words += words(&linked);
+                self.piece.links.push(Link {
+                    address,
+                    words: linked,
+                });
             }
         });
         self.text(&raw);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd};
 
-use super::document::{Document, Piece, Section, words};
+use super::document::{Document, Link, Piece, Section, words};
 
 /// Splits a page.
 pub(super) fn split(source: &str) -> Document {
@@ -87,7 +87,8 @@ impl Reader {
                 self.piece.text.push_str("- ");
             }
             Tag::Link { dest_url, .. } => {
-                self.piece.links.push(dest_url.into_string());
+                let (address, words) = (dest_url.into_string(), String::new());
+                self.piece.links.push(Link { address, words });
                 self.link_start = Some(self.piece.text.len());
             }
             Tag::MetadataBlock(_) => self.in_metadata = true,
@@ -120,6 +121,9 @@ impl Reader {
                     .and_then(|at| self.piece.text.get(at..))
                 {
                     self.piece.linked_words += words(linked);
+                    if let Some(link) = self.piece.links.last_mut() {
+                        linked.trim().clone_into(&mut link.words);
+                    }
                 }
             }
             TagEnd::MetadataBlock(_) => self.in_metadata = false,

@@ -7,32 +7,21 @@
 use std::collections::{HashMap, HashSet};
 
 use super::document::{Document, Passage};
-use super::files::SourceFile;
-use super::{IngestError, IngestOptions, IngestReport, links};
-use crate::node::{EdgeMetadata, Metadata, NewEdge, NewNode, NodeId, NodeSource, NodeType};
+use super::edges::{self, CREATED_BY, Outline};
+use super::files::{Listed, SourceFile};
+use super::{IngestError, IngestOptions, IngestReport};
+use crate::node::{Metadata, NewEdge, NewNode, NodeId, NodeSource, NodeType};
 use crate::store::{Edit, Memory};
 
 /// Passages in one transaction: enough that the disk's flush costs little, few enough that little
 /// is repeated.
 const BATCH_PASSAGES: usize = 512;
 
+/// Documents removed in one transaction.
+const BATCH_DOCUMENTS: usize = 64;
+
 /// Edges in one transaction.
 const BATCH_EDGES: usize = 8192;
-
-/// Who made these edges; only such edges are removed again.
-const CREATED_BY: &str = "ingest";
-
-/// A document as far as edges need it.
-struct Outline {
-    /// What the store knows it by.
-    key: String,
-    /// The folder that addresses with a leading `/` start from.
-    root: String,
-    /// Whether the store held it before this run, so that edges may have to go.
-    known: bool,
-    ordered: bool,
-    passages: Vec<(NodeId, Passage)>,
-}
 
 /// One run's writing.
 pub(super) struct Writer<'a> {
@@ -65,7 +54,7 @@ impl<'a> Writer<'a> {
         passages: Vec<Passage>,
         report: &mut IngestReport,
     ) -> Result<(), IngestError> {
-        let (tenant, key) = (&self.options.tenant, file.key());
+        let (tenant, key) = (&self.options.tenant, file.key.clone());
         let mut parts: HashMap<String, usize> = HashMap::new();
         let mut placed = Vec::with_capacity(passages.len());
         for passage in passages {
@@ -138,10 +127,35 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// Removes the documents of earlier runs whose files are gone.
+    pub(super) fn remove_gone(
+        &mut self,
+        listed: &Listed,
+        report: &mut IngestReport,
+    ) -> Result<(), IngestError> {
+        self.flush(report)?;
+        let tenant = &self.options.tenant;
+        let mut gone = self.memory.documents(tenant)?;
+        gone.retain(|(key, _)| listed.is_gone(key));
+        report.gone = gone.len();
+        // A document goes with its passages, so that a run that ends early leaves whole ones.
+        for batch in gone.chunks(BATCH_DOCUMENTS) {
+            let ids: Vec<NodeId> = batch.iter().flat_map(|(_, ids)| ids).copied().collect();
+            let keys = batch.iter().map(|(key, _)| (tenant.clone(), key.clone()));
+            let written = self.memory.edit(&Edit {
+                remove_nodes: &ids,
+                remove_documents: &keys.collect::<Vec<_>>(),
+                ..Edit::default()
+            })?;
+            report.removed += written.removed;
+        }
+        Ok(())
+    }
+
     /// Writes what is left and then all edges.
     pub(super) fn finish(mut self, report: &mut IngestReport) -> Result<(), IngestError> {
         self.flush(report)?;
-        let edges = self.edges();
+        let edges = edges::of(self.memory, &self.options.tenant, &self.outlines);
         report.edges = edges.len();
         let stale = self.stale(&edges)?;
         self.memory.edit(&Edit {
@@ -168,119 +182,23 @@ impl<'a> Writer<'a> {
         let mut stale = Vec::new();
         for outline in self.outlines.iter().filter(|outline| outline.known) {
             for (id, _) in &outline.passages {
+                let mut keys = self.memory.edge_keys(*id).into_iter();
+                let unsaid = |(src, dst, rel): (NodeId, NodeId, String)| {
+                    let here = src == *id && in_run.contains(&dst);
+                    here && !present.contains(&(src, dst, rel.as_str()))
+                };
+                // Rows are only read where an edge may have to go.
+                if !keys.any(unsaid) {
+                    continue;
+                }
                 for edge in self.memory.edges(*id)? {
                     let ours = edge.metadata.created_by.as_deref() == Some(CREATED_BY);
-                    let here = edge.src == *id && in_run.contains(&edge.dst);
-                    if ours && here && !present.contains(&(edge.src, edge.dst, edge.rel.as_str())) {
+                    if ours && unsaid((edge.src, edge.dst, edge.rel.clone())) {
                         stale.push((edge.src, edge.dst, edge.rel));
                     }
                 }
             }
         }
         Ok(stale)
-    }
-
-    /// All edges of the run, each once: `hyperlink`, `follows`, `mentions`.
-    fn edges(&self) -> Vec<NewEdge> {
-        let places = Places::of(self.memory, &self.options.tenant, &self.outlines);
-        let mut titles = links::Titles::default();
-        for (id, passage) in self.outlines.iter().flat_map(|outline| &outline.passages) {
-            if let Some(heading) = &passage.heading {
-                titles.add(heading, *id);
-            }
-        }
-        let mut seen = HashSet::new();
-        let mut edges = Vec::new();
-        let mut add = |src: NodeId, dst: NodeId, rel: &'static str| {
-            if src != dst && seen.insert((src, dst, rel)) {
-                let created_by = Some(CREATED_BY.to_owned());
-                let metadata = EdgeMetadata {
-                    created_by,
-                    ..EdgeMetadata::default()
-                };
-                edges.push(NewEdge {
-                    metadata,
-                    ..NewEdge::new(src, dst, rel)
-                });
-            }
-        };
-        let mut mentions = Vec::new();
-        for outline in &self.outlines {
-            for (id, passage) in &outline.passages {
-                for target in passage
-                    .links
-                    .iter()
-                    .filter_map(|link| places.find(outline, link))
-                {
-                    add(*id, target, "hyperlink");
-                }
-                mentions.extend(
-                    titles
-                        .mentioned_in(&passage.text)
-                        .into_iter()
-                        .map(|to| (*id, to)),
-                );
-            }
-            for pair in outline.passages.windows(2).filter(|_| outline.ordered) {
-                add(pair[1].0, pair[0].0, "follows");
-            }
-        }
-        links::without_common(&mut mentions);
-        for (src, dst) in mentions {
-            add(src, dst, "mentions");
-        }
-        edges
-    }
-}
-
-/// Where addresses lead.
-struct Places<'a> {
-    memory: &'a Memory,
-    tenant: &'a str,
-    by_anchor: HashMap<(&'a str, &'a str), NodeId>,
-    by_document: HashMap<&'a str, NodeId>,
-}
-
-impl<'a> Places<'a> {
-    fn of(memory: &'a Memory, tenant: &'a str, outlines: &'a [Outline]) -> Self {
-        let mut by_anchor = HashMap::new();
-        let mut by_document = HashMap::new();
-        for outline in outlines {
-            let key = outline.key.as_str();
-            for (id, passage) in &outline.passages {
-                by_document.entry(key).or_insert(*id);
-                for anchor in &passage.anchors {
-                    by_anchor.entry((key, anchor.as_str())).or_insert(*id);
-                }
-            }
-        }
-        Self {
-            memory,
-            tenant,
-            by_anchor,
-            by_document,
-        }
-    }
-
-    /// The section an address means, else its document; both may be of an earlier run. Records name
-    /// each other by id.
-    fn find(&self, from: &Outline, address: &str) -> Option<NodeId> {
-        if !from.ordered
-            && let Some(record) = self.by_anchor.get(&(from.key.as_str(), address))
-        {
-            return Some(*record);
-        }
-        let (path, anchor) = links::resolve(&from.root, &from.key, address)?;
-        let anchor = anchor.as_deref().unwrap_or_default();
-        let here = self.by_anchor.get(&(path.as_str(), anchor));
-        here.or_else(|| self.by_document.get(path.as_str()))
-            .copied()
-            .or_else(|| self.find_stored(&format!("{path}#{anchor}")))
-            .or_else(|| self.find_stored(&path))
-    }
-
-    fn find_stored(&self, place: &str) -> Option<NodeId> {
-        let id = NodeId::derived(self.tenant, place, 0);
-        self.memory.index().slot(id).map(|_| id)
     }
 }

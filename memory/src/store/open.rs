@@ -13,7 +13,9 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable};
 
 use super::linker::Linker;
 use super::row::{self, FORMAT};
+use super::weights;
 use super::{Inner, Memory, MemoryConfig, OpenError, ReadError};
+use crate::graph::EdgeFacts;
 use crate::index::{Change, Index, Labels, VectorChange};
 use crate::node::NodeId;
 use crate::vectors::HnswParameters;
@@ -55,6 +57,7 @@ impl Memory {
         };
         let identity = stored_identity(&database).map_err(damaged)?;
         check_identity(dir, &identity, config)?;
+        let attention = weights::read(dir)?;
         let index = load(&database, config, parameters).map_err(damaged)?;
         let index = Arc::new(RwLock::new(index));
         let identity = GraphIdentity::new(config.dimensions, &config.embedding_model, &parameters);
@@ -62,6 +65,8 @@ impl Memory {
             linker: Linker::new(&index, dir, identity),
             database,
             config: config.clone(),
+            folder: dir.to_owned(),
+            attention: RwLock::new(Arc::new(attention)),
             index,
             writer: Mutex::new(()),
             handed_out: Mutex::new(HashMap::new()),
@@ -200,12 +205,7 @@ fn load(
         let id = NodeId::from_u128(key.value());
         let node = row::decode_node(id, bytes.value(), 0)?;
         let words = Some((None, words::count(&node.indexed_text())));
-        let (tenant, domain) = (node.tenant, node.metadata.domain);
-        let labels = Labels {
-            tenant,
-            domain,
-            node_type: node.node_type,
-        };
+        let labels = Labels::of(node.tenant, node.node_type, &node.metadata);
         let change = Change::Node {
             id,
             labels,
@@ -225,16 +225,15 @@ fn load(
     for entry in transaction.open_table(row::EDGES)?.iter()? {
         let (key, bytes) = entry?;
         let edge = row::decode_edge(key.value(), bytes.value())?;
-        let (src, dst, rel, weight) = (edge.src, edge.dst, edge.rel, edge.weight);
-        index.apply(
-            vec![Change::Edge {
-                src,
-                dst,
-                rel,
-                weight,
-            }],
-            generation,
-        );
+        let facts = EdgeFacts::of(edge.weight, &edge.metadata);
+        let (src, dst, rel) = (edge.src, edge.dst, edge.rel);
+        let change = Change::Edge {
+            src,
+            dst,
+            rel,
+            facts,
+        };
+        index.apply(vec![change], generation);
     }
     index.generation = generation;
     Ok(index)

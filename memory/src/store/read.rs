@@ -45,8 +45,8 @@ impl Memory {
         Ok(edges)
     }
 
-    /// Keys of the edges at a node, sorted.
-    fn edge_keys(&self, id: NodeId) -> Vec<(NodeId, NodeId, String)> {
+    /// Keys of the edges at a node, sorted. Reads no rows.
+    pub(crate) fn edge_keys(&self, id: NodeId) -> Vec<(NodeId, NodeId, String)> {
         let index = self.index();
         let Some(slot) = index.slot(id) else {
             return Vec::new();
@@ -85,6 +85,23 @@ impl Memory {
                 waiting.push((id, node.indexed_text()));
                 self.handed_out().insert(id, generation.value());
             }
+        }
+        Ok(waiting)
+    }
+
+    /// Up to `limit` passages whose vector is newer than their `same_topic` edges.
+    pub(crate) fn unjoined(&self, limit: usize) -> Result<Vec<NodeId>, ReadError> {
+        let transaction = self.inner.database.begin_read()?;
+        let table = match transaction.open_table(row::UNJOINED) {
+            Ok(table) => table,
+            // A store that was not written to since there is such a table.
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(other) => return Err(other.into()),
+        };
+        let mut waiting = Vec::new();
+        for entry in table.iter()?.take(limit) {
+            let (key, _) = entry?;
+            waiting.push(NodeId::from_u128(key.value()));
         }
         Ok(waiting)
     }

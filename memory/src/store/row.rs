@@ -28,6 +28,8 @@ pub(super) const STAMPS: TableDefinition<'_, u128, u64> = TableDefinition::new("
 pub(super) const VECTORS: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("vectors");
 /// Nodes without a vector, with the generation of their text.
 pub(super) const PENDING: TableDefinition<'_, u128, u64> = TableDefinition::new("pending");
+/// Passages whose vector is newer than the `same_topic` edges that were made from it.
+pub(super) const UNJOINED: TableDefinition<'_, u128, ()> = TableDefinition::new("unjoined");
 /// Edge rows by source, target and relation.
 pub(super) const EDGES: TableDefinition<'_, (u128, u128, &str), &[u8]> =
     TableDefinition::new("edges");

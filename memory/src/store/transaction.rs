@@ -17,6 +17,7 @@ use super::row::{self, EdgeRow, NodeRow};
 use super::write::Edit;
 use super::{WriteError, Written};
 use crate::access::Access;
+use crate::graph::EdgeFacts;
 use crate::index::{Change, Index, Labels, VectorChange};
 use crate::node::{EdgeMetadata, Metadata, NewEdge, NewNode, Node, NodeId, NodeType};
 use crate::{vectors, words};
@@ -39,6 +40,7 @@ pub(super) struct Transaction<'t> {
     stamps: Table<'t, u128, u64>,
     vectors: Table<'t, u128, &'static [u8]>,
     pending: Table<'t, u128, u64>,
+    unjoined: Table<'t, u128, ()>,
     edges: Table<'t, (u128, u128, &'static str), &'static [u8]>,
     documents: Table<'t, (&'static str, &'static str), &'static [u8]>,
     /// Types of the nodes in this transaction; those of others are in the index.
@@ -61,6 +63,7 @@ impl<'t> Transaction<'t> {
             stamps: redb.open_table(row::STAMPS)?,
             vectors: redb.open_table(row::VECTORS)?,
             pending: redb.open_table(row::PENDING)?,
+            unjoined: redb.open_table(row::UNJOINED)?,
             edges: redb.open_table(row::EDGES)?,
             documents: redb.open_table(row::DOCUMENTS)?,
             types: HashMap::new(),
@@ -103,6 +106,13 @@ impl<'t> Transaction<'t> {
         for (place, edge) in edit.edges.iter().enumerate() {
             self.check_join(edit.access, place, edge)?;
             written.edges += usize::from(self.put_edge(edge)?);
+        }
+        for id in edit.joined {
+            self.dirty |= self.unjoined.remove(id.as_u128())?.is_some();
+        }
+        for (tenant, key) in edit.remove_documents {
+            let there = self.documents.remove((tenant.as_str(), key.as_str()))?;
+            self.dirty |= there.is_some();
         }
         for (tenant, key, ids) in edit.documents {
             self.put_document(tenant, key, ids)?;
@@ -203,11 +213,13 @@ impl<'t> Transaction<'t> {
                 self.vectors
                     .insert(key, row::encode_vector(&unit).as_slice())?;
                 self.pending.remove(key)?;
+                self.mark_unjoined(new.id)?;
                 VectorChange::Set(unit)
             }
             None if same_text => VectorChange::Keep,
             None => {
                 self.vectors.remove(key)?;
+                self.unjoined.remove(key)?;
                 self.pending.insert(key, self.generation)?;
                 VectorChange::Clear
             }
@@ -216,11 +228,7 @@ impl<'t> Transaction<'t> {
             let before = before.as_ref().map(|old| words::count(&old.indexed_text()));
             (before, words::count(&new.indexed_text()))
         });
-        let labels = Labels {
-            tenant: new.tenant.clone(),
-            domain: new.metadata.domain.clone(),
-            node_type: new.node_type,
-        };
+        let labels = Labels::of(new.tenant.clone(), new.node_type, &metadata);
         self.changes.push(Change::Node {
             id: new.id,
             labels,
@@ -266,12 +274,21 @@ impl<'t> Transaction<'t> {
         self.vectors
             .insert(key, row::encode_vector(unit).as_slice())?;
         self.pending.remove(key)?;
+        self.mark_unjoined(id)?;
         self.changes.push(Change::Vector {
             id,
             unit: unit.to_vec(),
         });
         self.dirty = true;
         Ok(true)
+    }
+
+    /// A passage's topic follows from its vector.
+    fn mark_unjoined(&mut self, id: NodeId) -> Result<(), WriteError> {
+        if self.node_type(id) == Some(NodeType::Doc) {
+            self.unjoined.insert(id.as_u128(), ())?;
+        }
+        Ok(())
     }
 
     fn remove_node(&mut self, id: NodeId) -> Result<bool, WriteError> {
@@ -293,6 +310,7 @@ impl<'t> Transaction<'t> {
         self.stamps.remove(key)?;
         self.vectors.remove(key)?;
         self.pending.remove(key)?;
+        self.unjoined.remove(key)?;
         self.stamped.remove(&id);
         self.types.insert(id, None);
         let words = words::count(&node.indexed_text());
@@ -331,12 +349,11 @@ impl<'t> Transaction<'t> {
         });
         self.edges.insert(key, row.as_slice())?;
         self.stamp_ends(new.src, new.dst);
-        let (src, dst, rel, weight) = (new.src, new.dst, new.rel.clone(), new.weight);
         self.changes.push(Change::Edge {
-            src,
-            dst,
-            rel,
-            weight,
+            src: new.src,
+            dst: new.dst,
+            rel: new.rel.clone(),
+            facts: EdgeFacts::of(new.weight, &metadata),
         });
         self.dirty = true;
         Ok(true)

@@ -6,7 +6,7 @@
 use super::transaction::{Erased, Transaction};
 use super::{Batch, Memory, WriteError, Written};
 use crate::access::Access;
-use crate::node::{NewEdge, NewNode, NodeId};
+use crate::node::{EVIDENCE_CHARS_MAX, NewEdge, NewNode, NodeId};
 use crate::vectors;
 
 /// Everything that one transaction does, in this order.
@@ -22,6 +22,10 @@ pub(crate) struct Edit<'a> {
     pub(crate) remove_edges: &'a [(NodeId, NodeId, String)],
     /// Edges to write.
     pub(crate) edges: &'a [NewEdge],
+    /// Passages whose `same_topic` edges are made.
+    pub(crate) joined: &'a [NodeId],
+    /// Documents to forget: tenant and key.
+    pub(crate) remove_documents: &'a [(String, String)],
     /// The passages of documents: tenant, key, ids.
     pub(crate) documents: &'a [(String, String, Vec<NodeId>)],
 }
@@ -165,18 +169,30 @@ pub(crate) fn check_node(node: &NewNode, dimensions: usize) -> Result<(), WriteE
     }
 }
 
-/// Whether an edge can be weighed and named.
+/// Whether an edge can be weighed and named, and its evidence kept.
 pub(crate) fn check_edge(edge: &NewEdge) -> Result<(), WriteError> {
-    if edge.weight.is_finite() && edge.weight > 0.0 && !edge.rel.is_empty() {
+    if edge.rel.is_empty() || !edge.weight.is_finite() || edge.weight <= 0.0 {
+        return Err(WriteError::BadEdge {
+            src: edge.src,
+            dst: edge.dst,
+            rel: edge.rel.clone(),
+            weight: edge.weight,
+        });
+    }
+    let evidence = edge.metadata.evidence.as_deref().unwrap_or_default();
+    // No text has more characters than bytes, so that most need no counting.
+    if evidence.len() <= EVIDENCE_CHARS_MAX {
         return Ok(());
     }
-    let (src, dst, rel, weight) = (edge.src, edge.dst, edge.rel.clone(), edge.weight);
-    Err(WriteError::BadEdge {
-        src,
-        dst,
-        rel,
-        weight,
-    })
+    match evidence.chars().count() {
+        0..=EVIDENCE_CHARS_MAX => Ok(()),
+        chars => Err(WriteError::LongEvidence {
+            src: edge.src,
+            dst: edge.dst,
+            rel: edge.rel.clone(),
+            chars,
+        }),
+    }
 }
 
 fn unit_vector(id: NodeId, vector: &[f32], dimensions: usize) -> Result<Vec<f32>, WriteError> {

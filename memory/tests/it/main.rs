@@ -7,6 +7,7 @@
 )]
 
 mod access;
+mod attention;
 mod context;
 mod crash;
 mod doctor;
@@ -16,12 +17,15 @@ mod filters;
 mod hnsw;
 mod hostile;
 mod ingest;
+mod ingest_edges;
+mod ingest_mirror;
 mod model;
 mod prune;
 mod python_docs;
 mod recall;
 mod stats;
 mod store;
+mod topics;
 
 use std::path::Path;
 

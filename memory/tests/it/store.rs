@@ -1,7 +1,8 @@
 //! Durability, identity, stamps and vectors.
 
 use weir_memory::{
-    Batch, Counts, Memory, MemoryConfig, NewEdge, NewNode, NodeType, OpenError, WriteError, Written,
+    Batch, Counts, EVIDENCE_CHARS_MAX, Memory, MemoryConfig, NewEdge, NewNode, NodeType, OpenError,
+    WriteError, Written,
 };
 
 use crate::{config, id, node, open, query};
@@ -184,6 +185,9 @@ fn a_bad_node_or_edge_refuses_the_whole_batch() {
             ..NewEdge::new(id("a"), id("b"), "cites")
         }],
     };
+    let mut wordy = weightless.clone();
+    wordy.edges[0].weight = 1.0;
+    wordy.edges[0].metadata.evidence = Some("é".repeat(EVIDENCE_CHARS_MAX + 1));
     let refused = |batch: &Batch| memory.write(batch).unwrap_err();
     let good = node("good", "text");
     assert!(matches!(
@@ -210,6 +214,9 @@ fn a_bad_node_or_edge_refuses_the_whole_batch() {
         matches!(refused(&lost), WriteError::UnknownNode { id: node, .. } if node == id("missing"))
     );
     assert!(matches!(refused(&weightless), WriteError::BadEdge { .. }));
+    assert!(
+        matches!(refused(&wordy), WriteError::LongEvidence { chars, .. } if chars == EVIDENCE_CHARS_MAX + 1)
+    );
     assert_eq!(memory.counts(), Counts::default());
     assert_eq!(memory.generation(), 0);
 }

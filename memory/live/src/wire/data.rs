@@ -226,6 +226,7 @@ pub(super) fn edge(edge: NewEdge) -> v1::Edge {
         timestamp_ms: edge.metadata.timestamp,
         created_by: edge.metadata.created_by,
         confidence: edge.metadata.confidence,
+        evidence: edge.metadata.evidence,
     }
 }
 
@@ -239,6 +240,7 @@ pub(super) fn read_edge(message: v1::Edge) -> Read<NewEdge> {
             timestamp: message.timestamp_ms,
             created_by: message.created_by,
             confidence: message.confidence,
+            evidence: message.evidence,
         },
     })
 }

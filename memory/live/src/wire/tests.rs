@@ -136,6 +136,7 @@ fn questions_searches_and_writes_are_read_as_they_were() {
             timestamp: Some(1),
             created_by: Some("ingest".to_owned()),
             confidence: Some(0.5),
+            evidence: Some("Whales sing.".to_owned()),
         },
         ..NewEdge::new(id, NodeId::from_u128(2), "cites")
     };

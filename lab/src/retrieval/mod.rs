@@ -1,0 +1,294 @@
+//! `weir lab retrieval`: what attention is worth, on corpora it was not trained on.
+//!
+//! Every row ranks the same passages of the same stores for the same questions. Trained rows are trained on the other
+//! corpora only, hyper-parameters included. Differences are of the same questions, resampled together. Where the
+//! passages come from is `corpora.rs`, what is reported `report.rs`, how long recall takes `speed.rs`.
+
+mod corpora;
+mod report;
+mod speed;
+
+pub use corpora::Corpus;
+
+use crate::results::Results;
+use report::Measured;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use weir_embed::Embedder;
+use weir_memory::{
+    AttentionWeights, Frozen, LabelledQuestion, Memory, NodeId, Query, RecallLimits, TrainError,
+    TrainOptions, train,
+};
+
+/// Makes vectors of texts, each the same every time.
+type Embed<'a> = dyn Fn(&[&str]) -> Result<Vec<Vec<f32>>, String> + 'a;
+
+/// Told the corpus in hand, its passages that have a vector, and all of them.
+pub type Progress<'a> = dyn FnMut(&str, usize, usize) + 'a;
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct RetrievalOptions {
+    /// Folder with `2wiki_corpus.json` and its neighbours; those sets are left out when absent.
+    pub multihop: Option<PathBuf>,
+    /// Folder of the Python documentation's pages; left out when absent.
+    pub docs: Option<PathBuf>,
+    /// Folder of the embedder.
+    pub embedder: PathBuf,
+    /// Where the corpora's stores are kept.
+    pub cache: PathBuf,
+    /// Where weights that are trained on all corpora are written.
+    pub weights: Option<PathBuf>,
+    /// The command, for the results.
+    pub command: String,
+    /// Seed of training and of the intervals.
+    pub seed: u64,
+}
+
+/// Why nothing was measured.
+#[derive(Debug, thiserror::Error)]
+pub enum RetrievalError {
+    /// Fewer than two corpora: there is nothing to train on.
+    #[error(
+        "retrieval is measured on one corpus after training on others, and {0} is there: \
+         name the multi-hop sets and the documentation"
+    )]
+    TooFew(usize),
+    /// A file cannot be read or written.
+    #[error("cannot use {path}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{path} is no such set")]
+    Parse {
+        /// The file.
+        path: String,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+    /// A store cannot be opened.
+    #[error(transparent)]
+    Open(weir_memory::OpenError),
+    /// Passages cannot be read in.
+    #[error(transparent)]
+    Ingest(weir_memory::ingest::IngestError),
+    /// A store cannot be read.
+    #[error(transparent)]
+    Memory(weir_memory::ReadError),
+    /// A store cannot be written.
+    #[error(transparent)]
+    Write(weir_memory::WriteError),
+    /// Passages of the same topic cannot be joined.
+    #[error(transparent)]
+    Topics(weir_memory::TopicsError),
+    /// A question cannot be searched for.
+    #[error(transparent)]
+    Search(#[from] weir_memory::SearchError),
+    /// The embedder cannot be loaded.
+    #[error(transparent)]
+    Embedder(weir_embed::LoadError),
+    /// A text cannot be embedded.
+    #[error("cannot embed: {0}")]
+    Embed(String),
+    /// Nothing could be trained.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+}
+
+impl RetrievalError {
+    fn file(path: &Path, source: std::io::Error) -> Self {
+        let path = path.display().to_string();
+        Self::File { path, source }
+    }
+}
+
+/// A way to rank passages.
+enum Ranking {
+    /// The search by words alone.
+    Words,
+    /// The search by vectors alone.
+    Vectors,
+    /// The fused search.
+    Fused,
+    /// Recall with these weights.
+    Recall(Box<AttentionWeights>),
+}
+
+/// Rows in the order of reports; the last is what the others are compared with.
+const ROWS: [&str; 8] = [
+    "BM25",
+    "dense",
+    "hybrid",
+    "PageRank",
+    "PageRank, hubs damped",
+    "uniform attention",
+    "scorer without attention",
+    "attention",
+];
+
+/// Measures all rows on all corpora.
+///
+/// # Errors
+/// A corpus cannot be read or embedded, or there are fewer than two.
+pub fn retrieval(
+    options: &RetrievalOptions,
+    progress: &mut Progress<'_>,
+) -> Result<Results, RetrievalError> {
+    let embedder = Embedder::load(&options.embedder).map_err(RetrievalError::Embedder)?;
+    let embed = |texts: &[&str]| embedder.embed(texts).map_err(|error| error.to_string());
+    let corpora = corpora(options, &embed, progress)?;
+    if corpora.len() < 2 {
+        return Err(RetrievalError::TooFew(corpora.len()));
+    }
+    let mut measured = Vec::new();
+    let mut notes = Vec::new();
+    for (place, corpus) in corpora.iter().enumerate() {
+        let others: Vec<_> = (corpora.iter().enumerate())
+            .filter(|(other, _)| *other != place)
+            .map(|(_, other)| (&other.memory, other.questions.as_slice()))
+            .collect();
+        let rankings = rankings(&others, options.seed, &mut notes, corpus.name)?;
+        let mut rows = Vec::new();
+        for (name, ranking) in ROWS.iter().zip(&rankings) {
+            let done = rows.len();
+            progress(&format!("{} {name}", corpus.name), done, ROWS.len());
+            rows.push((*name, measure(corpus, ranking)?));
+        }
+        measured.push((corpus, rows));
+    }
+    if let Some(path) = &options.weights {
+        let all: Vec<_> = (corpora.iter())
+            .map(|corpus| (&corpus.memory, corpus.questions.as_slice()))
+            .collect();
+        let names: Vec<String> = (corpora.iter())
+            .map(|corpus| format!("{} ({} questions)", corpus.name, corpus.questions.len()))
+            .collect();
+        let (weights, _) = train(&all, &told(options.seed, Frozen::Nothing), &mut |_| {})?;
+        let weights = weights.named(format!("{}, seed {}", names.join(", "), options.seed));
+        std::fs::write(path, weights.to_json())
+            .map_err(|source| RetrievalError::file(path, source))?;
+    }
+    let mut results = report::report(&measured, options);
+    results.notes.extend(notes);
+    results
+        .rows
+        .extend(speed::rows(&options.cache, options.seed)?);
+    Ok(results)
+}
+
+fn corpora(
+    options: &RetrievalOptions,
+    embed: &Embed<'_>,
+    progress: &mut Progress<'_>,
+) -> Result<Vec<Corpus>, RetrievalError> {
+    let cache = &options.cache;
+    std::fs::create_dir_all(cache).map_err(|error| RetrievalError::file(cache, error))?;
+    let shelf = corpora::Shelf { cache, embed };
+    let mut all = Vec::new();
+    if let Some(folder) = &options.multihop {
+        for (name, set) in [("2wiki-101", "2wiki"), ("musique-100", "musique")] {
+            all.push(corpora::multihop(&shelf, name, set, folder, progress)?);
+        }
+    }
+    if let Some(folder) = &options.docs {
+        all.push(corpora::python_docs(&shelf, folder, progress)?);
+    }
+    Ok(all)
+}
+
+fn told(seed: u64, frozen: Frozen) -> TrainOptions {
+    TrainOptions {
+        seed,
+        frozen,
+        ..TrainOptions::default()
+    }
+}
+
+/// The rankings of [`ROWS`], trained on `others`.
+fn rankings(
+    others: &[(&Memory, &[LabelledQuestion])],
+    seed: u64,
+    notes: &mut Vec<String>,
+    corpus: &str,
+) -> Result<Vec<Ranking>, RetrievalError> {
+    let pagerank = AttentionWeights::pagerank();
+    let damped = pagerank.clone().with_hubs_damped();
+    let mut all = vec![
+        Ranking::Words,
+        Ranking::Vectors,
+        Ranking::Fused,
+        Ranking::Recall(Box::new(pagerank)),
+        Ranking::Recall(Box::new(damped)),
+    ];
+    for frozen in [Frozen::Edges, Frozen::Attention, Frozen::Nothing] {
+        let started = Instant::now();
+        let (weights, report) = train(others, &told(seed, frozen), &mut |_| {})?;
+        if frozen == Frozen::Nothing {
+            notes.push(format!(
+                "{corpus}: attention was trained in {:.1} s on {} questions of the other corpora ({} without gold in \
+                 their subgraph); {} layers, pull {}, {} epochs, held-out loss {:.3} after {:.3}",
+                started.elapsed().as_secs_f64(),
+                report.questions,
+                report.unreachable,
+                report.layers,
+                report.pull,
+                report.epochs,
+                report.loss,
+                report.loss_before
+            ));
+        }
+        all.push(Ranking::Recall(Box::new(weights)));
+    }
+    Ok(all)
+}
+
+/// Ranks for every question of a corpus.
+fn measure(corpus: &Corpus, ranking: &Ranking) -> Result<Measured, RetrievalError> {
+    let mut measured = Measured::default();
+    for question in &corpus.questions {
+        let started = Instant::now();
+        let ranked = ranked(&corpus.memory, &question.query, ranking)?;
+        measured.seconds.push(started.elapsed().as_secs_f64());
+        for (k, shares) in [
+            (5, &mut measured.at_5),
+            (10, &mut measured.at_10),
+            (ranked.len(), &mut measured.at_all),
+        ] {
+            shares.push(recall_at(&ranked, &question.gold, k));
+        }
+    }
+    Ok(measured)
+}
+
+fn ranked(
+    memory: &Memory,
+    query: &Query,
+    ranking: &Ranking,
+) -> Result<Vec<NodeId>, RetrievalError> {
+    let mut query = query.clone();
+    match ranking {
+        Ranking::Words => query.vector = None,
+        Ranking::Vectors => query.text.clear(),
+        Ranking::Fused | Ranking::Recall(_) => {}
+    }
+    let found = memory.search(&query)?;
+    Ok(match ranking {
+        Ranking::Recall(weights) => {
+            let limits = RecallLimits::default();
+            let recall = memory.recall_with(weights, &query, &found, &limits);
+            recall.nodes.iter().map(|node| node.id).collect()
+        }
+        _ => found.hits.iter().map(|hit| hit.id).collect(),
+    })
+}
+
+/// Share of the gold nodes among the first `k`.
+fn recall_at(ranked: &[NodeId], gold: &[NodeId], k: usize) -> f64 {
+    let first = &ranked[..k.min(ranked.len())];
+    let found = gold.iter().filter(|id| first.contains(id)).count();
+    found as f64 / gold.len().max(1) as f64
+}

@@ -1,0 +1,230 @@
+//! The view: what attention sees of nodes and edges in the light of a question.
+//!
+//! Computes the features that `attention/features.rs` names, from the index alone. Cosines are
+//! computed once a node. A missing vector counts as no similarity, a missing title as no match.
+
+use std::cell::RefCell;
+
+use super::walk::Member;
+use crate::attention::{EDGE, EdgeFeature, NODE, NodeFeature, SEED, SeedFeature};
+use crate::bm25::Marks;
+use crate::graph::Link;
+use crate::index::Index;
+use crate::node::NodeType;
+use crate::search::{self, Query};
+
+/// Seconds of a day.
+const DAY: f64 = 86_400.0;
+
+/// Least part of a question that is left when its part along a node is taken out: below it the
+/// direction of the rest is rounding.
+const REST_MIN: f64 = 1e-3;
+
+/// A question and the index it is asked of.
+pub(super) struct View<'a> {
+    index: &'a Index,
+    unit: Option<Vec<f32>>,
+    /// Cosine to the question by slot; not a number where it was not asked for yet.
+    cosines: RefCell<Vec<f32>>,
+    marks: Marks,
+    /// Sum of the idf of the question's words.
+    idf: f64,
+    /// Time of the newest node in seconds.
+    newest: u32,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(index: &'a Index, query: &Query) -> Self {
+        let marks = index.words.marks(&query.text, index.slots());
+        let unit = search::unit_query(query, index.vectors.dimensions()).ok();
+        Self {
+            unit: unit.flatten(),
+            cosines: RefCell::new(vec![f32::NAN; index.slots()]),
+            idf: marks.terms.iter().map(|(_, idf)| f64::from(*idf)).sum(),
+            newest: index.newest(),
+            marks,
+            index,
+        }
+    }
+
+    /// Cosine of a node to the question, when both have a vector.
+    pub(super) fn cosine(&self, slot: u32) -> Option<f32> {
+        let unit = self.unit.as_deref()?;
+        let own = self.index.vectors.get(slot)?;
+        let known = &mut self.cosines.borrow_mut()[slot as usize];
+        if known.is_nan() {
+            *known = self.index.vectors.cosine(unit, own);
+        }
+        Some(*known)
+    }
+
+    /// Cosine of two nodes, when both have a vector.
+    fn ends(&self, a: u32, b: u32) -> f64 {
+        let vectors = &self.index.vectors;
+        let both = vectors.get(a).zip(vectors.get(b));
+        both.map_or(0.0, |(a, b)| f64::from(vectors.cosine(a, b)))
+    }
+
+    fn similarity(&self, slot: u32) -> f64 {
+        self.cosine(slot).map_or(0.0, f64::from)
+    }
+
+    /// Cosine of `to` and the question without its part along `from`, given the cosine of the two.
+    fn rest(&self, from: u32, to: u32, ends: f64) -> f64 {
+        let (along, target) = (self.similarity(from), self.similarity(to));
+        let left = (1.0 - along * along).max(0.0).sqrt();
+        if left < REST_MIN {
+            return 0.0;
+        }
+        (target - along * ends) / left
+    }
+
+    /// Share of the question's words, by idf, that are marked.
+    fn share(&self, mut marks: u64) -> f64 {
+        let mut sum = 0.0;
+        while marks != 0 {
+            sum += f64::from(self.marks.terms[marks.trailing_zeros() as usize].1);
+            marks &= marks - 1;
+        }
+        self.of_question(sum)
+    }
+
+    /// Share of the question's words, by idf, that are among `keys`, which ascend, and their number.
+    fn share_in(&self, keys: &[u32]) -> (f64, usize) {
+        if keys.is_empty() {
+            return (0.0, 0);
+        }
+        let terms = self.marks.terms.iter();
+        let found = terms.filter(|(key, _)| keys.binary_search(key).is_ok());
+        let (sum, count) = found.fold((0.0, 0), |(sum, count), (_, idf)| {
+            (sum + f64::from(*idf), count + 1)
+        });
+        (self.of_question(sum), count)
+    }
+
+    fn of_question(&self, sum: f64) -> f64 {
+        if self.idf > 0.0 { sum / self.idf } else { 0.0 }
+    }
+
+    fn holds(&self, slot: u32) -> u64 {
+        self.marks.holds[slot as usize]
+    }
+
+    fn recency(&self, seconds: u32) -> f64 {
+        -(f64::from(self.newest.saturating_sub(seconds)) / DAY).ln_1p()
+    }
+
+    /// How much of its title the question has, and how much of the question its title.
+    fn title(&self, slot: u32) -> (f64, f64) {
+        let title = self.index.title(slot);
+        let (of_question, count) = self.share_in(title);
+        (count as f64 / title.len().max(1) as f64, of_question)
+    }
+
+    /// Features of the link from `from`, walked forwards or backwards.
+    pub(super) fn edge(&self, from: u32, link: &Link, forwards: bool) -> [f64; EDGE] {
+        let (src, dst) = if forwards {
+            (from, link.to)
+        } else {
+            (link.to, from)
+        };
+        let graph = &self.index.graph;
+        let ends = self.ends(from, link.to);
+        let (source, target) = (self.holds(from), self.holds(link.to));
+        let mut features = [0.0; EDGE];
+        let mut set = |feature: EdgeFeature, value: f64| features[feature as usize] = value;
+        let evidence = graph.evidence(src, dst, link.rel);
+        set(EdgeFeature::Evidence, self.share_in(evidence).0);
+        set(EdgeFeature::TargetCosine, self.similarity(link.to));
+        set(EdgeFeature::EndsCosine, ends);
+        set(EdgeFeature::LogWeight, f64::from(link.weight).ln());
+        set(EdgeFeature::Recency, self.recency(link.seconds));
+        set(EdgeFeature::Confidence, f64::from(link.confidence));
+        let degree = graph.degree(link.to) as f64;
+        set(EdgeFeature::LogTargetDegree, degree.ln());
+        set(EdgeFeature::RestCosine, self.rest(from, link.to, ends));
+        set(EdgeFeature::NewWords, self.share(target & !source));
+        set(EdgeFeature::SharedWords, self.share(target & source));
+        features
+    }
+
+    /// Features of the seeds among `members`, which come first.
+    pub(super) fn seeds(&self, members: &[Member]) -> Vec<[f64; SEED]> {
+        let seeds: Vec<_> = (members.iter())
+            .filter_map(|member| Some((member.slot, member.hit?)))
+            .collect();
+        let words: Vec<f64> = (seeds.iter())
+            .map(|(_, hit)| f64::from(hit.bm25.unwrap_or(0.0)))
+            .collect();
+        (seeds.iter().zip(standardised(&words)))
+            .map(|((slot, hit), words)| {
+                let (title, question) = self.title(*slot);
+                let mut features = [0.0; SEED];
+                features[SeedFeature::Strength as usize] = f64::from(hit.strength);
+                features[SeedFeature::Words as usize] = words;
+                features[SeedFeature::TitleInQuestion as usize] = title;
+                features[SeedFeature::QuestionInTitle as usize] = question;
+                features
+            })
+            .collect()
+    }
+
+    /// Features of all members but those that the layers find.
+    pub(super) fn nodes(&self, members: &[Member]) -> Vec<[f64; NODE]> {
+        let column = |value: &dyn Fn(u32) -> f64| -> Vec<f64> {
+            members.iter().map(|member| value(member.slot)).collect()
+        };
+        let cosines = standardised(&column(&|slot| self.similarity(slot)));
+        let scores = &self.marks.scores;
+        let words = standardised(&column(&|slot| f64::from(scores[slot as usize])));
+        let first = members.first().map_or(0, |member| member.slot);
+        let rest = standardised(&column(&|slot| {
+            self.rest(first, slot, self.ends(first, slot))
+        }));
+        let mut nodes = Vec::with_capacity(members.len());
+        for (place, member) in members.iter().enumerate() {
+            let mut features = [0.0; NODE];
+            let mut set = |feature: NodeFeature, value: f64| features[feature as usize] = value;
+            let (title, question) = self.title(member.slot);
+            let (node_type, seconds) = self.index.kind(member.slot);
+            set(NodeFeature::Cosine, cosines[place]);
+            set(NodeFeature::Words, words[place]);
+            set(NodeFeature::TitleInQuestion, title);
+            set(NodeFeature::QuestionInTitle, question);
+            let new = self.holds(member.slot) & !self.holds(first);
+            set(NodeFeature::NewWords, self.share(new));
+            // The strongest seed has nothing to do with what is left of the question without it.
+            let rest = if place == 0 { 0.0 } else { rest[place] };
+            set(NodeFeature::RestCosine, rest);
+            let degree = self.index.graph.degree(member.slot) as f64;
+            set(NodeFeature::LogDegree, degree.ln_1p());
+            set(NodeFeature::Depth, f64::from(member.depth));
+            set(NodeFeature::Recency, self.recency(seconds));
+            match node_type {
+                NodeType::Doc => {}
+                NodeType::Memory => set(NodeFeature::Memory, 1.0),
+                NodeType::Trace => set(NodeFeature::Trace, 1.0),
+                NodeType::ToolResult => set(NodeFeature::ToolResult, 1.0),
+                NodeType::Summary => set(NodeFeature::Summary, 1.0),
+            }
+            nodes.push(features);
+        }
+        nodes
+    }
+}
+
+/// The values in standard deviations from their mean; 0 when all are equal.
+fn standardised(values: &[f64]) -> Vec<f64> {
+    let count = values.len().max(1) as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / count;
+    let deviation = variance.sqrt();
+    let z = |value: &f64| {
+        if deviation < 1e-6 {
+            0.0
+        } else {
+            (value - mean) / deviation
+        }
+    };
+    values.iter().map(z).collect()
+}

@@ -1,0 +1,253 @@
+//! The walk: which nodes a question's subgraph has, and the edges among them.
+//!
+//! Grows from the seeds along the heads that attention itself will use, so that the places go to
+//! the nodes that its first layers would reach. What an edge or node looks like is `view.rs`.
+
+use std::collections::{HashMap, HashSet};
+
+use super::RecallLimits;
+use super::view::View;
+use crate::attention::{self, AttentionWeights, Edges, Shares, Subgraph};
+use crate::graph::Link;
+use crate::index::Index;
+use crate::node::NodeId;
+use crate::search::{Hit, Query, SearchResult};
+
+/// Links followed from one node in one hop, heaviest first: one index page must not fill the
+/// subgraph.
+const DEGREE_MAX: usize = 64;
+
+/// Share of the free places that a hop may take when another hop follows.
+const HOP_SHARE: f64 = 2.0 / 3.0;
+
+/// A node of the subgraph; its place in the list is its local index.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Member {
+    /// Where the index has it.
+    pub(super) slot: u32,
+    /// Hops from the nearest seed.
+    pub(super) depth: u8,
+    /// Its hit, when it is a seed.
+    pub(super) hit: Option<Hit>,
+}
+
+/// What the walk may see.
+pub(super) struct Walk<'a> {
+    index: &'a Index,
+    weights: &'a AttentionWeights,
+    view: View<'a>,
+    allowed: Vec<bool>,
+    excluded: HashSet<(u32, u32)>,
+    /// Place of each relation when all are ordered by name: numbers differ after a reopening.
+    ranks: Vec<usize>,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(index: &'a Index, query: &Query, weights: &'a AttentionWeights) -> Self {
+        let slots = query.exclude_edges.iter();
+        let pairs = slots.filter_map(|(a, b)| index.slot(*a).zip(index.slot(*b)));
+        let excluded = pairs.flat_map(|(a, b)| [(a, b), (b, a)]).collect();
+        Self {
+            index,
+            weights,
+            view: View::new(index, query),
+            allowed: index.allowed(&query.filter).mask,
+            excluded,
+            ranks: ranks(index),
+        }
+    }
+
+    /// The node in a slot.
+    pub(super) fn id(&self, slot: u32) -> NodeId {
+        self.index.id(slot)
+    }
+
+    /// Cosine of a node to the question, when both have a vector.
+    pub(super) fn cosine(&self, slot: u32) -> Option<f32> {
+        self.view.cosine(slot)
+    }
+
+    /// The nodes of the subgraph, seeds first.
+    pub(super) fn members(&self, found: &SearchResult, limits: &RecallLimits) -> Vec<Member> {
+        let mut members = Vec::new();
+        for hit in found.hits.iter().take(limits.seeds.min(limits.nodes_max)) {
+            let Some(slot) = self.index.slot(hit.id) else {
+                continue;
+            };
+            if self.allowed[slot as usize] {
+                let hit = Some(*hit);
+                members.push(Member {
+                    slot,
+                    depth: 0,
+                    hit,
+                });
+            }
+        }
+        let seeds = self.view.seeds(&members);
+        let logits: Vec<f64> = (seeds.iter())
+            .map(|seed| self.weights.seed_logit(seed))
+            .collect();
+        self.grow(&mut members, &attention::softmax(&logits), limits);
+        members
+    }
+
+    /// Adds the nodes around `members`, hop by hop, those first that the heaviest paths lead to.
+    fn grow(&self, members: &mut Vec<Member>, seeds: &[f64], limits: &RecallLimits) {
+        let mut known: HashSet<u32> = members.iter().map(|member| member.slot).collect();
+        let slots = members.iter().map(|member| member.slot);
+        let mut frontier: Vec<(u32, f64)> = slots.zip(seeds.iter().copied()).collect();
+        for hop in 1..=limits.hops {
+            let mut room = limits.nodes_max.saturating_sub(members.len());
+            if hop < limits.hops {
+                room = (room as f64 * HOP_SHARE).ceil() as usize;
+            }
+            frontier = self.reached(&frontier, &known);
+            frontier.truncate(room);
+            known.extend(frontier.iter().map(|(slot, _)| *slot));
+            members.extend(frontier.iter().map(|(slot, _)| Member {
+                slot: *slot,
+                depth: hop,
+                hit: None,
+            }));
+        }
+    }
+
+    /// The nodes one step from `frontier` that are not `known`, with the weight that comes to each,
+    /// heaviest first.
+    fn reached(&self, frontier: &[(u32, f64)], known: &HashSet<u32>) -> Vec<(u32, f64)> {
+        let mut build = Build::new(self.ranks.len());
+        for (slot, _) in frontier {
+            let mut links: Vec<(Link, bool)> = self.links(*slot).collect();
+            if links.len() > DEGREE_MAX {
+                links.sort_by(|(a, _), (b, _)| {
+                    let damped = self.damped(b).total_cmp(&self.damped(a));
+                    damped.then_with(|| self.id(a.to).cmp(&self.id(b.to)))
+                });
+                links.truncate(DEGREE_MAX);
+            }
+            self.push(&mut build, *slot, links, Some);
+        }
+        let edges = build.finish(self.index);
+        let shares = Shares::of(&edges, &self.weights.heads_of(&edges.heads));
+        let mut reached: HashMap<u32, f64> = HashMap::new();
+        for (source, (_, weight)) in frontier.iter().enumerate() {
+            for edge in edges.edges_of(source) {
+                let to = edges.targets[edge];
+                if !known.contains(&to) {
+                    *reached.entry(to).or_default() += weight * shares.edges[edge];
+                }
+            }
+        }
+        let mut reached: Vec<(u32, f64)> = reached.into_iter().collect();
+        reached.sort_by(|a, b| {
+            b.1.total_cmp(&a.1)
+                .then_with(|| self.id(a.0).cmp(&self.id(b.0)))
+        });
+        reached
+    }
+
+    /// Weight of a link with hubs damped: which of too many links are looked at.
+    fn damped(&self, link: &Link) -> f64 {
+        f64::from(link.weight) / (self.index.graph.degree(link.to) as f64).sqrt()
+    }
+
+    /// The visible links at a node, and whether each is walked forwards.
+    fn links(&self, slot: u32) -> impl Iterator<Item = (Link, bool)> {
+        let graph = &self.index.graph;
+        let outgoing = graph.outgoing(slot).iter().map(|link| (*link, true));
+        let incoming = graph.incoming(slot).iter().map(|link| (*link, false));
+        outgoing.chain(incoming).filter(move |(link, _)| {
+            self.allowed[link.to as usize]
+                && link.to != slot
+                && !self.excluded.contains(&(slot, link.to))
+        })
+    }
+
+    /// Adds the links of a node in an order that does not depend on slots.
+    fn push(
+        &self,
+        build: &mut Build,
+        from: u32,
+        mut links: Vec<(Link, bool)>,
+        target: impl Fn(u32) -> Option<u32>,
+    ) {
+        links.sort_by_cached_key(|(link, forwards)| {
+            (
+                self.ranks[usize::from(link.rel)],
+                *forwards,
+                self.id(link.to),
+            )
+        });
+        for (link, forwards) in links {
+            if let Some(to) = target(link.to) {
+                let head = build.head(link.rel, forwards);
+                let features = self.view.edge(from, &link, forwards);
+                build.edges.push(head, to, features);
+            }
+        }
+        build.edges.end_source();
+    }
+
+    /// Everything that attention needs to know about `members`.
+    pub(super) fn subgraph(&self, members: &[Member]) -> Subgraph {
+        let slots = members.iter().map(|member| member.slot);
+        let local: HashMap<u32, u32> = slots.zip(0..).collect();
+        let mut build = Build::new(self.ranks.len());
+        for member in members {
+            let inside = |(link, _): &(Link, bool)| local.contains_key(&link.to);
+            let links = self.links(member.slot).filter(inside).collect();
+            let target = |slot: u32| local.get(&slot).copied();
+            self.push(&mut build, member.slot, links, target);
+        }
+        Subgraph {
+            seeds: self.view.seeds(members),
+            nodes: self.view.nodes(members),
+            edges: build.finish(self.index),
+        }
+    }
+}
+
+/// The place of each relation by name.
+fn ranks(index: &Index) -> Vec<usize> {
+    let count = index.graph.relations();
+    let name = |rel: &u16| index.graph.relation_name(*rel);
+    let mut order: Vec<u16> = (0..=u16::MAX).take(count).collect();
+    order.sort_by(|a, b| name(a).cmp(name(b)));
+    let mut ranks = vec![0; count];
+    for (rank, rel) in order.into_iter().enumerate() {
+        ranks[usize::from(rel)] = rank;
+    }
+    ranks
+}
+
+/// Edges in the making, with numbers for the heads that occur, in the order of their first use.
+struct Build {
+    edges: Edges,
+    places: Vec<Option<usize>>,
+    used: Vec<(u16, bool)>,
+}
+
+impl Build {
+    fn new(relations: usize) -> Self {
+        Self {
+            edges: Edges::new(),
+            places: vec![None; 2 * relations],
+            used: Vec::new(),
+        }
+    }
+
+    fn head(&mut self, rel: u16, forwards: bool) -> usize {
+        let place = &mut self.places[2 * usize::from(rel) + usize::from(forwards)];
+        *place.get_or_insert_with(|| {
+            self.used.push((rel, forwards));
+            self.used.len() - 1
+        })
+    }
+
+    fn finish(mut self, index: &Index) -> Edges {
+        let name = |rel: u16| index.graph.relation_name(rel).to_owned();
+        let used = self.used.into_iter();
+        self.edges.heads = used.map(|(rel, way)| (name(rel), way)).collect();
+        self.edges
+    }
+}
