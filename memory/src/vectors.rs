@@ -88,7 +88,7 @@ impl Vectors {
 
     /// Length of a row.
     pub(crate) fn dimensions(&self) -> usize {
-        self.dimensions
+        self.rows.dimensions()
     }
 
     /// Number of slots that hold a vector.

@@ -31,6 +31,11 @@ impl Rows {
         }
     }
 
+    /// Length of a row.
+    pub(crate) fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
     /// The instructions of this processor.
     pub(crate) fn arch(&self) -> Arch {
         self.arch
