@@ -141,6 +141,10 @@ fn said(name: &str, value: &Value) -> String {
             let words = list.iter().map(|value| said("", value));
             words.collect::<Vec<_>>().join(", ")
         }
+        // Stored in 32 bits: as 64 it would show digits that nobody wrote.
+        (_, Value::Number(number)) if number.is_f64() => {
+            (number.as_f64().unwrap_or_default() as f32).to_string()
+        }
         (_, other) => other.to_string(),
     }
 }
