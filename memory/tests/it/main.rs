@@ -14,6 +14,7 @@ mod hostile;
 mod ingest;
 mod ingest_edges;
 mod ingest_mirror;
+mod ingest_pdf;
 mod model;
 mod python_docs;
 mod recall;
