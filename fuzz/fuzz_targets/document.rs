@@ -1,4 +1,4 @@
-//! A file that is ingested: HTML, Markdown, text or JSON Lines. Reading it again changes nothing.
+//! A file that is ingested: HTML, Markdown, text, JSON Lines or PDF. Reading it again changes nothing.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use weir_memory::ingest::{IngestOptions, IngestReport, ingest};
 use weir_memory::{Memory, MemoryConfig};
 
-const FORMATS: [&str; 4] = ["html", "md", "txt", "jsonl"];
+const FORMATS: [&str; 5] = ["html", "md", "txt", "jsonl", "pdf"];
 
 struct World {
     folder: TempDir,

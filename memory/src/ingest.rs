@@ -11,10 +11,12 @@ mod entities;
 mod files;
 mod jsonl;
 mod links;
+mod pdf;
 mod places;
 mod references;
 mod split_html;
 mod split_markdown;
+mod split_pdf;
 mod split_text;
 mod titles;
 mod tokens;
@@ -196,14 +198,17 @@ pub fn ingest_until(
 
 /// The sections of a file, or why there are none.
 fn split(file: &SourceFile) -> Result<Document, String> {
-    let text = files::read(&file.path)?;
+    let stem = file.path.file_stem().map(|stem| stem.to_string_lossy());
+    let stem = stem.unwrap_or_default();
+    let text = || files::read_text(&file.path);
     Ok(match file.format {
-        Format::Html => split_html::split(&text),
-        Format::Markdown => split_markdown::split(&text),
-        Format::JsonLines => jsonl::split(&text),
-        Format::Text => {
-            let stem = file.path.file_stem().map(|stem| stem.to_string_lossy());
-            split_text::split(&text, &stem.unwrap_or_default())
+        Format::Html => split_html::split(&text()?),
+        Format::Markdown => split_markdown::split(&text()?),
+        Format::JsonLines => jsonl::split(&text()?),
+        Format::Text => split_text::split(&text()?, &stem),
+        Format::Pdf => {
+            let bytes = files::read(&file.path)?;
+            split_pdf::split(&bytes, &stem).map_err(|error| error.to_string())?
         }
     })
 }

@@ -15,7 +15,7 @@ pub(crate) struct MemoryArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum MemoryCommand {
-    /// Read Markdown, HTML, text and JSON Lines into the memory
+    /// Read Markdown, HTML, text, PDF and JSON Lines into the memory
     Ingest(IngestArgs),
     /// Find passages as a request would
     Search(SearchArgs),

@@ -29,6 +29,7 @@ pub(super) enum Format {
     Markdown,
     Html,
     Text,
+    Pdf,
     JsonLines,
 }
 
@@ -189,7 +190,7 @@ impl Listing<'_> {
     fn file(&mut self, path: &Path, root: &Root<'_>, by_name: bool) {
         let Some(format) = format_of(path) else {
             if by_name {
-                let reason = "not a kind that is read: .md, .html, .txt, .jsonl";
+                let reason = "not a kind that is read: .md, .html, .txt, .pdf, .jsonl";
                 self.refuse(path, root, reason.to_owned());
             }
             return;
@@ -240,20 +241,26 @@ fn format_of(path: &Path) -> Option<Format> {
         "md" | "markdown" => Some(Format::Markdown),
         "html" | "htm" | "xhtml" => Some(Format::Html),
         "txt" | "text" | "rst" => Some(Format::Text),
+        "pdf" => Some(Format::Pdf),
         "jsonl" | "ndjson" => Some(Format::JsonLines),
         _ => None,
     }
 }
 
-/// The text of a file, or why there is none, in one sentence.
-pub(super) fn read(path: &Path) -> Result<String, String> {
+/// The bytes of a file, or why there are none, in one sentence.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let size = fs::metadata(path).map_err(|error| error.to_string())?.len();
     if size > FILE_BYTES_MAX {
         return Err(format!(
             "{size} bytes are more than the {FILE_BYTES_MAX} that are read"
         ));
     }
-    let bytes = fs::read(path).map_err(|error| error.to_string())?;
+    fs::read(path).map_err(|error| error.to_string())
+}
+
+/// The text of a file, or why there is none, in one sentence.
+pub(super) fn read_text(path: &Path) -> Result<String, String> {
+    let bytes = read(path)?;
     if bytes[..bytes.len().min(PROBE_BYTES)].contains(&0) {
         return Err("a binary file".to_owned());
     }

@@ -19,6 +19,7 @@ mod hostile;
 mod ingest;
 mod ingest_edges;
 mod ingest_mirror;
+mod ingest_pdf;
 mod model;
 mod prune;
 mod python_docs;
