@@ -3,7 +3,7 @@
 //! Reads the questions, finds the passages they name, and hands both to weir-memory, which trains. Works on the files
 //! themselves, since training reads the whole memory; a gateway that is started later uses what was applied.
 
-use crate::args::{Output, MemoryTrainArgs};
+use crate::args::{MemoryTrainArgs, Output};
 use crate::fail::Failure;
 use crate::lab::bar;
 use crate::memory::{Place, place};
@@ -72,7 +72,11 @@ pub(crate) async fn run(args: MemoryTrainArgs) -> Result<(), Failure> {
     say(&args, &report)
 }
 
-fn keep(args: &MemoryTrainArgs, memory: &Memory, weights: &AttentionWeights) -> Result<(), Failure> {
+fn keep(
+    args: &MemoryTrainArgs,
+    memory: &Memory,
+    weights: &AttentionWeights,
+) -> Result<(), Failure> {
     if let Some(out) = &args.out {
         std::fs::write(out, weights.to_json())
             .map_err(|error| Failure::new(format!("cannot write {}: {error}", out.display())))?;
