@@ -40,7 +40,7 @@ pub(crate) struct SystemsArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_long_help = "Example:\n  weir lab retrieval --multihop data/multihop --docs /usr/share/doc/python3.11/html \\\n    \
+    after_long_help = "Example:\n  weir lab retrieval --multihop data/multihop --docs /usr/share/doc/python3.11/html \
     --embedder ~/.cache/weir/models/all-minilm-l6-v2 --cache ~/.cache/weir/retrieval --results results/\n\n\
     Attention is trained on all corpora but the one that a row is about. The first run embeds all passages, which takes\n\
     a while; they stay in the cache."

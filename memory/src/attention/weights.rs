@@ -1,8 +1,8 @@
 //! Weights: what training finds, as a file that people can read.
 //!
 //! JSON with a version. A feature that is not named has no weight, a relation that is not named is
-//! walked with the default head, and a number that makes no sense is refused with its name. The
-//! defaults are trained (`default.json` says on what).
+//! walked with the default head, and a number that makes no sense is refused with its name.
+//! `default.json` says what the built-in weights were trained on.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
