@@ -1,5 +1,6 @@
 //! A recall through the service is the recall of the same store in process.
 
+use std::time::Duration;
 use weir_embed::{EmbedQueue, Embedder};
 use weir_memory::{
     Access, Batch, Filter, Memory, MemoryConfig, NewNode, NodeId, NodeType, RecallLimits,
@@ -60,6 +61,8 @@ fn local(world: &World, batch: &Batch) -> (Memory, EmbedQueue) {
     };
     let store = Memory::open(&world.path("local"), &config).unwrap();
     store.write(batch).unwrap();
+    // As the service does by itself.
+    store.join_topics(batch.nodes.len()).unwrap();
     let embed = EmbedQueue::new(Embedder::load(&world.embedder).unwrap());
     (store, embed)
 }
@@ -88,6 +91,15 @@ async fn a_recall_through_the_service_gives_what_the_same_store_gives_in_process
     let (store, embed) = local(&world, &batch);
     let embedder = weir_memory_live::Embedder::InProcess(embed.clone());
     let own = LiveMemory::new(store.clone(), Some(embedder));
+    let joined = async {
+        let first = asked("acme", QUESTIONS[0]);
+        while remote.recall(first.clone()).await.unwrap().generation != store.generation() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), joined)
+        .await
+        .expect("the service joins topics");
     for (tenant, question) in ["acme", "globex", "nobody"]
         .into_iter()
         .flat_map(|tenant| QUESTIONS.map(|question| (tenant, question)))
