@@ -28,6 +28,7 @@ pub(crate) use optimise::Example;
 pub use parameters::Frozen;
 pub(crate) use subgraph::{Edges, Subgraph};
 pub use train::{TrainError, TrainOptions, TrainProgress, TrainReport, train};
+pub(crate) use weights::Wanted;
 pub use weights::{AttentionError, AttentionWeights};
 
 /// Shares that sum to 1, in proportion to the exponentials of `logits`.

@@ -10,7 +10,7 @@ mod view;
 mod walk;
 
 use self::walk::{Member, Walk};
-use crate::attention::{self, AttentionWeights, Example, Forward, LabelledQuestion};
+use crate::attention::{self, AttentionWeights, Example, Forward, LabelledQuestion, Wanted};
 use crate::node::NodeId;
 use crate::search::{Query, SearchError, SearchResult};
 use crate::store::Memory;
@@ -79,7 +79,7 @@ impl Memory {
         limits: &RecallLimits,
     ) -> Recall {
         let index = self.index();
-        let walk = Walk::new(&index, query, weights);
+        let walk = Walk::new(&index, query, (weights, weights.wanted()));
         let members = walk.members(found, limits);
         if members.is_empty() {
             return Recall::default();
@@ -97,7 +97,7 @@ impl Memory {
     ) -> Result<Option<Example>, SearchError> {
         let found = self.search(&question.query)?;
         let index = self.index();
-        let walk = Walk::new(&index, &question.query, weights);
+        let walk = Walk::new(&index, &question.query, (weights, Wanted::ALL));
         let members = walk.members(&found, limits);
         let of = |member: &Member| index.id(member.slot);
         let places = members.iter().enumerate();

@@ -45,6 +45,21 @@ pub(crate) struct Head {
     pub(crate) edge: [f64; EDGE],
 }
 
+/// The features that some weight looks at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) edge: [bool; EDGE],
+    pub(crate) node: [bool; NODE],
+}
+
+impl Wanted {
+    /// Every feature, for training.
+    pub(crate) const ALL: Self = Self {
+        edge: [true; EDGE],
+        node: [true; NODE],
+    };
+}
+
 /// A relation's two heads.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Directions {
@@ -177,6 +192,20 @@ impl AttentionWeights {
     /// Logit of a seed.
     pub(crate) fn seed_logit(&self, features: &[f64; SEED]) -> f64 {
         dot(&self.seed, features)
+    }
+
+    /// The features that these weights look at.
+    pub(crate) fn wanted(&self) -> Wanted {
+        let mut edge = [false; EDGE];
+        for both in self.relations.values().chain([&self.other]) {
+            for head in [&both.forwards, &both.backwards] {
+                for (wanted, weight) in edge.iter_mut().zip(&head.edge) {
+                    *wanted |= *weight != 0.0;
+                }
+            }
+        }
+        let node = self.score.map(|weight| weight != 0.0);
+        Wanted { edge, node }
     }
 
     /// The heads of these relations and directions.

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 
 use super::walk::Member;
-use crate::attention::{EDGE, EdgeFeature, NODE, NodeFeature, SEED, SeedFeature};
+use crate::attention::{EDGE, EdgeFeature, NODE, NodeFeature, SEED, SeedFeature, Wanted};
 use crate::bm25::Marks;
 use crate::graph::Link;
 use crate::index::Index;
@@ -27,6 +27,7 @@ pub(super) struct View<'a> {
     /// Cosine to the question by slot; not a number where it was not asked for yet.
     cosines: RefCell<Vec<f32>>,
     marks: Marks,
+    wanted: Wanted,
     /// Sum of the idf of the question's words.
     idf: f64,
     /// Time of the newest node in seconds.
@@ -34,7 +35,7 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(index: &'a Index, query: &Query) -> Self {
+    pub(super) fn new(index: &'a Index, query: &Query, wanted: Wanted) -> Self {
         let marks = index.words.marks(&query.text, index.slots());
         let unit = search::unit_query(query, index.vectors.dimensions()).ok();
         Self {
@@ -43,6 +44,7 @@ impl<'a> View<'a> {
             idf: marks.terms.iter().map(|(_, idf)| f64::from(*idf)).sum(),
             newest: index.newest(),
             marks,
+            wanted,
             index,
         }
     }
@@ -121,7 +123,7 @@ impl<'a> View<'a> {
         (count as f64 / title.len().max(1) as f64, of_question)
     }
 
-    /// Features of the link from `from`, walked forwards or backwards.
+    /// Features of the link from `from`, walked forwards or backwards; 0 for one that costs something and is not wanted.
     pub(super) fn edge(&self, from: u32, link: &Link, forwards: bool) -> [f64; EDGE] {
         let (src, dst) = if forwards {
             (from, link.to)
@@ -129,22 +131,33 @@ impl<'a> View<'a> {
             (link.to, from)
         };
         let graph = &self.index.graph;
-        let ends = self.ends(from, link.to);
-        let (source, target) = (self.holds(from), self.holds(link.to));
+        let wants = |feature: EdgeFeature| self.wanted.edge[feature as usize];
         let mut features = [0.0; EDGE];
         let mut set = |feature: EdgeFeature, value: f64| features[feature as usize] = value;
-        let evidence = graph.evidence(src, dst, link.rel);
-        set(EdgeFeature::Evidence, self.share_in(evidence).0);
-        set(EdgeFeature::TargetCosine, self.similarity(link.to));
-        set(EdgeFeature::EndsCosine, ends);
         set(EdgeFeature::LogWeight, f64::from(link.weight).ln());
-        set(EdgeFeature::Recency, self.recency(link.seconds));
         set(EdgeFeature::Confidence, f64::from(link.confidence));
         let degree = graph.degree(link.to) as f64;
         set(EdgeFeature::LogTargetDegree, degree.ln());
-        set(EdgeFeature::RestCosine, self.rest(from, link.to, ends));
-        set(EdgeFeature::NewWords, self.share(target & !source));
-        set(EdgeFeature::SharedWords, self.share(target & source));
+        if wants(EdgeFeature::Recency) {
+            set(EdgeFeature::Recency, self.recency(link.seconds));
+        }
+        if wants(EdgeFeature::Evidence) {
+            let evidence = graph.evidence(src, dst, link.rel);
+            set(EdgeFeature::Evidence, self.share_in(evidence).0);
+        }
+        if wants(EdgeFeature::TargetCosine) {
+            set(EdgeFeature::TargetCosine, self.similarity(link.to));
+        }
+        if wants(EdgeFeature::EndsCosine) || wants(EdgeFeature::RestCosine) {
+            let ends = self.ends(from, link.to);
+            set(EdgeFeature::EndsCosine, ends);
+            set(EdgeFeature::RestCosine, self.rest(from, link.to, ends));
+        }
+        if wants(EdgeFeature::NewWords) || wants(EdgeFeature::SharedWords) {
+            let (source, target) = (self.holds(from), self.holds(link.to));
+            set(EdgeFeature::NewWords, self.share(target & !source));
+            set(EdgeFeature::SharedWords, self.share(target & source));
+        }
         features
     }
 
@@ -178,9 +191,13 @@ impl<'a> View<'a> {
         let scores = &self.marks.scores;
         let words = standardised(&column(&|slot| f64::from(scores[slot as usize])));
         let first = members.first().map_or(0, |member| member.slot);
-        let rest = standardised(&column(&|slot| {
-            self.rest(first, slot, self.ends(first, slot))
-        }));
+        let rest = if self.wanted.node[NodeFeature::RestCosine as usize] {
+            standardised(&column(&|slot| {
+                self.rest(first, slot, self.ends(first, slot))
+            }))
+        } else {
+            vec![0.0; members.len()]
+        };
         let mut nodes = Vec::with_capacity(members.len());
         for (place, member) in members.iter().enumerate() {
             let mut features = [0.0; NODE];

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::RecallLimits;
 use super::view::View;
-use crate::attention::{self, AttentionWeights, Edges, Shares, Subgraph};
+use crate::attention::{self, AttentionWeights, Edges, Shares, Subgraph, Wanted};
 use crate::graph::Link;
 use crate::index::Index;
 use crate::node::NodeId;
@@ -43,14 +43,18 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(index: &'a Index, query: &Query, weights: &'a AttentionWeights) -> Self {
+    pub(super) fn new(
+        index: &'a Index,
+        query: &Query,
+        (weights, wanted): (&'a AttentionWeights, Wanted),
+    ) -> Self {
         let slots = query.exclude_edges.iter();
         let pairs = slots.filter_map(|(a, b)| index.slot(*a).zip(index.slot(*b)));
         let excluded = pairs.flat_map(|(a, b)| [(a, b), (b, a)]).collect();
         Self {
             index,
             weights,
-            view: View::new(index, query),
+            view: View::new(index, query, wanted),
             allowed: index.allowed(&query.filter).mask,
             excluded,
             ranks: ranks(index),
