@@ -79,7 +79,7 @@ async fn ingest(args: IngestArgs) -> Result<(), Failure> {
     };
     if let Some(gateway) = &args.gateway {
         let target = Target::new(gateway, args.api_key)?;
-        return memory_send::run(&target, &options, args.output).await;
+        return memory_send::run(&target, &options, args.place.output).await;
     }
     let bar = ProgressBar::new(0).with_style(
         ProgressStyle::with_template("{bar:30} {pos}/{len} files  {msg}  {eta} left")
@@ -109,7 +109,7 @@ async fn ingest(args: IngestArgs) -> Result<(), Failure> {
     let took = bar.elapsed();
     bar.finish_and_clear();
     let summary = summary?;
-    report(&summary, took.as_secs_f64(), args.output)?;
+    report(&summary, took.as_secs_f64(), args.place.output)?;
     match summary.left {
         0 => Ok(()),
         left => Err(Failure::new(format!(
@@ -208,7 +208,7 @@ async fn search(args: SearchArgs) -> Result<(), Failure> {
         }
         None => find(&args.place, options).await?,
     };
-    match args.output {
+    match args.place.output {
         Output::Json => anstream::println!("{}", serde_json::to_string_pretty(&found)?),
         Output::Text if found.is_empty() => {
             anstream::println!("nothing was found; `weir memory ingest PATH` reads documents in");

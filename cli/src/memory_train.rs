@@ -16,9 +16,6 @@ use weir_memory::{
     TrainReport, train,
 };
 
-/// Rows read at a time.
-const CHUNK: usize = 512;
-
 /// A line of the questions' file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -90,7 +87,7 @@ fn keep(
 }
 
 fn say(args: &MemoryTrainArgs, report: &TrainReport) -> Result<(), Failure> {
-    if args.output == Output::Json {
+    if args.place.output == Output::Json {
         let mut value = serde_json::to_value(report)?;
         value["applied"] = args.apply.into();
         anstream::println!("{}", serde_json::to_string_pretty(&value)?);
@@ -166,14 +163,12 @@ async fn labelled(
 /// The nodes that each id, uri and title names.
 fn names(memory: &Memory, filter: &Filter) -> Result<HashMap<String, Vec<NodeId>>, Failure> {
     let mut names: HashMap<String, Vec<NodeId>> = HashMap::new();
-    for chunk in memory.ids(filter).chunks(CHUNK) {
-        for node in memory.nodes(chunk)? {
-            let id = Some(node.id.to_string());
-            let (uri, title) = (node.metadata.uri, node.metadata.title);
-            for name in [id, uri, title].into_iter().flatten() {
-                names.entry(name).or_default().push(node.id);
-            }
+    memory.each_node(filter, &mut |node| {
+        let id = Some(node.id.to_string());
+        let (uri, title) = (node.metadata.uri, node.metadata.title);
+        for name in [id, uri, title].into_iter().flatten() {
+            names.entry(name).or_default().push(node.id);
         }
-    }
+    })?;
     Ok(names)
 }

@@ -34,7 +34,7 @@ pub(crate) async fn export(args: ExportArgs) -> Result<(), Failure> {
         }
     };
     target.finish()?;
-    let told = match args.output {
+    let told = match args.place.output {
         Output::Json => serde_json::to_string_pretty(&exported)?,
         Output::Text => format!(
             "{} nodes ({} with a vector), {} edges, {} documents",
@@ -57,7 +57,7 @@ pub(crate) async fn import(args: &ImportArgs) -> Result<(), Failure> {
         without_vectors: args.without_vectors,
     };
     match run(&args.place, task).await? {
-        Outcome::Imported(imported) => show(args.output, &imported, || {
+        Outcome::Imported(imported) => show(args.place.output, &imported, || {
             let mut text = format!(
                 "{} new, {} changed, {} as before; {} edges, {} documents",
                 imported.inserted,
@@ -88,7 +88,7 @@ pub(crate) async fn erase(args: EraseArgs) -> Result<(), Failure> {
             let mut receipt = serde_json::to_value(&erased)?;
             receipt["caches"] = json!(CACHES);
             receipt["notErased"] = json!(BEYOND_REACH);
-            show(args.output, &receipt, || tables::receipt(&erased))
+            show(args.place.output, &receipt, || tables::receipt(&erased))
         }
         other => Err(unexpected(&other)),
     }
@@ -102,7 +102,9 @@ pub(crate) async fn stats(args: &StatsArgs) -> Result<(), Failure> {
         } => {
             let mut all = serde_json::to_value(&stats)?;
             all["bytesOnDisk"] = bytes_on_disk.into();
-            show(args.output, &all, || tables::stats(&stats, bytes_on_disk))
+            show(args.place.output, &all, || {
+                tables::stats(&stats, bytes_on_disk)
+            })
         }
         other => Err(unexpected(&other)),
     }
@@ -110,7 +112,7 @@ pub(crate) async fn stats(args: &StatsArgs) -> Result<(), Failure> {
 
 pub(crate) async fn show_node(args: &ShowArgs) -> Result<(), Failure> {
     match run(&args.place, Task::Show(args.id)).await? {
-        Outcome::Shown(Some(shown)) => show(args.output, &shown, || tables::node(&shown)),
+        Outcome::Shown(Some(shown)) => show(args.place.output, &shown, || tables::node(&shown)),
         Outcome::Shown(None) => Err(Failure::new(format!(
             "the memory has no node {}: `weir memory search --output json` tells ids",
             args.id
@@ -132,7 +134,9 @@ pub(crate) async fn doctor(args: &DoctorArgs) -> Result<(), Failure> {
     };
     match outcome {
         Outcome::Diagnosed(diagnosis) => {
-            show(args.output, &diagnosis, || tables::diagnosis(&diagnosis))?;
+            show(args.place.output, &diagnosis, || {
+                tables::diagnosis(&diagnosis)
+            })?;
             match diagnosis.is_wrong() {
                 true => Err(Failure::said()),
                 false => Ok(()),
@@ -150,7 +154,7 @@ pub(crate) async fn prune(args: &PruneArgs) -> Result<(), Failure> {
         trace_age: args.trace_age,
     };
     match run(&args.place, Task::Prune(policy)).await? {
-        Outcome::Pruned(pruned) => show(args.output, &pruned, || {
+        Outcome::Pruned(pruned) => show(args.place.output, &pruned, || {
             format!(
                 "{} edges beyond the budget of {} a node, {} too light, {} too old; {} traces",
                 pruned.beyond_budget, policy.degree_max, pruned.light, pruned.old, pruned.traces
@@ -210,7 +214,7 @@ fn damaged(folder: &Path, args: &DoctorArgs) -> Result<(), Failure> {
         kept = Some(path);
     }
     let all = json!({"damagedRows": rows, "kept": kept});
-    show(args.output, &all, || tables::damaged(&rows))?;
+    show(args.place.output, &all, || tables::damaged(&rows))?;
     match kept {
         Some(path) => {
             anstream::eprintln!(

@@ -8,9 +8,6 @@ use crate::questions::Question;
 use std::collections::{HashMap, HashSet};
 use weir_memory::{Filter, Memory, Node, NodeId, ReadError};
 
-/// Passages read from the store at a time.
-const CHUNK: usize = 512;
-
 /// The gold passages of a set of questions in one memory, and those to hide.
 #[derive(Debug, Default)]
 pub struct Corpus {
@@ -27,13 +24,8 @@ impl Corpus {
             tenant: tenant.to_owned(),
             ..Filter::default()
         };
-        let ids = memory.ids(&filter);
         let mut corpus = Self::default();
-        for chunk in ids.chunks(CHUNK) {
-            for node in memory.nodes(chunk)? {
-                corpus.add(&node, questions);
-            }
-        }
+        memory.each_node(&filter, &mut |node| corpus.add(&node, questions))?;
         Ok(corpus)
     }
 

@@ -40,8 +40,12 @@ pub(crate) enum MemoryCommand {
     Serve(MemoryServeArgs),
 }
 
+/// Where a memory is and how the answer is told: what all commands on a memory take.
 #[derive(Debug, Args)]
 pub(crate) struct MemoryWhere {
+    /// text or json
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
     #[command(flatten)]
     pub(crate) which: Which,
     /// Stack files; needed when the gateway is not running
@@ -80,9 +84,6 @@ pub(crate) struct IngestArgs {
     /// API key for --gateway; everybody's passages need an admin key
     #[arg(long, value_name = "KEY", env = "WEIR_API_KEY", hide_env_values = true)]
     pub(crate) api_key: Option<String>,
-    /// text or json
-    #[arg(short, long, value_enum, default_value = "text")]
-    pub(crate) output: Output,
     #[command(flatten)]
     pub(crate) place: MemoryWhere,
 }
@@ -113,9 +114,6 @@ pub(crate) struct SearchArgs {
     /// Also draw what was found, what led there and the edges between them
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) svg: Option<PathBuf>,
-    /// text or json
-    #[arg(short, long, value_enum, default_value = "text")]
-    pub(crate) output: Output,
     #[command(flatten)]
     pub(crate) place: MemoryWhere,
 }
@@ -148,9 +146,6 @@ pub(crate) struct MemoryTrainArgs {
     /// Seed of the order and of what is held out
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// text or json
-    #[arg(short, long, value_enum, default_value = "text")]
-    pub(crate) output: Output,
     #[command(flatten)]
     pub(crate) place: MemoryWhere,
 }

@@ -1,6 +1,6 @@
 //! Upkeep of a memory: options and help of `weir memory export` and its neighbours.
 
-use super::{MemoryWhere, Output};
+use super::MemoryWhere;
 use clap::{Args, ValueHint};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,14 +11,11 @@ use weir_memory::NodeId;
     weir memory export -f stack.yaml | gzip > kb.jsonl.gz\n\n\
     JSON Lines: a header, then nodes with their vectors, edges, and which passages each document has. The file is the\n\
     memory as it was at one moment, and holds the text of every tenant: it is made readable by its owner alone, and is\n\
-    there when it is whole.")]
+    there when it is whole. How much it holds is told at the end, on standard error when the lines go to standard output.")]
 pub(crate) struct ExportArgs {
     /// The file to write [default: standard output]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) out: Option<PathBuf>,
-    /// text or json: how the counts are told; with standard output they go to standard error
-    #[arg(short, long, value_enum, default_value = "text")]
-    pub(crate) output: Output,
     #[command(flatten)]
     pub(crate) place: MemoryWhere,
 }
@@ -36,9 +33,6 @@ pub(crate) struct ImportArgs {
     /// Leave the vectors out
     #[arg(long)]
     pub(crate) without_vectors: bool,
-    /// text or json
-    #[arg(short, long, value_enum, default_value = "text")]
-    pub(crate) output: Output,
     #[command(flatten)]
     pub(crate) place: MemoryWhere,
 }
@@ -59,9 +53,6 @@ pub(crate) struct EraseArgs {
     /// Only nodes of this tenant [default: every tenant's]
     #[arg(long)]
     pub(crate) tenant: Option<String>,
-    /// text or json
-    #[arg(short, long, value_enum, default_value = "text")]
-    pub(crate) output: Output,
     #[command(flatten)]
     pub(crate) place: MemoryWhere,
 }
@@ -71,9 +62,6 @@ pub(crate) struct EraseArgs {
     after_long_help = "Examples:\n  weir memory stats\n  weir memory stats -f stack.yaml --output json"
 )]
 pub(crate) struct StatsArgs {
-    /// text or json
-    #[arg(short, long, value_enum, default_value = "text")]
-    pub(crate) output: Output,
     #[command(flatten)]
     pub(crate) place: MemoryWhere,
 }
@@ -86,9 +74,6 @@ pub(crate) struct StatsArgs {
 pub(crate) struct ShowArgs {
     /// Id of the node
     pub(crate) id: NodeId,
-    /// text or json
-    #[arg(short, long, value_enum, default_value = "text")]
-    pub(crate) output: Output,
     #[command(flatten)]
     pub(crate) place: MemoryWhere,
 }
@@ -105,9 +90,6 @@ pub(crate) struct DoctorArgs {
     /// Repair what can be repaired without a choice
     #[arg(long)]
     pub(crate) repair: bool,
-    /// text or json
-    #[arg(short, long, value_enum, default_value = "text")]
-    pub(crate) output: Output,
     #[command(flatten)]
     pub(crate) place: MemoryWhere,
 }
@@ -131,9 +113,6 @@ pub(crate) struct PruneArgs {
     /// Remove older traces
     #[arg(long, value_name = "AGE", value_parser = age)]
     pub(crate) trace_age: Option<Duration>,
-    /// text or json
-    #[arg(short, long, value_enum, default_value = "text")]
-    pub(crate) output: Output,
     #[command(flatten)]
     pub(crate) place: MemoryWhere,
 }

@@ -21,8 +21,6 @@ const WHOLE: usize = 4000;
 const BATCH: usize = 64;
 /// A heading with more links than this asks for a list, which five passages cannot hold.
 const GOLD_MAX: usize = 4;
-/// Rows read at a time.
-const CHUNK: usize = 512;
 
 /// A memory and its questions.
 #[derive(Debug)]
@@ -227,14 +225,14 @@ impl Shelf<'_> {
 
 /// All passages.
 fn places(memory: &Memory) -> Result<Vec<Node>, RetrievalError> {
-    let ids = memory.ids(&Filter {
+    let filter = Filter {
         tenant: SHARED_TENANT.to_owned(),
         ..Filter::default()
-    });
-    let mut nodes = Vec::with_capacity(ids.len());
-    for chunk in ids.chunks(CHUNK) {
-        nodes.extend(memory.nodes(chunk).map_err(RetrievalError::Memory)?);
-    }
+    };
+    let mut nodes = Vec::new();
+    memory
+        .each_node(&filter, &mut |node| nodes.push(node))
+        .map_err(RetrievalError::Memory)?;
     Ok(nodes)
 }
 

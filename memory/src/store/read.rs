@@ -9,6 +9,9 @@ use super::{Memory, ReadError};
 use crate::node::{Edge, Node, NodeId};
 use crate::search::Filter;
 
+/// Rows that are held at a time where all are read.
+const ROWS_AT_A_TIME: usize = 512;
+
 impl Memory {
     /// One node.
     pub fn node(&self, id: NodeId) -> Result<Option<Node>, ReadError> {
@@ -70,6 +73,14 @@ impl Memory {
     /// Every node that `filter` lets through, in the order of their ids.
     pub fn ids(&self, filter: &Filter) -> Vec<NodeId> {
         self.index().ids(filter)
+    }
+
+    /// Reads every node that `filter` lets through, in the order of their ids, a few at a time.
+    pub fn each_node(&self, filter: &Filter, take: &mut dyn FnMut(Node)) -> Result<(), ReadError> {
+        for ids in self.ids(filter).chunks(ROWS_AT_A_TIME) {
+            self.nodes(ids)?.into_iter().for_each(&mut *take);
+        }
+        Ok(())
     }
 
     /// Up to `limit` nodes that wait for a vector, with the text to embed (title and text).
