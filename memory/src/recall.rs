@@ -9,6 +9,8 @@
 mod view;
 mod walk;
 
+pub(crate) use walk::DEGREE_MAX;
+
 use self::walk::{Member, Walk};
 use crate::attention::{self, AttentionWeights, Example, Forward, LabelledQuestion, Wanted};
 use crate::node::NodeId;

@@ -8,6 +8,7 @@
 //! `store/row.rs` has the tables, `store/weights.rs` the weights of attention.
 
 mod damaged;
+mod files;
 mod linker;
 mod open;
 mod read;

@@ -8,8 +8,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::node::{EdgeMetadata, NewEdge, NodeId, NodeType};
-use crate::search::{Filter, Query, SearchError};
+use crate::search::{Filter, SearchError};
 use crate::store::{Edit, Memory, ReadError, WriteError};
+use crate::vectors::Effort;
 
 /// The relation.
 const SAME_TOPIC: &str = "same_topic";
@@ -19,6 +20,9 @@ const CREATED_BY: &str = "vectors";
 
 /// Nearest passages that count, and so the joins of one passage.
 const NEAREST_MAX: usize = 4;
+
+/// How hard to look for them: as hard as a search does.
+const EFFORT: Effort = Effort::Walk(256);
 
 /// Least cosine of two passages about the same. With MiniLM two passages of one page of the Python manual have about 0.5.
 const COSINE_MIN: f32 = 0.75;
@@ -104,20 +108,15 @@ impl Near<'_> {
         let Some((vector, node)) = vector.zip(self.memory.node(id)?) else {
             return Ok(Vec::new());
         };
-        let query = Query {
-            vector: Some(vector),
-            filter: Filter {
-                tenant: node.tenant,
-                types: vec![NodeType::Doc],
-                hidden: vec![id],
-                ..Filter::default()
-            },
-            k: NEAREST_MAX,
-            ..Query::default()
+        let filter = Filter {
+            tenant: node.tenant,
+            types: vec![NodeType::Doc],
+            hidden: vec![id],
+            ..Filter::default()
         };
-        let hits = self.memory.search(&query)?.hits.into_iter();
-        let near = hits.filter_map(|hit| Some((hit.id, hit.cosine?)));
-        Ok(near.filter(|(_, cosine)| *cosine >= COSINE_MIN).collect())
+        let mut near = (self.memory).nearest(&vector, Some(&filter), NEAREST_MAX, EFFORT)?;
+        near.retain(|(_, cosine)| *cosine >= COSINE_MIN);
+        Ok(near)
     }
 
     /// Joins of the passages that were asked for with what is not among their nearest any more.

@@ -33,6 +33,9 @@ use walk::{Accept, Search, Walk, cosine_of, near, slot_of};
 /// Vectors measured for each nearest node that a walk keeps, about: the share of a node's 64 links that is new.
 const MEASURED_PER_NODE: f64 = 16.0;
 
+/// How far the squared length of a unit vector is from 1 after rounding to `f32`.
+const UNIT_ROUNDING: f64 = 1e-6;
+
 /// Unit vectors by slot, and the graph over them.
 #[derive(Debug)]
 pub(crate) struct Vectors {
@@ -318,22 +321,19 @@ fn walk_pays(passed: usize, ef: usize, count: usize) -> bool {
     MEASURED_PER_NODE * ef * count / passed < passed
 }
 
-/// `vector` at length 1, or `None` when it has no direction.
+/// `vector` at length 1, or `None` when it has no direction. One that has that length already is taken bit for bit: rounded
+/// once more, a vector that was read and is written again would be a change.
 pub(crate) fn normalised(vector: &[f32]) -> Option<Vec<f32>> {
-    let norm = vector
-        .iter()
-        .map(|value| f64::from(*value).powi(2))
-        .sum::<f64>()
-        .sqrt();
+    let square: f64 = vector.iter().map(|value| f64::from(*value).powi(2)).sum();
+    if (square - 1.0).abs() < UNIT_ROUNDING {
+        return Some(vector.to_vec());
+    }
+    let norm = square.sqrt();
     if !norm.is_finite() || norm < f64::from(f32::MIN_POSITIVE) {
         return None;
     }
-    Some(
-        vector
-            .iter()
-            .map(|value| (f64::from(*value) / norm) as f32)
-            .collect(),
-    )
+    let scaled = vector.iter().map(|value| (f64::from(*value) / norm) as f32);
+    Some(scaled.collect())
 }
 
 struct Scan<'a> {

@@ -5,21 +5,19 @@
 //! store. When nothing waits any more and enough has changed, it writes a snapshot, and so does closing the store; what a
 //! crash loses of it is linked again. Never touches the database.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 
+use super::files;
 use crate::index::Index;
 use crate::vectors::snapshot::{GraphIdentity, Snapshot, SnapshotError};
 
 /// The snapshot of the vectors' graph.
 const FILE: &str = "memory.hnsw";
-
-/// A snapshot that is being written.
-const UNFINISHED: &str = "memory.hnsw.new";
 
 /// Changes after which a snapshot is written while the store is open: this many, and one in [`SAVED_PART`] of the graph.
 const SAVED_AFTER: usize = 1_000;
@@ -186,7 +184,7 @@ impl Shared {
         let Some(bytes) = bytes else {
             return;
         };
-        match write_file(&self.folder, &bytes) {
+        match files::replace(&self.folder, FILE, &bytes) {
             Ok(()) => self.write(|index| index.vectors.saved(relinked)),
             Err(source) => {
                 let path = self.folder.join(FILE);
@@ -210,14 +208,4 @@ impl Shared {
     fn write<T>(&self, work: impl FnOnce(&mut Index) -> T) -> T {
         work(&mut self.index.write().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// All of it or nothing: it gets its name when it is on disk.
-fn write_file(folder: &Path, bytes: &[u8]) -> io::Result<()> {
-    let unfinished = folder.join(UNFINISHED);
-    let mut file = File::create(&unfinished)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&unfinished, folder.join(FILE))?;
-    File::open(folder)?.sync_all()
 }

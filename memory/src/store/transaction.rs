@@ -28,9 +28,6 @@ pub(crate) use repair::Repairs;
 /// Source, target and relation of an edge.
 pub(crate) type EdgeKey = (NodeId, NodeId, String);
 
-/// How far the squared length of a unit vector is from 1 after rounding to `f32`.
-const UNIT_ROUNDING: f64 = 1e-6;
-
 /// The tables of one write transaction, and what it has done so far.
 pub(super) struct Transaction<'t> {
     index: &'t Index,
@@ -208,7 +205,7 @@ impl<'t> Transaction<'t> {
         });
         let key = new.id.as_u128();
         self.nodes.insert(key, row.as_slice())?;
-        let vector = match new.vector.as_deref().and_then(unit) {
+        let vector = match new.vector.as_deref().and_then(vectors::normalised) {
             Some(unit) => {
                 self.vectors
                     .insert(key, row::encode_vector(&unit).as_slice())?;
@@ -242,7 +239,7 @@ impl<'t> Transaction<'t> {
 
     /// A vector that came with unchanged content is still taken; it is no change of content.
     fn refresh_vector(&mut self, new: &NewNode) -> Result<(), WriteError> {
-        if let Some(unit) = new.vector.as_deref().and_then(unit) {
+        if let Some(unit) = new.vector.as_deref().and_then(vectors::normalised) {
             let bytes = row::encode_vector(&unit);
             let same = self
                 .vectors
@@ -409,16 +406,6 @@ impl<'t> Transaction<'t> {
         }
         Ok(())
     }
-}
-
-/// A vector at length 1. One that has it already is taken bit for bit: rounded once more, a vector that was read and is
-/// written again would be a change.
-fn unit(vector: &[f32]) -> Option<Vec<f32>> {
-    let square: f64 = vector.iter().map(|value| f64::from(*value).powi(2)).sum();
-    if (square - 1.0).abs() < UNIT_ROUNDING {
-        return Some(vector.to_vec());
-    }
-    vectors::normalised(vector)
 }
 
 /// Equal in all but the time, unless the new node states one.

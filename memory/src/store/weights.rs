@@ -2,19 +2,16 @@
 //!
 //! A store without the file uses the weights of this build. Training them is `attention/train.rs`.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-use super::{Memory, OpenError};
+use super::{Memory, OpenError, files};
 use crate::attention::AttentionWeights;
 
 /// The file, in the store's folder.
 const FILE: &str = "attention.json";
-
-/// The file while it is being written.
-const UNFINISHED: &str = "attention.json.new";
 
 impl Memory {
     /// The weights that recall uses.
@@ -34,12 +31,7 @@ impl Memory {
     /// # Errors
     /// They cannot be written to the store's folder.
     pub fn keep_attention(&self, weights: AttentionWeights) -> io::Result<()> {
-        let folder = &self.inner.folder;
-        let mut file = File::create(folder.join(UNFINISHED))?;
-        file.write_all(weights.to_json().as_bytes())?;
-        file.sync_all()?;
-        fs::rename(folder.join(UNFINISHED), folder.join(FILE))?;
-        File::open(folder)?.sync_all()?;
+        files::replace(&self.inner.folder, FILE, weights.to_json().as_bytes())?;
         self.set_attention(weights);
         Ok(())
     }

@@ -7,9 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::SUMMARISES;
-use super::prune::DEGREE_MAX;
 use super::twins::Twins;
 use crate::node::{NodeId, NodeType};
+use crate::recall::DEGREE_MAX;
 use crate::store::{EdgeKey, Memory, ReadError, Repairs, Snapshot, WriteError};
 
 /// Examples that are named of each kind.

@@ -9,10 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::node::{Edge, NodeId};
+use crate::recall::DEGREE_MAX;
 use crate::store::{EdgeKey, Edit, Memory, ReadError, WriteError};
-
-/// Edges of one node that recall follows at most, and that it keeps when nothing else is said.
-pub(super) const DEGREE_MAX: usize = 64;
 
 /// Rows that one slice looks at.
 const SLICE_ROWS: usize = 2000;
@@ -24,7 +22,7 @@ const HALF_LIFE: Duration = Duration::from_secs(180 * 86_400);
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PrunePolicy {
-    /// Most edges of one node, both directions together.
+    /// Most edges of one node, both directions together; as many as recall follows when nothing else is said.
     pub degree_max: usize,
     /// Edges of a smaller weight go.
     pub min_weight: f32,
