@@ -27,6 +27,8 @@ struct Posting {
 pub(crate) struct Marks {
     /// The question's terms that some text holds: [`words::term_key`] and idf.
     pub(crate) terms: Vec<(u32, f32)>,
+    /// Sum of their idf.
+    pub(crate) idf: f64,
     /// Which of `terms` the text of a slot holds, a bit each; one entry a slot.
     pub(crate) holds: Vec<u64>,
     /// BM25 score; one entry a slot.
@@ -115,6 +117,7 @@ impl Bm25 {
     pub(crate) fn marks(&self, text: &str, slots: usize) -> Marks {
         let mut marks = Marks {
             terms: Vec::new(),
+            idf: 0.0,
             holds: vec![0; slots],
             scores: vec![0.0; slots],
         };
@@ -129,6 +132,7 @@ impl Bm25 {
             let bit = bit.and_then(|bit| 1_u64.checked_shl(bit)).unwrap_or(0);
             if bit != 0 {
                 marks.terms.push((words::term_key(term), idf));
+                marks.idf += f64::from(idf);
             }
             for posting in list {
                 let at = posting.slot as usize;

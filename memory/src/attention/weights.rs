@@ -48,6 +48,7 @@ pub(crate) struct Head {
 /// The features that some weight looks at.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
+    pub(crate) seed: [bool; SEED],
     pub(crate) edge: [bool; EDGE],
     pub(crate) node: [bool; NODE],
 }
@@ -55,6 +56,7 @@ pub(crate) struct Wanted {
 impl Wanted {
     /// Every feature, for training.
     pub(crate) const ALL: Self = Self {
+        seed: [true; SEED],
         edge: [true; EDGE],
         node: [true; NODE],
     };
@@ -204,8 +206,11 @@ impl AttentionWeights {
                 }
             }
         }
-        let node = self.score.map(|weight| weight != 0.0);
-        Wanted { edge, node }
+        Wanted {
+            seed: self.seed.map(|weight| weight != 0.0),
+            edge,
+            node: self.score.map(|weight| weight != 0.0),
+        }
     }
 
     /// The heads of these relations and directions.

@@ -1,9 +1,10 @@
 //! The view: what attention sees of nodes and edges in the light of a question.
 //!
 //! Computes the features that `attention/features.rs` names, from the index alone. Cosines are
-//! computed once a node. A missing vector counts as no similarity, a missing title as no match.
+//! computed once a node, and nothing that no weight looks at. A missing vector counts as no similarity, a missing title as
+//! no match.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 
 use super::walk::Member;
 use crate::attention::{EDGE, EdgeFeature, NODE, NodeFeature, SEED, SeedFeature, Wanted};
@@ -26,27 +27,32 @@ pub(super) struct View<'a> {
     unit: Option<Vec<f32>>,
     /// Cosine to the question by slot; not a number where it was not asked for yet.
     cosines: RefCell<Vec<f32>>,
-    marks: Marks,
+    text: &'a str,
     wanted: Wanted,
-    /// Sum of the idf of the question's words.
-    idf: f64,
+    /// See [`View::marks`].
+    marks: OnceCell<Marks>,
     /// Time of the newest node in seconds.
-    newest: u32,
+    newest: OnceCell<u32>,
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(index: &'a Index, query: &Query, wanted: Wanted) -> Self {
-        let marks = index.words.marks(&query.text, index.slots());
+    pub(super) fn new(index: &'a Index, query: &'a Query, wanted: Wanted) -> Self {
         let unit = search::unit_query(query, index.vectors.dimensions()).ok();
         Self {
             unit: unit.flatten(),
             cosines: RefCell::new(vec![f32::NAN; index.slots()]),
-            idf: marks.terms.iter().map(|(_, idf)| f64::from(*idf)).sum(),
-            newest: index.newest(),
-            marks,
+            text: &query.text,
             wanted,
+            marks: OnceCell::new(),
+            newest: OnceCell::new(),
             index,
         }
+    }
+
+    /// Which of the question's words each slot holds.
+    fn marks(&self) -> &Marks {
+        let index = self.index;
+        (self.marks).get_or_init(|| index.words.marks(self.text, index.slots()))
     }
 
     /// Cosine of a node to the question, when both have a vector.
@@ -85,7 +91,7 @@ impl<'a> View<'a> {
     fn share(&self, mut marks: u64) -> f64 {
         let mut sum = 0.0;
         while marks != 0 {
-            sum += f64::from(self.marks.terms[marks.trailing_zeros() as usize].1);
+            sum += f64::from(self.marks().terms[marks.trailing_zeros() as usize].1);
             marks &= marks - 1;
         }
         self.of_question(sum)
@@ -96,7 +102,7 @@ impl<'a> View<'a> {
         if keys.is_empty() {
             return (0.0, 0);
         }
-        let terms = self.marks.terms.iter();
+        let terms = self.marks().terms.iter();
         let found = terms.filter(|(key, _)| keys.binary_search(key).is_ok());
         let (sum, count) = found.fold((0.0, 0), |(sum, count), (_, idf)| {
             (sum + f64::from(*idf), count + 1)
@@ -105,15 +111,17 @@ impl<'a> View<'a> {
     }
 
     fn of_question(&self, sum: f64) -> f64 {
-        if self.idf > 0.0 { sum / self.idf } else { 0.0 }
+        let idf = self.marks().idf;
+        if idf > 0.0 { sum / idf } else { 0.0 }
     }
 
     fn holds(&self, slot: u32) -> u64 {
-        self.marks.holds[slot as usize]
+        self.marks().holds[slot as usize]
     }
 
     fn recency(&self, seconds: u32) -> f64 {
-        -(f64::from(self.newest.saturating_sub(seconds)) / DAY).ln_1p()
+        let newest = self.newest.get_or_init(|| self.index.newest());
+        -(f64::from(newest.saturating_sub(seconds)) / DAY).ln_1p()
     }
 
     /// How much of its title the question has, and how much of the question its title.
@@ -169,14 +177,18 @@ impl<'a> View<'a> {
         let words: Vec<f64> = (seeds.iter())
             .map(|(_, hit)| f64::from(hit.bm25.unwrap_or(0.0)))
             .collect();
+        let wants = |feature: SeedFeature| self.wanted.seed[feature as usize];
+        let title = wants(SeedFeature::TitleInQuestion) || wants(SeedFeature::QuestionInTitle);
         (seeds.iter().zip(standardised(&words)))
             .map(|((slot, hit), words)| {
-                let (title, question) = self.title(*slot);
                 let mut features = [0.0; SEED];
                 features[SeedFeature::Strength as usize] = f64::from(hit.strength);
                 features[SeedFeature::Words as usize] = words;
-                features[SeedFeature::TitleInQuestion as usize] = title;
-                features[SeedFeature::QuestionInTitle as usize] = question;
+                if title {
+                    let (title, question) = self.title(*slot);
+                    features[SeedFeature::TitleInQuestion as usize] = title;
+                    features[SeedFeature::QuestionInTitle as usize] = question;
+                }
                 features
             })
             .collect()
@@ -184,39 +196,48 @@ impl<'a> View<'a> {
 
     /// Features of all members but those that the layers find.
     pub(super) fn nodes(&self, members: &[Member]) -> Vec<[f64; NODE]> {
-        let column = |value: &dyn Fn(u32) -> f64| -> Vec<f64> {
-            members.iter().map(|member| value(member.slot)).collect()
+        let wants = |feature: NodeFeature| self.wanted.node[feature as usize];
+        let column = |feature: NodeFeature, value: &dyn Fn(u32) -> f64| -> Vec<f64> {
+            if !wants(feature) {
+                return vec![0.0; members.len()];
+            }
+            let values: Vec<f64> = members.iter().map(|member| value(member.slot)).collect();
+            standardised(&values)
         };
-        let cosines = standardised(&column(&|slot| self.similarity(slot)));
-        let scores = &self.marks.scores;
-        let words = standardised(&column(&|slot| f64::from(scores[slot as usize])));
+        let cosines = column(NodeFeature::Cosine, &|slot| self.similarity(slot));
+        let words = column(NodeFeature::Words, &|slot| {
+            f64::from(self.marks().scores[slot as usize])
+        });
         let first = members.first().map_or(0, |member| member.slot);
-        let rest = if self.wanted.node[NodeFeature::RestCosine as usize] {
-            standardised(&column(&|slot| {
-                self.rest(first, slot, self.ends(first, slot))
-            }))
-        } else {
-            vec![0.0; members.len()]
-        };
+        let rest = column(NodeFeature::RestCosine, &|slot| {
+            self.rest(first, slot, self.ends(first, slot))
+        });
+        let title = wants(NodeFeature::TitleInQuestion) || wants(NodeFeature::QuestionInTitle);
         let mut nodes = Vec::with_capacity(members.len());
         for (place, member) in members.iter().enumerate() {
             let mut features = [0.0; NODE];
             let mut set = |feature: NodeFeature, value: f64| features[feature as usize] = value;
-            let (title, question) = self.title(member.slot);
             let (node_type, seconds) = self.index.kind(member.slot);
             set(NodeFeature::Cosine, cosines[place]);
             set(NodeFeature::Words, words[place]);
-            set(NodeFeature::TitleInQuestion, title);
-            set(NodeFeature::QuestionInTitle, question);
-            let new = self.holds(member.slot) & !self.holds(first);
-            set(NodeFeature::NewWords, self.share(new));
+            if title {
+                let (title, question) = self.title(member.slot);
+                set(NodeFeature::TitleInQuestion, title);
+                set(NodeFeature::QuestionInTitle, question);
+            }
+            if wants(NodeFeature::NewWords) {
+                let new = self.holds(member.slot) & !self.holds(first);
+                set(NodeFeature::NewWords, self.share(new));
+            }
             // The strongest seed has nothing to do with what is left of the question without it.
             let rest = if place == 0 { 0.0 } else { rest[place] };
             set(NodeFeature::RestCosine, rest);
             let degree = self.index.graph.degree(member.slot) as f64;
             set(NodeFeature::LogDegree, degree.ln_1p());
             set(NodeFeature::Depth, f64::from(member.depth));
-            set(NodeFeature::Recency, self.recency(seconds));
+            if wants(NodeFeature::Recency) {
+                set(NodeFeature::Recency, self.recency(seconds));
+            }
             match node_type {
                 NodeType::Doc => {}
                 NodeType::Memory => set(NodeFeature::Memory, 1.0),

@@ -15,7 +15,7 @@ use crate::search::{Hit, Query, SearchResult};
 
 /// Links followed from one node in one hop, heaviest first: one index page must not fill the
 /// subgraph.
-const DEGREE_MAX: usize = 64;
+pub(crate) const DEGREE_MAX: usize = 64;
 
 /// Share of the free places that a hop may take when another hop follows.
 const HOP_SHARE: f64 = 2.0 / 3.0;
@@ -45,7 +45,7 @@ pub(super) struct Walk<'a> {
 impl<'a> Walk<'a> {
     pub(super) fn new(
         index: &'a Index,
-        query: &Query,
+        query: &'a Query,
         (weights, wanted): (&'a AttentionWeights, Wanted),
     ) -> Self {
         let slots = query.exclude_edges.iter();
