@@ -251,8 +251,8 @@ fn agree(memory: &Memory, model: &BTreeMap<usize, usize>, content: usize) {
     }
 }
 
-#[test]
-fn the_graph_is_read_at_the_next_open_and_what_changed_since_is_linked_again() {
+/// A folder with a memory of 1,500 vectors that was closed with its graph whole.
+fn closed() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let memory = open(dir.path());
     write(
@@ -260,7 +260,12 @@ fn the_graph_is_read_at_the_next_open_and_what_changed_since_is_linked_again() {
         (0..1_500).map(|number| node(number, number)).collect(),
     );
     memory.settle();
-    drop(memory);
+    dir
+}
+
+#[test]
+fn the_graph_is_read_at_the_next_open_and_what_changed_since_is_linked_again() {
+    let dir = closed();
     let snapshot = fs::read(dir.path().join(SNAPSHOT)).unwrap();
 
     let memory = open(dir.path());
@@ -288,14 +293,7 @@ fn the_graph_is_read_at_the_next_open_and_what_changed_since_is_linked_again() {
 
 #[test]
 fn a_snapshot_that_cannot_be_used_is_named_and_the_graph_is_built_while_searches_are_exact() {
-    let dir = tempfile::tempdir().unwrap();
-    let memory = open(dir.path());
-    write(
-        &memory,
-        (0..1_500).map(|number| node(number, number)).collect(),
-    );
-    memory.settle();
-    drop(memory);
+    let dir = closed();
     let file = dir.path().join(SNAPSHOT);
     let whole = fs::read(&file).unwrap();
     let mut flipped = whole.clone();
