@@ -6,6 +6,7 @@
 use crate::client::{Call, Client, Target, read_json};
 use crate::error::{EngineError, Phase};
 use crate::json_span;
+use crate::prefix::Prefix;
 use crate::replica::{Lease, Replicas};
 use crate::stream::ChatStream;
 use bytes::Bytes;
@@ -42,6 +43,21 @@ struct Inner {
 pub struct ChatRequest {
     /// OpenAI's body. `model`, `stream` and `stream_options` are set by [`Engines::chat`]; ask for `logprobs` here.
     pub body: Map<String, Value>,
+    /// How the prompt begins; `None` lets the load alone decide who is asked.
+    pub prefix: Option<Prefix>,
+    /// When the whole answer must be there.
+    pub deadline: Instant,
+}
+
+/// A body that is passed through to one pool.
+#[derive(Clone, Debug)]
+pub struct ForwardRequest<'a> {
+    /// Path at the engine.
+    pub path: &'a str,
+    /// The body, untouched.
+    pub body: Bytes,
+    /// How the prompt begins; `None` lets the load alone decide who is asked.
+    pub prefix: Option<Prefix>,
     /// When the whole answer must be there.
     pub deadline: Instant,
 }
@@ -116,7 +132,7 @@ impl Engines {
     pub async fn chat(&self, pool: &Pool, request: ChatRequest) -> Result<ChatStream, EngineError> {
         let deadline = request.deadline;
         let body = chat_body(pool, request.body);
-        let mut attempts = self.inner.replicas.attempts(pool);
+        let mut attempts = (self.inner.replicas).attempts(pool, request.prefix.as_ref());
         loop {
             let lease = attempts.next()?;
             let target = Target::new(pool, &lease.endpoint);
@@ -135,15 +151,19 @@ impl Engines {
     pub async fn forward(
         &self,
         pool: &Pool,
-        path: &str,
-        body: Bytes,
-        deadline: Instant,
+        request: ForwardRequest<'_>,
     ) -> Result<Response<ForwardBody>, EngineError> {
+        let ForwardRequest {
+            path,
+            body,
+            prefix,
+            deadline,
+        } = request;
         let body = match pool.upstream_model == pool.model {
             true => body,
             false => json_span::with_string(&body, "model", &pool.upstream_model),
         };
-        let mut attempts = self.inner.replicas.attempts(pool);
+        let mut attempts = self.inner.replicas.attempts(pool, prefix.as_ref());
         loop {
             let mut lease = attempts.next()?;
             let target = Target::new(pool, &lease.endpoint);
@@ -180,7 +200,7 @@ impl Engines {
         deadline: Instant,
     ) -> Result<Vec<Vec<f32>>, EngineError> {
         let request = EmbeddingsRequest::new(pool, inputs, deadline);
-        let mut attempts = self.inner.replicas.attempts(pool);
+        let mut attempts = self.inner.replicas.attempts(pool, None);
         loop {
             let lease = attempts.next()?;
             let target = Target::new(pool, &lease.endpoint);
@@ -295,7 +315,7 @@ fn alone(pool: &Pool, endpoint: &Endpoint) -> Result<(Target, Lease), EngineErro
         ..pool.clone()
     };
     let replicas = Replicas::default();
-    let lease = replicas.attempts(&lone).next()?;
+    let lease = replicas.attempts(&lone, None).next()?;
     Ok((Target::new(pool, endpoint), lease))
 }
 

@@ -1,9 +1,10 @@
 //! Talking to engines: one HTTP client, server-sent events, replicas and their breakers.
 //!
 //! This crate sends a request to one replica of a pool and reads what comes back. It decides *where inside a pool* a
-//! request goes (least in flight, breaker, retry while nothing has been read) and never *which pool* answers: that is
+//! request goes (who has read its beginning, load, breaker, retry while nothing has been read) and never *which pool* answers: that is
 //! the gateway's `answer.rs`. It never asks a pool that it was not handed. Reading on: `engines.rs`, then `stream.rs`.
 
+mod attempts;
 mod breaker;
 mod client;
 mod cold;
@@ -12,14 +13,16 @@ mod error;
 mod event;
 pub mod json_span;
 mod load;
+mod prefix;
 mod replica;
 pub mod sse;
 mod stream;
 mod tokens;
 mod trust;
 
-pub use engines::{ChatRequest, Engines, ForwardBody};
+pub use engines::{ChatRequest, Engines, ForwardBody, ForwardRequest};
 pub use error::{EngineError, Fault, Phase};
 pub use event::{ChatEvent, Timings, Usage};
 pub use load::PoolLoad;
+pub use prefix::Prefix;
 pub use stream::ChatStream;

@@ -1,12 +1,13 @@
-//! Replicas of pools: how many requests each has in flight, its breaker, and which one is asked next.
+//! Replicas of pools: how many requests each has in flight, its breaker, and what it has read.
 //!
 //! State outlives plans: an endpoint that stays in a plan keeps its breaker. Nothing here does I/O.
-//! Reading on: `engines.rs` for the retry loop, `breaker.rs` for the state machine.
+//! Reading on: `attempts.rs` for who is asked next, `engines.rs` for the retry loop, `breaker.rs` for the state machine.
 
+use crate::attempts::Attempts;
 use crate::breaker::{Admission, Breaker, Failure};
 use crate::error::{EngineError, Phase};
 use crate::load::{Counts, PoolLoad, Present};
-use rand::Rng;
+use crate::prefix::{Held, Prefix};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,25 +41,12 @@ struct Known {
 pub(crate) struct Replica {
     url: String,
     in_flight: AtomicUsize,
-    breaker: Mutex<Breaker>,
+    pub(crate) breaker: Mutex<Breaker>,
+    pub(crate) held: Mutex<Held>,
 }
 
 /// A replica with its address.
-type Asked = (Endpoint, Arc<Replica>);
-
-/// The replicas that one request has not asked yet.
-pub(crate) struct Attempts<'a> {
-    pool: &'a Pool,
-    replicas: &'a Replicas,
-    counts: Arc<Counts>,
-    left: Vec<Asked>,
-    current: Option<Asked>,
-    again: Option<Asked>,
-    asked_again: bool,
-    renewed: bool,
-    waits: Vec<Duration>,
-    last: Option<EngineError>,
-}
+pub(crate) type Asked = (Endpoint, Arc<Replica>);
 
 /// One request at one replica; the replica counts it until this is dropped.
 #[derive(Debug)]
@@ -188,30 +176,22 @@ impl Replicas {
         best.map(|(endpoint, _)| endpoint.clone())
     }
 
-    /// Begins a request to a pool.
-    pub(crate) fn attempts<'a>(&'a self, pool: &'a Pool) -> Attempts<'a> {
+    /// Begins a request to a pool, with a prompt where its replicas keep what they have read.
+    pub(crate) fn attempts<'a>(
+        &'a self,
+        pool: &'a Pool,
+        prefix: Option<&'a Prefix>,
+    ) -> Attempts<'a> {
         let mut by_pool = lock(&self.by_pool);
         let known = by_pool.entry(pool.name.clone()).or_default();
         let counts = Arc::clone(&known.counts);
         let left = known.of(pool);
         drop(by_pool);
-        counts.requested();
-        Attempts {
-            pool,
-            replicas: self,
-            counts,
-            left,
-            current: None,
-            again: None,
-            asked_again: false,
-            renewed: false,
-            waits: Vec::new(),
-            last: None,
-        }
+        Attempts::new(self, pool, prefix, (counts, left))
     }
 
     /// Replicas of the pool in the newest plan that `pool`, of an older one, lacks.
-    fn newer(&self, pool: &Pool) -> Vec<Asked> {
+    pub(crate) fn newer(&self, pool: &Pool) -> Vec<Asked> {
         let Live::Warm(mut served) = self.live(pool) else {
             return Vec::new();
         };
@@ -251,94 +231,19 @@ impl Replica {
             url: endpoint.url.clone(),
             in_flight: AtomicUsize::new(0),
             breaker: Mutex::new(Breaker::new()),
+            held: Mutex::default(),
         });
         known.push(Arc::clone(&replica));
         replica
     }
 
-    fn load(&self) -> usize {
+    pub(crate) fn load(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
 }
 
-impl Attempts<'_> {
-    /// Takes the replica with the fewest requests in flight, a random one of equals; skips those that rest.
-    ///
-    /// # Errors
-    /// The last attempt's error, or why nobody was asked at all.
-    pub(crate) fn next(&mut self) -> Result<Lease, EngineError> {
-        let now = Instant::now();
-        while let Some(best) = self.least_loaded() {
-            let (endpoint, replica) = self.left.swap_remove(best);
-            let mut breaker = lock(&replica.breaker);
-            match breaker.admission(now) {
-                Admission::Open => {}
-                Admission::Probe => breaker.take_probe(),
-                Admission::Wait(wait) => {
-                    self.waits.push(wait);
-                    continue;
-                }
-            }
-            drop(breaker);
-            let asked = (endpoint, replica);
-            self.current = Some(asked.clone());
-            return Ok(Lease::new(asked, !self.left.is_empty(), &self.counts));
-        }
-        if !self.renewed {
-            // A replica that the newest plan names may have come since this request began.
-            self.renewed = true;
-            self.left = self.replicas.newer(self.pool);
-            if !self.left.is_empty() {
-                return self.next();
-            }
-        }
-        if let Some(again) = self.again.take() {
-            return Ok(Lease::new(again, false, &self.counts));
-        }
-        self.counts.failed();
-        Err(self.give_up())
-    }
-
-    /// Takes note of a failed attempt. A connection that broke before an answer may have been a kept-alive one that the
-    /// engine had just closed, so the same replica is asked once more when no other is left.
-    ///
-    /// # Errors
-    /// The same error, when trying elsewhere cannot help.
-    pub(crate) fn failed(&mut self, error: EngineError) -> Result<(), EngineError> {
-        if !error.retryable() {
-            // Only the client's own fault is not worth another replica, and no fault of the pool.
-            return Err(error);
-        }
-        if matches!(error, EngineError::Reset { .. }) && !self.asked_again {
-            self.asked_again = true;
-            self.again = self.current.take();
-        }
-        self.last = Some(error);
-        Ok(())
-    }
-
-    fn least_loaded(&self) -> Option<usize> {
-        let mut rng = rand::rng();
-        let keys = self.left.iter().enumerate();
-        keys.min_by_key(|(_, (_, replica))| (replica.load(), rng.random::<u32>()))
-            .map(|(i, _)| i)
-    }
-
-    fn give_up(&mut self) -> EngineError {
-        let pool = self.pool.name.clone();
-        match (self.last.take(), self.waits.iter().min()) {
-            (Some(error), _) => error,
-            (None, Some(wait)) => EngineError::BreakerOpen {
-                pool,
-                retry_after: *wait,
-            },
-            (None, None) => EngineError::NoEndpoint { pool },
-        }
-    }
-}
-
 impl Lease {
-    fn new((endpoint, replica): Asked, others: bool, counts: &Arc<Counts>) -> Self {
+    pub(crate) fn new((endpoint, replica): Asked, others: bool, counts: &Arc<Counts>) -> Self {
         replica.in_flight.fetch_add(1, Ordering::Relaxed);
         Self {
             replica,
@@ -373,7 +278,11 @@ impl Lease {
         let mut breaker = lock(&self.replica.breaker);
         let now = Instant::now();
         match error {
-            EngineError::Refused { .. } => breaker.failed(Failure::Certain, now),
+            EngineError::Refused { .. } => {
+                breaker.failed(Failure::Certain, now);
+                // Whatever comes up there again has read nothing.
+                lock(&self.replica.held).clear();
+            }
             EngineError::Status {
                 status: 429,
                 retry_after,
@@ -425,7 +334,7 @@ impl Drop for Lease {
 }
 
 /// The data behind these locks is valid after every statement, so a panic elsewhere does not spoil it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

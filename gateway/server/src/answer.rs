@@ -282,7 +282,11 @@ impl Gateway {
         let sampling = prepared.deciding.sampling(client, class, pool, seed);
         let body = body(&prepared.ask, pool, &prompt, &sampling);
         let prompt_ms = started.elapsed().as_secs_f64() * 1e3;
-        let request = ChatRequest { body, deadline };
+        let request = ChatRequest {
+            body,
+            prefix: Some(prepared.ask.prefix(&prompt.messages)),
+            deadline,
+        };
         let taken = dispatch(&serving.engines, pool, request, hold).await?;
         Ok(Try {
             arm,

@@ -11,6 +11,7 @@ use crate::extension::Extension;
 use crate::message::Message;
 use serde_json::{Map, Value};
 use std::time::Instant;
+use weir_engine::Prefix;
 use weir_memory::NodeId;
 
 /// A request in the shape that every step reads.
@@ -125,6 +126,15 @@ impl Ask {
             hidden: Vec::new(),
             received,
         })
+    }
+
+    /// How a prompt of these messages begins, as replicas may have read it for the same tenant.
+    pub(crate) fn prefix(&self, messages: &[Message]) -> Prefix {
+        let mut prefix = Prefix::new(&self.caller.tenant, self.weir.session.as_deref());
+        for message in messages {
+            prefix.push(message.role.as_str(), &message.text);
+        }
+        prefix
     }
 
     /// A question of one user turn with everything else left to the router: what the lab and `weir ask` send.

@@ -154,6 +154,7 @@ impl Dense {
         };
         let request = ChatRequest {
             body: Map::from_iter(body),
+            prefix: None,
             deadline: Instant::now() + TIMEOUT,
         };
         let mut stream = self

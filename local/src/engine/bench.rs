@@ -112,6 +112,7 @@ pub(crate) async fn measure(probe: &Probe, url: &str) -> Option<Performance> {
     body.insert("cache_prompt".into(), json!(false));
     let request = ChatRequest {
         body,
+        prefix: None,
         deadline: Instant::now() + TIMEOUT,
     };
     let mut stream = probe

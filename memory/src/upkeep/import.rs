@@ -147,7 +147,9 @@ impl Memory {
         };
         let header = header(&mut lines)?;
         self.check_identity(&header, options)?;
-        let announced = header.nodes + header.edges + header.documents;
+        let announced = (header.nodes)
+            .saturating_add(header.edges)
+            .saturating_add(header.documents);
         let mut at = Progress {
             done: 0,
             total: announced,

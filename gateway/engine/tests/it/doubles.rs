@@ -260,6 +260,7 @@ pub(crate) fn request(limit: Duration) -> ChatRequest {
     };
     ChatRequest {
         body,
+        prefix: None,
         deadline: Instant::now() + limit,
     }
 }

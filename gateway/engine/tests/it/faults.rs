@@ -3,7 +3,7 @@
 use crate::doubles::{Does, Double, ask, nobody, pool, read, request};
 use futures_util::StreamExt;
 use std::time::{Duration, Instant};
-use weir_engine::{EngineError, Engines, Fault, Phase, Usage};
+use weir_engine::{EngineError, Engines, Fault, ForwardRequest, Phase, Usage};
 use weir_testenv::UntrustedTlsServer;
 
 fn assert_silent(error: &EngineError) {
@@ -234,9 +234,13 @@ async fn forwarded_bytes_are_untouched_but_for_the_models_name() {
     let deadline = Instant::now() + Duration::from_secs(20);
     let pool = pool(&[&double.url]);
     let engines = Engines::new();
-    let answer = engines
-        .forward(&pool, "/v1/chat/completions", body.into(), deadline)
-        .await;
+    let request = ForwardRequest {
+        path: "/v1/chat/completions",
+        body: body.into(),
+        prefix: None,
+        deadline,
+    };
+    let answer = engines.forward(&pool, request).await;
     let answer = answer
         .unwrap()
         .into_body()

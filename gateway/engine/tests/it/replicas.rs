@@ -3,7 +3,7 @@
 use crate::doubles::{Does, Double, ask, nobody, pool, read, request};
 use futures_util::future::join_all;
 use std::time::Duration;
-use weir_engine::{EngineError, Engines};
+use weir_engine::{ChatRequest, EngineError, Engines, Prefix};
 
 const ANSWERS: Does = Does::Answers { chunk: 1 << 20 };
 
@@ -102,6 +102,33 @@ async fn requests_go_to_the_replica_with_fewest_in_flight() {
     }
     assert_eq!((first.requests(), second.requests()), (3, 3));
     assert_eq!(engines.load("small"), 6);
+}
+
+#[tokio::test]
+async fn a_conversation_stays_with_the_replica_that_has_read_it() {
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        replicas.push(Double::start(ANSWERS).await);
+    }
+    let urls: Vec<&str> = replicas.iter().map(|double| double.url.as_str()).collect();
+    let (engines, pool) = (Engines::new(), pool(&urls));
+    let conversations = 6;
+    for turn in 0..5 {
+        for conversation in 0..conversations {
+            let mut prefix = Prefix::new("acme", None);
+            for number in 0..=turn {
+                prefix.push("user", &format!("{conversation} {number} ").repeat(1000));
+            }
+            let request = ChatRequest {
+                prefix: Some(prefix),
+                ..request(Duration::from_secs(20))
+            };
+            let stream = engines.chat(&pool, request).await.unwrap();
+            assert!(read(stream).await.1.is_none());
+        }
+    }
+    let asked: Vec<usize> = replicas.iter().map(Double::requests).collect();
+    assert_eq!(asked, [10, 10, 10], "two conversations of five turns each");
 }
 
 #[tokio::test]

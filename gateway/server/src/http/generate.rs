@@ -51,6 +51,7 @@ pub(crate) async fn generate(
     let id = surfaces.gateway.new_decision_id();
     let wanted = ChatRequest {
         body: chat.clone(),
+        prefix: Some(ask.prefix(&ask.messages)),
         deadline: until,
     };
     let asked = match serving.engines.warm(pool, until).await {

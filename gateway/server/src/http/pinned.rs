@@ -21,7 +21,7 @@ use serde::de::IgnoredAny;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use weir_engine::{EngineError, ForwardBody, Phase, Usage, json_span};
+use weir_engine::{EngineError, ForwardBody, ForwardRequest, Phase, Usage, json_span};
 use weir_plan::Pool;
 
 const CHAT: &str = "/v1/chat/completions";
@@ -78,7 +78,12 @@ pub(crate) async fn pass(asked: Asked, bytes: Bytes) -> Result<Response, Rescue>
     };
     let (rank, pool) = pool(&serving, &ask, &model)?;
     let deadline = serving.deadline(&ask.weir, ask.received);
-    let body = json_span::without(&bytes, &[&["weir"]]);
+    let request = ForwardRequest {
+        path: CHAT,
+        body: json_span::without(&bytes, &[&["weir"]]),
+        prefix: Some(ask.prefix(&ask.messages)),
+        deadline,
+    };
     let id = surfaces.gateway.new_decision_id();
     let streams = ask.client.stream;
     let mut outcome = Outcome {
@@ -97,7 +102,7 @@ pub(crate) async fn pass(asked: Asked, bytes: Bytes) -> Result<Response, Rescue>
     };
     let warm = serving.engines.warm(pool, deadline).await;
     let warm = warm.map_err(|error| outcome.failed(&error))?;
-    let forwarded = serving.engines.forward(&warm, CHAT, body, deadline).await;
+    let forwarded = serving.engines.forward(&warm, request).await;
     let forwarded = forwarded.map_err(|error| outcome.failed(&error))?;
     outcome.ttft = Some(outcome.ask.received.elapsed());
     let mut response = Response::new(Body::empty());
