@@ -22,21 +22,32 @@ mod weights;
 mod tests;
 
 pub(crate) use features::{EDGE, EdgeFeature, NODE, NodeFeature, SEED, SeedFeature};
-pub(crate) use forward::{Forward, Shares};
+pub(crate) use forward::Shares;
 pub use labels::LabelledQuestion;
 pub(crate) use optimise::Example;
 pub use parameters::Frozen;
-pub(crate) use subgraph::{Edges, Subgraph};
+pub(crate) use subgraph::Edges;
+pub use subgraph::{Subgraph, SubgraphEdge};
 pub use train::{TrainError, TrainOptions, TrainProgress, TrainReport, train};
 pub(crate) use weights::Wanted;
 pub use weights::{AttentionError, AttentionWeights};
 
 /// Shares that sum to 1, in proportion to the exponentials of `logits`.
 pub(crate) fn softmax(logits: &[f64]) -> Vec<f64> {
+    let mut shares = logits.to_vec();
+    softmax_in_place(&mut shares);
+    shares
+}
+
+/// The same in place of the logits.
+fn softmax_in_place(logits: &mut [f64]) {
     let highest = logits.iter().copied().fold(f64::MIN, f64::max);
-    let exponentials: Vec<f64> = logits.iter().map(|logit| (logit - highest).exp()).collect();
-    let sum: f64 = exponentials.iter().sum();
-    exponentials.into_iter().map(|value| value / sum).collect()
+    let mut sum = 0.0;
+    for logit in logits.iter_mut() {
+        *logit = (*logit - highest).exp();
+        sum += *logit;
+    }
+    logits.iter_mut().for_each(|share| *share /= sum);
 }
 
 /// Entropy of shares over the logarithm of their number: 0 when one has all, 1 when all are equal.

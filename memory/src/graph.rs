@@ -17,19 +17,18 @@ pub(crate) struct EdgeFacts {
     pub(crate) seconds: u32,
     /// How sure its maker was, 0 to 1.
     pub(crate) confidence: f32,
-    /// Terms of the sentence that carries the edge, by [`crate::words::term_key`], ascending; empty when none is
-    /// known.
-    pub(crate) evidence: Box<[u32]>,
+    /// The sentence that carries the edge, where one does.
+    pub(crate) evidence: Option<String>,
 }
 
 impl EdgeFacts {
     /// The facts of an edge of `weight`.
-    pub(crate) fn of(weight: f32, metadata: &EdgeMetadata) -> Self {
+    pub(crate) fn of(weight: f32, metadata: EdgeMetadata) -> Self {
         Self {
             weight,
             seconds: seconds(metadata.timestamp),
             confidence: metadata.confidence.unwrap_or(1.0),
-            evidence: words::keys(metadata.evidence.as_deref().unwrap_or_default()),
+            evidence: metadata.evidence,
         }
     }
 }
@@ -61,8 +60,8 @@ pub(crate) struct Graph {
     numbers: HashMap<String, u16>,
     outgoing: Vec<Vec<Link>>,
     incoming: Vec<Vec<Link>>,
-    /// Terms of the sentences that carry edges, by source, target and relation.
-    evidence: HashMap<(u32, u32, u16), Box<[u32]>>,
+    /// Terms of the sentences that carry edges, by source, target and relation; held only for weights that look at them.
+    evidence: Option<HashMap<(u32, u32, u16), Box<[u32]>>>,
     edges: usize,
 }
 
@@ -97,11 +96,37 @@ impl Graph {
         self.relations.len()
     }
 
-    /// Terms of the sentence that carries an edge, ascending; empty when none is known.
+    /// Terms of the sentence that carries an edge, by [`words::term_key`], ascending; empty when none is known or none is
+    /// held.
     pub(crate) fn evidence(&self, src: u32, dst: u32, rel: u16) -> &[u32] {
-        self.evidence
-            .get(&(src, dst, rel))
-            .map_or(&[], |terms| terms)
+        let held = self.evidence.as_ref();
+        let terms = held.and_then(|held| held.get(&(src, dst, rel)));
+        terms.map_or(&[], |terms| terms)
+    }
+
+    /// Whether sentences are held.
+    pub(crate) fn holds_evidence(&self) -> bool {
+        self.evidence.is_some()
+    }
+
+    /// Holds the sentences of edges from now on, or lets go of them.
+    pub(crate) fn hold_evidence(&mut self, hold: bool) {
+        self.evidence = hold.then(HashMap::new);
+    }
+
+    /// Holds the sentence of an edge that is there.
+    pub(crate) fn put_evidence(&mut self, (src, dst, rel): (u32, u32, u16), terms: Box<[u32]>) {
+        if let Some(held) = &mut self.evidence
+            && !terms.is_empty()
+        {
+            held.insert((src, dst, rel), terms);
+        }
+    }
+
+    fn drop_evidence(&mut self, edge: (u32, u32, u16)) {
+        if let Some(held) = &mut self.evidence {
+            held.remove(&edge);
+        }
     }
 
     /// The number of the relation `name`, when it ever occurred or there is room for one more.
@@ -126,10 +151,9 @@ impl Graph {
         };
         let forward = put(&mut self.outgoing, src, link(dst));
         put(&mut self.incoming, dst, link(src));
-        if facts.evidence.is_empty() {
-            self.evidence.remove(&(src, dst, rel));
-        } else {
-            self.evidence.insert((src, dst, rel), facts.evidence);
+        self.drop_evidence((src, dst, rel));
+        if let Some(sentence) = facts.evidence.filter(|_| self.holds_evidence()) {
+            self.put_evidence((src, dst, rel), words::keys(&sentence));
         }
         self.edges += usize::from(forward);
     }
@@ -138,7 +162,7 @@ impl Graph {
     pub(crate) fn remove(&mut self, src: u32, dst: u32, rel: u16) {
         let was_there = take(&mut self.outgoing, src, dst, rel);
         take(&mut self.incoming, dst, src, rel);
-        self.evidence.remove(&(src, dst, rel));
+        self.drop_evidence((src, dst, rel));
         self.edges -= usize::from(was_there);
     }
 

@@ -22,6 +22,7 @@ mod node;
 mod recall;
 mod search;
 mod sentences;
+mod slots;
 mod store;
 mod topics;
 mod vectors;
@@ -29,8 +30,8 @@ mod words;
 
 pub use access::Access;
 pub use attention::{
-    AttentionError, AttentionWeights, Frozen, LabelledQuestion, TrainError, TrainOptions,
-    TrainProgress, TrainReport, train,
+    AttentionError, AttentionWeights, Frozen, LabelledQuestion, Subgraph, SubgraphEdge, TrainError,
+    TrainOptions, TrainProgress, TrainReport, train,
 };
 pub use node::{
     EVIDENCE_CHARS_MAX, Edge, EdgeId, EdgeMetadata, Metadata, NewEdge, NewNode, Node, NodeId,
@@ -39,7 +40,8 @@ pub use node::{
 pub use recall::{Recall, RecallLimits, Recalled};
 pub use search::{Filter, Hit, Query, SearchError, SearchResult};
 pub use store::{
-    Batch, Counts, GraphCounts, Memory, MemoryConfig, OpenError, ReadError, WriteError, Written,
+    Batch, Counts, GraphCounts, KeepError, Memory, MemoryConfig, OpenError, ReadError, WriteError,
+    Written,
 };
 pub use topics::TopicsError;
 pub use vectors::snapshot::SnapshotError;

@@ -12,10 +12,10 @@ mod walk;
 pub(crate) use walk::DEGREE_MAX;
 
 use self::walk::{Member, Walk};
-use crate::attention::{self, AttentionWeights, Example, Forward, LabelledQuestion, Wanted};
+use crate::attention::{self, AttentionWeights, Example, LabelledQuestion, Subgraph, Wanted};
 use crate::node::NodeId;
 use crate::search::{Query, SearchError, SearchResult};
-use crate::store::Memory;
+use crate::store::{Memory, ReadError};
 
 /// How far recall may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,11 +69,45 @@ impl Memory {
     /// Spreads attention from the hits of `found` through the graph. Deterministic; empty when
     /// nothing was found.
     pub fn recall(&self, query: &Query, found: &SearchResult, limits: &RecallLimits) -> Recall {
-        self.recall_with(&self.attention(), query, found, limits)
+        self.recalled(&self.attention(), query, found, limits)
     }
 
     /// As [`Memory::recall`], with other weights than the memory's own.
+    ///
+    /// # Errors
+    /// What the weights look at cannot be read; the memory's own have it at hand.
     pub fn recall_with(
+        &self,
+        weights: &AttentionWeights,
+        query: &Query,
+        found: &SearchResult,
+        limits: &RecallLimits,
+    ) -> Result<Recall, ReadError> {
+        self.make_ready(&weights.wanted())?;
+        Ok(self.recalled(weights, query, found, limits))
+    }
+
+    /// What attention sees of a question, every feature of it, and which nodes they are: to measure it, and to train
+    /// something else on the same. The weights decide which nodes the places go to.
+    ///
+    /// # Errors
+    /// What features are made of cannot be read.
+    pub fn subgraph(
+        &self,
+        weights: &AttentionWeights,
+        query: &Query,
+        found: &SearchResult,
+        limits: &RecallLimits,
+    ) -> Result<(Vec<NodeId>, Subgraph), ReadError> {
+        self.make_ready(&Wanted::ALL)?;
+        let index = self.index();
+        let walk = Walk::new(&index, query, (weights, Wanted::ALL));
+        let members = walk.members(found, limits);
+        let ids = members.iter().map(|member| index.id(member.slot)).collect();
+        Ok((ids, walk.subgraph(&members)))
+    }
+
+    fn recalled(
         &self,
         weights: &AttentionWeights,
         query: &Query,
@@ -86,7 +120,7 @@ impl Memory {
         if members.is_empty() {
             return Recall::default();
         }
-        let scores = Forward::run(&walk.subgraph(&members), weights).scores;
+        let scores = walk.subgraph(&members).scores(weights);
         summarise(&walk, &members, &scores)
     }
 

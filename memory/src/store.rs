@@ -33,6 +33,7 @@ pub use damaged::{DamagedRow, damaged_rows, remove_damaged_rows};
 pub(crate) use snapshot::Snapshot;
 pub use transaction::Erased;
 pub(crate) use transaction::{EdgeKey, Repairs};
+pub use weights::KeepError;
 pub(crate) use write::{Edit, check_edge, check_node};
 
 /// An open memory. Cheap to clone; all clones are the same memory.

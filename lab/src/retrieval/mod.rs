@@ -2,11 +2,10 @@
 //!
 //! Every row ranks the same passages of the same stores for the same questions. Trained rows are trained on the other
 //! corpora only, hyper-parameters included. Differences are of the same questions, resampled together. Where the
-//! passages come from is `corpora.rs`, what is reported `report.rs`, how long recall takes `speed.rs`.
+//! passages come from is `corpora.rs`, what is reported `report.rs`; how long recall takes is a benchmark of its own.
 
 mod corpora;
 mod report;
-mod speed;
 
 pub use corpora::Corpus;
 
@@ -174,9 +173,6 @@ pub fn retrieval(
     }
     let mut results = report::report(&measured, options);
     results.notes.extend(notes);
-    results
-        .rows
-        .extend(speed::rows(&options.cache, options.seed)?);
     Ok(results)
 }
 
@@ -279,7 +275,9 @@ fn ranked(
     Ok(match ranking {
         Ranking::Recall(weights) => {
             let limits = RecallLimits::default();
-            let recall = memory.recall_with(weights, &query, &found, &limits);
+            let recall = memory
+                .recall_with(weights, &query, &found, &limits)
+                .map_err(RetrievalError::Memory)?;
             recall.nodes.iter().map(|node| node.id).collect()
         }
         _ => found.hits.iter().map(|hit| hit.id).collect(),

@@ -13,7 +13,7 @@
 use super::features::NodeFeature;
 use super::subgraph::{Edges, Subgraph};
 use super::weights::{AttentionWeights, Head};
-use super::{NODE, softmax};
+use super::{NODE, softmax, softmax_in_place};
 
 /// Added to a weight before its logarithm: what less makes no difference.
 pub(super) const LEAST: f64 = 1e-5;
@@ -33,9 +33,12 @@ pub(crate) struct Shares {
     pub(crate) edges: Vec<f64>,
 }
 
-/// What the layers computed, kept for the gradients.
+/// Once no weight moves by more than this in a layer, further ones change no place: a score is kept in `f32`.
+const STILL: f64 = 1e-9;
+
+/// What every layer computed, kept for the gradients.
 #[derive(Clone, Debug)]
-pub(crate) struct Forward {
+pub(super) struct Forward {
     /// Weight of each node at the start: the seeds'.
     pub(super) start: Vec<f64>,
     /// How edges share.
@@ -47,7 +50,7 @@ pub(crate) struct Forward {
     /// Features of each node, complete.
     pub(super) features: Vec<[f64; NODE]>,
     /// Share of each node; they sum to 1.
-    pub(crate) scores: Vec<f64>,
+    pub(super) scores: Vec<f64>,
 }
 
 impl Shares {
@@ -61,17 +64,16 @@ impl Shares {
             heads: vec![0.0; edges.groups.len()],
             edges: vec![0.0; count],
         };
-        let mut logits = Vec::new();
         for source in 0..edges.sources.len() - 1 {
-            logits.clear();
-            for group in edges.groups_of(source) {
-                let head = &heads[group.head];
-                logits.push(head.bias + shares.group(edges, group.edges.clone(), head));
-            }
             let first = edges.sources[source];
-            for (place, share) in softmax(&logits).into_iter().enumerate() {
-                shares.heads[first + place] = share;
-                for edge in edges.groups[first + place].edges.clone() {
+            let groups = edges.groups_of(source);
+            for (group, logit) in groups.iter().zip(first..) {
+                let head = &heads[group.head];
+                shares.heads[logit] = head.bias + shares.group(edges, group.edges.clone(), head);
+            }
+            softmax_in_place(&mut shares.heads[first..first + groups.len()]);
+            for (group, share) in groups.iter().zip(&shares.heads[first..]) {
+                for edge in group.edges.clone() {
                     shares.edges[edge] = share * shares.within[edge];
                 }
             }
@@ -91,8 +93,14 @@ impl Shares {
         for edge in range.clone() {
             let above = self.logits[edge] - highest;
             self.plain[edge] = above.exp();
-            self.within[edge] = (above / head.temperature).exp();
             sum_plain += self.plain[edge];
+        }
+        for edge in range.clone() {
+            self.within[edge] = if head.temperature == 1.0 {
+                self.plain[edge]
+            } else {
+                ((self.logits[edge] - highest) / head.temperature).exp()
+            };
             sum += self.within[edge];
         }
         for edge in range {
@@ -103,35 +111,52 @@ impl Shares {
     }
 }
 
+/// The share of each node; they sum to 1. Runs layers until nothing moves and keeps none of them.
+pub(crate) fn scores(graph: &Subgraph, weights: &AttentionWeights) -> Vec<f64> {
+    let start = start(graph, weights);
+    let shares = Shares::of(&graph.edges, &weights.heads_of(&graph.edges.heads)).edges;
+    let mut spread = start.clone();
+    let mut came = vec![0.0; start.len()];
+    for _ in 0..weights.layers {
+        let dangling = step(&graph.edges, &shares, &spread, &mut came);
+        let moved = settle(weights.moves, (&start, dangling), &came, &mut spread);
+        if moved < STILL {
+            break;
+        }
+    }
+    let scored = graph.nodes.iter().enumerate();
+    let logits: Vec<f64> = scored
+        .map(|(at, node)| dot(&weights.score, &complete(node, spread[at], came[at])))
+        .collect();
+    softmax(&logits)
+}
+
 impl Forward {
     /// Runs all layers and the scorer.
-    pub(crate) fn run(graph: &Subgraph, weights: &AttentionWeights) -> Self {
-        let heads = weights.heads_of(&graph.edges.heads);
-        let mut start = vec![0.0; graph.nodes.len()];
-        let logits: Vec<f64> = (graph.seeds.iter())
-            .map(|seed| weights.seed_logit(seed))
-            .collect();
-        start[..logits.len()].copy_from_slice(&softmax(&logits));
-        let shares = Shares::of(&graph.edges, &heads);
+    pub(super) fn run(graph: &Subgraph, weights: &AttentionWeights) -> Self {
+        let start = start(graph, weights);
+        let shares = Shares::of(&graph.edges, &weights.heads_of(&graph.edges.heads));
         let mut layers = vec![start.clone()];
         let mut received = Vec::with_capacity(weights.layers);
+        let mut spread = start.clone();
         for _ in 0..weights.layers {
-            let before = layers.last().unwrap_or(&start);
-            let (came, dangling) = step(&graph.edges, &shares.edges, before);
-            let after = (start.iter().zip(&came))
-                .map(|(seed, came)| {
-                    (1.0 - weights.moves) * seed + weights.moves * (came + dangling * seed)
-                })
-                .collect();
-            layers.push(after);
+            let mut came = vec![0.0; start.len()];
+            let dangling = step(&graph.edges, &shares.edges, &spread, &mut came);
+            settle(weights.moves, (&start, dangling), &came, &mut spread);
+            layers.push(spread.clone());
             received.push((came, dangling));
         }
-        let features = features(graph, &start, &layers, &received);
-        let scores: Vec<f64> = (features.iter())
-            .map(|features| dot(&weights.score, features))
+        let came = received.last().map_or(&start, |(came, _)| came);
+        let nodes = graph.nodes.iter().enumerate();
+        let features: Vec<[f64; NODE]> = nodes
+            .map(|(at, node)| complete(node, spread[at], came[at]))
+            .collect();
+        let logits: Vec<f64> = features
+            .iter()
+            .map(|node| dot(&weights.score, node))
             .collect();
         Self {
-            scores: softmax(&scores),
+            scores: softmax(&logits),
             start,
             shares,
             layers,
@@ -147,37 +172,49 @@ impl Forward {
     }
 }
 
-/// What comes to each node along edges, and the weight at nodes without any.
-fn step(edges: &Edges, shares: &[f64], weights: &[f64]) -> (Vec<f64>, f64) {
-    let mut came = vec![0.0; weights.len()];
+/// Weight of each node before the first layer: the seeds', which come first.
+fn start(graph: &Subgraph, weights: &AttentionWeights) -> Vec<f64> {
+    let seeds = graph.seeds.iter();
+    let logits: Vec<f64> = seeds.map(|seed| weights.seed_logit(seed)).collect();
+    let mut start = softmax(&logits);
+    start.resize(graph.nodes.len(), 0.0);
+    start
+}
+
+/// Puts what comes to each node along edges into `came`, and returns the weight at nodes without any.
+fn step(edges: &Edges, shares: &[f64], spread: &[f64], came: &mut [f64]) -> f64 {
+    came.fill(0.0);
     let mut dangling = 0.0;
-    for (source, weight) in weights.iter().enumerate() {
+    for (source, weight) in spread.iter().enumerate() {
         let range = edges.edges_of(source);
         if range.is_empty() {
             dangling += weight;
-        }
-        for edge in range {
-            came[edges.targets[edge] as usize] += weight * shares[edge];
+        } else if *weight > 0.0 {
+            for (target, share) in edges.targets[range.clone()].iter().zip(&shares[range]) {
+                came[*target as usize] += weight * share;
+            }
         }
     }
-    (came, dangling)
+    dangling
 }
 
-/// The scorer's features: those of the nodes and what the layers found.
-fn features(
-    graph: &Subgraph,
-    start: &[f64],
-    layers: &[Vec<f64>],
-    received: &[(Vec<f64>, f64)],
-) -> Vec<[f64; NODE]> {
-    let spread = layers.last().map_or(start, Vec::as_slice);
-    let mut all = graph.nodes.clone();
-    for (at, features) in all.iter_mut().enumerate() {
-        let came = received.last().map_or(0.0, |(came, _)| came[at]);
-        features[NodeFeature::LogAttention as usize] = (spread[at] + LEAST).ln();
-        features[NodeFeature::LogReceived as usize] = (came + LEAST).ln();
+/// The weights after a layer, in place of those before it. Returns the largest difference.
+fn settle(moves: f64, (start, dangling): (&[f64], f64), came: &[f64], spread: &mut [f64]) -> f64 {
+    let mut moved = 0.0_f64;
+    for ((slot, seed), came) in spread.iter_mut().zip(start).zip(came) {
+        let after = (1.0 - moves) * seed + moves * (came + dangling * seed);
+        moved = moved.max((after - *slot).abs());
+        *slot = after;
     }
-    all
+    moved
+}
+
+/// The scorer's features of a node: its own and what the layers found.
+fn complete(node: &[f64; NODE], spread: f64, came: f64) -> [f64; NODE] {
+    let mut features = *node;
+    features[NodeFeature::LogAttention as usize] = (spread + LEAST).ln();
+    features[NodeFeature::LogReceived as usize] = (came + LEAST).ln();
+    features
 }
 
 /// Sum of the products.

@@ -78,7 +78,7 @@ impl Memory {
     }
 
     /// The unit vector of a node, when it has one.
-    fn vector(&self, id: NodeId) -> Option<Vec<f32>> {
+    pub fn vector(&self, id: NodeId) -> Option<Vec<f32>> {
         let index = self.index();
         let slot = index.slot(id)?;
         index.vectors.get(slot).map(<[f32]>::to_vec)

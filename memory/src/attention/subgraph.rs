@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use super::forward::scores;
+use super::weights::AttentionWeights;
 use super::{EDGE, NODE, SEED};
 
 /// Edges by source and head.
@@ -75,13 +77,65 @@ impl Edges {
     }
 }
 
-/// Nodes, the first of which are seeds, and the edges among them.
+/// What attention sees of a question: nodes, the first of which are seeds, and the edges among them.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Subgraph {
+pub struct Subgraph {
     /// Features of each seed.
     pub(crate) seeds: Vec<[f64; SEED]>,
     /// Features of each node; the first two are what the layers find.
     pub(crate) nodes: Vec<[f64; NODE]>,
     /// Edges from each node.
     pub(crate) edges: Edges,
+}
+
+/// An edge of a [`Subgraph`], walked from one end to the other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SubgraphEdge<'a> {
+    /// Place of the node that it is walked from.
+    pub source: usize,
+    /// Place of the node that it leads to.
+    pub target: usize,
+    /// Place of its head: a relation in one direction.
+    pub head: usize,
+    /// Its features, in the order of the weights' file.
+    pub features: &'a [f64],
+}
+
+impl Subgraph {
+    /// The share of each node with these weights; they sum to 1.
+    pub fn scores(&self, weights: &AttentionWeights) -> Vec<f64> {
+        scores(self, weights)
+    }
+
+    /// Features of each seed, in the order of the nodes.
+    pub fn seeds(&self) -> impl ExactSizeIterator<Item = &[f64]> {
+        self.seeds.iter().map(<[f64; SEED]>::as_slice)
+    }
+
+    /// Features of each node, without what layers find.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &[f64]> {
+        self.nodes.iter().map(<[f64; NODE]>::as_slice)
+    }
+
+    /// Relation and direction (true forwards) of each head.
+    pub fn heads(&self) -> &[(String, bool)] {
+        &self.edges.heads
+    }
+
+    /// The edges by source and head.
+    pub fn edges(&self) -> impl Iterator<Item = SubgraphEdge<'_>> {
+        let sources = 0..self.edges.sources.len() - 1;
+        let groups = sources.flat_map(|source| {
+            let groups = self.edges.groups_of(source).iter();
+            groups.map(move |group| (source, group))
+        });
+        groups.flat_map(move |(source, group)| {
+            group.edges.clone().map(move |edge| SubgraphEdge {
+                source,
+                target: self.edges.targets[edge] as usize,
+                head: group.head,
+                features: &self.edges.features[edge],
+            })
+        })
+    }
 }

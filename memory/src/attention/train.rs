@@ -6,15 +6,14 @@
 //! and seed give the same weights. Reading on: `optimise.rs`, `parameters.rs`.
 
 use super::features::{EdgeFeature, NodeFeature};
-use super::forward::Forward;
 use super::labels::LabelledQuestion;
 use super::optimise::{Example, Found, Run, SplitMix};
 use super::parameters::{Frozen, Layout};
-use super::weights::AttentionWeights;
+use super::weights::{AttentionWeights, Wanted};
 use super::{EDGE, NODE};
 use crate::recall::RecallLimits;
 use crate::search::SearchError;
-use crate::store::Memory;
+use crate::store::{Memory, ReadError};
 
 /// Fewest questions that weights can be learned from.
 const QUESTIONS_MIN: usize = 10;
@@ -93,7 +92,7 @@ pub struct TrainReport {
 }
 
 /// Why nothing was trained.
-#[derive(Debug, thiserror::Error, PartialEq)]
+#[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// A question's vector does not fit its store.
     #[error("cannot search for the training question {question:?}")]
@@ -103,6 +102,9 @@ pub enum TrainError {
         /// Why.
         source: SearchError,
     },
+    /// What training looks at cannot be read.
+    #[error("cannot read what a memory is trained on")]
+    Read(#[from] ReadError),
     /// Not enough to learn from.
     #[error(
         "{usable} of {questions} questions have a gold node within reach of recall, training needs {QUESTIONS_MIN}: \
@@ -125,6 +127,9 @@ pub fn train(
     options: &TrainOptions,
     progress: &mut dyn FnMut(TrainProgress),
 ) -> Result<(AttentionWeights, TrainReport), TrainError> {
+    for (memory, _) in sets {
+        memory.make_ready(&Wanted::ALL)?;
+    }
     let prior = prior(options.frozen);
     let mut weights = prior.clone();
     let mut report = None;
@@ -275,12 +280,10 @@ impl<'a> Round<'a> {
         let run = self.with(&best.layout, &start, best.pull, 0);
         let recall = |parameters: &[f64]| {
             let weights = best.layout.weights(parameters);
-            let each = self.held_out.iter().map(|example| {
-                recall_at(
-                    &Forward::run(&example.graph, &weights).scores,
-                    &example.gold,
-                )
-            });
+            let each = self
+                .held_out
+                .iter()
+                .map(|example| recall_at(&example.graph.scores(&weights), &example.gold));
             each.sum::<f64>() / self.held_out.len().max(1) as f64
         };
         TrainReport {

@@ -60,6 +60,11 @@ impl Wanted {
         edge: [true; EDGE],
         node: [true; NODE],
     };
+
+    /// Whether the sentences that carry edges are looked at.
+    pub(crate) fn evidence(&self) -> bool {
+        self.edge[EdgeFeature::Evidence as usize]
+    }
 }
 
 /// A relation's two heads.
@@ -189,6 +194,11 @@ impl AttentionWeights {
     /// What they were trained on, in words.
     pub fn trained_on(&self) -> &str {
         &self.trained_on
+    }
+
+    /// Names of the features that weights can look at: of seeds, of edges and of nodes.
+    pub fn features() -> [&'static [&'static str]; 3] {
+        [SeedFeature::NAMES, EdgeFeature::NAMES, NodeFeature::NAMES]
     }
 
     /// Logit of a seed.

@@ -13,6 +13,7 @@ use crate::graph::Link;
 use crate::index::Index;
 use crate::node::NodeType;
 use crate::search::{self, Query};
+use crate::slots::SlotMap;
 
 /// Seconds of a day.
 const DAY: f64 = 86_400.0;
@@ -25,8 +26,8 @@ const REST_MIN: f64 = 1e-3;
 pub(super) struct View<'a> {
     index: &'a Index,
     unit: Option<Vec<f32>>,
-    /// Cosine to the question by slot; not a number where it was not asked for yet.
-    cosines: RefCell<Vec<f32>>,
+    /// Cosine to the question of the slots that it was asked for.
+    cosines: RefCell<SlotMap<f32>>,
     text: &'a str,
     wanted: Wanted,
     /// See [`View::marks`].
@@ -40,7 +41,7 @@ impl<'a> View<'a> {
         let unit = search::unit_query(query, index.vectors.dimensions()).ok();
         Self {
             unit: unit.flatten(),
-            cosines: RefCell::new(vec![f32::NAN; index.slots()]),
+            cosines: RefCell::default(),
             text: &query.text,
             wanted,
             marks: OnceCell::new(),
@@ -59,11 +60,9 @@ impl<'a> View<'a> {
     pub(super) fn cosine(&self, slot: u32) -> Option<f32> {
         let unit = self.unit.as_deref()?;
         let own = self.index.vectors.get(slot)?;
-        let known = &mut self.cosines.borrow_mut()[slot as usize];
-        if known.is_nan() {
-            *known = self.index.vectors.cosine(unit, own);
-        }
-        Some(*known)
+        let mut cosines = self.cosines.borrow_mut();
+        let cosine = cosines.entry(slot);
+        Some(*cosine.or_insert_with(|| self.index.vectors.cosine(unit, own)))
     }
 
     /// Cosine of two nodes, when both have a vector.

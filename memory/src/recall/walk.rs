@@ -3,7 +3,7 @@
 //! Grows from the seeds along the heads that attention itself will use, so that the places go to
 //! the nodes that its first layers would reach. What an edge or node looks like is `view.rs`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::RecallLimits;
 use super::view::View;
@@ -12,6 +12,7 @@ use crate::graph::Link;
 use crate::index::Index;
 use crate::node::NodeId;
 use crate::search::{Hit, Query, SearchResult};
+use crate::slots::{SlotMap, SlotSet};
 
 /// Links followed from one node in one hop, heaviest first: one index page must not fill the
 /// subgraph.
@@ -97,7 +98,7 @@ impl<'a> Walk<'a> {
 
     /// Adds the nodes around `members`, hop by hop, those first that the heaviest paths lead to.
     fn grow(&self, members: &mut Vec<Member>, seeds: &[f64], limits: &RecallLimits) {
-        let mut known: HashSet<u32> = members.iter().map(|member| member.slot).collect();
+        let mut known: SlotSet = members.iter().map(|member| member.slot).collect();
         let slots = members.iter().map(|member| member.slot);
         let mut frontier: Vec<(u32, f64)> = slots.zip(seeds.iter().copied()).collect();
         for hop in 1..=limits.hops {
@@ -118,7 +119,7 @@ impl<'a> Walk<'a> {
 
     /// The nodes one step from `frontier` that are not `known`, with the weight that comes to each,
     /// heaviest first.
-    fn reached(&self, frontier: &[(u32, f64)], known: &HashSet<u32>) -> Vec<(u32, f64)> {
+    fn reached(&self, frontier: &[(u32, f64)], known: &SlotSet) -> Vec<(u32, f64)> {
         let mut build = Build::new(self.ranks.len());
         for (slot, _) in frontier {
             let mut links: Vec<(Link, bool)> = self.links(*slot).collect();
@@ -133,7 +134,7 @@ impl<'a> Walk<'a> {
         }
         let edges = build.finish(self.index);
         let shares = Shares::of(&edges, &self.weights.heads_of(&edges.heads));
-        let mut reached: HashMap<u32, f64> = HashMap::new();
+        let mut reached: SlotMap<f64> = SlotMap::default();
         for (source, (_, weight)) in frontier.iter().enumerate() {
             for edge in edges.edges_of(source) {
                 let to = edges.targets[edge];
@@ -195,7 +196,7 @@ impl<'a> Walk<'a> {
     /// Everything that attention needs to know about `members`.
     pub(super) fn subgraph(&self, members: &[Member]) -> Subgraph {
         let slots = members.iter().map(|member| member.slot);
-        let local: HashMap<u32, u32> = slots.zip(0..).collect();
+        let local: SlotMap<u32> = slots.zip(0..).collect();
         let mut build = Build::new(self.ranks.len());
         for member in members {
             let inside = |(link, _): &(Link, bool)| local.contains_key(&link.to);

@@ -58,7 +58,8 @@ impl Memory {
         let identity = stored_identity(&database).map_err(damaged)?;
         check_identity(dir, &identity, config)?;
         let attention = weights::read(dir)?;
-        let index = load(&database, config, parameters).map_err(damaged)?;
+        let evidence = attention.wanted().evidence();
+        let index = load(&database, config, (parameters, evidence)).map_err(damaged)?;
         let index = Arc::new(RwLock::new(index));
         let identity = GraphIdentity::new(config.dimensions, &config.embedding_model, &parameters);
         let inner = Inner {
@@ -194,10 +195,11 @@ fn create_tables(database: &Database, config: &MemoryConfig) -> Result<(), ReadE
 fn load(
     database: &Database,
     config: &MemoryConfig,
-    parameters: HnswParameters,
+    (parameters, evidence): (HnswParameters, bool),
 ) -> Result<Index, ReadError> {
     let transaction = database.begin_read()?;
     let mut index = Index::new(config.dimensions, parameters);
+    index.graph.hold_evidence(evidence);
     let sequence = transaction.open_table(row::SEQUENCE)?;
     let generation = sequence.get("generation")?.map_or(0, |value| value.value());
     for entry in transaction.open_table(row::NODES)?.iter()? {
@@ -225,7 +227,7 @@ fn load(
     for entry in transaction.open_table(row::EDGES)?.iter()? {
         let (key, bytes) = entry?;
         let edge = row::decode_edge(key.value(), bytes.value())?;
-        let facts = EdgeFacts::of(edge.weight, &edge.metadata);
+        let facts = EdgeFacts::of(edge.weight, edge.metadata);
         let (src, dst, rel) = (edge.src, edge.dst, edge.rel);
         let change = Change::Edge {
             src,

@@ -350,7 +350,7 @@ impl<'t> Transaction<'t> {
             src: new.src,
             dst: new.dst,
             rel: new.rel.clone(),
-            facts: EdgeFacts::of(new.weight, &metadata),
+            facts: EdgeFacts::of(new.weight, metadata),
         });
         self.dirty = true;
         Ok(true)
