@@ -1,15 +1,19 @@
 //! Nearest neighbours: the graph of weir-memory next to faiss, hnswlib and usearch, on the same vectors and queries.
 //!
 //! Every index has M 32 and efConstruction 200 and one thread; searches alternate between them, and the middle round of
-//! each counts. `WEIR_ANN_SIZES=2000` measures other numbers of vectors.
+//! each counts. `WEIR_ANN_SIZES=2000` measures other numbers of vectors, the feature `ruvector` adds its rows.
 
 use anyhow::Context;
+#[cfg(feature = "ruvector")]
+use ruvector_core::types::HnswConfig;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 use weir_bench::peers::{self, Peers};
 use weir_bench::points::{self, DIMENSIONS, Points};
+#[cfg(feature = "ruvector")]
+use weir_bench::ruvector::RuVector;
 use weir_lab::results::{Goal, Results, Row};
 use weir_lab::stats::quantile;
 use weir_memory::{
@@ -91,11 +95,24 @@ fn measure(size: usize, results: &mut Results) -> anyhow::Result<()> {
             built.push(Built::of(peers, name)?);
         }
     }
+    #[cfg(feature = "ruvector")]
+    let rust = ruvector(size, &points.vectors, folder.path(), results)?;
     for ef in EFS {
         let mut race = Race::default();
         for _ in 0..ROUNDS {
             let (found, seconds) = nearest(&ours.memory, &points.queries, Effort::Walk(ef))?;
             race.note("weir", seconds, exact.recall(&ids(found)));
+            #[cfg(feature = "ruvector")]
+            for (name, peer) in &rust {
+                let started = Instant::now();
+                let found = (points.queries.iter())
+                    .map(|query| peer.nearest(query, K, ef))
+                    .collect::<Result<Vec<_>, _>>()?;
+                let seconds = started.elapsed().as_secs_f64();
+                let ids = |places: &Vec<usize>| places.iter().map(|place| id(*place)).collect();
+                let found: Vec<Vec<NodeId>> = found.iter().map(ids).collect();
+                race.note(name, seconds, exact.recall(&found));
+            }
             for peer in &built {
                 let process = peers.as_mut().context("peers that were built")?;
                 let answer = process.ask(&format!("search {} {ef} {K}", peer.name))?;
@@ -221,6 +238,45 @@ impl Built {
             bytes: number("bytes")?,
         })
     }
+}
+
+/// ruvector's index and its database, built here one after the other.
+#[cfg(feature = "ruvector")]
+fn ruvector(
+    size: usize,
+    vectors: &[Vec<f32>],
+    folder: &Path,
+    results: &mut Results,
+) -> anyhow::Result<Vec<(&'static str, RuVector)>> {
+    let config = HnswConfig {
+        m: PARAMETERS.links,
+        ef_construction: PARAMETERS.ef_construction,
+        ef_search: PARAMETERS.ef_search,
+        max_elements: vectors.len(),
+    };
+    let file = folder.join("ruvector.db");
+    let mut built = Vec::new();
+    for name in ["ruvector", "ruvector-db"] {
+        let (before, started) = (weir_bench::resident_kib()?, Instant::now());
+        let index = match name {
+            "ruvector" => RuVector::index(vectors, config.clone())?,
+            _ => RuVector::database(&file, vectors, config.clone())?,
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        let mib = weir_bench::resident_kib()?.saturating_sub(before) as f64 / 1024.0;
+        let metric = |what: &str| format!("{size}.{name}.{what}");
+        results.rows.extend([
+            Row::new(metric("build"), "s", seconds),
+            Row::new(metric("resident"), "MiB", mib),
+        ]);
+        built.push((name, index));
+    }
+    results.notes.push(format!(
+        "{size}: ruvector-core {}; its index answers with names and keeps a second copy of the vectors, its database reads \
+         each answer from its file",
+        weir_bench::ruvector::VERSION
+    ));
+    Ok(built)
 }
 
 /// Time to build and to open, and memory.
@@ -396,20 +452,11 @@ fn resident(store: &Path) -> anyhow::Result<f64> {
 }
 
 fn say_resident(store: &Path) -> anyhow::Result<()> {
-    let before = resident_kib()?;
+    let before = weir_bench::resident_kib()?;
     let memory = timed_open(store, PARAMETERS)?.0;
     let mut said = String::new();
-    writeln!(said, "{}", (resident_kib()? - before) * 1024)?;
+    writeln!(said, "{}", (weir_bench::resident_kib()? - before) * 1024)?;
     drop(memory);
     print!("{said}");
     Ok(())
-}
-
-fn resident_kib() -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    Ok(number
-        .context("resident memory in /proc/self/status")?
-        .parse()?)
 }

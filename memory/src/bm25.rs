@@ -61,6 +61,11 @@ impl Bm25 {
         }
     }
 
+    /// Gives back the room that growing lists took.
+    pub(crate) fn shrink(&mut self) {
+        self.terms.values_mut().for_each(Vec::shrink_to_fit);
+    }
+
     /// Removes the text of `slot`, given the words it was added with.
     pub(crate) fn remove(&mut self, slot: u32, words: &WordCounts) {
         self.texts -= 1;

@@ -214,6 +214,7 @@ fn load(
         };
         index.apply(vec![change], generation);
     }
+    index.words.shrink();
     let vectors = transaction.open_table(row::VECTORS)?;
     index.vectors.reserve(index.len());
     for entry in vectors.iter()? {

@@ -11,7 +11,7 @@ use std::collections::BinaryHeap;
 use pulp::{Simd, WithSimd};
 
 use super::codes::{Codes, Question};
-use super::hnsw::Hnsw;
+use super::hnsw::{Hnsw, NONE};
 
 /// A cosine, or another score, with its slot as one number: higher is nearer, and of equal ones the lower slot.
 pub(super) type Near = u64;
@@ -138,7 +138,10 @@ impl Walk<'_> {
                 break;
             }
             scratch.fresh.clear();
-            for to in self.graph.links(layer, slot_of(next)) {
+            for to in self.graph.padded_links(layer, slot_of(next)) {
+                if *to == NONE {
+                    break;
+                }
                 if scratch.visit(*to) {
                     scratch.fresh.push(*to);
                 }
