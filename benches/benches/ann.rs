@@ -1,15 +1,19 @@
 //! Nearest neighbours: the graph of weir-memory next to faiss, hnswlib and usearch, on the same vectors and queries.
 //!
 //! Every index has M 32 and efConstruction 200 and one thread; searches alternate between them, and the middle round of
-//! each counts. `WEIR_ANN_SIZES=2000` measures other numbers of vectors.
+//! each counts. `WEIR_ANN_SIZES=2000` measures other numbers of vectors, the feature `ruvector` adds its rows.
 
 use anyhow::Context;
+#[cfg(feature = "ruvector")]
+use ruvector_core::types::HnswConfig;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 use weir_bench::peers::{self, Peers};
 use weir_bench::points::{self, DIMENSIONS, Points};
+#[cfg(feature = "ruvector")]
+use weir_bench::ruvector::RuVector;
 use weir_lab::results::{Goal, Results, Row};
 use weir_lab::stats::quantile;
 use weir_memory::{
@@ -23,6 +27,8 @@ const ASKED: usize = 100;
 const EFS: [usize; 2] = [32, 64];
 const K: usize = 10;
 const ROUNDS: usize = 5;
+/// Parts of the queries, from those whose nearest is far to those whose nearest is near.
+const BUCKETS: usize = 10;
 /// Share of the ten nearest that is found at the larger ef.
 const RECALL_MIN: f64 = 0.987;
 /// Set for a child of this program: the store that it opens to say how much memory that takes.
@@ -52,8 +58,8 @@ fn main() -> anyhow::Result<()> {
     };
     let mut results = Results::new("ann", "cargo bench -p weir-bench --bench ann");
     results.notes.push(format!(
-        "{DIMENSIONS} dimensions, M {}, efConstruction {}, one thread each; recall of the {K} nearest over {QUERIES} queries; \
-         queries/s are the middle of {ROUNDS} rounds that alternate between the indexes",
+        "{DIMENSIONS} dimensions, M {}, efConstruction {}, one thread each; recall of the {K} nearest over {QUERIES} queries, \
+         and in the worst of {BUCKETS} buckets by the cosine of the nearest; queries/s are the middle of {ROUNDS} rounds that alternate between the indexes",
         PARAMETERS.links, PARAMETERS.ef_construction,
     ));
     results.notes.push(
@@ -89,17 +95,30 @@ fn measure(size: usize, results: &mut Results) -> anyhow::Result<()> {
             built.push(Built::of(peers, name)?);
         }
     }
+    #[cfg(feature = "ruvector")]
+    let rust = ruvector(size, &points.vectors, folder.path(), results)?;
     for ef in EFS {
         let mut race = Race::default();
         for _ in 0..ROUNDS {
             let (found, seconds) = nearest(&ours.memory, &points.queries, Effort::Walk(ef))?;
-            race.note("weir", seconds, recall(&exact.truth, &found));
+            race.note("weir", seconds, exact.recall(&ids(found)));
+            #[cfg(feature = "ruvector")]
+            for (name, peer) in &rust {
+                let started = Instant::now();
+                let found = (points.queries.iter())
+                    .map(|query| peer.nearest(query, K, ef))
+                    .collect::<Result<Vec<_>, _>>()?;
+                let seconds = started.elapsed().as_secs_f64();
+                let ids = |places: &Vec<usize>| places.iter().map(|place| id(*place)).collect();
+                let found: Vec<Vec<NodeId>> = found.iter().map(ids).collect();
+                race.note(name, seconds, exact.recall(&found));
+            }
             for peer in &built {
                 let process = peers.as_mut().context("peers that were built")?;
                 let answer = process.ask(&format!("search {} {ef} {K}", peer.name))?;
                 let found = read_found(&folder.path().join("found.u32"))?;
                 let seconds = answer["seconds"].as_f64().context("seconds")?;
-                race.note(peer.name, seconds, recall(&exact.truth, &found));
+                race.note(peer.name, seconds, exact.recall(&found));
             }
         }
         race.rows(&format!("{size}.ef{ef}"), ef == EFS[1], results);
@@ -119,6 +138,8 @@ fn measure(size: usize, results: &mut Results) -> anyhow::Result<()> {
 /// What comparing all finds, and how long it takes.
 struct Exact {
     truth: Vec<Vec<NodeId>>,
+    /// The queries by the cosine of their nearest, in [`BUCKETS`] of about the same size.
+    buckets: Vec<Vec<usize>>,
     rate: f64,
     fused_ms: f64,
 }
@@ -127,12 +148,39 @@ impl Exact {
     fn of(store: &Path, queries: &[Vec<f32>]) -> anyhow::Result<Self> {
         let memory = timed_open(store, EXACT)?.0;
         let (truth, seconds) = nearest(&memory, queries, Effort::Exact)?;
+        let mut order: Vec<usize> = (0..queries.len()).collect();
+        order.sort_by(|a, b| truth[*a][0].1.total_cmp(&truth[*b][0].1));
+        let buckets = order.chunks(queries.len().div_ceil(BUCKETS));
         Ok(Self {
-            truth,
+            buckets: buckets.map(<[usize]>::to_vec).collect(),
+            truth: ids(truth),
             rate: queries.len() as f64 / seconds,
             fused_ms: fused(&memory, &queries[..ASKED])?,
         })
     }
+
+    /// What of the truth was found.
+    fn recall(&self, found: &[Vec<NodeId>]) -> Recall {
+        let of = |query: &usize| {
+            let truth = self.truth[*query].iter();
+            truth.filter(|id| found[*query].contains(id)).count() as f64 / K as f64
+        };
+        let mean = |queries: &[usize]| queries.iter().map(of).sum::<f64>() / queries.len() as f64;
+        let all: Vec<usize> = (0..found.len()).collect();
+        let buckets = self.buckets.iter().map(|queries| mean(queries));
+        Recall {
+            mean: mean(&all),
+            worst: buckets.fold(1.0, f64::min),
+        }
+    }
+}
+
+/// Share of the nearest that was found.
+#[derive(Clone, Copy)]
+struct Recall {
+    mean: f64,
+    /// In the bucket of queries where it is least.
+    worst: f64,
 }
 
 /// Our store with its graph, and what it cost.
@@ -192,6 +240,45 @@ impl Built {
     }
 }
 
+/// ruvector's index and its database, built here one after the other.
+#[cfg(feature = "ruvector")]
+fn ruvector(
+    size: usize,
+    vectors: &[Vec<f32>],
+    folder: &Path,
+    results: &mut Results,
+) -> anyhow::Result<Vec<(&'static str, RuVector)>> {
+    let config = HnswConfig {
+        m: PARAMETERS.links,
+        ef_construction: PARAMETERS.ef_construction,
+        ef_search: PARAMETERS.ef_search,
+        max_elements: vectors.len(),
+    };
+    let file = folder.join("ruvector.db");
+    let mut built = Vec::new();
+    for name in ["ruvector", "ruvector-db"] {
+        let (before, started) = (weir_bench::resident_kib()?, Instant::now());
+        let index = match name {
+            "ruvector" => RuVector::index(vectors, config.clone())?,
+            _ => RuVector::database(&file, vectors, config.clone())?,
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        let mib = weir_bench::resident_kib()?.saturating_sub(before) as f64 / 1024.0;
+        let metric = |what: &str| format!("{size}.{name}.{what}");
+        results.rows.extend([
+            Row::new(metric("build"), "s", seconds),
+            Row::new(metric("resident"), "MiB", mib),
+        ]);
+        built.push((name, index));
+    }
+    results.notes.push(format!(
+        "{size}: ruvector-core {}; its index answers with names and keeps a second copy of the vectors, its database reads \
+         each answer from its file",
+        weir_bench::ruvector::VERSION
+    ));
+    Ok(built)
+}
+
 /// Time to build and to open, and memory.
 fn costs(size: usize, ours: &Ours, built: &[Built], results: &mut Results) {
     let mib = |bytes: f64| bytes / f64::from(1 << 20);
@@ -227,11 +314,11 @@ fn costs(size: usize, ours: &Ours, built: &[Built], results: &mut Results) {
 /// Seconds and recall of each index by round.
 #[derive(Default)]
 struct Race {
-    entries: Vec<(String, Vec<f64>, f64)>,
+    entries: Vec<(String, Vec<f64>, Recall)>,
 }
 
 impl Race {
-    fn note(&mut self, name: &str, seconds: f64, recall: f64) {
+    fn note(&mut self, name: &str, seconds: f64, recall: Recall) {
         match self.entries.iter_mut().find(|entry| entry.0 == name) {
             Some(entry) => entry.1.push(seconds),
             None => self.entries.push((name.to_owned(), vec![seconds], recall)),
@@ -242,11 +329,17 @@ impl Race {
         let rate = |seconds: &[f64]| QUERIES as f64 / quantile(seconds, 0.5);
         let faiss = self.entries.iter().find(|entry| entry.0 == "faiss");
         for (name, seconds, recall) in &self.entries {
-            let mut found = Row::new(format!("{prefix}.{name}.recall"), "share", *recall);
+            let mut found = Row::new(format!("{prefix}.{name}.recall"), "share", recall.mean);
+            let mut worst = Row::new(
+                format!("{prefix}.{name}.recall.worst"),
+                "share",
+                recall.worst,
+            );
             let mut speed = Row::new(format!("{prefix}.{name}"), "queries/s", rate(seconds));
             if name == "weir" {
                 if let Some((_, seconds, faiss_recall)) = faiss {
-                    found = found.against("faiss", *faiss_recall);
+                    found = found.against("faiss", faiss_recall.mean);
+                    worst = worst.against("faiss", faiss_recall.worst);
                     speed = speed.against("faiss", rate(seconds));
                     speed = speed.goal(Goal::AtLeast(rate(seconds).floor()));
                 }
@@ -254,7 +347,7 @@ impl Race {
                     found = found.goal(Goal::AtLeast(RECALL_MIN));
                 }
             }
-            results.rows.extend([found, speed]);
+            results.rows.extend([found, worst, speed]);
         }
     }
 }
@@ -291,20 +384,24 @@ fn timed_open(folder: &Path, parameters: HnswParameters) -> anyhow::Result<(Memo
     Ok((memory, started.elapsed().as_secs_f64()))
 }
 
-/// The nearest of each query, and the seconds of all.
+/// The nearest of each query with their cosines, and the seconds of all.
 fn nearest(
     memory: &Memory,
     queries: &[Vec<f32>],
     effort: Effort,
-) -> anyhow::Result<(Vec<Vec<NodeId>>, f64)> {
+) -> anyhow::Result<(Vec<Vec<(NodeId, f32)>>, f64)> {
     let mut found = Vec::with_capacity(queries.len());
     let started = Instant::now();
     for query in queries {
         found.push(memory.nearest(query, None, K, effort)?);
     }
     let seconds = started.elapsed().as_secs_f64();
-    let ids = |hits: Vec<(NodeId, f32)>| hits.into_iter().map(|(id, _)| id).collect();
-    Ok((found.into_iter().map(ids).collect(), seconds))
+    Ok((found, seconds))
+}
+
+fn ids(found: Vec<Vec<(NodeId, f32)>>) -> Vec<Vec<NodeId>> {
+    let of = |hits: Vec<(NodeId, f32)>| hits.into_iter().map(|(id, _)| id).collect();
+    found.into_iter().map(of).collect()
 }
 
 /// Middle time of the search that a request makes, by words and vector, in milliseconds.
@@ -326,14 +423,6 @@ fn fused(memory: &Memory, queries: &[Vec<f32>]) -> anyhow::Result<f64> {
         times.push(started.elapsed().as_secs_f64() * 1e3);
     }
     Ok(quantile(&times, 0.5))
-}
-
-fn recall(truth: &[Vec<NodeId>], found: &[Vec<NodeId>]) -> f64 {
-    let pairs = truth.iter().zip(found);
-    let hits: usize = pairs
-        .map(|(truth, found)| truth.iter().filter(|id| found.contains(id)).count())
-        .sum();
-    hits as f64 / (truth.len() * K) as f64
 }
 
 /// What the peers found.
@@ -363,20 +452,11 @@ fn resident(store: &Path) -> anyhow::Result<f64> {
 }
 
 fn say_resident(store: &Path) -> anyhow::Result<()> {
-    let before = resident_kib()?;
+    let before = weir_bench::resident_kib()?;
     let memory = timed_open(store, PARAMETERS)?.0;
     let mut said = String::new();
-    writeln!(said, "{}", (resident_kib()? - before) * 1024)?;
+    writeln!(said, "{}", (weir_bench::resident_kib()? - before) * 1024)?;
     drop(memory);
     print!("{said}");
     Ok(())
-}
-
-fn resident_kib() -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    Ok(number
-        .context("resident memory in /proc/self/status")?
-        .parse()?)
 }

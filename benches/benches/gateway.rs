@@ -1,14 +1,17 @@
-//! The gateway's own time: everything of a request over HTTP but embedding and engine, with 10,000 linked passages.
+//! The gateway's own time, everything of a request over HTTP but embedding and engine, with 10,000 linked passages; and its
+//! memory at rest with the demo's corpus.
 //!
 //! Requests go one at a time from a client over loopback to a listening gateway, which asks an engine that answers at once.
-//! Embedding and engine are subtracted as the decision's own record measured them; the client's side of HTTP is not.
+//! Embedding and engine are subtracted as the decision's own record measured them; the client's side of HTTP is not. What a
+//! gateway holds is measured in a process of its own, which reads the corpus in, answers the questions and then rests.
 
 use anyhow::Context;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Instant;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use weir_gateway::gateway::{Assets, Gateway, MemoryAsset};
 use weir_lab::echo::EchoEngine;
@@ -27,11 +30,21 @@ const SECTION_WORDS: usize = 60;
 const DIMENSIONS: usize = 384;
 const REQUESTS: usize = 1_000;
 const WARM_UP: usize = 50;
+const VECTORS_AT_A_TIME: usize = 512;
 /// Half of the requests take the gateway less than this, in milliseconds.
 const P50_MS: f64 = 3.0;
+/// Resident memory at rest with the demo's corpus.
+const RESIDENT_MIB: f64 = 250.0;
+/// Set for a child of this program, which says how much memory it holds.
+const RESIDENT: &str = "WEIR_GATEWAY_RESIDENT";
+/// Longest rest before memory counts: allocators give back what was freed a little later.
+const REST: Duration = Duration::from_secs(3);
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
+    if std::env::var_os(RESIDENT).is_some() {
+        return say_resident().await;
+    }
     let folder = tempfile::tempdir()?;
     let memory = filled(folder.path())?;
     let counts = memory.counts();
@@ -59,7 +72,8 @@ async fn main() -> anyhow::Result<()> {
     };
     let plan = engine.plan(&weir_bench::POOLS, Some(memory_plan()));
     let gateway = Gateway::new(plan, assets)?;
-    let Measured { own, whole, steps } = measured(&gateway, &questions::read(None)?).await?;
+    let Measured { own, whole, steps } =
+        measured(&gateway, &questions::read(None)?, REQUESTS).await?;
     let p50 = Row::new("own.p50", "ms", quantile(&own, 0.5)).goal(Goal::AtMost(P50_MS));
     results.rows.push(p50);
     for (metric, times, share) in [
@@ -77,7 +91,67 @@ async fn main() -> anyhow::Result<()> {
             .rows
             .push(Row::new(metric, "ms", quantile(times, 0.5)));
     }
+    match resident()? {
+        Some(mib) => {
+            let resident = Row::new("resident", "MiB", mib).goal(Goal::AtMost(RESIDENT_MIB));
+            results.rows.push(resident);
+            results.notes.push(
+                "resident: a process that has read the demo's corpus in, with vectors and their graph, has the embedder \
+                 and the three models' token counters, has answered every question once, and rests"
+                    .to_owned(),
+            );
+        }
+        None => eprintln!("SKIPPED: resident memory, for want of the corpus or a model"),
+    }
     weir_bench::publish(&results)
+}
+
+/// Resident memory of a process with the demo's corpus; `None` without corpus, embedder or models.
+fn resident() -> anyhow::Result<Option<f64>> {
+    let output = Command::new(std::env::current_exe()?)
+        .env(RESIDENT, "1")
+        .stderr(Stdio::inherit())
+        .output()?;
+    anyhow::ensure!(
+        output.status.success(),
+        "the child that holds the demo's corpus failed"
+    );
+    let said = String::from_utf8(output.stdout)?;
+    match said.trim() {
+        "" => Ok(None),
+        mib => Ok(Some(mib.parse()?)),
+    }
+}
+
+async fn say_resident() -> anyhow::Result<()> {
+    let (docs, embed) = (weir_testenv::corpus(), weir_bench::embedder()?);
+    let counters = weir_bench::counters()?;
+    let (Some(docs), Some(embed), false) = (docs, embed, counters.is_empty()) else {
+        return Ok(());
+    };
+    let folder = tempfile::tempdir()?;
+    let memory = opened(folder.path())?;
+    ingest(&memory, &[docs], &IngestOptions::default(), &mut |_| ())?;
+    set_vectors(&memory)?;
+    memory.settle();
+    let engine = EchoEngine::start("3.11").await?;
+    let assets = Assets {
+        memory: Some(MemoryAsset::Open {
+            store: memory,
+            embed: Some(embed),
+        }),
+        router: Router::builtin(),
+        candidate: None,
+        counters,
+        state_dir: None,
+    };
+    let plan = engine.plan(&weir_bench::POOLS, Some(memory_plan()));
+    let gateway = Gateway::new(plan, assets)?;
+    let questions = questions::read(None)?;
+    measured(&gateway, &questions, questions.len()).await?;
+    tokio::time::sleep(REST).await;
+    println!("{}", weir_bench::resident_kib()? as f64 / 1024.0);
+    Ok(())
 }
 
 /// Times of all requests, in milliseconds.
@@ -91,14 +165,18 @@ struct Measured {
     steps: BTreeMap<&'static str, Vec<f64>>,
 }
 
-async fn measured(gateway: &Gateway, questions: &[Question]) -> anyhow::Result<Measured> {
+async fn measured(
+    gateway: &Gateway,
+    questions: &[Question],
+    requests: usize,
+) -> anyhow::Result<Measured> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/v1/chat/completions", listener.local_addr()?);
     let stop = CancellationToken::new();
     let server = tokio::spawn(weir_gateway::serve(gateway.clone(), listener, stop.clone()));
     let client = reqwest::Client::builder().no_proxy().build()?;
     let mut measured = Measured::default();
-    for (number, question) in (questions.iter().cycle().take(WARM_UP + REQUESTS)).enumerate() {
+    for (number, question) in (questions.iter().cycle().take(WARM_UP + requests)).enumerate() {
         let messages = json!([{"role": "user", "content": question.question}]);
         let body = json!({"model": "auto", "messages": messages});
         let started = Instant::now();
@@ -144,22 +222,37 @@ fn filled(folder: &Path) -> anyhow::Result<Memory> {
     for page in 0..PAGES {
         std::fs::write(pages.join(format!("{page}.md")), page_text(page)?)?;
     }
-    let config = MemoryConfig {
-        dimensions: DIMENSIONS,
-        embedding_model: weir_bench::EMBEDDING_MODEL.to_owned(),
-    };
-    let memory = Memory::open(&folder.join("memory"), &config)?;
+    let memory = opened(folder)?;
     let report = ingest(&memory, &[pages], &IngestOptions::default(), &mut |_| ())?;
     anyhow::ensure!(
         report.inserted as u64 == PAGES * SECTIONS && report.edges as u64 > PAGES * SECTIONS,
         "the pages became something else: {report:?}"
     );
-    let pending = memory.pending_vectors(usize::MAX)?;
-    let vectors: Vec<_> = (pending.iter().zip(0..))
-        .map(|((id, _), number)| (*id, weir_bench::direction(number, DIMENSIONS)))
-        .collect();
-    memory.set_vectors(&vectors)?;
+    set_vectors(&memory)?;
     Ok(memory)
+}
+
+fn opened(folder: &Path) -> anyhow::Result<Memory> {
+    let config = MemoryConfig {
+        dimensions: DIMENSIONS,
+        embedding_model: weir_bench::EMBEDDING_MODEL.to_owned(),
+    };
+    Ok(Memory::open(&folder.join("memory"), &config)?)
+}
+
+/// Directions at random for all nodes, as many at a time as the gateway's own filling sets.
+fn set_vectors(memory: &Memory) -> anyhow::Result<()> {
+    let mut numbers = 0..;
+    loop {
+        let pending = memory.pending_vectors(VECTORS_AT_A_TIME)?;
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let vectors: Vec<_> = (pending.iter().zip(&mut numbers))
+            .map(|((id, _), number)| (*id, weir_bench::direction(number, DIMENSIONS)))
+            .collect();
+        memory.set_vectors(&vectors)?;
+    }
 }
 
 fn page_text(page: u64) -> Result<String, std::fmt::Error> {

@@ -5,6 +5,8 @@
 
 pub mod peers;
 pub mod points;
+#[cfg(feature = "ruvector")]
+pub mod ruvector;
 
 use anyhow::Context;
 use rand::{Rng, SeedableRng};
@@ -130,6 +132,16 @@ pub fn counters() -> anyhow::Result<HashMap<String, TokenCounter>> {
         counters.insert((*pool).to_owned(), TokenCounter::from_gguf(&file)?);
     }
     Ok(counters)
+}
+
+/// Memory of this process that is resident, in KiB.
+pub fn resident_kib() -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    Ok(number
+        .context("resident memory in /proc/self/status")?
+        .parse()?)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use anyhow::Context;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use weir_embed::Embedder;
 use weir_memory::ingest::{IngestOptions, ingest};
@@ -11,8 +12,17 @@ use weir_memory::{Filter, Memory, MemoryConfig};
 /// Length of every vector.
 pub const DIMENSIONS: usize = 384;
 
-/// Words of a passage: about two sentences, so that Python's documentation gives enough of them.
+/// Words of a passage: a sentence or two, so that the corpora give enough of them.
 const PASSAGE_WORDS: usize = 14;
+
+/// More vectors than this are synthetic.
+const REAL_MAX: usize = 100_000;
+
+/// Passages, `{"title", "text"}`, as published.
+const MULTIHOP: [&str; 2] = ["multihop/2wiki_corpus.json", "multihop/musique_corpus.json"];
+
+/// Vectors that are written to the cache at a time.
+const PART: usize = 4_096;
 
 /// Passages in a batch of the embedder.
 const BATCH: usize = 64;
@@ -31,22 +41,19 @@ pub struct Points {
 }
 
 impl Points {
-    /// `count` vectors and `queries` queries: MiniLM on passages of Python's documentation, which are kept in the cache,
-    /// else synthetic.
+    /// `count` vectors and `queries` queries: MiniLM on real passages, which are kept in the cache, else synthetic.
     ///
     /// # Errors
-    /// The documentation or the cache cannot be read, or a passage not be embedded.
+    /// The corpora or the cache cannot be read, or a passage not be embedded.
     pub fn new(count: usize, queries: usize) -> anyhow::Result<Self> {
         let wanted = count + queries;
-        let real = embedded(wanted)?.filter(|found| found.len() == wanted);
+        let real = if wanted <= REAL_MAX {
+            embedded(wanted)?
+        } else {
+            None
+        };
         let (what, mut vectors) = match real {
-            Some(vectors) => {
-                let what = format!(
-                    "{} on passages of Python's documentation",
-                    crate::EMBEDDING_MODEL
-                );
-                (what, vectors)
-            }
+            Some((what, vectors)) => (what, vectors),
             None => ("synthetic, clustered".to_owned(), synthetic(wanted)),
         };
         let queries = vectors.split_off(count);
@@ -58,29 +65,95 @@ impl Points {
     }
 }
 
-/// Embeddings of as many passages as there are, up to `wanted`; `None`, said loudly, without embedder or documentation.
-fn embedded(wanted: usize) -> anyhow::Result<Option<Vec<Vec<f32>>>> {
-    let (Some(model), Some(docs)) = (
-        weir_testenv::component(weir_testenv::MINILM),
-        weir_testenv::corpus(),
-    ) else {
+/// Where passages come from.
+struct Source {
+    /// For people.
+    what: &'static str,
+    /// In the name of the file that keeps the vectors.
+    key: &'static str,
+    paths: Vec<PathBuf>,
+}
+
+impl Source {
+    /// Python's documentation and, where they lie above the checkout, the published multi-hop corpora, which `folder` gets as
+    /// JSON Lines.
+    fn found(folder: &Path) -> anyhow::Result<Option<Self>> {
+        let Some(docs) = weir_testenv::corpus() else {
+            return Ok(None);
+        };
+        let mut source = Self {
+            what: "Python's documentation",
+            key: "docs",
+            paths: vec![docs],
+        };
+        for corpus in MULTIHOP {
+            let Some(published) = weir_testenv::shared_data(corpus) else {
+                return Ok(Some(source));
+            };
+            let passages: Vec<Value> = serde_json::from_slice(&std::fs::read(published)?)?;
+            let lines: String = passages
+                .iter()
+                .map(|passage| format!("{passage}\n"))
+                .collect();
+            let file = folder
+                .join(corpus.replace('/', "-"))
+                .with_extension("jsonl");
+            std::fs::write(&file, lines)?;
+            source.paths.push(file);
+        }
+        source.what = "Python's documentation, 2WikiMultihopQA and MuSiQue";
+        source.key = "docs-multihop";
+        Ok(Some(source))
+    }
+}
+
+/// `wanted` embeddings of passages, and what they are; `None`, said loudly, without embedder or documentation or with fewer
+/// passages.
+fn embedded(wanted: usize) -> anyhow::Result<Option<(String, Vec<Vec<f32>>)>> {
+    let folder = tempfile::tempdir()?;
+    let Some(model) = weir_testenv::component(weir_testenv::MINILM) else {
+        return Ok(None);
+    };
+    let Some(source) = Source::found(folder.path())? else {
         return Ok(None);
     };
     let home = std::env::home_dir().context("there is no home folder for a cache")?;
-    let file = home.join(format!(
-        ".cache/weir/points/minilm-{PASSAGE_WORDS}-{wanted}.f32"
-    ));
-    if let Ok(bytes) = std::fs::read(&file) {
-        return Ok(Some(from_bytes(&bytes)));
+    let cache = home.join(".cache/weir/points");
+    std::fs::create_dir_all(&cache)?;
+    let file = cache.join(format!("minilm-{}-{PASSAGE_WORDS}.f32", source.key));
+    let mut vectors = match std::fs::read(&file) {
+        Ok(bytes) => from_bytes(&bytes),
+        Err(_) => Vec::new(),
+    };
+    if vectors.len() < wanted {
+        let texts = texts(&source.paths, folder.path())?;
+        if texts.len() < wanted {
+            eprintln!(
+                "SKIPPED: {} give {} passages, not {wanted}: vectors are synthetic",
+                source.what,
+                texts.len()
+            );
+            return Ok(None);
+        }
+        eprintln!("embedding {} passages, once", wanted - vectors.len());
+        for part in texts[vectors.len()..wanted].chunks(PART) {
+            vectors.extend(embed(&model, part)?);
+            std::fs::write(&file, to_bytes(&vectors))?;
+        }
     }
-    let texts = texts(docs, wanted)?;
-    eprintln!("embedding {} passages, once", texts.len());
+    vectors.truncate(wanted);
+    let what = format!("{} on passages of {}", crate::EMBEDDING_MODEL, source.what);
+    Ok(Some((what, vectors)))
+}
+
+/// Vectors of texts, by all cores.
+fn embed(model: &Path, texts: &[String]) -> anyhow::Result<Vec<Vec<f32>>> {
     let cores = std::thread::available_parallelism()?.get();
     let part = texts.len().div_ceil(cores).max(1);
     let parts: Vec<anyhow::Result<Vec<Vec<f32>>>> = std::thread::scope(|scope| {
         let workers: Vec<_> = texts
             .chunks(part)
-            .map(|texts| scope.spawn(|| embed(&model, texts)))
+            .map(|texts| scope.spawn(|| embed_alone(model, texts)))
             .collect();
         workers
             .into_iter()
@@ -91,12 +164,10 @@ fn embedded(wanted: usize) -> anyhow::Result<Option<Vec<Vec<f32>>>> {
     for part in parts {
         vectors.extend(part?);
     }
-    std::fs::create_dir_all(file.parent().context("a folder")?)?;
-    std::fs::write(&file, to_bytes(&vectors))?;
-    Ok(Some(vectors))
+    Ok(vectors)
 }
 
-fn embed(model: &Path, texts: &[String]) -> anyhow::Result<Vec<Vec<f32>>> {
+fn embed_alone(model: &Path, texts: &[String]) -> anyhow::Result<Vec<Vec<f32>>> {
     let embedder = Embedder::load(model)?;
     let mut vectors = Vec::with_capacity(texts.len());
     for batch in texts.chunks(BATCH) {
@@ -106,19 +177,18 @@ fn embed(model: &Path, texts: &[String]) -> anyhow::Result<Vec<Vec<f32>>> {
     Ok(vectors)
 }
 
-/// Different passages of the documentation in an order that is the same every time.
-fn texts(docs: PathBuf, wanted: usize) -> anyhow::Result<Vec<String>> {
-    let folder = tempfile::tempdir()?;
+/// Different passages in an order that is the same every time.
+fn texts(paths: &[PathBuf], folder: &Path) -> anyhow::Result<Vec<String>> {
     let config = MemoryConfig {
         dimensions: DIMENSIONS,
         embedding_model: "none".to_owned(),
     };
-    let memory = Memory::open(folder.path(), &config)?;
+    let memory = Memory::open(&folder.join("memory"), &config)?;
     let options = IngestOptions {
         passage_words: PASSAGE_WORDS,
         ..IngestOptions::default()
     };
-    ingest(&memory, &[docs], &options, &mut |_| ())?;
+    ingest(&memory, paths, &options, &mut |_| ())?;
     let nodes = memory.nodes(&memory.ids(&Filter::default()))?;
     let mut texts: Vec<String> = nodes.into_iter().map(|node| node.text).collect();
     texts.sort_unstable();
@@ -127,7 +197,6 @@ fn texts(docs: PathBuf, wanted: usize) -> anyhow::Result<Vec<String>> {
     for at in (1..texts.len()).rev() {
         texts.swap(at, rng.random_range(0..=at));
     }
-    texts.truncate(wanted);
     Ok(texts)
 }
 

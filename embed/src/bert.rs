@@ -3,11 +3,13 @@
 //! Inputs are packed: the tokens of all texts stand in one `[tokens, hidden]` matrix for the linear
 //! layers, and attention runs per text on its own rows. Nothing is padded and nothing is masked, so
 //! a text's vector does not depend on its neighbours in the batch. The shapes of weights are
-//! checked at load (`bert/weights.rs`), after which evaluation fails only on exhausted memory.
+//! checked at load (`bert/weights.rs`), after which evaluation fails only on exhausted memory or a file
+//! that was cut short meanwhile.
 //!
 //! Devlin et al., BERT, <https://arxiv.org/abs/1810.04805>; Reimers and Gurevych, Sentence-BERT,
 //! <https://arxiv.org/abs/1908.10084>.
 
+mod file;
 mod rows;
 mod weights;
 
@@ -18,6 +20,7 @@ use candle_nn::ops::{layer_norm, softmax_last_dim};
 use serde::Deserialize;
 
 use crate::LoadError;
+use file::StoredRows;
 use rows::{AddBias, AddRows, BiasGelu};
 use weights::Weights;
 
@@ -71,7 +74,7 @@ impl BertConfig {
 /// The encoder.
 pub(crate) struct Bert {
     /// `[vocabulary, hidden]`
-    words: Tensor,
+    words: StoredRows,
     /// `[positions, hidden]`
     positions: Tensor,
     /// `[hidden]`, the type of a first sentence.
@@ -113,23 +116,22 @@ impl Norm {
 
 impl Bert {
     pub(crate) fn load(path: &Path, config: &BertConfig) -> Result<Self, LoadError> {
-        let mut weights = Weights::read(path, config)?;
-        weights.check_complete(path, config)?;
+        let weights = Weights::open(path, config)?;
         let damaged = |error: candle_core::Error| LoadError::Damaged {
             path: path.into(),
             reason: error.to_string(),
         };
-        Self::assemble(&mut weights, config).map_err(damaged)
+        Self::assemble(&weights, config).map_err(damaged)
     }
 
-    fn assemble(weights: &mut Weights, config: &BertConfig) -> candle_core::Result<Self> {
-        let types = weights.take("embeddings.token_type_embeddings.weight")?;
+    fn assemble(weights: &Weights, config: &BertConfig) -> candle_core::Result<Self> {
+        let types = weights.read("embeddings.token_type_embeddings.weight")?;
         let layers = (0..config.num_hidden_layers)
             .map(|layer| weights.layer(layer))
             .collect::<candle_core::Result<Vec<_>>>()?;
         Ok(Self {
-            words: weights.take("embeddings.word_embeddings.weight")?,
-            positions: weights.take("embeddings.position_embeddings.weight")?,
+            words: weights.rows("embeddings.word_embeddings.weight")?,
+            positions: weights.read("embeddings.position_embeddings.weight")?,
             sentence: types.get(0)?.to_vec1()?,
             norm: weights.norm("embeddings.LayerNorm")?,
             layers,
@@ -150,10 +152,8 @@ impl Bert {
             .iter()
             .flat_map(|len| 0..u32::try_from(*len).unwrap_or(u32::MAX));
         let places: Vec<u32> = places.collect();
-        let rows = ids.len();
-        let ids = Tensor::from_vec(ids, rows, &Device::Cpu)?;
-        let places = Tensor::from_vec(places, rows, &Device::Cpu)?;
-        let words = self.words.index_select(&ids, 0)?;
+        let places = Tensor::from_vec(places, ids.len(), &Device::Cpu)?;
+        let words = self.words.select(&ids)?;
         let positions = self.positions.index_select(&places, 0)?;
         words.inplace_op2(&positions, &AddRows(&self.sentence))?;
         let mut hidden = self.norm.forward(&words)?;

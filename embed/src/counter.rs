@@ -3,12 +3,13 @@
 //! The vocabulary, the pre-tokenizer and the chat template come from the model's own GGUF file, so
 //! a prompt's length is known before it is sent, in the engine's unit. Text is cut at special tokens
 //! (`counter/special.rs`), then into words (`counter/split.rs`), then merged byte by byte
-//! (`counter/bpe.rs`) unless `counter/words.rs` knows it; a conversation goes through the template first (`counter/template.rs`).
+//! (`counter/bpe.rs`) unless `counter/words.rs` knows it, or `counter/lines.rs` the line; a conversation goes through the template first (`counter/template.rs`).
 //! Tests compare each step with a running llama.cpp server. Where the file is elsewhere, the engine itself is asked
 //! (`counter/asked.rs`).
 
 mod asked;
 mod bpe;
+mod lines;
 mod special;
 mod split;
 mod template;
@@ -23,6 +24,7 @@ pub use asked::{CountQuestion, TokenCache};
 
 use asked::Asked;
 use bpe::Bpe;
+use lines::Lines;
 use special::{Piece, SpecialTokens};
 use split::Splitter;
 use template::ChatTemplate;
@@ -108,6 +110,7 @@ struct Exact {
     splitter: Splitter,
     bpe: Bpe,
     words: Words,
+    lines: Lines,
     template: ChatTemplate,
     roles: Roles,
     /// Whether the engine puts a token before every prompt.
@@ -292,6 +295,7 @@ impl Exact {
             splitter,
             bpe,
             words: Words::default(),
+            lines: Lines::default(),
             roles: Roles::of(&template),
             template,
             add_bos: tokenizer.add_bos && tokenizer.bos.is_some(),
@@ -299,6 +303,13 @@ impl Exact {
     }
 
     fn count(&self, text: &str) -> usize {
+        if self.special.span_lines() {
+            return self.count_anew(text);
+        }
+        self.lines.count(text, |text| self.count_anew(text))
+    }
+
+    fn count_anew(&self, text: &str) -> usize {
         let pieces = self.special.cut(text);
         let mut known = self.words.lend();
         let tokens = pieces.into_iter().map(|piece| match piece {

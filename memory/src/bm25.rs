@@ -61,6 +61,11 @@ impl Bm25 {
         }
     }
 
+    /// Gives back the room that growing lists took.
+    pub(crate) fn shrink(&mut self) {
+        self.terms.values_mut().for_each(Vec::shrink_to_fit);
+    }
+
     /// Removes the text of `slot`, given the words it was added with.
     pub(crate) fn remove(&mut self, slot: u32, words: &WordCounts) {
         self.texts -= 1;
@@ -79,37 +84,20 @@ impl Bm25 {
         }
     }
 
-    /// Scores of the allowed slots that contain a word of `text`, by slot; empty when no word is
-    /// known.
-    ///
-    /// `allowed` has one entry a slot and is consulted inside the walk.
-    pub(crate) fn scores(&self, text: &str, allowed: &[bool]) -> Vec<(u32, f32)> {
-        if self.texts == 0 {
-            return Vec::new();
-        }
-        let mut sums = vec![0.0_f32; allowed.len()];
-        let mut touched = Vec::new();
+    /// Scores of each of `slots` slots; 0 for one that holds no word of `text`.
+    pub(crate) fn scores(&self, text: &str, slots: usize) -> Vec<f32> {
+        let mut scores = vec![0.0; slots];
         for (term, _) in words::count(text).terms {
             let Some(list) = self.terms.get(&term) else {
                 continue;
             };
             let idf = idf(self.texts, list.len());
+            let counted = self.saturation();
             for posting in list {
-                let at = posting.slot as usize;
-                if !allowed[at] {
-                    continue;
-                }
-                if sums[at] == 0.0 {
-                    touched.push(posting.slot);
-                }
-                sums[at] += idf * self.saturated(posting);
+                scores[posting.slot as usize] += idf * counted(posting);
             }
         }
-        touched.sort_unstable();
-        touched
-            .into_iter()
-            .map(|slot| (slot, sums[slot as usize]))
-            .collect()
+        scores
     }
 
     /// Which words of `text` each of `slots` slots holds, and their scores. A mark has room for the
@@ -134,21 +122,25 @@ impl Bm25 {
                 marks.terms.push((words::term_key(term), idf));
                 marks.idf += f64::from(idf);
             }
+            let counted = self.saturation();
             for posting in list {
                 let at = posting.slot as usize;
                 marks.holds[at] |= bit;
-                marks.scores[at] += idf * self.saturated(posting);
+                marks.scores[at] += idf * counted(posting);
             }
         }
         marks
     }
 
-    /// How much the occurrences of a word count in a text of this length.
-    fn saturated(&self, posting: &Posting) -> f32 {
-        let mean_length = (self.length_sum as f32 / self.texts as f32).max(1.0);
-        let length = self.lengths[posting.slot as usize] as f32 / mean_length;
-        let tf = f32::from(posting.occurrences);
-        tf * (K1 + 1.0) / (tf + K1 * (1.0 - B + B * length))
+    /// How much the occurrences of a word count in a text of its length.
+    fn saturation(&self) -> impl Fn(&Posting) -> f32 {
+        let mean_length = (self.length_sum as f32 / self.texts.max(1) as f32).max(1.0);
+        let of_length = K1 * B / mean_length;
+        move |posting| {
+            let length = self.lengths[posting.slot as usize] as f32;
+            let tf = f32::from(posting.occurrences);
+            tf * (K1 + 1.0) / (tf + K1 * (1.0 - B) + of_length * length)
+        }
     }
 }
 

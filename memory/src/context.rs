@@ -4,7 +4,9 @@
 //! block whose text is quoted line by line (`> `), so that no text can pose as another block or as
 //! an instruction, and stops at the budget.
 
-use std::collections::{HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::node::{Node, NodeId};
 use crate::sentences;
@@ -25,9 +27,9 @@ const POLARITY: &[&str] = &[
 /// Candidates that are tried for the rest of the budget after one did not fit.
 const SMALLER_TRIED_MAX: usize = 8;
 
-/// Tokens that a block and the page above it may have fewer together than apart: where they meet, some tokenizers join the
-/// last sign of one with the line ends between them.
-const JOINED_TOKENS_MAX: usize = 2;
+/// Tokens that a block and the page above it may have more or fewer together than apart: there are two line ends between
+/// them, and some tokenizers join these with the last sign above.
+const JOINT_TOKENS_MAX: usize = 2;
 
 /// A node that may enter the prompt.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,29 +84,20 @@ pub fn assemble(
         .iter()
         .map(|candidate| candidate.score)
         .fold(f32::MIN, f32::max);
-    let mut page = Page {
+    let page = Page {
         context: Context::default(),
+        tokens_max: 0,
+        by_parts: true,
         budget_tokens,
         highest,
         count,
     };
-    let mut shown: Vec<Shingles> = Vec::new();
-    let mut misfits = 0;
-    for candidate in candidates {
-        let shingles = Shingles::of(&candidate.node.text);
-        if shown.iter().any(|other| other.is_near(&shingles)) {
-            continue;
-        }
-        match page.add(candidate) {
-            Fit::Whole => shown.push(shingles),
-            Fit::Cut => break,
-            Fit::None => misfits += 1,
-        }
-        if misfits > SMALLER_TRIED_MAX {
-            break;
-        }
+    let context = page.filled(candidates, true);
+    if context.tokens <= budget_tokens {
+        return context;
     }
-    page.context
+    // A tokenizer that makes more of a joint than any that is known.
+    page.filled(candidates, false)
 }
 
 /// Whether one of the two texts says nothing that the other does not say in almost the same words.
@@ -120,14 +113,47 @@ enum Fit {
     None,
 }
 
+/// A page that is being printed.
 struct Page<'a> {
+    /// Its tokens are those of the text when it was last counted.
     context: Context,
+    /// No fewer than the text has.
+    tokens_max: usize,
+    /// Whether parts that surely fit together are not counted together.
+    by_parts: bool,
     budget_tokens: usize,
     highest: f32,
     count: &'a dyn Fn(&str) -> usize,
 }
 
 impl Page<'_> {
+    /// This page, which is empty, with the best candidates.
+    fn filled(&self, candidates: &[Candidate], by_parts: bool) -> Context {
+        let mut page = Self {
+            context: Context::default(),
+            by_parts,
+            ..*self
+        };
+        let mut shown: Vec<Shingles> = Vec::new();
+        let mut misfits = 0;
+        for candidate in candidates {
+            let shingles = Shingles::of(&candidate.node.text);
+            if shown.iter().any(|other| other.is_near(&shingles)) {
+                continue;
+            }
+            match page.add(candidate) {
+                Fit::Whole => shown.push(shingles),
+                Fit::Cut => break,
+                Fit::None => misfits += 1,
+            }
+            if misfits > SMALLER_TRIED_MAX {
+                break;
+            }
+        }
+        page.count_whole();
+        page.context
+    }
+
     fn add(&mut self, candidate: &Candidate) -> Fit {
         let text = candidate.node.text.trim();
         if self.add_text(candidate, text) {
@@ -136,8 +162,8 @@ impl Page<'_> {
         let cuts = sentences::boundaries(text);
         // Tokens grow with the text, so the longest prefix that fits is found by halving.
         let may_fit = |cut: &usize| {
-            self.may_fit(&self.print(candidate, &text[..*cut]))
-                .is_some()
+            let printed = self.print(candidate, &text[..*cut]);
+            self.may_fit((self.count)(&printed))
         };
         let mut fitting = cuts.partition_point(may_fit);
         while let Some(longest) = fitting.checked_sub(1) {
@@ -149,22 +175,39 @@ impl Page<'_> {
         Fit::None
     }
 
-    /// Tokens of a printed block, when the page may have room for it. Counting a block is cheaper than counting a page, and
-    /// together they have hardly fewer tokens than apart.
-    fn may_fit(&self, printed: &str) -> Option<usize> {
-        let tokens = (self.count)(printed);
-        (self.context.tokens + tokens <= self.budget_tokens + JOINED_TOKENS_MAX).then_some(tokens)
+    /// Whether the page, which was counted, may have room for a block of this many tokens. Counting a block is cheaper than
+    /// counting a page, and together they have hardly fewer tokens than apart.
+    fn may_fit(&self, tokens: usize) -> bool {
+        self.context.tokens + tokens <= self.budget_tokens + JOINT_TOKENS_MAX
+    }
+
+    fn count_whole(&mut self) {
+        self.context.tokens = (self.count)(&self.context.text);
+        self.tokens_max = self.context.tokens;
     }
 
     fn add_text(&mut self, candidate: &Candidate, text: &str) -> bool {
         let printed = self.print(candidate, text);
-        let Some(block_tokens) = self.may_fit(&printed) else {
-            return false;
-        };
-        let page = self.page_with(&printed);
-        let tokens = (self.count)(&page);
-        if tokens > self.budget_tokens {
-            return false;
+        let tokens = (self.count)(&printed);
+        let before = self.context.text.len();
+        let most = self.tokens_max + tokens + JOINT_TOKENS_MAX;
+        if self.by_parts && most <= self.budget_tokens {
+            self.append(&printed);
+            self.tokens_max = most;
+        } else {
+            if self.tokens_max != self.context.tokens {
+                self.count_whole();
+            }
+            if !self.may_fit(tokens) {
+                return false;
+            }
+            self.append(&printed);
+            let whole = (self.count)(&self.context.text);
+            if whole > self.budget_tokens {
+                self.context.text.truncate(before);
+                return false;
+            }
+            (self.context.tokens, self.tokens_max) = (whole, whole);
         }
         self.context.blocks.push(Block {
             number: self.context.blocks.len() + 1,
@@ -173,18 +216,17 @@ impl Page<'_> {
             uri: candidate.node.metadata.uri.clone(),
             score: candidate.score,
             text: text.to_owned(),
-            tokens: block_tokens,
+            tokens,
         });
-        self.context.text = page;
-        self.context.tokens = tokens;
         true
     }
 
-    fn page_with(&self, printed: &str) -> String {
-        match self.context.text.as_str() {
-            "" => printed.to_owned(),
-            above => format!("{above}\n\n{printed}"),
+    fn append(&mut self, printed: &str) {
+        let text = &mut self.context.text;
+        if !text.is_empty() {
+            text.push_str("\n\n");
         }
+        text.push_str(printed);
     }
 
     /// Scores are printed relative to the best candidate: attention is shared by hundreds of nodes
@@ -228,31 +270,41 @@ fn one_line(text: &str) -> String {
 }
 
 /// What tells texts apart: runs of words, and separately the words that decide what a statement
-/// says.
+/// says. Both by their digests.
 struct Shingles {
-    runs: HashSet<Vec<String>>,
-    decisive: HashMap<String, usize>,
+    /// Ascending, each once.
+    runs: Vec<u64>,
+    decisive: HashMap<u64, usize>,
 }
 
 impl Shingles {
     fn of(text: &str) -> Self {
-        let words: Vec<String> = text
-            .split(|c: char| !c.is_alphanumeric() && c != '\'' && c != '’')
-            .filter(|word| !word.is_empty())
-            .map(str::to_lowercase)
-            .collect();
-        let length = SHINGLE_WORDS.min(words.len()).max(1);
-        let runs = words.windows(length).map(<[String]>::to_vec).collect();
+        let mut words = Vec::new();
         let mut decisive = HashMap::new();
-        for word in words.into_iter().filter(|word| is_decisive(word)) {
-            *decisive.entry(word).or_default() += 1;
+        let split = text.split(|c: char| !c.is_alphanumeric() && c != '\'' && c != '’');
+        for word in split.filter(|word| !word.is_empty()) {
+            let lower = word.bytes().all(|byte| byte.is_ascii_lowercase());
+            let word = if lower {
+                Cow::Borrowed(word)
+            } else {
+                Cow::Owned(word.to_lowercase())
+            };
+            let digest = digest(&word);
+            words.push(digest);
+            if is_decisive(&word) {
+                *decisive.entry(digest).or_default() += 1;
+            }
         }
+        let length = SHINGLE_WORDS.min(words.len()).max(1);
+        let mut runs: Vec<u64> = words.windows(length).map(digest).collect();
+        runs.sort_unstable();
+        runs.dedup();
         Self { runs, decisive }
     }
 
     fn is_near(&self, other: &Self) -> bool {
         let smaller = self.runs.len().min(other.runs.len());
-        let common = self.runs.intersection(&other.runs).count();
+        let common = common(&self.runs, &other.runs);
         common as f64 >= DUPLICATE_CONTAINMENT * smaller as f64
             && smaller > 0
             && self.agrees_with(other)
@@ -275,6 +327,24 @@ impl Shingles {
             .iter()
             .all(|(word, count)| large.decisive.get(word) >= Some(count))
     }
+}
+
+fn digest<T: Hash + ?Sized>(value: &T) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// How many numbers two ascending lists share.
+fn common(mut one: &[u64], mut other: &[u64]) -> usize {
+    let mut found = 0;
+    while let (Some(a), Some(b)) = (one.first(), other.first()) {
+        let (ordered, a_first) = (a.cmp(b), a <= b);
+        found += usize::from(ordered.is_eq());
+        one = &one[usize::from(a_first)..];
+        other = &other[usize::from(ordered.is_ge())..];
+    }
+    found
 }
 
 /// Negations and numbers.

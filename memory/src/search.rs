@@ -5,10 +5,12 @@
 //! node that only its words found has its exact cosine all the same. Nothing is read from disk here. Reading on:
 //! `recall.rs`.
 
+use std::cmp::Ordering;
+
 use crate::index::Index;
 use crate::node::{NodeId, NodeType};
 use crate::store::Memory;
-use crate::vectors::{self, Effort};
+use crate::vectors::{self, Effort, near, slot_of};
 
 /// How much a standard deviation of BM25 counts next to one of cosine.
 const WORDS_WEIGHT: f32 = 0.5;
@@ -95,10 +97,16 @@ impl Memory {
         let ef = pool.max(index.vectors.ef_search());
         let cosines = unit
             .as_deref()
-            .map(|unit| index.vectors.nearest(unit, allowed.by_slot(), ef))
+            .map(|unit| index.vectors.nearest(unit, allowed.by_slot(), (pool, ef)))
             .unwrap_or_default();
-        let words = index.words.scores(&query.text, &allowed.mask);
-        let mut hits = fuse(&index, (unit.as_deref(), &cosines), &words, pool);
+        let words = index.words.scores(&query.text, index.slots());
+        let passing = words.iter().zip(&allowed.mask);
+        let held = (0_u32..).zip(passing);
+        let held = held.filter(|(_, (score, passes))| **passes && **score > 0.0);
+        let by_words = best(&index, held.map(|(slot, (score, _))| (slot, *score)), pool);
+        let by_cosine = best(&index, cosines.iter().copied(), pool);
+        let found = [by_cosine, by_words].concat();
+        let mut hits = fuse(&index, (unit.as_deref(), &cosines), &words, found);
         hits.truncate(query.k);
         Ok(SearchResult {
             hits,
@@ -126,7 +134,7 @@ impl Memory {
         };
         let mut cosines = match effort {
             Effort::Exact => index.vectors.cosines(&unit, mask),
-            Effort::Walk(ef) => index.vectors.nearest(&unit, (mask, passed), ef.max(k)),
+            Effort::Walk(ef) => index.vectors.nearest(&unit, (mask, passed), (k, ef)),
         };
         let order = |a: &(u32, f32), b: &(u32, f32)| {
             b.1.total_cmp(&a.1)
@@ -165,29 +173,28 @@ fn unit(vector: &[f32], dimensions: usize) -> Result<Vec<f32>, SearchError> {
     vectors::normalised(vector).ok_or(SearchError::NotAVector)
 }
 
-/// Hits by strength from two lists of scores that are sorted by slot: cosines to `unit`, of all nodes or of the nearest,
-/// and BM25.
+/// Hits by strength of the slots that cosines or words `found`, given the cosines to `unit` by slot, of all nodes or of the
+/// nearest, and BM25 of every slot.
 ///
-/// Z-scores are taken over the best `pool` nodes of each list together. A node without a vector
-/// counts as average in cosine, one without the words as zero in BM25.
+/// Z-scores are taken over all of them. A node without a vector counts as average in cosine, one without the words as zero
+/// in BM25.
 fn fuse(
     index: &Index,
     (unit, cosines): (Option<&[f32]>, &[(u32, f32)]),
-    words: &[(u32, f32)],
-    pool: usize,
+    words: &[f32],
+    mut found: Vec<u32>,
 ) -> Vec<Hit> {
     let own = |slot: u32| {
         let (unit, own) = unit.zip(index.vectors.get(slot))?;
         Some(index.vectors.cosine(unit, own))
     };
-    let mut slots = best(index, cosines, pool);
-    slots.extend(best(index, words, pool));
-    slots.sort_unstable();
-    slots.dedup();
-    let mut hits: Vec<Hit> = (slots.into_iter())
+    found.sort_unstable();
+    found.dedup();
+    let mut hits: Vec<Hit> = (found.into_iter())
         .map(|slot| {
-            let cosine = score_of(cosines, slot).or_else(|| own(slot));
-            let bm25 = score_of(words, slot);
+            let known = cosines.binary_search_by_key(&slot, |(slot, _)| *slot);
+            let cosine = known.ok().map(|at| cosines[at].1).or_else(|| own(slot));
+            let bm25 = Some(words[slot as usize]).filter(|score| *score > 0.0);
             Hit {
                 id: index.id(slot),
                 cosine,
@@ -213,21 +220,27 @@ fn fuse(
 }
 
 /// The slots of the `count` highest scores; equal ones by id.
-fn best(index: &Index, scores: &[(u32, f32)], count: usize) -> Vec<u32> {
-    let mut scores = scores.to_vec();
-    if scores.len() > count {
-        scores.select_nth_unstable_by(count, |a, b| {
-            b.1.total_cmp(&a.1)
-                .then_with(|| index.id(a.0).cmp(&index.id(b.0)))
-        });
-        scores.truncate(count);
+fn best(index: &Index, scores: impl Iterator<Item = (u32, f32)>, count: usize) -> Vec<u32> {
+    let mut ranked: Vec<u64> = scores.map(|(slot, score)| near(score, slot)).collect();
+    let Some(beyond) = ranked.len().checked_sub(count).filter(|_| count > 0) else {
+        return ranked.into_iter().map(slot_of).collect();
+    };
+    let (_, last, _) = ranked.select_nth_unstable(beyond);
+    // The score without the slot.
+    let least = *last >> 32;
+    let mut found: Vec<u32> = Vec::with_capacity(count);
+    let mut equal = Vec::new();
+    for near in ranked {
+        match (near >> 32).cmp(&least) {
+            Ordering::Greater => found.push(slot_of(near)),
+            Ordering::Equal => equal.push(slot_of(near)),
+            Ordering::Less => {}
+        }
     }
-    scores.into_iter().map(|(slot, _)| slot).collect()
-}
-
-fn score_of(scores: &[(u32, f32)], slot: u32) -> Option<f32> {
-    let at = scores.binary_search_by_key(&slot, |(slot, _)| *slot).ok()?;
-    Some(scores[at].1)
+    equal.sort_unstable_by_key(|slot| index.id(*slot));
+    equal.truncate(count - found.len());
+    found.extend(equal);
+    found
 }
 
 /// Mean and standard deviation of a list of scores.

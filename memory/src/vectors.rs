@@ -1,7 +1,8 @@
 //! Vectors: which slots hold one, and which are nearest to a query.
 //!
-//! Below [`HnswParameters::exact_max`] vectors every one is compared. Above, a graph (`vectors/hnsw.rs`) is walked instead,
-//! wherever that is cheaper and can be relied on:
+//! Below [`HnswParameters::exact_max`] vectors every one is looked at by its code, and those that can be among the nearest
+//! are compared (`vectors/codes.rs`): the nearest are exactly those of comparing all. Above, a graph (`vectors/hnsw.rs`) is
+//! walked instead, wherever that is cheaper and can be relied on:
 //!
 //! - A filter that lets through few slots is answered by comparing these: up to `exact_max`, and where a walk would visit
 //!   more ([`walk_pays`]). A walk that measured as many vectors as there are allowed, or that came back with fewer than it
@@ -9,12 +10,14 @@
 //! - A vector that came or changed waits until it has its place in the graph, and is compared exactly until then, like
 //!   those that nothing in the graph links to. So a search never misses a vector because it is new.
 //!
-//! Nothing here is durable and no filter is evaluated: masks are handed in. Reading on: `vectors/rows.rs` (arithmetic),
-//! `vectors/walk.rs`, `vectors/link.rs`, `vectors/snapshot.rs`; who works off what waits is in `store/linker.rs`.
+//! Nothing here is durable and no filter is evaluated: masks are handed in. Every cosine that leaves is that of the vectors
+//! themselves. Reading on: `vectors/rows.rs` (arithmetic), `vectors/codes.rs`, `vectors/walk.rs`, `vectors/link.rs`, `vectors/snapshot.rs`; who works off what waits is in `store/linker.rs`.
 
+mod codes;
 mod hnsw;
 mod link;
 mod rows;
+mod scan;
 pub(crate) mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -22,16 +25,20 @@ mod walk;
 
 use std::collections::BTreeMap;
 
-use pulp::{Simd, WithSimd};
-
+use codes::{Codes, Question};
 pub use hnsw::HnswParameters;
 use hnsw::{Change, Hnsw, Kind};
 use link::{Insert, Remove};
-use rows::{Digest, Rows, dot};
-use walk::{Accept, Search, Walk, cosine_of, near, slot_of};
+use rows::{Digest, Rows};
+use scan::{Compare, Cosines, Looks};
+use walk::{Accept, Search, Walk, cosine_of};
+pub(crate) use walk::{near, slot_of};
 
 /// Vectors measured for each nearest node that a walk keeps, about: the share of a node's 64 links that is new.
 const MEASURED_PER_NODE: f64 = 16.0;
+
+/// A first look at all pays where they are this many times the nearest that are wanted.
+const LOOK_PART: usize = 4;
 
 /// How far the squared length of a unit vector is from 1 after rounding to `f32`.
 const UNIT_ROUNDING: f64 = 1e-6;
@@ -40,6 +47,7 @@ const UNIT_ROUNDING: f64 = 1e-6;
 #[derive(Debug)]
 pub(crate) struct Vectors {
     rows: Rows,
+    codes: Codes,
     present: Vec<bool>,
     count: usize,
     parameters: HnswParameters,
@@ -74,6 +82,7 @@ impl Vectors {
     pub(crate) fn new(dimensions: usize, parameters: HnswParameters) -> Self {
         Self {
             rows: Rows::new(dimensions),
+            codes: Codes::new(dimensions),
             present: Vec::new(),
             count: 0,
             parameters,
@@ -87,6 +96,7 @@ impl Vectors {
     /// Makes room for `count` slots.
     pub(crate) fn reserve(&mut self, count: usize) {
         self.rows.reserve(count);
+        self.codes.reserve(count);
     }
 
     /// Length of a row.
@@ -106,6 +116,7 @@ impl Vectors {
             self.present.resize(at + 1, false);
         }
         self.rows.put(slot, unit);
+        self.codes.put(slot, unit);
         self.count += usize::from(!self.present[at]);
         self.present[at] = true;
         if self.graph.is_none() && self.count > self.parameters.exact_max {
@@ -141,34 +152,82 @@ impl Vectors {
 
     /// Cosines of the unit vector `query` to every allowed slot that has a vector, by slot.
     pub(crate) fn cosines(&self, query: &[f32], allowed: Option<&[bool]>) -> Vec<(u32, f32)> {
-        let accept = Accept {
-            present: &self.present,
-            allowed,
-        };
-        self.rows.arch().dispatch(Scan {
-            vectors: self,
+        let accept = self.accept(allowed);
+        self.rows.arch().dispatch(Cosines {
+            rows: &self.rows,
             query,
             accept,
         })
     }
 
-    /// The nearest slots to the unit vector `query` with their cosines, by slot: at least `ef` of those that `allowed` lets
-    /// through, `passed` in number, or all where these are fewer.
+    /// The nearest slots to the unit vector `query` with their cosines, by slot: at least `count` of those that `allowed`
+    /// lets through, `passed` in number, or all where these are fewer. A walk keeps `ef` on the way.
     pub(crate) fn nearest(
         &self,
         query: &[f32],
         (allowed, passed): (Option<&[bool]>, usize),
-        ef: usize,
+        (count, ef): (usize, usize),
     ) -> Vec<(u32, f32)> {
         let passed = passed.min(self.count);
-        self.walked(query, (allowed, passed), ef)
-            .unwrap_or_else(|| self.cosines(query, allowed))
+        let question = self.codes.question(query);
+        let walked = self.walked(&question, (allowed, passed), ef.max(count));
+        let looks = match walked {
+            Some(found) => found,
+            None if passed <= LOOK_PART * count => return self.cosines(query, allowed),
+            None => self.looks(&question, allowed),
+        };
+        let mut found = self.compared(query, &question, looks, count);
+        found.sort_unstable_by_key(|(slot, _)| *slot);
+        found
     }
 
-    /// As [`Vectors::nearest`], from the graph; `None` where that does not pay or cannot be relied on.
-    fn walked(
+    /// A look at every allowed slot that has a vector, by slot.
+    fn looks(&self, question: &Question, allowed: Option<&[bool]>) -> Vec<(u32, f32)> {
+        let accept = self.accept(allowed);
+        self.rows.arch().dispatch(Looks {
+            codes: &self.codes,
+            question,
+            accept,
+        })
+    }
+
+    /// The cosines of those of `looks` that can be among the `count` nearest of them.
+    fn compared(
         &self,
         query: &[f32],
+        question: &Question,
+        mut looks: Vec<(u32, f32)>,
+        count: usize,
+    ) -> Vec<(u32, f32)> {
+        let margin = |slot: u32| self.codes.margin(question, slot);
+        if let Some(beyond) = looks.len().checked_sub(count).filter(|_| count > 0) {
+            let least = looks.iter().map(|(slot, look)| look - margin(*slot));
+            let mut least: Vec<f32> = least.collect();
+            if beyond > 0 {
+                let (_, bound, _) = least.select_nth_unstable_by(beyond, f32::total_cmp);
+                let bound = *bound;
+                looks.retain(|(slot, look)| look + margin(*slot) >= bound);
+            }
+        }
+        self.rows.arch().dispatch(Compare {
+            rows: &self.rows,
+            query,
+            looks,
+        })
+    }
+
+    fn accept<'a>(&'a self, allowed: Option<&'a [bool]>) -> Accept<'a> {
+        Accept {
+            present: &self.present,
+            allowed,
+        }
+    }
+
+    /// Looks at `ef` of the nearest slots, or at all that are allowed where these are fewer, from the graph; `None` where
+    /// that does not pay or cannot be relied on.
+    fn walked(
+        &self,
+        question: &Question,
         (allowed, passed): (Option<&[bool]>, usize),
         ef: usize,
     ) -> Option<Vec<(u32, f32)>> {
@@ -177,31 +236,24 @@ impl Vectors {
         if !pays || self.waiting.len() > exact_max {
             return None;
         }
-        let mut found = self.walk(query, allowed, (ef, passed))?;
-        if found.len() < ef.min(passed) {
-            return None;
-        }
-        found.sort_unstable_by_key(|(slot, _)| *slot);
-        Some(found)
+        let found = self.walk(question, allowed, (ef, passed))?;
+        (found.len() >= ef.min(passed)).then_some(found)
     }
 
-    /// The `ef` nearest that a walk finds, nearest first, with what it cannot find; `None` where there is no graph or the
-    /// walk would measure more than `budget` vectors.
+    /// The `ef` nearest that a walk finds by looking, nearest first, with what it cannot find; `None` where there is no
+    /// graph or the walk would look at more than `budget` vectors.
     fn walk(
         &self,
-        query: &[f32],
+        question: &Question,
         allowed: Option<&[bool]>,
         (ef, budget): (usize, usize),
     ) -> Option<Vec<(u32, f32)>> {
         let graph = self.graph.as_ref()?;
-        let accept = Accept {
-            present: &self.present,
-            allowed,
-        };
+        let accept = self.accept(allowed);
         let walk = Walk {
             graph,
-            rows: &self.rows,
-            query,
+            codes: &self.codes,
+            question,
             ef,
             accept: Some(accept),
         };
@@ -209,7 +261,7 @@ impl Vectors {
         let alone = graph.unreachable().flat_map(|node| graph.group(node));
         let beside = self.waiting.keys().copied().chain(alone);
         let beside = beside.filter(|slot| accept.passes(*slot));
-        found.extend(beside.map(|slot| near(self.cosine(query, self.rows.row(slot)), slot)));
+        found.extend(beside.map(|slot| near(self.codes.look(question, slot), slot)));
         found.sort_unstable_by(|a, b| b.cmp(a));
         found.dedup_by_key(|near| slot_of(*near));
         found.truncate(ef);
@@ -247,9 +299,10 @@ impl Vectors {
     pub(crate) fn plan(&self, number: impl Fn(u32) -> u64) -> Option<Planned> {
         let graph = self.graph.as_ref()?;
         let (slot, change_number) = self.waiting.first_key_value().map(|(a, b)| (*a, *b))?;
-        let rows = &self.rows;
+        let (rows, codes) = (&self.rows, &self.codes);
         let change = if graph.is_node(slot) {
-            rows.arch().dispatch(Remove { graph, rows, slot })
+            let remove = Remove { graph, codes, slot };
+            rows.arch().dispatch(remove)
         } else {
             let digest = Digest::of_vector(rows.row(slot));
             match self.equal(graph, slot, digest) {
@@ -260,7 +313,7 @@ impl Vectors {
                 },
                 None => rows.arch().dispatch(Insert {
                     graph,
-                    rows,
+                    codes,
                     slot,
                     digest,
                     level: link::level(number(slot), graph.parameters().links),
@@ -334,25 +387,4 @@ pub(crate) fn normalised(vector: &[f32]) -> Option<Vec<f32>> {
     }
     let scaled = vector.iter().map(|value| (f64::from(*value) / norm) as f32);
     Some(scaled.collect())
-}
-
-struct Scan<'a> {
-    vectors: &'a Vectors,
-    query: &'a [f32],
-    accept: Accept<'a>,
-}
-
-impl WithSimd for Scan<'_> {
-    type Output = Vec<(u32, f32)>;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
-        let mut found = Vec::with_capacity(self.vectors.count);
-        for (slot, row) in (0_u32..).zip(self.vectors.rows.iter()) {
-            if self.accept.passes(slot) {
-                found.push((slot, dot(simd, self.query, row)));
-            }
-        }
-        found
-    }
 }

@@ -1,98 +1,60 @@
-//! The weights of a BERT encoder: read, checked against the configuration, laid out for evaluation.
+//! The weights of a BERT encoder: checked against the configuration, read (`bert/file.rs`), laid out for evaluation.
 
-use std::collections::HashMap;
-use std::io::Read;
 use std::path::Path;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
+use super::file::{StoredRows, TensorFile};
 use super::{BertConfig, Layer, Linear, Norm};
 use crate::LoadError;
 
-/// The longest header of a safetensors file, as its own reader bounds it.
-const HEADER_BYTES_MAX: u64 = 100 << 20;
-
-/// Tensors by name, without the `bert.` that some files put before every name.
+/// The tensors of a file whose shapes are those of the configuration.
 pub(super) struct Weights {
-    tensors: HashMap<String, Tensor>,
+    file: TensorFile,
     eps: f64,
     heads: usize,
 }
 
 impl Weights {
-    pub(super) fn read(path: &Path, config: &BertConfig) -> std::result::Result<Self, LoadError> {
-        check_whole(path)?;
-        let damaged = |error: candle_core::Error| LoadError::Damaged {
-            path: path.into(),
-            reason: error.to_string(),
-        };
-        let named = candle_core::safetensors::load(path, &Device::Cpu).map_err(damaged)?;
-        let plain = |name: String| {
-            name.strip_prefix("bert.")
-                .map_or(name.clone(), str::to_owned)
-        };
-        let tensors = named
-            .into_iter()
-            .map(|(name, tensor)| (plain(name), tensor))
-            .collect();
+    /// An error unless every tensor is there in the shape that the configuration asks for.
+    pub(super) fn open(path: &Path, config: &BertConfig) -> std::result::Result<Self, LoadError> {
+        let file = TensorFile::open(path)?;
+        for (name, expected) in shapes(config) {
+            file.check(name, expected)?;
+        }
         Ok(Self {
-            tensors,
+            file,
             eps: config.layer_norm_eps,
             heads: config.num_attention_heads,
         })
     }
 
-    /// An error unless every tensor is there in the shape that the configuration asks for.
-    pub(super) fn check_complete(
-        &self,
-        path: &Path,
-        config: &BertConfig,
-    ) -> std::result::Result<(), LoadError> {
-        for (name, expected) in shapes(config) {
-            let Some(tensor) = self.tensors.get(&name) else {
-                return Err(LoadError::NoTensor {
-                    path: path.into(),
-                    tensor: name,
-                });
-            };
-            if tensor.dims() != expected {
-                return Err(LoadError::Shape {
-                    path: path.into(),
-                    tensor: name,
-                    found: tensor.dims().to_vec(),
-                    expected,
-                });
-            }
-        }
-        Ok(())
+    pub(super) fn read(&self, name: &str) -> Result<Tensor> {
+        self.file.read(name)
     }
 
-    /// One tensor as `f32`, out of the map.
-    pub(super) fn take(&mut self, name: &str) -> Result<Tensor> {
-        let tensor = self.tensors.remove(name);
-        tensor
-            .ok_or_else(|| candle_core::Error::msg(name))?
-            .to_dtype(DType::F32)
+    pub(super) fn rows(&self, name: &str) -> Result<StoredRows> {
+        self.file.rows(name)
     }
 
-    pub(super) fn norm(&mut self, name: &str) -> Result<Norm> {
+    pub(super) fn norm(&self, name: &str) -> Result<Norm> {
         Ok(Norm {
-            weight: self.take(&format!("{name}.weight"))?,
-            bias: self.take(&format!("{name}.bias"))?,
+            weight: self.read(&format!("{name}.weight"))?,
+            bias: self.read(&format!("{name}.bias"))?,
             eps: self.eps as f32,
         })
     }
 
     /// Stored as `[out, in]`, wanted as `[in, out]`.
-    fn linear(&mut self, name: &str) -> Result<Linear> {
-        let weight = self.take(&format!("{name}.weight"))?.t()?.contiguous()?;
+    fn linear(&self, name: &str) -> Result<Linear> {
+        let weight = self.read(&format!("{name}.weight"))?.t()?.contiguous()?;
         Ok(Linear {
             weight,
-            bias: self.take(&format!("{name}.bias"))?.to_vec1()?,
+            bias: self.read(&format!("{name}.bias"))?.to_vec1()?,
         })
     }
 
-    pub(super) fn layer(&mut self, index: usize) -> Result<Layer> {
+    pub(super) fn layer(&self, index: usize) -> Result<Layer> {
         let layer = format!("encoder.layer.{index}");
         let query = self.linear(&format!("{layer}.attention.self.query"))?;
         let key = self.linear(&format!("{layer}.attention.self.key"))?;
@@ -154,46 +116,4 @@ fn shapes(config: &BertConfig) -> Vec<(String, Vec<usize>)> {
         }
     }
     all
-}
-
-/// An error when the file ends before its last tensor: eight bytes of header length, the header
-/// as JSON, the data (<https://huggingface.co/docs/safetensors>).
-fn check_whole(path: &Path) -> std::result::Result<(), LoadError> {
-    let io = |source| LoadError::Io {
-        path: path.into(),
-        source,
-    };
-    let mut file = std::fs::File::open(path).map_err(io)?;
-    let actual = file.metadata().map_err(io)?.len();
-    let short = |expected| LoadError::Truncated {
-        path: path.into(),
-        expected,
-        actual,
-    };
-    let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(|_| short(8))?;
-    let length = u64::from_le_bytes(length);
-    let damaged = |reason| LoadError::Damaged {
-        path: path.into(),
-        reason,
-    };
-    if length > HEADER_BYTES_MAX {
-        return Err(damaged(format!("a header of {length} bytes")));
-    }
-    if 8 + length > actual {
-        return Err(short(8 + length));
-    }
-    let mut header = vec![0; usize::try_from(length).unwrap_or(0)];
-    file.read_exact(&mut header).map_err(io)?;
-    let header: HashMap<String, serde_json::Value> =
-        serde_json::from_slice(&header).map_err(|error| damaged(error.to_string()))?;
-    let ends = header
-        .values()
-        .filter_map(|tensor| tensor.get("data_offsets")?.get(1)?.as_u64());
-    let expected = ends.max().unwrap_or(0).saturating_add(8 + length);
-    if expected > actual {
-        Err(short(expected))
-    } else {
-        Ok(())
-    }
 }

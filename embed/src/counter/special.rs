@@ -21,6 +21,7 @@ const TURN_ENDS: [&str; 6] = [
 #[derive(Debug)]
 pub(super) struct SpecialTokens {
     texts: Vec<Box<str>>,
+    span_lines: bool,
 }
 
 /// A part of a prompt.
@@ -42,7 +43,13 @@ impl SpecialTokens {
         let special = tokens.filter(|(index, text)| !text.is_empty() && is_special(*index, text));
         let mut texts: Vec<Box<str>> = special.map(|(_, text)| text.as_str().into()).collect();
         texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
-        Self { texts }
+        let span_lines = texts.iter().any(|text| text.contains('\n'));
+        Self { texts, span_lines }
+    }
+
+    /// Whether one of them may stand on two lines.
+    pub(super) fn span_lines(&self) -> bool {
+        self.span_lines
     }
 
     /// Cuts `text` at its special tokens.
@@ -77,6 +84,7 @@ mod tests {
     fn longest_token_wins_and_text_between_stays() {
         let special = SpecialTokens {
             texts: vec!["<|end|>".into(), "<|".into()],
+            span_lines: false,
         };
         let pieces = special.cut("a<|end|>b<|c<|end|>");
         let expected = [

@@ -53,9 +53,9 @@ pub(crate) async fn recollect(memory: &LiveMemory, asked: Asked) -> Recollection
     let found = in_time("search", memory, work).await;
     spent.search = milliseconds(started);
     let attended = match found.clone() {
-        Some((seeds, _)) => {
+        Some(found) => {
             let started = Instant::now();
-            let work = move |store: &Memory| attend(store, &query, &seeds, &limits, candidates);
+            let work = move |store: &Memory| attend(store, &query, &found, &limits, candidates);
             let attended = in_time("recall", memory, work).await;
             spent.attend = milliseconds(started);
             attended
@@ -102,7 +102,7 @@ fn search(
         };
         (hit.id, hit.cosine.unwrap_or(relative))
     });
-    let candidates = candidates(memory, &scored.take(most).collect::<Vec<_>>())
+    let candidates = candidates(memory, &scored.take(most).collect::<Vec<_>>(), &[])
         .map_err(|error| error.to_string())?;
     Ok((found, candidates))
 }
@@ -110,7 +110,7 @@ fn search(
 fn attend(
     memory: &Memory,
     query: &Query,
-    found: &SearchResult,
+    (found, read): &(SearchResult, Vec<Candidate>),
     limits: &RecallLimits,
     most: usize,
 ) -> Result<(Recall, Vec<Candidate>), String> {
@@ -122,24 +122,31 @@ fn attend(
         .iter()
         .map(|node| (node.id, node.score / highest));
     let candidates =
-        candidates(memory, &scored.collect::<Vec<_>>()).map_err(|error| error.to_string())?;
+        candidates(memory, &scored.collect::<Vec<_>>(), read).map_err(|error| error.to_string())?;
     Ok((recall, candidates))
 }
 
-fn candidates(memory: &Memory, scored: &[(NodeId, f32)]) -> Result<Vec<Candidate>, ReadError> {
-    let ids: Vec<NodeId> = scored.iter().map(|(id, _)| *id).collect();
-    let nodes = memory.nodes(&ids)?;
-    let score = |id: NodeId| {
-        let of = scored.iter().find(|(of, _)| *of == id);
-        of.map_or(0.0, |(_, score)| *score)
-    };
-    Ok(nodes
-        .into_iter()
-        .map(|node| Candidate {
-            score: score(node.id),
+/// The nodes that are there, in this order; those of `read` are not read again.
+fn candidates(
+    memory: &Memory,
+    scored: &[(NodeId, f32)],
+    read: &[Candidate],
+) -> Result<Vec<Candidate>, ReadError> {
+    let known = |id: NodeId| read.iter().find(|candidate| candidate.node.id == id);
+    let unknown = scored.iter().filter(|(id, _)| known(*id).is_none());
+    let ids: Vec<NodeId> = unknown.map(|(id, _)| *id).collect();
+    let mut nodes = memory.nodes(&ids)?.into_iter().peekable();
+    let candidate = |(id, score): &(NodeId, f32)| {
+        let node = match known(*id) {
+            Some(candidate) => candidate.node.clone(),
+            None => nodes.next_if(|node| node.id == *id)?,
+        };
+        Some(Candidate {
             node,
+            score: *score,
         })
-        .collect())
+    };
+    Ok(scored.iter().filter_map(candidate).collect())
 }
 
 fn milliseconds(since: Instant) -> f64 {

@@ -30,7 +30,7 @@ const UNFINISHED: &str = "memory.redb.new";
 
 /// Pages that redb may keep in memory. The index answers searches, so rows are read a few at a
 /// time.
-const CACHE_BYTES: usize = 16 << 20;
+const CACHE_BYTES: usize = 8 << 20;
 
 impl Memory {
     /// Opens the memory in `dir`, which is made when it is missing.
@@ -216,6 +216,7 @@ fn load(
         };
         index.apply(vec![change], generation);
     }
+    index.words.shrink();
     let vectors = transaction.open_table(row::VECTORS)?;
     index.vectors.reserve(index.len());
     for entry in vectors.iter()? {

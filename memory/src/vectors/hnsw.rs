@@ -210,10 +210,19 @@ impl Hnsw {
                 .get(&slot)
                 .map_or(&[], |links| links.out.as_slice());
         }
+        let row = self.padded_links(layer, slot);
+        let end = row.iter().position(|to| *to == NONE);
+        &row[..end.unwrap_or(row.len())]
+    }
+
+    /// As [`Hnsw::links`], perhaps with [`NONE`] after the last.
+    #[inline(always)]
+    pub(super) fn padded_links(&self, layer: usize, slot: u32) -> &[u32] {
+        if layer > 0 {
+            return self.links(layer, slot);
+        }
         let width = 2 * self.parameters.links;
-        let row = &self.base[slot as usize * width..(slot as usize + 1) * width];
-        let end = row.iter().position(|to| *to == NONE).unwrap_or(width);
-        &row[..end]
+        &self.base[slot as usize * width..(slot as usize + 1) * width]
     }
 
     /// Who links to a node on a layer; nobody to a slot that is no node.

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use pulp::{Simd, WithSimd};
 
+use super::codes::Codes;
 use super::hnsw::{Change, Hnsw, Kind, LAYERS_MAX};
-use super::rows::{Rows, dot};
 use super::walk::{Near, Walk, cosine_of, near, slot_of};
 
 /// Neighbours of a removed node that are looked at for each of those who linked to it.
@@ -18,7 +18,7 @@ const REPLACEMENTS_MAX: usize = 8;
 /// Plans the place of the vector of `slot`, which is no node.
 pub(super) struct Insert<'a> {
     pub(super) graph: &'a Hnsw,
-    pub(super) rows: &'a Rows,
+    pub(super) codes: &'a Codes,
     pub(super) slot: u32,
     pub(super) digest: u64,
     pub(super) level: usize,
@@ -40,9 +40,9 @@ impl WithSimd for Insert<'_> {
     type Output = Change;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Change {
+    fn with_simd<S: Simd>(self, _: S) -> Change {
         let Self {
-            graph, rows, slot, ..
+            graph, codes, slot, ..
         } = self;
         let mut change = Change {
             slot,
@@ -54,20 +54,20 @@ impl WithSimd for Insert<'_> {
         };
         let walk = Walk {
             graph,
-            rows,
-            query: rows.row(slot),
+            codes,
+            question: &codes.question_of(slot),
             ef: graph.parameters().ef_construction,
             accept: None,
         };
         let mut scratch = graph.scratch();
-        let start = walk.descend(simd, self.level + 1..=graph.top(), &mut scratch);
+        let start = walk.descend(self.level + 1..=graph.top(), &mut scratch);
         let mut unbounded = usize::MAX;
         if let Some(mut start) = start {
             for layer in (0..=self.level.min(graph.top())).rev() {
-                walk.layer(simd, (layer, start), &mut unbounded, &mut scratch);
+                walk.layer((layer, start), &mut unbounded, &mut scratch);
                 let found = scratch.sorted();
                 start = found[0];
-                let neighbours = self.neighbours(simd, layer, &found, &mut change);
+                let neighbours = self.neighbours(layer, &found, &mut change);
                 change.rows.insert((layer, slot), neighbours);
             }
         }
@@ -79,26 +79,20 @@ impl WithSimd for Insert<'_> {
 impl Insert<'_> {
     /// Neighbours on `layer` among `found`; plans their links back.
     #[inline(always)]
-    fn neighbours<S: Simd>(
-        &self,
-        simd: S,
-        layer: usize,
-        found: &[Near],
-        change: &mut Change,
-    ) -> Vec<u32> {
+    fn neighbours(&self, layer: usize, found: &[Near], change: &mut Change) -> Vec<u32> {
         let choice = Choice {
             graph: self.graph,
-            rows: self.rows,
+            codes: self.codes,
             layer,
         };
         let width = self.graph.parameters().links;
-        let chosen = choice.choose(simd, found, width, |_| false);
+        let chosen = choice.choose(found, width, |_| false);
         let mut linked_to = false;
         for node in &chosen {
             let mut links = self.graph.links(layer, *node).to_vec();
             links.push(self.slot);
             if links.len() > self.graph.width(layer) {
-                links = choice.shrink(simd, *node, &links, |to| to == self.slot && !linked_to);
+                links = choice.shrink(*node, &links, |to| to == self.slot && !linked_to);
             }
             linked_to |= links.contains(&self.slot);
             change.rows.insert((layer, *node), links);
@@ -110,7 +104,7 @@ impl Insert<'_> {
 /// Chooses links on one layer.
 struct Choice<'a> {
     graph: &'a Hnsw,
-    rows: &'a Rows,
+    codes: &'a Codes,
     layer: usize,
 }
 
@@ -118,13 +112,7 @@ impl Choice<'_> {
     /// Up to `width` of `candidates`, nearest first; those that are to be kept in any case, the others when they are not
     /// nearer to a chosen one.
     #[inline(always)]
-    fn choose<S: Simd>(
-        &self,
-        simd: S,
-        candidates: &[Near],
-        width: usize,
-        keep: impl Fn(u32) -> bool,
-    ) -> Vec<u32> {
+    fn choose(&self, candidates: &[Near], width: usize, keep: impl Fn(u32) -> bool) -> Vec<u32> {
         let mut kept = candidates
             .iter()
             .filter(|near| keep(slot_of(**near)))
@@ -134,9 +122,7 @@ impl Choice<'_> {
             let slot = slot_of(*near);
             let must = keep(slot);
             kept -= usize::from(must);
-            if must
-                || chosen.len() + kept < width && self.apart(simd, slot, cosine_of(*near), &chosen)
-            {
+            if must || chosen.len() + kept < width && self.apart(slot, cosine_of(*near), &chosen) {
                 chosen.push(slot);
             }
         }
@@ -146,10 +132,9 @@ impl Choice<'_> {
 
     /// Whether a candidate is no nearer to one of `chosen` than to the node that chooses.
     #[inline(always)]
-    fn apart<S: Simd>(&self, simd: S, slot: u32, cosine: f32, chosen: &[u32]) -> bool {
-        let row = self.rows.row(slot);
+    fn apart(&self, slot: u32, cosine: f32, chosen: &[u32]) -> bool {
         for other in chosen {
-            if dot(simd, self.rows.row(*other), row) > cosine {
+            if self.codes.look_between(*other, slot) > cosine {
                 return false;
             }
         }
@@ -158,27 +143,20 @@ impl Choice<'_> {
 
     /// The best of `links` of `node`, which are more than fit.
     #[inline(always)]
-    fn shrink<S: Simd>(
-        &self,
-        simd: S,
-        node: u32,
-        links: &[u32],
-        also: impl Fn(u32) -> bool,
-    ) -> Vec<u32> {
-        let sorted = self.sorted(simd, node, links);
+    fn shrink(&self, node: u32, links: &[u32], also: impl Fn(u32) -> bool) -> Vec<u32> {
+        let sorted = self.sorted(node, links);
         let width = self.graph.width(self.layer);
-        self.choose(simd, &sorted, width, |to| {
+        self.choose(&sorted, width, |to| {
             also(to) || self.graph.incoming(self.layer, to) == [node]
         })
     }
 
     /// `slots` by their nearness to `node`.
     #[inline(always)]
-    fn sorted<S: Simd>(&self, simd: S, node: u32, slots: &[u32]) -> Vec<Near> {
-        let row = self.rows.row(node);
+    fn sorted(&self, node: u32, slots: &[u32]) -> Vec<Near> {
         let mut sorted = Vec::with_capacity(slots.len());
         for slot in slots {
-            sorted.push(near(dot(simd, row, self.rows.row(*slot)), *slot));
+            sorted.push(near(self.codes.look_between(node, *slot), *slot));
         }
         sorted.sort_unstable_by(|a, b| b.cmp(a));
         sorted
@@ -188,7 +166,7 @@ impl Choice<'_> {
 /// Plans the removal of the node `slot`, which has no group.
 pub(super) struct Remove<'a> {
     pub(super) graph: &'a Hnsw,
-    pub(super) rows: &'a Rows,
+    pub(super) codes: &'a Codes,
     pub(super) slot: u32,
 }
 
@@ -196,7 +174,7 @@ impl WithSimd for Remove<'_> {
     type Output = Change;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Change {
+    fn with_simd<S: Simd>(self, _: S) -> Change {
         let mut change = Change {
             slot: self.slot,
             kind: Kind::Remove,
@@ -205,14 +183,14 @@ impl WithSimd for Remove<'_> {
         for layer in 0..=self.graph.level(self.slot) {
             let choice = Choice {
                 graph: self.graph,
-                rows: self.rows,
+                codes: self.codes,
                 layer,
             };
             for node in self.graph.incoming(layer, self.slot) {
-                let links = self.bridged(simd, &choice, *node);
+                let links = self.bridged(&choice, *node);
                 change.rows.insert((layer, *node), links);
             }
-            self.keep_reachable(simd, &choice, &mut change);
+            self.keep_reachable(&choice, &mut change);
         }
         change
     }
@@ -221,16 +199,16 @@ impl WithSimd for Remove<'_> {
 impl Remove<'_> {
     /// The links of `node`, which links to the removed one, with one of the latter's neighbours in its place.
     #[inline(always)]
-    fn bridged<S: Simd>(&self, simd: S, choice: &Choice<'_>, node: u32) -> Vec<u32> {
+    fn bridged(&self, choice: &Choice<'_>, node: u32) -> Vec<u32> {
         let mut links = self.graph.links(choice.layer, node).to_vec();
         links.retain(|to| *to != self.slot);
         let mut neighbours = self.graph.links(choice.layer, self.slot).to_vec();
         neighbours.retain(|to| *to != node && !links.contains(to));
-        let sorted = choice.sorted(simd, node, &neighbours);
+        let sorted = choice.sorted(node, &neighbours);
         let nearest = sorted.iter().take(REPLACEMENTS_MAX);
         for candidate in nearest {
             let slot = slot_of(*candidate);
-            if links.is_empty() || choice.apart(simd, slot, cosine_of(*candidate), &links) {
+            if links.is_empty() || choice.apart(slot, cosine_of(*candidate), &links) {
                 links.push(slot);
                 break;
             }
@@ -240,7 +218,7 @@ impl Remove<'_> {
 
     /// Links again to those to whom only the removed node linked.
     #[inline(always)]
-    fn keep_reachable<S: Simd>(&self, simd: S, choice: &Choice<'_>, change: &mut Change) {
+    fn keep_reachable(&self, choice: &Choice<'_>, change: &mut Change) {
         let layer = choice.layer;
         for lost in self.graph.links(layer, self.slot) {
             let mut planned = change.rows.iter().filter(|((on, _), _)| *on == layer);
@@ -254,7 +232,7 @@ impl Remove<'_> {
                 None => self.graph.links(layer, *lost).to_vec(),
             };
             around.retain(|to| *to != self.slot);
-            let Some(nearest) = choice.sorted(simd, *lost, &around).first().copied() else {
+            let Some(nearest) = choice.sorted(*lost, &around).first().copied() else {
                 continue;
             };
             let node = slot_of(nearest);
@@ -264,7 +242,7 @@ impl Remove<'_> {
             };
             links.push(*lost);
             if links.len() > self.graph.width(layer) {
-                links = choice.shrink(simd, node, &links, |to| to == *lost);
+                links = choice.shrink(node, &links, |to| to == *lost);
             }
             change.rows.insert((layer, node), links);
         }

@@ -1,21 +1,88 @@
-//! Rows: the vectors themselves, one flat array, and the arithmetic on them.
+//! Rows: the vectors themselves, one flat array, and the arithmetic on them. Their codes are in `codes.rs`.
 //!
 //! Rows are unit vectors, so a dot product is a cosine. Knows neither which slots hold a vector nor which may be seen: what
 //! was in a slot stays readable until it is overwritten.
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Bytes of a cache line: the first row starts at one, and so does every row of a multiple of 16 dimensions.
+/// Bytes of a cache line: the first row starts at one, and so does every row whose bytes are a multiple of it.
 const LINE: usize = 64;
 
-/// A flat array of vectors, one a slot.
+/// A flat array of rows of one width, a row a slot.
 #[derive(Debug)]
-pub(crate) struct Rows {
-    dimensions: usize,
-    values: Vec<f32>,
+pub(super) struct Flat<T> {
+    width: usize,
+    values: Vec<T>,
     /// Where the first row starts in `values`.
     start: usize,
     count: usize,
+}
+
+impl<T: Copy + Default> Flat<T> {
+    /// No rows of `width` values.
+    pub(super) fn new(width: usize) -> Self {
+        Self {
+            width,
+            values: Vec::new(),
+            start: 0,
+            count: 0,
+        }
+    }
+
+    /// Length of a row.
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The row of a slot that was written or extended to.
+    #[inline(always)]
+    pub(super) fn row(&self, slot: u32) -> &[T] {
+        let at = self.start + slot as usize * self.width;
+        &self.values[at..at + self.width]
+    }
+
+    /// The same, to write it.
+    pub(super) fn row_mut(&mut self, slot: u32) -> &mut [T] {
+        let at = self.start + slot as usize * self.width;
+        &mut self.values[at..at + self.width]
+    }
+
+    /// All rows in the order of their slots.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[T]> {
+        self.values[self.start..].chunks_exact(self.width)
+    }
+
+    /// Makes rows of zeros until there are `count`.
+    pub(super) fn extend(&mut self, count: usize) {
+        if count <= self.count {
+            return;
+        }
+        let values = count * self.width;
+        if self.start + values > self.values.capacity() {
+            self.reserve(count.max(2 * self.count));
+        }
+        self.values.resize(self.start + values, T::default());
+        self.count = count;
+    }
+
+    /// Makes room for `count` rows in all.
+    pub(super) fn reserve(&mut self, count: usize) {
+        let slack = LINE / size_of::<T>();
+        if self.start + count * self.width <= self.values.capacity() {
+            return;
+        }
+        let mut values: Vec<T> = Vec::with_capacity(count * self.width + slack);
+        let start = values.as_ptr().align_offset(LINE).min(slack);
+        values.resize(start, T::default());
+        values.extend_from_slice(&self.values[self.start..]);
+        (self.values, self.start) = (values, start);
+    }
+}
+
+/// The vectors, one a slot.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    flat: Flat<f32>,
     arch: Arch,
 }
 
@@ -23,17 +90,14 @@ impl Rows {
     /// No rows of `dimensions` values.
     pub(crate) fn new(dimensions: usize) -> Self {
         Self {
-            dimensions,
-            values: Vec::new(),
-            start: 0,
-            count: 0,
+            flat: Flat::new(dimensions),
             arch: Arch::new(),
         }
     }
 
     /// Length of a row.
     pub(crate) fn dimensions(&self) -> usize {
-        self.dimensions
+        self.flat.width()
     }
 
     /// The instructions of this processor.
@@ -44,46 +108,28 @@ impl Rows {
     /// The row of a slot that was written or extended to.
     #[inline(always)]
     pub(crate) fn row(&self, slot: u32) -> &[f32] {
-        let at = self.start + slot as usize * self.dimensions;
-        &self.values[at..at + self.dimensions]
+        self.flat.row(slot)
     }
 
     /// All rows in the order of their slots.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[f32]> {
-        self.values[self.start..].chunks_exact(self.dimensions)
+        self.flat.iter()
     }
 
     /// Writes the row of `slot`, making rows of zeros up to it.
     pub(crate) fn put(&mut self, slot: u32, unit: &[f32]) {
         self.extend(slot as usize + 1);
-        let at = self.start + slot as usize * self.dimensions;
-        self.values[at..at + self.dimensions].copy_from_slice(unit);
+        self.flat.row_mut(slot).copy_from_slice(unit);
     }
 
     /// Makes rows of zeros until there are `count`.
     pub(crate) fn extend(&mut self, count: usize) {
-        if count <= self.count {
-            return;
-        }
-        let values = count * self.dimensions;
-        if self.start + values > self.values.capacity() {
-            self.reserve(count.max(2 * self.count));
-        }
-        self.values.resize(self.start + values, 0.0);
-        self.count = count;
+        self.flat.extend(count);
     }
 
     /// Makes room for `count` rows in all.
     pub(crate) fn reserve(&mut self, count: usize) {
-        let slack = LINE / size_of::<f32>();
-        if self.start + count * self.dimensions <= self.values.capacity() {
-            return;
-        }
-        let mut values: Vec<f32> = Vec::with_capacity(count * self.dimensions + slack);
-        let start = values.as_ptr().align_offset(LINE).min(slack);
-        values.resize(start, 0.0);
-        values.extend_from_slice(&self.values[self.start..]);
-        (self.values, self.start) = (values, start);
+        self.flat.reserve(count);
     }
 
     /// Cosine of two unit vectors.

@@ -329,6 +329,7 @@ impl Vectors {
         }
         let slots = unused as usize;
         self.rows.extend(slots);
+        self.codes.extend(slots);
         self.present.resize(slots.max(self.present.len()), false);
         let mut graph = Hnsw::new(self.parameters);
         for (node, place) in snapshot.nodes.iter().zip(&places) {

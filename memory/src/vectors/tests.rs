@@ -82,8 +82,22 @@ fn exact(vectors: &Vectors, query: &[f32], allowed: Option<&[bool]>, count: usiz
     all.iter().take(count).map(|(slot, _)| *slot).collect()
 }
 
+/// What a walk without a budget finds, nearest first.
+fn walk(
+    vectors: &Vectors,
+    query: &[f32],
+    allowed: Option<&[bool]>,
+    ef: usize,
+) -> Option<Vec<(u32, f32)>> {
+    let question = vectors.codes.question(query);
+    let looks = vectors.walk(&question, allowed, (ef, usize::MAX))?;
+    let mut found = vectors.compared(query, &question, looks, ef);
+    found.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    Some(found)
+}
+
 fn walked(vectors: &Vectors, query: &[f32], allowed: Option<&[bool]>, ef: usize) -> Vec<u32> {
-    let found = vectors.walk(query, allowed, (ef, usize::MAX)).unwrap();
+    let found = walk(vectors, query, allowed, ef).unwrap();
     found.iter().map(|(slot, _)| *slot).collect()
 }
 
@@ -189,13 +203,14 @@ fn a_filter_opposed_to_the_query_costs_no_more_than_twice_the_comparison_and_fin
         let passed = 2_000;
         // The rule sends it into the graph, and the walk gives up or is right.
         assert!(walk_pays(passed, 10, points.len()));
-        let found = vectors.nearest(query, (Some(&allowed), passed), 10);
+        let found = vectors.nearest(query, (Some(&allowed), passed), (10, 10));
         let truth = exact(&vectors, query, Some(&allowed), 10);
         let hits = truth
             .iter()
             .filter(|slot| found.iter().any(|(found, _)| found == *slot));
         assert!(hits.count() >= 9);
-        assert_eq!(vectors.walk(query, Some(&allowed), (10, 100)), None);
+        let question = vectors.codes.question(query);
+        assert_eq!(vectors.walk(&question, Some(&allowed), (10, 100)), None);
     }
 }
 
@@ -206,12 +221,13 @@ fn few_allowed_vectors_are_compared_and_so_are_all_while_there_are_few() {
     let mut allowed = vec![false; points.len()];
     allowed[..PARAMETERS.exact_max].fill(true);
     let by_slot = (Some(allowed.as_slice()), PARAMETERS.exact_max);
-    assert_eq!(vectors.walked(&queries[0], by_slot, 10), None);
-    assert_eq!(
-        vectors.nearest(&queries[0], by_slot, 10).len(),
-        PARAMETERS.exact_max
-    );
-    assert!(vectors.walked(&queries[0], (None, 3_000), 10).is_some());
+    let question = vectors.codes.question(&queries[0]);
+    assert_eq!(vectors.walked(&question, by_slot, 10), None);
+    let found = vectors.nearest(&queries[0], by_slot, (10, 10));
+    let found: Vec<u32> = found.iter().map(|(slot, _)| *slot).collect();
+    let truth = exact(&vectors, &queries[0], Some(&allowed), 10);
+    assert!(truth.iter().all(|slot| found.contains(slot)));
+    assert!(vectors.walked(&question, (None, 3_000), 10).is_some());
     // 16 measured for each of 64 kept, three in ten of which pass: more than the 900 that pass.
     assert!(!walk_pays(900, 64, 3_000) && walk_pays(3_000, 64, 3_000));
 
@@ -222,7 +238,35 @@ fn few_allowed_vectors_are_compared_and_so_are_all_while_there_are_few() {
     );
     let shrunk = &mut filled(&points);
     (50..3_000).for_each(|slot| shrunk.clear(slot));
-    assert_eq!(shrunk.nearest(&queries[0], (None, 50), 64).len(), 50);
+    assert_eq!(shrunk.nearest(&queries[0], (None, 50), (64, 64)).len(), 50);
+}
+
+#[test]
+fn a_first_look_at_all_finds_exactly_what_the_comparison_of_all_finds() {
+    let (points, queries) = clustered(3_000, 12);
+    let mut vectors = Vectors::new(DIMENSIONS, HnswParameters::default());
+    for (slot, vector) in (0..).zip(&points) {
+        vectors.set(slot, vector);
+    }
+    let allowed: Vec<bool> = (0..points.len()).map(|slot| slot % 3 != 0).collect();
+    for query in &queries {
+        for (mask, passed) in [(None, 3_000), (Some(allowed.as_slice()), 2_000)] {
+            let all: BTreeMap<u32, f32> = vectors.cosines(query, mask).into_iter().collect();
+            let found = vectors.nearest(query, (mask, passed), (64, 64));
+            assert!(
+                found.len() >= 64 && found.len() < passed / 2,
+                "{}",
+                found.len()
+            );
+            assert!(found.is_sorted_by(|a, b| a.0 < b.0));
+            for (slot, cosine) in &found {
+                assert_eq!(all[slot].to_bits(), cosine.to_bits());
+            }
+            for slot in exact(&vectors, query, mask, 64) {
+                assert!(found.iter().any(|(found, _)| *found == slot), "{slot}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -237,7 +281,7 @@ fn duplicates_are_all_found_and_hide_nobody() {
     let graph = vectors.graph.as_ref().unwrap();
     assert_eq!(graph.nodes().count(), 2_005);
     for copy in &copied {
-        let found = vectors.walk(copy, None, (250, usize::MAX)).unwrap();
+        let found = walk(&vectors, copy, None, 250).unwrap();
         assert!(
             found[..200]
                 .iter()
@@ -422,10 +466,10 @@ proptest! {
                     let query = small(values);
                     let allowed: Vec<bool> = (0..60).map(|slot| slot * 4 <= u32::from(share)).collect();
                     let passed = model.keys().filter(|slot| allowed[**slot as usize]).count();
-                    let nearest = vectors.nearest(&query, (Some(&allowed), passed), 4);
+                    let nearest = vectors.nearest(&query, (Some(&allowed), passed), (4, 4));
                     prop_assert!(nearest.len() >= passed.min(4));
                     prop_assert!(nearest.is_sorted_by(|a, b| a.0 < b.0));
-                    let walked = vectors.walk(&query, Some(&allowed), (4, usize::MAX));
+                    let walked = walk(&vectors, &query, Some(&allowed), 4);
                     for (slot, cosine) in nearest.into_iter().chain(walked.unwrap_or_default()) {
                         prop_assert!(allowed[slot as usize]);
                         let exact = vectors.cosine(&model[&slot], &query);

@@ -1,22 +1,23 @@
 //! The walk: from the entry down to layer 0, always on to the nearest node that is not yet expanded.
 //!
 //! A filter is applied inside: what it refuses is walked through and not returned, so a tenant with few nodes gets its
-//! best ones. Reads the graph, never changes it. Vectors of a node's neighbours are read together, before any of them is
-//! judged, so that the processor fetches the next while it multiplies the last.
+//! best ones. Reads the graph, never changes it. Nearness is that of the vectors' codes (`codes.rs`); who asked compares
+//! what was found exactly. Codes of a node's neighbours are read together, before any of them is judged, so that the
+//! processor fetches the next while it multiplies the last.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use pulp::{Simd, WithSimd};
 
-use super::hnsw::Hnsw;
-use super::rows::{Rows, dot};
+use super::codes::{Codes, Question};
+use super::hnsw::{Hnsw, NONE};
 
-/// A cosine with its slot as one number: higher is nearer, and of equal cosines the lower slot.
+/// A cosine, or another score, with its slot as one number: higher is nearer, and of equal ones the lower slot.
 pub(super) type Near = u64;
 
 #[inline(always)]
-pub(super) fn near(cosine: f32, slot: u32) -> Near {
+pub(crate) fn near(cosine: f32, slot: u32) -> Near {
     let bits = cosine.to_bits();
     let ordered = if bits >> 31 == 0 {
         bits | 1 << 31
@@ -27,7 +28,7 @@ pub(super) fn near(cosine: f32, slot: u32) -> Near {
 }
 
 #[inline(always)]
-pub(super) fn slot_of(near: Near) -> u32 {
+pub(crate) fn slot_of(near: Near) -> u32 {
     u32::MAX - near as u32
 }
 
@@ -111,8 +112,8 @@ impl Accept<'_> {
 #[derive(Clone, Copy)]
 pub(super) struct Walk<'a> {
     pub(super) graph: &'a Hnsw,
-    pub(super) rows: &'a Rows,
-    pub(super) query: &'a [f32],
+    pub(super) codes: &'a Codes,
+    pub(super) question: &'a Question,
     /// Nearest that are kept.
     pub(super) ef: usize,
     /// `None` finds nodes, whatever they hold now; otherwise the slots of their groups that pass.
@@ -122,9 +123,8 @@ pub(super) struct Walk<'a> {
 impl Walk<'_> {
     /// Walks `layer` from `start`. `false` when it would have measured more than `budget` vectors, which it lowers.
     #[inline(always)]
-    pub(super) fn layer<S: Simd>(
+    pub(super) fn layer(
         &self,
-        simd: S,
         (layer, start): (usize, Near),
         budget: &mut usize,
         scratch: &mut Scratch,
@@ -138,7 +138,10 @@ impl Walk<'_> {
                 break;
             }
             scratch.fresh.clear();
-            for to in self.graph.links(layer, slot_of(next)) {
+            for to in self.graph.padded_links(layer, slot_of(next)) {
+                if *to == NONE {
+                    break;
+                }
                 if scratch.visit(*to) {
                     scratch.fresh.push(*to);
                 }
@@ -149,7 +152,7 @@ impl Walk<'_> {
             *budget = left;
             let mut reached = std::mem::take(&mut scratch.reached);
             for slot in &scratch.fresh {
-                let cosine = dot(simd, self.query, self.rows.row(*slot));
+                let cosine = self.codes.look(self.question, *slot);
                 reached.push(near(cosine, *slot));
             }
             for reached in reached.drain(..) {
@@ -165,14 +168,13 @@ impl Walk<'_> {
 
     /// The node of `layers` at which a greedy descent from the entry ends.
     #[inline(always)]
-    pub(super) fn descend<S: Simd>(
+    pub(super) fn descend(
         &self,
-        simd: S,
         layers: std::ops::RangeInclusive<usize>,
         scratch: &mut Scratch,
     ) -> Option<Near> {
         let entry = self.graph.entry()?;
-        let mut start = near(dot(simd, self.query, self.rows.row(entry)), entry);
+        let mut start = near(self.codes.look(self.question, entry), entry);
         let greedy = Self {
             ef: 1,
             accept: None,
@@ -180,7 +182,7 @@ impl Walk<'_> {
         };
         let mut unbounded = usize::MAX;
         for layer in layers.rev() {
-            greedy.layer(simd, (layer, start), &mut unbounded, scratch);
+            greedy.layer((layer, start), &mut unbounded, scratch);
             start = scratch.best().unwrap_or(start);
         }
         Some(start)
@@ -228,12 +230,12 @@ impl WithSimd for Search<'_> {
     type Output = Option<Vec<Near>>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+    fn with_simd<S: Simd>(self, _: S) -> Self::Output {
         let Self { walk, mut budget } = self;
         let mut scratch = walk.graph.scratch();
         let mut found = Some(Vec::new());
-        if let Some(start) = walk.descend(simd, 1..=walk.graph.top(), &mut scratch) {
-            let done = walk.layer(simd, (0, start), &mut budget, &mut scratch);
+        if let Some(start) = walk.descend(1..=walk.graph.top(), &mut scratch) {
+            let done = walk.layer((0, start), &mut budget, &mut scratch);
             found = done.then(|| scratch.sorted());
         }
         walk.graph.give_back(scratch);

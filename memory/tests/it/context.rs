@@ -108,3 +108,35 @@ fn a_candidate_that_does_not_fit_gives_way_to_a_smaller_one() {
     assert_eq!(assembled(&candidates, 0), Context::default());
     assert_eq!(assembled(&[], 100), Context::default());
 }
+
+#[test]
+fn the_budget_holds_with_a_tokenizer_that_counts_a_page_above_its_parts() {
+    // Longer texts cost more a byte than shorter ones.
+    let count = |text: &str| text.len() + text.len() * text.len() / 500;
+    let candidates: Vec<Candidate> = (0..20)
+        .map(|number| {
+            let text = format!("Passage {number} says what no other says. It ends with {number}.");
+            candidate(&format!("p{number}"), &text, 1.0 - number as f32 / 100.0)
+        })
+        .collect();
+    for budget in (0..2_000).step_by(37) {
+        let context = assemble(&candidates, budget, &count);
+        assert_eq!(context.tokens, count(&context.text));
+        assert!(context.tokens <= budget, "{} of {budget}", context.tokens);
+    }
+    assert!(assemble(&candidates, 2_000, &count).blocks.len() > 5);
+}
+
+#[test]
+fn a_page_is_counted_as_a_whole_only_where_its_parts_leave_it_open() {
+    let candidates: Vec<Candidate> = (0..10)
+        .map(|number| candidate(&format!("p{number}"), &format!("{number} {number}"), 1.0))
+        .collect();
+    let counted = std::cell::Cell::new(0);
+    let count = |text: &str| {
+        counted.set(counted.get() + 1);
+        words(text)
+    };
+    let context = assemble(&candidates, 1_000, &count);
+    assert_eq!((context.blocks.len(), counted.get()), (10, 11));
+}
