@@ -7,7 +7,8 @@
 //! This crate is pure: no clock, no network, no files, no thread. Everything a decision depends on
 //! is an argument, so that a log row and an artifact reproduce it. Read [`features`] for what goes
 //! in, [`cell`] and [`network`] for the arithmetic, [`choose`] and [`judge`] for the decisions,
-//! [`artifact`] for the file, [`train`] for how its numbers come about.
+//! [`artifact`] for the file, [`train`] for how its numbers come about, [`ope`] for what another artifact would have been
+//! worth on a log, [`gate`] for whether it takes over.
 
 pub mod arms;
 pub mod artifact;
@@ -17,9 +18,12 @@ pub mod features;
 pub mod gate;
 pub mod inspect;
 pub mod judge;
+pub mod linear;
 pub mod network;
+pub mod ope;
 mod router;
 pub mod schema;
+pub mod statistics;
 pub mod train;
 
 pub use arms::{Arm, ArmTable, RecallMode, SamplingClass};

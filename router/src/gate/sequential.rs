@@ -19,6 +19,7 @@
 use std::f64::consts::PI;
 
 use super::evidence::{BUCKET_RATIO, BUCKETS, Histogram, VersionEvidence};
+use crate::statistics::ln_gamma;
 
 /// Share of requests above the 99th percentile.
 const TAIL: f64 = 0.01;
@@ -188,39 +189,9 @@ fn ln_mean(ln_values: &[f64]) -> f64 {
     most + (sum / ln_values.len() as f64).ln()
 }
 
-/// ln of the gamma function for x > 0: Stirling's series (Abramowitz and Stegun 6.1.41) beyond 10, the recurrence
-/// below it; exact to 1e-11.
-fn ln_gamma(x: f64) -> f64 {
-    let mut x = x;
-    let mut shift = 0.0;
-    while x < 10.0 {
-        shift += x.ln();
-        x += 1.0;
-    }
-    let inverse = 1.0 / x;
-    let square = inverse * inverse;
-    let series =
-        inverse * (1.0 / 12.0 - square * (1.0 / 360.0 - square * (1.0 / 1260.0 - square / 1680.0)));
-    (x - 0.5) * x.ln() - x + 0.5 * (2.0 * PI).ln() + series - shift
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_gamma_function_is_exact_where_it_is_known() {
-        for (x, expected) in [
-            (1.0, 0.0),
-            (2.0, 0.0),
-            (5.0, 24.0_f64.ln()),
-            (0.5, 0.5 * PI.ln()),
-            (100.5, 361.435_540_467_777_6),
-        ] {
-            let found = ln_gamma(x);
-            assert!((found - expected).abs() < 1e-9, "ln gamma({x}) = {found}");
-        }
-    }
 
     #[test]
     fn the_mixture_is_the_sequential_estimator_s_product() {

@@ -9,6 +9,7 @@
 
 use super::Episode;
 use crate::arms::{Arm, ArmTable, RecallMode};
+use crate::linear::solve;
 
 /// Variance over questions of each part of a residual, in squared quality points.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -102,27 +103,4 @@ impl Effects {
 
 fn recalls_alike(one: &Arm, other: &Arm) -> bool {
     (one.recall == RecallMode::None) == (other.recall == RecallMode::None)
-}
-
-/// Solves a positive definite system, each row with its right side last, by elimination.
-fn solve(mut rows: Vec<Vec<f64>>) -> Vec<f64> {
-    let size = rows.len();
-    for pivot in 0..size {
-        let (done, rest) = rows.split_at_mut(pivot + 1);
-        let head = &done[pivot];
-        for row in rest {
-            let factor = row[pivot] / head[pivot];
-            row.iter_mut()
-                .zip(head)
-                .for_each(|(value, above)| *value -= factor * above);
-        }
-    }
-    let mut solution = vec![0.0; size];
-    for row in (0..size).rev() {
-        let known: f64 = (row + 1..size)
-            .map(|column| rows[row][column] * solution[column])
-            .sum();
-        solution[row] = (rows[row][size] - known) / rows[row][row];
-    }
-    solution
 }

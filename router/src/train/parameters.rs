@@ -6,7 +6,6 @@
 
 use std::ops::Range;
 
-use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::sample::Dataset;
@@ -14,6 +13,7 @@ use crate::arms::ArmTable;
 use crate::cell::Cell;
 use crate::network::{HIDDEN, Heads, Layout, Network};
 use crate::schema::{FeatureSchema, Step};
+use crate::statistics::normal;
 
 /// Initial deviation of the cell's weights, and its initial zeta and nu before the sigmoid
 /// (Kusupati et al. 2018).
@@ -286,10 +286,4 @@ impl Gradient {
 
 pub(super) fn sigmoid(value: f64) -> f64 {
     1.0 / (1.0 + (-value).exp())
-}
-
-/// A standard normal number by Box and Muller.
-fn normal(rng: &mut ChaCha8Rng) -> f64 {
-    let (radius, angle): (f64, f64) = (rng.random(), rng.random());
-    (-2.0 * (1.0 - radius).ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
 }
