@@ -5,9 +5,16 @@
 
 use std::collections::HashMap;
 
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
 use super::nuisance::Terms;
 use super::{Interval, Trajectory};
 use crate::statistics::student_quantile;
+
+/// Any will do; a fixed one repeats the numbers.
+const FOLDS_SEED: u64 = 1;
 
 /// Thresholds that `switch` considers.
 const THRESHOLDS: u32 = 24;
@@ -41,6 +48,14 @@ impl Askers {
 
     pub(super) fn of_row(&self, row: usize) -> usize {
         self.of_row[row]
+    }
+
+    /// The fold of each asker, dealt out by a seeded shuffle: in the order of the log, every fifth row being judged would
+    /// put all labels into one fold.
+    pub(super) fn folds(&self, folds: usize) -> Vec<usize> {
+        let mut fold_of: Vec<usize> = (0..self.count).map(|asker| asker % folds).collect();
+        fold_of.shuffle(&mut ChaCha8Rng::seed_from_u64(FOLDS_SEED));
+        fold_of
     }
 
     /// The mean of one number a row.

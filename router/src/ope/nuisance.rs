@@ -54,7 +54,8 @@ pub(super) fn terms(
     policy: Policy,
 ) -> Vec<Terms> {
     let folds = folds.max(2);
-    let fold = |row: usize| askers.of_row(row) % folds;
+    let fold_of = askers.folds(folds);
+    let fold = |row: usize| fold_of[askers.of_row(row)];
     let models: Vec<Model> = (0..folds)
         .map(|left_out| {
             let rows = log.iter().enumerate();

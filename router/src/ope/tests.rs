@@ -6,6 +6,9 @@ use super::nuisance::{Model, Policy};
 use super::simulate::{SCENARIOS, World, coverage, replicates};
 use super::*;
 
+/// Something that is wrong with a log.
+type Change = fn(&mut Vec<Trajectory>);
+
 fn row(id: usize, taken: usize, candidate: f64, reward: f64) -> Trajectory {
     Trajectory {
         id: id.to_string(),
@@ -96,7 +99,6 @@ fn a_log_that_cannot_say_is_refused_with_the_reason() {
         change(&mut log);
         refused(&log)
     };
-    type Change = fn(&mut Vec<Trajectory>);
     let cases: [(Change, &str); 14] = [
         (|log| log.clear(), "no decision"),
         (|log| log.truncate(99), "as 99 rows would, at least 100"),
