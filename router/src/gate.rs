@@ -3,14 +3,20 @@
 //! [`next`] is the whole of it: a pure function of the step a rollout is at, what was counted since that step began, what
 //! a person asked for and the time. It never raises the weight while nothing is heard, and it takes the candidate out as
 //! soon as the evidence decides. Who counts is the gateway (`gateway/server/src/evidence.rs`), who adds up is
-//! `operator/reconcile/src/router_rollout.rs`. Reading on: [`evidence`] for what is counted, `sequential.rs` for the tests.
+//! `operator/reconcile/src/router_rollout.rs`. Where answers are judged, the quality that the candidate loses is tested too
+//! ([`Quality`]; `weir router gate` does so from a log). Reading on: [`evidence`] and [`regret`] for what is counted,
+//! `sequential.rs` for the tests, [`simulate`] for how often the gate errs.
 
 pub mod evidence;
+mod quality;
+pub mod regret;
 mod sequential;
+pub mod simulate;
 
 use std::time::Duration;
 
 use evidence::RolloutEvidence;
+use regret::{Bounds, RegretEvidence};
 use sequential::{Against, active_requests_min, errors, latency};
 use serde::{Deserialize, Serialize};
 
@@ -31,9 +37,28 @@ pub struct Policy {
     pub p99_latency_ratio_max: f64,
     /// The candidate's error rate may be above the active version's as long as it is not above this.
     pub error_rate_max: f64,
-    /// Probability that a candidate within the limits is never rolled back.
+    /// Probability that a candidate within the limits is never rolled back, and that one beyond the largest regret is
+    /// never promoted.
     pub confidence: f64,
+    /// What is demanded of the answers; `None` where nobody judges them.
+    #[serde(default)]
+    pub quality: Option<Quality>,
 }
+
+/// What a rollout has to show of the candidate's answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Quality {
+    /// The largest regret that is allowed, in points on the scale of 1 to 5, over all requests.
+    pub regret_max: f64,
+    /// Labelled disagreements that each step has to add.
+    pub disagreements_per_step: u64,
+    /// Labelled disagreements after which a rollout that is not decided is inconclusive.
+    pub disagreements_max: u64,
+}
+
+/// Labelled disagreements before regret is tested: with fewer their spread is not known.
+const DISAGREEMENTS_MIN: u64 = 50;
 
 /// Where a rollout stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +108,8 @@ pub enum Reason {
     Promoted,
     /// A person aborted it.
     AbortedByUser,
+    /// Worse answers than the active version's or the reference's, by more than allowed.
+    Regret,
     /// More errors than the active version, and than allowed.
     ErrorRate,
     /// Slower than the active version by more than allowed.
@@ -98,6 +125,9 @@ pub enum Reason {
 pub struct Evidence {
     /// Sums over gateways since the step began.
     pub sums: RolloutEvidence,
+    /// What is known of the answers, since the rollout began: against the active version first, then against a fixed
+    /// reference where there is one. Empty where nobody judges.
+    pub regret: Vec<RegretEvidence>,
     /// When the last report of a gateway came, since the Unix epoch.
     pub heard: Option<Duration>,
     /// Since when reports would have been heard: the rollout has begun, and this operator leads.
@@ -137,6 +167,7 @@ impl Reason {
             Self::Passed => "Passed",
             Self::Promoted => "Promoted",
             Self::AbortedByUser => "AbortedByUser",
+            Self::Regret => "Regret",
             Self::ErrorRate => "ErrorRate",
             Self::Latency => "Latency",
             Self::SpecReverted => "SpecReverted",
@@ -153,10 +184,35 @@ impl Policy {
     }
 
     /// What each of the two tests of each step must exceed, as a natural logarithm: the chance of a false rollback is
-    /// split evenly over tests and steps, so that their sum stays below `1 - confidence`.
+    /// split evenly over tests and steps, so that their sum stays below `1 - confidence`. Where answers are judged, half of
+    /// it is kept for them.
     pub fn ln_threshold(&self) -> f64 {
         let tests = 2.0 * self.steps.len().max(1) as f64;
-        (tests / (1.0 - self.confidence)).ln()
+        let halves = if self.quality.is_some() { 2.0 } else { 1.0 };
+        (tests * halves / (1.0 - self.confidence)).ln()
+    }
+
+    /// What the test of regret against each of so many baselines must exceed for a rollback. It is one test for all
+    /// steps.
+    fn ln_regret_threshold(&self, baselines: usize) -> f64 {
+        (2.0 * baselines.max(1) as f64 / (1.0 - self.confidence)).ln()
+    }
+
+    /// Labelled disagreements that are planned for all steps.
+    fn planned(&self, quality: &Quality) -> u64 {
+        quality.disagreements_per_step * self.steps.len().max(1) as u64
+    }
+
+    /// The regret against each baseline with the bounds that promotion looks at.
+    pub fn bounds(&self, regret: &[RegretEvidence]) -> Vec<Bounds> {
+        let Some(quality) = &self.quality else {
+            return Vec::new();
+        };
+        let planned = self.planned(quality);
+        let bounds = regret.iter();
+        bounds
+            .map(|of| of.bounds(1.0 - self.confidence, planned))
+            .collect()
     }
 
     /// Requests that the active version has to end in a step. The first step also collects enough of them to know its
@@ -199,12 +255,11 @@ pub fn next(
     let tests = if step == 0 {
         Vec::new()
     } else {
-        tested(policy, &evidence.sums)
+        let mut tests = tested(policy, &evidence.sums);
+        tests.extend(quality::tested(policy, &evidence.regret));
+        tests
     };
-    if let Some(test) = tests
-        .iter()
-        .find(|test| test.against.decides(policy.ln_threshold()))
-    {
+    if let Some(test) = tests.iter().find(|test| test.decides()) {
         return ended(step, test.reason, &test.message);
     }
     match action {
@@ -227,7 +282,9 @@ pub fn next(
         let message = "waits for the first report of a gateway".to_owned();
         return held(running, Reason::Collecting, message);
     }
-    if let Some(missing) = missing(policy, step, &evidence.sums) {
+    let missing = missing(policy, step, &evidence.sums)
+        .or_else(|| quality::missing(policy, step, &evidence.regret));
+    if let Some(missing) = missing {
         return held(running, Reason::Collecting, missing);
     }
     if let Some(test) = tests.iter().find(|test| test.against.leans()) {
@@ -238,7 +295,13 @@ pub fn next(
         return held(Phase::Inconclusive, Reason::Undecided, message);
     }
     if step == policy.steps.len() {
-        return ended(step, Reason::Passed, "every step was passed");
+        return match quality::promotes(policy, &evidence.regret) {
+            quality::Promotes::Yes => ended(step, Reason::Passed, "every step was passed"),
+            quality::Promotes::NotYet(missing) => held(running, Reason::Collecting, missing),
+            quality::Promotes::Undecided(message) => {
+                held(Phase::Inconclusive, Reason::Undecided, message)
+            }
+        };
     }
     Decision {
         phase: Phase::Canary,
@@ -253,7 +316,9 @@ pub fn next(
 pub fn ended(step: usize, reason: Reason, message: &str) -> Decision {
     let phase = match reason {
         Reason::Passed | Reason::Promoted => Phase::Active,
-        Reason::ErrorRate | Reason::Latency | Reason::SpecReverted => Phase::RolledBack,
+        Reason::Regret | Reason::ErrorRate | Reason::Latency | Reason::SpecReverted => {
+            Phase::RolledBack
+        }
         _ => Phase::Aborted,
     };
     Decision {
@@ -268,14 +333,23 @@ pub fn ended(step: usize, reason: Reason, message: &str) -> Decision {
 /// One of the tests of a step.
 struct Test {
     against: Against,
+    /// What the test must exceed to take the candidate out.
+    ln_threshold: f64,
     reason: Reason,
     message: String,
+}
+
+impl Test {
+    fn decides(&self) -> bool {
+        self.against.decides(self.ln_threshold)
+    }
 }
 
 fn tested(policy: &Policy, sums: &RolloutEvidence) -> Vec<Test> {
     let (active, candidate) = (&sums.active, &sums.candidate);
     let of_errors = Test {
         against: errors(active, candidate, policy.error_rate_max),
+        ln_threshold: policy.ln_threshold(),
         reason: Reason::ErrorRate,
         message: format!(
             "{} of {} requests of the candidate failed, {} of {} of the active version; {} is allowed",
@@ -298,6 +372,7 @@ fn tested(policy: &Policy, sums: &RolloutEvidence) -> Vec<Test> {
             &candidate.latency,
             policy.p99_latency_ratio_max,
         ),
+        ln_threshold: policy.ln_threshold(),
         reason: Reason::Latency,
         message: format!(
             "99 % of the candidate's requests ended within {}, of the active version's within {}; a ratio of {} is allowed",

@@ -238,6 +238,7 @@ pub fn step(rollout: &RouterRollout, ledger: &RolloutLedger, heard: &Heard) -> S
     before.ledger = ledger.clone();
     let evidence = Evidence {
         sums: since_start(ledger),
+        regret: Vec::new(),
         heard: heard.report.map(since_epoch),
         listening: since_epoch(heard.listening),
     };
@@ -388,6 +389,8 @@ fn policy(spec: &RouterRolloutSpec) -> Policy {
         p99_latency_ratio_max: spec.gate.p99_latency_ratio_max,
         error_rate_max: spec.gate.error_rate_max,
         confidence: spec.gate.confidence,
+        // The reports of gateways carry no labels: answers are judged from the log, by `weir router gate`.
+        quality: None,
     }
 }
 

@@ -16,6 +16,7 @@ fn policy() -> Policy {
         p99_latency_ratio_max: 1.1,
         error_rate_max: 0.01,
         confidence: 0.95,
+        quality: None,
     }
 }
 
@@ -42,6 +43,7 @@ fn heard(active: VersionEvidence, candidate: VersionEvidence) -> Evidence {
     };
     Evidence {
         sums,
+        regret: Vec::new(),
         heard: Some(NOW),
         listening: NOW,
     }
@@ -333,4 +335,131 @@ fn a_candidate_with_a_tenth_of_errors_is_rolled_back_within_a_hundred_of_its_req
     let (rate, requests) = world.rolled_back(60, 20_000);
     assert!(rate >= 0.95, "{rate}");
     assert!(requests < 100.0, "{requests}");
+}
+
+fn judged(regret_max: f64, disagreements_max: u64) -> Policy {
+    Policy {
+        quality: Some(Quality {
+            regret_max,
+            disagreements_per_step: 100,
+            disagreements_max,
+        }),
+        ..policy()
+    }
+}
+
+/// Evidence of a last step whose disagreements gave these qualities in turn, to the active version and the candidate.
+fn answered(disagreements: u64, active: f64, candidate: f64) -> Evidence {
+    let mut regret = RegretEvidence::default();
+    let mut learner = regret::Learner::default();
+    for index in 0..disagreements {
+        let dispatched = usize::from(index % 2 == 1);
+        // Qualities are spread by a point, so that there is something to be unsure of.
+        let spread = if index / 2 % 2 == 0 { 1.0 } else { -1.0 };
+        let row = regret::Compared {
+            bucket: u8::try_from(index % 256).unwrap(),
+            weight: 50,
+            dispatched,
+            active: &[1.0, 0.0],
+            candidate: &[0.0, 1.0],
+            baseline: &[1.0, 0.0],
+            expected: &[3.0, 3.0],
+            label: Some(crate::ope::Label {
+                reward: [active, candidate][dispatched] + spread,
+                propensity: 1.0,
+            }),
+        };
+        regret.observe(&row, &mut learner);
+    }
+    let mut evidence = heard(version(5_000, 0, 50.0), version(5_000, 0, 50.0));
+    evidence.regret = vec![regret];
+    evidence
+}
+
+fn at_last(policy: &Policy, evidence: &Evidence) -> Decision {
+    next(3, policy, evidence, Action::Continue, NOW)
+}
+
+#[test]
+fn answers_decide_once_enough_disagreements_are_labelled() {
+    let policy = judged(0.5, 2_000);
+    let few = at_last(&policy, &answered(299, 3.0, 3.0));
+    assert_eq!((few.phase, few.reason), (Phase::Canary, Reason::Collecting));
+    assert_eq!(few.message, "299 of 300 labelled disagreements");
+    let equal = at_last(&policy, &answered(1_200, 3.0, 3.0));
+    assert_eq!((equal.phase, equal.reason), (Phase::Active, Reason::Passed));
+    let worse = at_last(&policy, &answered(1_200, 4.0, 2.0));
+    assert_eq!(
+        (worse.phase, worse.reason),
+        (Phase::RolledBack, Reason::Regret)
+    );
+    assert!(
+        worse
+            .message
+            .contains("of the active version, by 1200 labelled"),
+        "{}",
+        worse.message
+    );
+}
+
+#[test]
+fn answers_that_do_not_decide_are_waited_for_and_then_inconclusive() {
+    let open = answered(320, 3.0, 2.7);
+    let waits = at_last(&judged(0.5, 2_000), &open);
+    assert_eq!(
+        (waits.phase, waits.reason),
+        (Phase::Canary, Reason::Collecting)
+    );
+    assert!(
+        waits.message.contains("more of them would tell"),
+        "{}",
+        waits.message
+    );
+    let inconclusive = at_last(&judged(0.5, 320), &open);
+    assert_eq!(
+        (inconclusive.phase, inconclusive.reason),
+        (Phase::Inconclusive, Reason::Undecided)
+    );
+}
+
+#[test]
+fn a_loss_against_the_reference_alone_takes_the_candidate_out() {
+    let mut evidence = answered(1_200, 3.0, 3.0);
+    evidence.regret.extend(answered(1_200, 4.0, 2.0).regret);
+    let decision = at_last(&judged(0.5, 2_000), &evidence);
+    assert_eq!(
+        (decision.phase, decision.reason),
+        (Phase::RolledBack, Reason::Regret)
+    );
+    assert!(
+        decision.message.contains("of the reference"),
+        "{}",
+        decision.message
+    );
+    // One that is only not known to be as good as the reference is not promoted either.
+    evidence.regret.truncate(1);
+    evidence.regret.extend(answered(320, 3.0, 2.7).regret);
+    let decision = at_last(&judged(0.5, 2_000), &evidence);
+    assert_eq!(decision.reason, Reason::Collecting, "{}", decision.message);
+}
+
+#[test]
+fn judged_rollouts_err_no_more_often_than_the_confidence_allows() {
+    // A few runs: enough to see a gate that is wrong. The claim itself is checked on 2,000 by `weir router gate --simulate`.
+    let rates = |regret: f64, steps: &[u32]| {
+        let mut world = simulate::World::new(regret);
+        world.policy.steps = steps.to_vec();
+        simulate::Rates::of(&(0..40).map(|seed| world.run(seed)).collect::<Vec<_>>())
+    };
+    let usual = [5, 25, 50];
+    let (equal, limit, bad) = (rates(0.0, &usual), rates(0.1, &usual), rates(0.3, &[50]));
+    assert!(
+        equal.rolled_back <= 0.1 && equal.promoted >= 0.6,
+        "{equal:?}"
+    );
+    assert!(limit.promoted <= 0.15, "{limit:?}");
+    assert!(
+        bad.rolled_back >= 0.9 && bad.labelled_median < 1_500,
+        "{bad:?}"
+    );
 }

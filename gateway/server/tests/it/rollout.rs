@@ -98,12 +98,14 @@ impl Trial {
             p99_latency_ratio_max: 1.1,
             error_rate_max: 0.01,
             confidence: 0.95,
+            quality: None,
         };
         let now = Duration::from_secs(1);
         let evidence = Evidence {
             sums: self.report().evidence,
             heard: Some(now),
             listening: now,
+            regret: Vec::new(),
         };
         next(1, &policy, &evidence, Action::Continue, now)
     }
