@@ -12,6 +12,7 @@
 
 pub mod arms;
 pub mod artifact;
+pub mod calibrate;
 pub mod cell;
 pub mod choose;
 pub mod features;

@@ -142,7 +142,7 @@ fn train_on(
         epochs,
         per_second: options.per_second,
         per_cost_unit: options.per_cost_unit,
-        data_sha256: log_digest(episodes),
+        data_sha256: digest(episodes.iter().copied()),
     };
     let network = run.parameters.network(&data);
     let manifest = Manifest::trained(table, &network.normaliser, options.tau, training);
@@ -176,10 +176,18 @@ fn usable<'a>(episodes: &'a [Episode], table: &ArmTable) -> Result<Vec<&'a Episo
     Ok(usable)
 }
 
-fn log_digest(episodes: &[&Episode]) -> String {
+/// Digest of what a log teaches, as an artifact that was trained on it carries it.
+pub fn log_sha256(episodes: &[Episode]) -> String {
+    let taught = episodes
+        .iter()
+        .filter(|episode| !episode.outcomes.is_empty());
+    digest(taught)
+}
+
+fn digest<'a>(episodes: impl Iterator<Item = &'a Episode>) -> String {
     let mut digest = Sha256::new();
     for episode in episodes {
-        digest.update(write_episodes(std::slice::from_ref(*episode)));
+        digest.update(write_episodes(std::slice::from_ref(episode)));
     }
     hex::encode(digest.finalize())
 }
