@@ -49,6 +49,17 @@ e2e-full: components ## The same with 100,000 requests during planned changes: a
 bench: components ## Benchmarks; results go to benches/results
 	$(CARGO) bench --locked --workspace --features weir/cluster --bench router --bench ingest --bench gateway --bench ann --bench dispatch
 
+# The public tables of outcomes; without them what needs one says so and is skipped.
+ROUTING_TABLES ?= ../shared/data/routing
+
+.PHONY: bench-router
+bench-router: build ## The router's statistics again: coverage, error rates of the gate, certificates
+	$(WEIR) router ope --simulate --results benches/results
+	$(WEIR) router gate --simulate --results benches/results --plot benches/results/gate.svg
+	@if [ -f $(ROUTING_TABLES)/routellm_mmlu.jsonl ]; then \
+	  $(WEIR) router calibrate --table $(ROUTING_TABLES)/routellm_mmlu.jsonl --small mixtral-8x7b --results benches/results; \
+	else echo "bench-router: SKIPPED calibration: no $(ROUTING_TABLES)/routellm_mmlu.jsonl (set ROUTING_TABLES)" >&2; fi
+
 .PHONY: bench-operator
 bench-operator: ## The operator's numbers on a control plane of its own, eight minutes after the build (root; Go)
 	testenv/bench_operator.sh

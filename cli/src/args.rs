@@ -22,7 +22,8 @@ pub(crate) use model::{FetchArgs, ModelArgs, ModelCommand};
 #[cfg(feature = "cluster")]
 pub(crate) use rollout::{RolloutArgs, RolloutCommand, RolloutOf};
 pub(crate) use router::{
-    CollectArgs, InspectArgs, ReplayArgs, RouterArgs, RouterCommand, TrainArgs,
+    CalibrateArgs, CollectArgs, GateArgs, InspectArgs, LabelArgs, OpeArgs, ReplayArgs, RewardWord,
+    RouterArgs, RouterCommand, TrainArgs,
 };
 pub(crate) use upkeep::{
     DoctorArgs, EraseArgs, ExportArgs, ImportArgs, PruneArgs, ShowArgs, StatsArgs,

@@ -1,7 +1,7 @@
 //! `weir router replay`: every decision of a log made again and compared, bit for bit.
 //!
 //! Scores that came later and a line that a crash cut short are no decisions: they are counted and skipped. Reading on:
-//! weir-gateway's `replay.rs`.
+//! weir-gateway's `replay.rs`, and weir-lab's `decision_log.rs` for what a line is.
 
 use crate::args::{Output, ReplayArgs};
 use crate::fail::Failure;
@@ -10,7 +10,8 @@ use serde::Serialize;
 use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use weir_gateway::record::{FeedbackRow, Record, replay};
+use weir_gateway::record::{Record, replay};
+use weir_lab::decision_log::Line;
 use weir_router::Router;
 
 /// Differences that are shown; the rest is counted.
@@ -27,13 +28,6 @@ struct Counts {
     failed: usize,
     feedback: usize,
     cut: usize,
-}
-
-/// One line of a log.
-enum Line {
-    Decision(Box<Record>),
-    Feedback,
-    Cut,
 }
 
 pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
@@ -79,29 +73,12 @@ fn repeat(mut log: impl BufRead, router: &Router) -> Result<Counts, String> {
         }
         match Line::read(&line) {
             Ok(Line::Decision(record)) => counts.add(&record, router),
-            Ok(Line::Feedback) => counts.feedback += 1,
+            Ok(Line::Feedback(_)) => counts.feedback += 1,
             Ok(Line::Cut) => counts.cut += 1,
             Err(cause) => return Err(format!(":{number}: this line is no decision: {cause}")),
         }
     }
     Ok(counts)
-}
-
-impl Line {
-    fn read(line: &[u8]) -> Result<Self, serde_json::Error> {
-        let text = line.trim_ascii_end();
-        match serde_json::from_slice(text) {
-            Ok(record) => Ok(Self::Decision(Box::new(record))),
-            Err(_) if serde_json::from_slice::<FeedbackRow>(text).is_ok() => Ok(Self::Feedback),
-            Err(cause) if cause.is_eof() || ends_in_a_letter(text) => Ok(Self::Cut),
-            Err(cause) => Err(cause),
-        }
-    }
-}
-
-/// Whether the bytes end in the middle of a UTF-8 letter.
-fn ends_in_a_letter(text: &[u8]) -> bool {
-    std::str::from_utf8(text).is_err_and(|error| error.error_len().is_none())
 }
 
 impl Counts {

@@ -1,10 +1,10 @@
-//! `weir router`: artifacts looked into, decisions repeated, outcomes collected, another artifact trained.
+//! `weir router`: artifacts looked into, decisions repeated, outcomes collected, another artifact trained and judged.
 
 use crate::args::{CollectArgs, InspectArgs, Output, RouterCommand, TrainArgs};
 use crate::fail::Failure;
 use crate::lab;
 use crate::output::{bold, columns};
-use crate::replay;
+use crate::{replay, router_calibrate, router_gate, router_ope};
 use indicatif::HumanDuration;
 use std::path::Path;
 use weir_lab::collect::{CollectOptions, CollectProgress, collect};
@@ -18,6 +18,9 @@ pub(crate) async fn run(command: RouterCommand) -> Result<(), Failure> {
         RouterCommand::Replay(args) => replay::run(&args),
         RouterCommand::Collect(args) => run_collect(args).await,
         RouterCommand::Train(args) => run_train(args),
+        RouterCommand::Ope(args) => router_ope::run(&args),
+        RouterCommand::Gate(args) => router_gate::run(&args),
+        RouterCommand::Calibrate(args) => router_calibrate::run(&args),
     }
 }
 

@@ -59,6 +59,8 @@ pub enum Goal {
     AtMost(f64),
     /// The value is at least this.
     AtLeast(f64),
+    /// The value lies between these.
+    Within(f64, f64),
     /// The upper bound of the interval is at most this.
     UpperAtMost(f64),
     /// The lower bound of the interval is at least this.
@@ -108,6 +110,10 @@ impl Row {
             Goal::AtLeast(bound) => (
                 format!(">= {bound}"),
                 self.value.is_some_and(|v| v >= bound),
+            ),
+            Goal::Within(low, high) => (
+                format!("{low} to {high}"),
+                self.value.is_some_and(|v| (low..=high).contains(&v)),
             ),
             Goal::UpperAtMost(bound) => (
                 format!("upper bound <= {bound}"),

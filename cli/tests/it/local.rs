@@ -56,6 +56,21 @@ fn a_question_is_answered_and_a_killed_engine_comes_back() {
         "{}",
         String::from_utf8_lossy(&replayed.stdout)
     );
+    let same = stage.path("same.onnx");
+    std::fs::write(&same, weir_router::Router::builtin().artifact().to_bytes()).unwrap();
+    let words = [
+        "router",
+        "ope",
+        log.to_str().unwrap(),
+        "--candidate",
+        same.to_str().unwrap(),
+    ];
+    let refused = stage.weir(&words);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        said.contains("the 0 labels stand for 0 decisions, the log has 1;"),
+        "{said}"
+    );
 
     kill("-KILL", &status["pools"][0]["pid"].to_string());
     let again = stage.status_when("the engine is back", |status| {

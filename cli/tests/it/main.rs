@@ -17,6 +17,7 @@ mod ending;
 mod external;
 mod fetch;
 mod inspect;
+mod judged;
 mod load;
 mod local;
 mod memory;

@@ -6,7 +6,7 @@
 pub use crate::row_log::LogError;
 
 use crate::evidence::Dispatched;
-use crate::record::{Feedback, FeedbackRow, Record};
+use crate::record::{Feedback, FeedbackRow, Record, is_fault};
 use crate::row_log::{RowLog, Target};
 use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
@@ -150,20 +150,6 @@ impl Draft {
         }
         self.decisions.keep(&self.row);
     }
-}
-
-/// Whether a failure speaks against the version of the router that was dispatched: what a client did wrong or gave up
-/// does not, though the time until it gave up counts.
-fn is_fault(kind: &str) -> bool {
-    const OF_CLIENTS: [&str; 6] = [
-        "client_gone",
-        "bad_input",
-        "unknown_model",
-        "privacy",
-        "prompt_too_long",
-        "context",
-    ];
-    !OF_CLIENTS.contains(&kind)
 }
 
 impl Drop for Draft {

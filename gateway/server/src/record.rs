@@ -307,6 +307,20 @@ pub struct OutcomeRow {
     pub error: Option<String>,
 }
 
+/// Whether a failure of this kind speaks against the version of the router that was dispatched: what a client did wrong or
+/// gave up does not, though the time until it gave up counts.
+pub fn is_fault(kind: &str) -> bool {
+    const OF_CLIENTS: [&str; 6] = [
+        "client_gone",
+        "bad_input",
+        "unknown_model",
+        "privacy",
+        "prompt_too_long",
+        "context",
+    ];
+    !OF_CLIENTS.contains(&kind)
+}
+
 /// What somebody thought of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Feedback {
