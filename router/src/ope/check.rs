@@ -297,7 +297,9 @@ fn check_schemas(log: &[Trajectory]) -> Result<(), Refusal> {
 /// The inverse propensities of labels add up to the number of rows, but for chance.
 fn check_labels(log: &[Trajectory]) -> Result<(), Refusal> {
     let labels = || log.iter().filter_map(|row| row.label);
-    let stand_for: f64 = labels().map(|label| 1.0 / label.propensity).sum();
+    // A sum of nothing would be -0, and be shown so.
+    let inverse = labels().map(|label| 1.0 / label.propensity);
+    let stand_for: f64 = inverse.fold(0.0, |sum, one| sum + one);
     let variance: f64 = labels()
         .map(|label| (1.0 - label.propensity) / label.propensity.powi(2))
         .sum();

@@ -99,7 +99,7 @@ fn a_log_that_cannot_say_is_refused_with_the_reason() {
         change(&mut log);
         refused(&log)
     };
-    let cases: [(Change, &str); 14] = [
+    let cases: [(Change, &str); 15] = [
         (|log| log.clear(), "no decision"),
         (|log| log.truncate(99), "as 99 rows would, at least 100"),
         (
@@ -140,6 +140,10 @@ fn a_log_that_cannot_say_is_refused_with_the_reason() {
         (
             |log| log.iter_mut().skip(50).for_each(|row| row.label = None),
             "stand for 50 decisions, the log has 400",
+        ),
+        (
+            |log| log.iter_mut().for_each(|row| row.label = None),
+            "the 0 labels stand for 0 decisions, the log has 400",
         ),
     ];
     for (change, reason) in cases {
