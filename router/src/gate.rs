@@ -12,12 +12,13 @@ mod quality;
 pub mod regret;
 mod sequential;
 pub mod simulate;
+mod traffic;
 
 use std::time::Duration;
 
 use evidence::RolloutEvidence;
 use regret::{Bounds, RegretEvidence};
-use sequential::{Against, active_requests_min, errors, latency};
+use sequential::{Against, active_requests_min};
 use serde::{Deserialize, Serialize};
 
 /// Evidence older than this is stale: the weight is held. A gateway stops dispatching a candidate after the same time.
@@ -251,14 +252,7 @@ pub fn next(
     if action == Action::Abort {
         return ended(step, Reason::AbortedByUser, "aborted by a person");
     }
-    // The shadow dispatches no candidate, so there is nothing to test.
-    let tests = if step == 0 {
-        Vec::new()
-    } else {
-        let mut tests = tested(policy, &evidence.sums);
-        tests.extend(quality::tested(policy, &evidence.regret));
-        tests
-    };
+    let tests = tested(policy, step, evidence);
     if let Some(test) = tests.iter().find(|test| test.decides()) {
         return ended(step, test.reason, &test.message);
     }
@@ -270,8 +264,7 @@ pub fn next(
         }
         Action::Continue | Action::Abort => {}
     }
-    let silent = now.saturating_sub(evidence.heard.unwrap_or(evidence.listening)) > STALE;
-    if silent {
+    if now.saturating_sub(evidence.heard.unwrap_or(evidence.listening)) > STALE {
         let message = format!(
             "no gateway has reported for more than {} s: is one running?",
             STALE.as_secs()
@@ -282,7 +275,7 @@ pub fn next(
         let message = "waits for the first report of a gateway".to_owned();
         return held(running, Reason::Collecting, message);
     }
-    let missing = missing(policy, step, &evidence.sums)
+    let missing = traffic::missing(policy, step, &evidence.sums)
         .or_else(|| quality::missing(policy, step, &evidence.regret));
     if let Some(missing) = missing {
         return held(running, Reason::Collecting, missing);
@@ -310,6 +303,16 @@ pub fn next(
         reason: Reason::Collecting,
         message: format!("step {} of {} begins", step + 1, policy.steps.len()),
     }
+}
+
+/// Every test of a step. The shadow dispatches no candidate, so there is nothing to test.
+fn tested(policy: &Policy, step: usize, evidence: &Evidence) -> Vec<Test> {
+    if step == 0 {
+        return Vec::new();
+    }
+    let mut tests = traffic::tested(policy, &evidence.sums);
+    tests.extend(quality::tested(policy, &evidence.regret));
+    tests
 }
 
 /// The end of a rollout at `step`, for this reason.
@@ -343,63 +346,6 @@ impl Test {
     fn decides(&self) -> bool {
         self.against.decides(self.ln_threshold)
     }
-}
-
-fn tested(policy: &Policy, sums: &RolloutEvidence) -> Vec<Test> {
-    let (active, candidate) = (&sums.active, &sums.candidate);
-    let of_errors = Test {
-        against: errors(active, candidate, policy.error_rate_max),
-        ln_threshold: policy.ln_threshold(),
-        reason: Reason::ErrorRate,
-        message: format!(
-            "{} of {} requests of the candidate failed, {} of {} of the active version; {} is allowed",
-            candidate.errors,
-            candidate.requests,
-            active.errors,
-            active.requests,
-            policy.error_rate_max
-        ),
-    };
-    let p99 = |version: &evidence::VersionEvidence| {
-        version.latency.quantile_ms(0.99).map_or_else(
-            || "more than can be measured".to_owned(),
-            |ms| format!("{ms:.0} ms"),
-        )
-    };
-    let of_latency = Test {
-        against: latency(
-            &active.latency,
-            &candidate.latency,
-            policy.p99_latency_ratio_max,
-        ),
-        ln_threshold: policy.ln_threshold(),
-        reason: Reason::Latency,
-        message: format!(
-            "99 % of the candidate's requests ended within {}, of the active version's within {}; a ratio of {} is allowed",
-            p99(candidate),
-            p99(active),
-            policy.p99_latency_ratio_max
-        ),
-    };
-    vec![of_errors, of_latency]
-}
-
-/// What of the step is still to come.
-fn missing(policy: &Policy, step: usize, sums: &RolloutEvidence) -> Option<String> {
-    if step == 0 {
-        let (have, need) = (sums.shadowed, policy.shadow_requests);
-        return (have < need)
-            .then(|| format!("{have} of {need} requests decided by both versions"));
-    }
-    let active = (sums.active.requests, policy.active_requests(step));
-    let candidate = (sums.candidate.requests, policy.requests_per_step);
-    let lacks = |(have, need): (u64, u64)| have < need;
-    (lacks(active) || lacks(candidate)).then(|| {
-        format!(
-            "{} of {} requests of the candidate, {} of {} of the active version",
-            candidate.0, candidate.1, active.0, active.1
-        )
-    })
 }
 
 #[cfg(test)]
