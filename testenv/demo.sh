@@ -49,7 +49,7 @@ ask() {
   within "$limit" "$weir" ask "$1" | tee "$work/answer" || fail "no answer to: $1"
   grep -q '[^[:space:]]' "$work/answer" || fail "an empty answer to: $1"
 }
-ask "Reply with the single word: hello"
+ask "Hello!"
 first=$((SECONDS - started))
 [ "$first" -le "$limit" ] || fail "the first answer came $first s after weir up, $limit s are allowed"
 printf '\nFirst answer %s s after weir up.\n' "$first"

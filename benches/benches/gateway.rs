@@ -23,6 +23,11 @@ use weir_memory::{Memory, MemoryConfig};
 use weir_plan::{EmbedderPlan, MemoryPlan};
 use weir_router::Router;
 
+/// As in the weir binary.
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const PAGES: u64 = 1_000;
 const SECTIONS: u64 = 10;
 const LINKS_OF_SECTION: u64 = 2;
@@ -37,8 +42,8 @@ const P50_MS: f64 = 3.0;
 const RESIDENT_MIB: f64 = 250.0;
 /// Set for a child of this program, which says how much memory it holds.
 const RESIDENT: &str = "WEIR_GATEWAY_RESIDENT";
-/// Longest rest before memory counts: allocators give back what was freed a little later.
-const REST: Duration = Duration::from_secs(3);
+/// Rest before memory counts: the allocator gives back what was freed within ten seconds.
+const REST: Duration = Duration::from_secs(12);
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 //! The embedder next to its reference.
 
-use weir_embed::{EmbedQueue, Embedder, LoadError};
+use weir_embed::{EmbedError, EmbedQueue, Embedder, LoadError};
 use weir_testenv::{MINILM, component};
 
 fn load() -> Option<Embedder> {
@@ -161,4 +161,16 @@ fn missing_truncated_and_mismatched_files_are_told_apart() {
     std::fs::remove_file(path("tokenizer.json")).unwrap();
     let error = Embedder::load(folder.path()).unwrap_err();
     assert!(matches!(&error, LoadError::Missing(file) if *file == path("tokenizer.json")));
+}
+
+#[test]
+fn weights_that_are_cut_short_while_they_are_in_use_give_an_error() {
+    let Some(folder) = copy() else { return };
+    let embedder = Embedder::load(folder.path()).unwrap();
+    embedder.embed(&["a river"]).unwrap();
+    let weights = folder.path().join("model.safetensors");
+    let file = std::fs::File::options().write(true).open(weights);
+    file.unwrap().set_len(100_000).unwrap();
+    let error = embedder.embed(&["a river"]).unwrap_err();
+    assert!(matches!(error, EmbedError::Evaluate(_)), "{error}");
 }
