@@ -49,6 +49,20 @@ e2e-full: components ## The same with 100,000 requests during planned changes: a
 bench: components ## Benchmarks; results go to benches/results
 	$(CARGO) bench --locked --workspace --features weir/cluster --bench router --bench ingest --bench gateway --bench ann --bench dispatch
 
+# Sets of questions that `make components` does not fetch; each is left out where it is absent.
+MULTIHOP ?= $(wildcard ../shared/data/multihop)
+FOLDOC ?= $(wildcard /usr/share/dictd/foldoc.dict.dz)
+METAMATH ?= $(wildcard /usr/share/metamath/databases/set.mm)
+WEIR_CACHE ?= $(HOME)/.cache/weir
+
+.PHONY: bench-memory
+bench-memory: components ## The memory's numbers: ingest, nearest neighbours, attention, retrieval (an hour the first time)
+	$(CARGO) bench --locked -p weir-bench --bench ingest --bench ann --bench attention
+	$(CARGO) run --locked --profile bench -p weir -- lab retrieval \
+	  $(if $(MULTIHOP),--multihop $(MULTIHOP)) $(if $(FOLDOC),--foldoc $(FOLDOC)) $(if $(METAMATH),--metamath $(METAMATH)) \
+	  --docs $(WEIR_CACHE)/corpus/python-docs --embedder $(WEIR_CACHE)/models/all-minilm-l6-v2 \
+	  --cache $(WEIR_CACHE)/retrieval --results benches/results
+
 .PHONY: bench-operator
 bench-operator: ## The operator's numbers on a control plane of its own, eight minutes after the build (root; Go)
 	testenv/bench_operator.sh
