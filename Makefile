@@ -60,6 +60,20 @@ bench-router: build ## The router's statistics again: coverage, error rates of t
 	  $(WEIR) router calibrate --table $(ROUTING_TABLES)/routellm_mmlu.jsonl --small mixtral-8x7b --results benches/results; \
 	else echo "bench-router: SKIPPED calibration: no $(ROUTING_TABLES)/routellm_mmlu.jsonl (set ROUTING_TABLES)" >&2; fi
 
+# Sets of questions that `make components` does not fetch; each is left out where it is absent.
+MULTIHOP ?= $(wildcard ../shared/data/multihop)
+FOLDOC ?= $(wildcard /usr/share/dictd/foldoc.dict.dz)
+METAMATH ?= $(wildcard /usr/share/metamath/databases/set.mm)
+WEIR_CACHE ?= $(HOME)/.cache/weir
+
+.PHONY: bench-memory
+bench-memory: components ## The memory's numbers: ingest, nearest neighbours, attention, retrieval (an hour the first time)
+	$(CARGO) bench --locked -p weir-bench --bench ingest --bench ann --bench attention
+	$(CARGO) run --locked --profile bench -p weir -- lab retrieval \
+	  $(if $(MULTIHOP),--multihop $(MULTIHOP)) $(if $(FOLDOC),--foldoc $(FOLDOC)) $(if $(METAMATH),--metamath $(METAMATH)) \
+	  --docs $(WEIR_CACHE)/corpus/python-docs --embedder $(WEIR_CACHE)/models/all-minilm-l6-v2 \
+	  --cache $(WEIR_CACHE)/retrieval --results benches/results
+
 .PHONY: bench-operator
 bench-operator: ## The operator's numbers on a control plane of its own, eight minutes after the build (root; Go)
 	testenv/bench_operator.sh

@@ -44,12 +44,8 @@ fn main() -> anyhow::Result<()> {
 
 /// Weights that look at every feature: a small number for each.
 fn looking_at_all() -> anyhow::Result<AttentionWeights> {
-    let names = |names: &[&str]| -> serde_json::Value {
-        names
-            .iter()
-            .map(|name| ((*name).to_owned(), 0.1.into()))
-            .collect()
-    };
+    let names =
+        |names: &[&str]| -> serde_json::Value { names.iter().map(|name| (*name, 0.1)).collect() };
     let [seed, edge, score] = AttentionWeights::features().map(names);
     let head = serde_json::json!({"bias": 0.0, "temperature": 0.9, "edge": edge});
     let both = serde_json::json!({"forwards": head, "backwards": head});

@@ -48,6 +48,8 @@ fn run_retrieval(args: RetrievalArgs) -> Result<(), Failure> {
     let options = RetrievalOptions {
         multihop: args.multihop,
         docs: args.docs,
+        foldoc: args.foldoc,
+        metamath: args.metamath,
         embedder: args.embedder,
         cache: args.cache,
         weights: args.weights,

@@ -52,6 +52,12 @@ pub(crate) struct RetrievalArgs {
     /// Folder of the Python documentation's pages
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(crate) docs: Option<PathBuf>,
+    /// The Free On-line Dictionary of Computing (foldoc.dict.dz), of which 1,500 entries are taken
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) foldoc: Option<PathBuf>,
+    /// set.mm of Metamath, of which the first 1,500 statements are taken
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) metamath: Option<PathBuf>,
     /// Folder with model.safetensors, tokenizer.json and config.json
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(crate) embedder: PathBuf,

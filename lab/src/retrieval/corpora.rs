@@ -2,9 +2,16 @@
 //!
 //! Each corpus keeps its store in the cache folder, so that a second run finds the passages with their vectors. The
 //! multi-hop sets are read as they were published; the questions of the Python documentation are the headings of its
-//! FAQ, whose page is hidden with all its links, and what it linked to is gold. Measures nothing: `mod.rs` does.
+//! FAQ, whose page is hidden with all its links, and what it linked to is gold. `corpora/foldoc.rs` and
+//! `corpora/metamath.rs` read the dictionary and the theorems. Measures nothing: `mod.rs` does.
+
+mod foldoc;
+mod metamath;
 
 use super::{Embed, Progress, RetrievalError};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -19,6 +26,8 @@ use weir_memory::{
 const WHOLE: usize = 4000;
 /// Texts that are embedded at a time.
 const BATCH: usize = 64;
+/// Draws the questions of a set that has more than are asked.
+const SEED: u64 = 1;
 /// A heading with more links than this asks for a list, which five passages cannot hold.
 const GOLD_MAX: usize = 4;
 
@@ -56,6 +65,36 @@ pub(super) struct Shelf<'a> {
     pub(super) embed: &'a Embed<'a>,
 }
 
+/// A passage of a set, with the places of those it links to.
+#[derive(Debug, Default)]
+struct Record {
+    title: String,
+    text: String,
+    links: Vec<usize>,
+}
+
+/// A question with the places of the passages that answer it, and of those that nobody may see.
+#[derive(Debug)]
+struct Held {
+    question: String,
+    gold: Vec<usize>,
+    hidden: Vec<usize>,
+}
+
+/// Passages and questions as a file has them.
+#[derive(Debug, Default)]
+struct Set {
+    records: Vec<Record>,
+    questions: Vec<Held>,
+}
+
+/// Up to `most` of the questions, drawn with `seed`.
+fn drawn(mut questions: Vec<Held>, most: usize, seed: u64) -> Vec<Held> {
+    questions.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    questions.truncate(most);
+    questions
+}
+
 /// Opens a multi-hop set of the files `<set>_corpus.json` and `<set>_questions.json` in `folder`.
 pub(super) fn multihop(
     shelf: &Shelf<'_>,
@@ -66,40 +105,52 @@ pub(super) fn multihop(
 ) -> Result<Corpus, RetrievalError> {
     let passages: Vec<Passage> = read(&folder.join(format!("{set}_corpus.json")))?;
     let asked: Vec<Asked> = read(&folder.join(format!("{set}_questions.json")))?;
-    let source = shelf.cache.join(format!("{name}.jsonl"));
-    let mut lines = String::new();
-    for (place, passage) in passages.iter().enumerate() {
-        let (id, title, text) = (place.to_string(), &passage.title, &passage.text);
-        let line = serde_json::json!({"id": id, "title": title, "text": text});
-        let _ = writeln!(lines, "{line}");
-    }
-    std::fs::write(&source, lines).map_err(|error| RetrievalError::file(&source, error))?;
-    let options = IngestOptions {
-        passage_words: WHOLE,
-        ..IngestOptions::default()
-    };
-    let memory = shelf.filled(name, &source, &options, progress)?;
-    let places = places(&memory)?;
-    let by_place: HashMap<&str, NodeId> = (places.iter())
-        .filter_map(|node| Some((node.metadata.uri.as_deref()?.split_once('#')?.1, node.id)))
-        .collect();
     let titles = passages.iter().enumerate();
-    let by_title: HashMap<&str, usize> = titles.map(|(at, p)| (p.title.as_str(), at)).collect();
-    let mut questions = Vec::new();
-    for asked in &asked {
-        let titles = asked.gold_titles.iter();
-        let titled = titles.filter_map(|title| by_title.get(title.as_str()));
-        let gold: HashSet<NodeId> = (titled.chain(&asked.gold_passages))
-            .filter_map(|place| by_place.get(place.to_string().as_str()).copied())
-            .collect();
-        let gold: Vec<NodeId> = gold.into_iter().collect();
-        questions.push(labelled(&asked.question, gold, Vec::new(), shelf.embed)?);
-    }
-    Ok(Corpus {
-        name,
-        memory,
-        questions,
-    })
+    let by_title: HashMap<String, usize> = titles.map(|(at, p)| (p.title.clone(), at)).collect();
+    let held = |asked: Asked| {
+        let titled = asked
+            .gold_titles
+            .iter()
+            .filter_map(|title| by_title.get(title));
+        Held {
+            gold: titled.chain(&asked.gold_passages).copied().collect(),
+            question: asked.question,
+            hidden: Vec::new(),
+        }
+    };
+    let questions = asked.into_iter().map(held).collect();
+    let record = |passage: Passage| Record {
+        title: passage.title,
+        text: passage.text,
+        links: Vec::new(),
+    };
+    let records = passages.into_iter().map(record).collect();
+    shelf.corpus(name, &Set { records, questions }, progress)
+}
+
+/// Opens the dictionary in `file`, as dictd keeps it: foldoc.dict.dz or what it unpacks to.
+pub(super) fn foldoc(
+    shelf: &Shelf<'_>,
+    file: &Path,
+    progress: &mut Progress<'_>,
+) -> Result<Corpus, RetrievalError> {
+    let bytes = std::fs::read(file).map_err(|error| RetrievalError::file(file, error))?;
+    let bytes = foldoc::unpacked(bytes).ok_or_else(|| {
+        let damaged = std::io::Error::from(std::io::ErrorKind::InvalidData);
+        RetrievalError::file(file, damaged)
+    })?;
+    let set = foldoc::set(&String::from_utf8_lossy(&bytes), SEED);
+    shelf.corpus("foldoc", &set, progress)
+}
+
+/// Opens the theorems of the Metamath database in `file`.
+pub(super) fn metamath(
+    shelf: &Shelf<'_>,
+    file: &Path,
+    progress: &mut Progress<'_>,
+) -> Result<Corpus, RetrievalError> {
+    let text = std::fs::read_to_string(file).map_err(|error| RetrievalError::file(file, error))?;
+    shelf.corpus("set.mm", &metamath::set(&text, SEED), progress)
 }
 
 /// Opens the Python documentation in `folder`.
@@ -185,6 +236,51 @@ fn labelled(
 }
 
 impl Shelf<'_> {
+    /// The store and the questions of a set.
+    fn corpus(
+        &self,
+        name: &'static str,
+        set: &Set,
+        progress: &mut Progress<'_>,
+    ) -> Result<Corpus, RetrievalError> {
+        let source = self.cache.join(format!("{name}.jsonl"));
+        let mut lines = String::new();
+        for (place, record) in set.records.iter().enumerate() {
+            let links: Vec<String> = record.links.iter().map(usize::to_string).collect();
+            let line = serde_json::json!({
+                "id": place.to_string(), "title": record.title, "text": record.text, "links": links,
+            });
+            let _ = writeln!(lines, "{line}");
+        }
+        std::fs::write(&source, lines).map_err(|error| RetrievalError::file(&source, error))?;
+        let options = IngestOptions {
+            passage_words: WHOLE,
+            ..IngestOptions::default()
+        };
+        let memory = self.filled(name, &source, &options, progress)?;
+        let nodes = places(&memory)?;
+        let by_place: HashMap<&str, NodeId> = (nodes.iter())
+            .filter_map(|node| Some((node.metadata.uri.as_deref()?.split_once('#')?.1, node.id)))
+            .collect();
+        let ids = |places: &[usize]| -> Vec<NodeId> {
+            let ids = places
+                .iter()
+                .filter_map(|place| by_place.get(place.to_string().as_str()));
+            let ids: HashSet<NodeId> = ids.copied().collect();
+            ids.into_iter().collect()
+        };
+        let mut questions = Vec::new();
+        for held in &set.questions {
+            let (gold, hidden) = (ids(&held.gold), ids(&held.hidden));
+            questions.push(labelled(&held.question, gold, hidden, self.embed)?);
+        }
+        Ok(Corpus {
+            name,
+            memory,
+            questions,
+        })
+    }
+
     /// The store of a corpus, with all its passages and their vectors.
     fn filled(
         &self,

@@ -5,11 +5,13 @@
 //! passages come from is `corpora.rs`, what is reported `report.rs`; how long recall takes is a benchmark of its own.
 
 mod corpora;
+mod gat;
 mod report;
 
 pub use corpora::Corpus;
 
 use crate::results::Results;
+use gat::{Asked, Gat};
 use report::Measured;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -32,6 +34,10 @@ pub struct RetrievalOptions {
     pub multihop: Option<PathBuf>,
     /// Folder of the Python documentation's pages; left out when absent.
     pub docs: Option<PathBuf>,
+    /// The Free On-line Dictionary of Computing; left out when absent.
+    pub foldoc: Option<PathBuf>,
+    /// The Metamath database set.mm; left out when absent.
+    pub metamath: Option<PathBuf>,
     /// Folder of the embedder.
     pub embedder: PathBuf,
     /// Where the corpora's stores are kept.
@@ -96,6 +102,9 @@ pub enum RetrievalError {
     /// Nothing could be trained.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// The network that attention is compared with cannot be computed.
+    #[error("cannot compute the graph attention network")]
+    Network(#[from] candle_core::Error),
 }
 
 impl RetrievalError {
@@ -113,21 +122,32 @@ enum Ranking {
     Vectors,
     /// The fused search.
     Fused,
-    /// Recall with these weights.
-    Recall(Box<AttentionWeights>),
+    /// Recall with these weights, this far.
+    Recall(Box<AttentionWeights>, RecallLimits),
+    /// A graph attention network.
+    Network(Box<Gat>),
 }
 
 /// Rows in the order of reports; the last is what the others are compared with.
-const ROWS: [&str; 8] = [
+const ROWS: [&str; 10] = [
     "BM25",
     "dense",
     "hybrid",
     "PageRank",
-    "PageRank, hubs damped",
+    "PageRank of this build",
     "uniform attention",
-    "scorer without attention",
+    "scorer without graph",
+    "attention without log p",
+    "GATv2",
     "attention",
 ];
+
+/// Hits that are ranked where no graph is walked: as many as a subgraph has nodes.
+const WITHOUT_GRAPH: RecallLimits = RecallLimits {
+    seeds: 256,
+    hops: 0,
+    nodes_max: 256,
+};
 
 /// Measures all rows on all corpora.
 ///
@@ -193,6 +213,12 @@ fn corpora(
     if let Some(folder) = &options.docs {
         all.push(corpora::python_docs(&shelf, folder, progress)?);
     }
+    if let Some(file) = &options.foldoc {
+        all.push(corpora::foldoc(&shelf, file, progress)?);
+    }
+    if let Some(file) = &options.metamath {
+        all.push(corpora::metamath(&shelf, file, progress)?);
+    }
     Ok(all)
 }
 
@@ -211,35 +237,63 @@ fn rankings(
     notes: &mut Vec<String>,
     corpus: &str,
 ) -> Result<Vec<Ranking>, RetrievalError> {
-    let pagerank = AttentionWeights::pagerank();
-    let damped = pagerank.clone().with_hubs_damped();
+    let limits = RecallLimits::default();
+    let recall = |weights, limits| Ranking::Recall(Box::new(weights), limits);
     let mut all = vec![
         Ranking::Words,
         Ranking::Vectors,
         Ranking::Fused,
-        Ranking::Recall(Box::new(pagerank)),
-        Ranking::Recall(Box::new(damped)),
+        recall(AttentionWeights::pagerank(), limits),
+        recall(AttentionWeights::default(), limits),
     ];
-    for frozen in [Frozen::Edges, Frozen::Attention, Frozen::Nothing] {
-        let started = Instant::now();
-        let (weights, report) = train(others, &told(seed, frozen), &mut |_| {})?;
-        if frozen == Frozen::Nothing {
-            notes.push(format!(
-                "{corpus}: attention was trained in {:.1} s on {} questions of the other corpora ({} without gold in \
-                 their subgraph); {} layers, pull {}, {} epochs, held-out loss {:.3} after {:.3}",
-                started.elapsed().as_secs_f64(),
-                report.questions,
-                report.unreachable,
-                report.layers,
-                report.pull,
-                report.epochs,
-                report.loss,
-                report.loss_before
-            ));
-        }
-        all.push(Ranking::Recall(Box::new(weights)));
+    let wide: Vec<(&Memory, Vec<LabelledQuestion>)> = (others.iter())
+        .map(|(memory, questions)| (*memory, questions.iter().map(without_graph).collect()))
+        .collect();
+    let wide: Vec<_> = (wide.iter())
+        .map(|(memory, questions)| (*memory, questions.as_slice()))
+        .collect();
+    for (frozen, limits) in [
+        (Frozen::Edges, limits),
+        (Frozen::Attention, WITHOUT_GRAPH),
+        (Frozen::Attention, limits),
+    ] {
+        let sets = if limits == WITHOUT_GRAPH {
+            &wide
+        } else {
+            others
+        };
+        let told = TrainOptions {
+            limits,
+            ..told(seed, frozen)
+        };
+        all.push(recall(train(sets, &told, &mut |_| {})?.0, limits));
     }
+    let started = Instant::now();
+    all.push(Ranking::Network(Box::new(Gat::train(others, seed)?)));
+    let network_s = started.elapsed().as_secs_f64();
+    let started = Instant::now();
+    let (weights, report) = train(others, &told(seed, Frozen::Nothing), &mut |_| {})?;
+    notes.push(format!(
+        "{corpus}: attention was trained in {:.1} s (GATv2 in {network_s:.1} s) on {} questions of the other corpora ({} \
+         without gold in their subgraph); {} layers, pull {}, {} epochs, held-out loss {:.3} after {:.3}",
+        started.elapsed().as_secs_f64(),
+        report.questions,
+        report.unreachable,
+        report.layers,
+        report.pull,
+        report.epochs,
+        report.loss,
+        report.loss_before
+    ));
+    all.push(recall(weights, limits));
     Ok(all)
+}
+
+/// A question with all hits that a scorer without graph ranks.
+fn without_graph(question: &LabelledQuestion) -> LabelledQuestion {
+    let mut question = question.clone();
+    question.query.k = WITHOUT_GRAPH.seeds;
+    question
 }
 
 /// Ranks for every question of a corpus.
@@ -269,15 +323,15 @@ fn ranked(
     match ranking {
         Ranking::Words => query.vector = None,
         Ranking::Vectors => query.text.clear(),
-        Ranking::Fused | Ranking::Recall(_) => {}
+        Ranking::Network(gat) => return Ok(gat.ranked(&Asked::of(memory, &query)?)?),
+        Ranking::Recall(_, limits) => query.k = limits.seeds,
+        Ranking::Fused => {}
     }
     let found = memory.search(&query)?;
     Ok(match ranking {
-        Ranking::Recall(weights) => {
-            let limits = RecallLimits::default();
-            let recall = memory
-                .recall_with(weights, &query, &found, &limits)
-                .map_err(RetrievalError::Memory)?;
+        Ranking::Recall(weights, limits) => {
+            let recall = memory.recall_with(weights, &query, &found, limits);
+            let recall = recall.map_err(RetrievalError::Memory)?;
             recall.nodes.iter().map(|node| node.id).collect()
         }
         _ => found.hits.iter().map(|hit| hit.id).collect(),

@@ -32,6 +32,8 @@ features! {
     TitleInQuestion => "title_in_question",
     /// Share of the question's words, by idf, that the title has.
     QuestionInTitle => "question_in_title",
+    /// 1 where the question has all words of the title: it names the node.
+    Named => "named",
 }
 
 features! {
@@ -59,6 +61,9 @@ features! {
     NewWords => "new_words",
     /// Share of the question's words, by idf, that source and target both have.
     SharedWords => "shared_words",
+    /// Share of the question's words, by idf, that the sentence has and the titles of both ends have not: what it says
+    /// beyond their names.
+    EvidenceBeyondNames => "evidence_beyond_names",
 }
 
 features! {
@@ -95,4 +100,6 @@ features! {
     ToolResult => "tool_result",
     /// 1 for a summary.
     Summary => "summary",
+    /// 1 where the question has all words of the title: it names the node.
+    Named => "named",
 }

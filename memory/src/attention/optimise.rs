@@ -1,7 +1,7 @@
 //! Optimise: Adam on the questions' losses, the same every time.
 //!
-//! Small batches in an order drawn from a seed, a pull towards the prior, and the parameters of the
-//! epoch whose loss on held-out questions was lowest.
+//! Small batches in an order drawn from a seed, a pull towards the prior, and the loss on held-out questions after each
+//! epoch.
 
 use super::backward::{gradient, loss};
 use super::forward::Forward;
@@ -9,13 +9,10 @@ use super::parameters::Layout;
 use super::subgraph::Subgraph;
 
 /// Questions whose gradients make one step.
-const BATCH: usize = 16;
+pub(super) const BATCH: usize = 16;
 
 /// Length of a step (Kingma and Ba, "Adam", 2015, whose other constants are used too).
 const STEP: f64 = 0.03;
-
-/// Epochs without a better held-out loss after which training ends.
-const PATIENCE: usize = 8;
 
 /// A question's subgraph with the nodes that answer it.
 #[derive(Clone, Debug)]
@@ -38,45 +35,31 @@ pub(super) struct Run<'a> {
     pub(super) seed: u64,
 }
 
-/// Parameters with the epoch they are from and the loss on what was held out.
+/// Parameters after the last epoch, and the loss on what was held out before the first epoch and after each.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) parameters: Vec<f64>,
-    pub(super) epochs: usize,
-    pub(super) loss: f64,
+    pub(super) losses: Vec<f64>,
 }
 
 impl Run<'_> {
-    /// Trains on `examples`; stops early by `held_out`, or after all epochs when that is empty.
+    /// Trains on `examples` for all epochs.
     pub(super) fn train(&self, examples: &[&Example], held_out: &[&Example]) -> Found {
         let mut adam = Adam::new(self.prior.len());
         let mut parameters = self.prior.to_vec();
-        let mut best = Found {
-            parameters: parameters.clone(),
-            epochs: 0,
-            loss: self.loss(&parameters, held_out),
-        };
+        let mut losses = vec![self.loss(&parameters, held_out)];
         let mut order: Vec<usize> = (0..examples.len()).collect();
         let mut random = SplitMix(self.seed);
-        for epoch in 1..=self.epochs {
+        for _ in 0..self.epochs {
             random.shuffle(&mut order);
             for batch in order.chunks(BATCH) {
                 let batch: Vec<&Example> = batch.iter().map(|at| examples[*at]).collect();
                 let gradient = self.gradient(&parameters, &batch);
                 adam.step(&mut parameters, &gradient);
             }
-            let loss = self.loss(&parameters, held_out);
-            if held_out.is_empty() || loss < best.loss {
-                best = Found {
-                    parameters: parameters.clone(),
-                    epochs: epoch,
-                    loss,
-                };
-            } else if epoch >= best.epochs + PATIENCE {
-                break;
-            }
+            losses.push(self.loss(&parameters, held_out));
         }
-        best
+        Found { parameters, losses }
     }
 
     /// Mean loss of the questions, without the pull.

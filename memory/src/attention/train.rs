@@ -1,13 +1,14 @@
 //! Training: from questions with known answers to weights.
 //!
 //! Hyper-parameters (the number of layers, the pull towards the prior, the number of epochs) are
-//! chosen on a held-out part of the training questions, and the rest follows from the gradients.
-//! Two rounds: the weights of the first grow the subgraphs of the second. The same questions, stores
+//! chosen on training questions that are held out: each memory in turn, since weights are used on memories that
+//! they were not trained on, or a quarter of the questions where there is one memory. The rest follows from the
+//! gradients. Two rounds: the weights of the first grow the subgraphs of the second. The same questions, stores
 //! and seed give the same weights. Reading on: `optimise.rs`, `parameters.rs`.
 
-use super::features::{EdgeFeature, NodeFeature};
+use super::features::NodeFeature;
 use super::labels::LabelledQuestion;
-use super::optimise::{Example, Found, Run, SplitMix};
+use super::optimise::{BATCH, Example, Run, SplitMix};
 use super::parameters::{Frozen, Layout};
 use super::weights::{AttentionWeights, Wanted};
 use super::{EDGE, NODE};
@@ -18,14 +19,20 @@ use crate::store::{Memory, ReadError};
 /// Fewest questions that weights can be learned from.
 const QUESTIONS_MIN: usize = 10;
 
-/// One question in this many is held out.
+/// One question in this many is held out where there is one memory.
 const HELD_OUT: usize = 4;
 
 /// Numbers of layers that are tried.
-const LAYERS: [usize; 3] = [2, 3, 6];
+const LAYERS: [usize; 1] = [3];
 
 /// Strengths of the pull towards the prior that are tried.
-const PULLS: [f64; 3] = [1e-2, 3e-3, 1e-3];
+const PULLS: [f64; 4] = [1.0, 0.3, 0.1, 0.01];
+
+/// Steps of the optimiser after which nothing changes any more, about.
+const STEPS_MAX: usize = 240;
+
+/// Fewest epochs that are tried, however many questions there are.
+const EPOCHS_MIN: usize = 10;
 
 /// Times that subgraphs are grown.
 const ROUNDS: usize = 2;
@@ -133,54 +140,65 @@ pub fn train(
     let prior = prior(options.frozen);
     let mut weights = prior.clone();
     let mut report = None;
-    let runs = LAYERS.len() * PULLS.len() + 1;
+    // The first round only says where the subgraphs grow.
+    let pulls = |round: usize| {
+        if round + 1 == ROUNDS {
+            &PULLS[..]
+        } else {
+            &PULLS[..1]
+        }
+    };
+    let runs = (0..ROUNDS).map(|round| LAYERS.len() * pulls(round).len() + 1);
+    let total = runs.sum();
     let mut done = 0;
     let mut tell = || {
         done += 1;
-        progress(TrainProgress {
-            done,
-            total: ROUNDS * runs,
-        });
+        progress(TrainProgress { done, total });
     };
-    for _ in 0..ROUNDS {
+    for number in 0..ROUNDS {
         let (examples, unreachable) = examples(sets, &weights, options)?;
         let round = Round::of(&examples, options);
-        let (found, next) = round.run(&prior, &mut tell);
-        report = Some(TrainReport {
-            unreachable,
-            ..round.report(&prior, &found, examples.len() + unreachable)
-        });
+        let (found, next) = round.run(&prior, pulls(number), &mut tell);
+        if number + 1 == ROUNDS {
+            report = Some(TrainReport {
+                unreachable,
+                ..round.report(&prior, &found, round.all.len() + unreachable)
+            });
+        }
         weights = next;
     }
-    let report = report.expect("there is at least one round");
+    let report = report.expect("there is a last round");
     Ok((weights, report))
 }
 
-/// What training starts from and is pulled towards: PageRank with damped hubs, edges that are sure
-/// before others.
+/// What training starts from and is pulled towards: the weights of this build, which are not trained.
 fn prior(frozen: Frozen) -> AttentionWeights {
-    let mut prior = AttentionWeights::pagerank().with_hubs_damped();
-    for head in [&mut prior.other.forwards, &mut prior.other.backwards] {
-        head.edge[EdgeFeature::Confidence as usize] = 1.0;
-        if frozen == Frozen::Edges {
-            head.edge = [0.0; EDGE];
+    let mut prior = AttentionWeights::default();
+    match frozen {
+        Frozen::Nothing => {}
+        Frozen::Edges => {
+            prior.relations.clear();
+            for head in [&mut prior.other.forwards, &mut prior.other.backwards] {
+                (head.bias, head.edge) = (0.0, [0.0; EDGE]);
+            }
         }
-    }
-    if frozen == Frozen::Attention {
-        prior.score = [0.0; NODE];
-        prior.score[NodeFeature::Cosine as usize] = 1.0;
+        Frozen::Attention => {
+            prior.score = [0.0; NODE];
+            prior.score[NodeFeature::Cosine as usize] = 1.0;
+        }
     }
     prior
 }
 
-/// The subgraphs of all questions, and how many have none of their gold nodes.
+/// The subgraphs of the questions of each memory, and how many questions have none of their gold nodes.
 fn examples(
     sets: &[(&Memory, &[LabelledQuestion])],
     weights: &AttentionWeights,
     options: &TrainOptions,
-) -> Result<(Vec<Example>, usize), TrainError> {
+) -> Result<(Vec<Vec<Example>>, usize), TrainError> {
     let (mut examples, mut unreachable) = (Vec::new(), 0);
     for (memory, questions) in sets {
+        let mut own = Vec::new();
         for question in *questions {
             let example = memory.example(weights, question, &options.limits);
             let example = example.map_err(|source| TrainError::Search {
@@ -188,15 +206,17 @@ fn examples(
                 source,
             })?;
             match example {
-                Some(example) => examples.push(example),
+                Some(example) => own.push(example),
                 None => unreachable += 1,
             }
         }
+        examples.push(own);
     }
-    if examples.len() < QUESTIONS_MIN {
+    let usable = examples.iter().map(Vec::len).sum();
+    if usable < QUESTIONS_MIN {
         return Err(TrainError::TooFew {
-            questions: examples.len() + unreachable,
-            usable: examples.len(),
+            questions: usable + unreachable,
+            usable,
         });
     }
     Ok((examples, unreachable))
@@ -207,62 +227,111 @@ struct Choice {
     layout: Layout,
     layers: usize,
     pull: f64,
-    found: Found,
+    epochs: usize,
+    loss: f64,
 }
 
-/// One round: the examples, split.
-struct Round<'a> {
-    options: &'a TrainOptions,
-    all: Vec<&'a Example>,
+/// Questions that are learned from, and those that say how well.
+struct Fold<'a> {
     learned: Vec<&'a Example>,
     held_out: Vec<&'a Example>,
 }
 
+/// One round: the examples, and what is held out of them.
+struct Round<'a> {
+    options: &'a TrainOptions,
+    all: Vec<&'a Example>,
+    folds: Vec<Fold<'a>>,
+}
+
 impl<'a> Round<'a> {
-    fn of(examples: &'a [Example], options: &'a TrainOptions) -> Self {
-        let mut order: Vec<usize> = (0..examples.len()).collect();
-        SplitMix(options.seed).shuffle(&mut order);
-        let all: Vec<&Example> = order.iter().map(|at| &examples[*at]).collect();
-        let (held_out, learned) = all.split_at(all.len() / HELD_OUT);
+    /// Of the examples of each memory.
+    fn of(examples: &'a [Vec<Example>], options: &'a TrainOptions) -> Self {
+        let all: Vec<&Example> = examples.iter().flatten().collect();
+        let told = examples
+            .iter()
+            .filter(|own| own.len() >= QUESTIONS_MIN)
+            .count();
+        let folds = if told > 1 {
+            let held_out = (0..examples.len()).filter(|at| examples[*at].len() >= QUESTIONS_MIN);
+            let fold = |at: usize| {
+                let others = examples
+                    .iter()
+                    .enumerate()
+                    .filter(|(other, _)| *other != at);
+                Fold {
+                    learned: others.flat_map(|(_, own)| own).collect(),
+                    held_out: examples[at].iter().collect(),
+                }
+            };
+            held_out.map(fold).collect()
+        } else {
+            let mut order = all.clone();
+            SplitMix(options.seed).shuffle(&mut order);
+            let learned = order.split_off(order.len() / HELD_OUT);
+            vec![Fold {
+                learned,
+                held_out: order,
+            }]
+        };
         Self {
             options,
-            learned: learned.to_vec(),
-            held_out: held_out.to_vec(),
             all,
+            folds,
         }
     }
 
     /// Tries all hyper-parameters, then trains with the best on all questions.
-    fn run(&self, prior: &AttentionWeights, tell: &mut dyn FnMut()) -> (Choice, AttentionWeights) {
+    fn run(
+        &self,
+        prior: &AttentionWeights,
+        pulls: &[f64],
+        tell: &mut dyn FnMut(),
+    ) -> (Choice, AttentionWeights) {
+        let epochs = (STEPS_MAX * BATCH / self.all.len()).max(EPOCHS_MIN);
+        let epochs = epochs.min(self.options.epochs_max);
         let graphs: Vec<_> = self.all.iter().map(|example| &example.graph).collect();
         let mut best: Option<Choice> = None;
         for layers in LAYERS {
             let layout = Layout::of(&graphs, layers, self.options.frozen);
             let start = layout.parameters(prior);
-            for pull in PULLS {
-                let run = self.with(&layout, &start, pull, self.options.epochs_max);
-                let found = run.train(&self.learned, &self.held_out);
+            for pull in pulls.iter().copied() {
+                let run = self.with(&layout, &start, pull, epochs);
+                let (epochs, loss) = self.best_epoch(&run);
                 tell();
-                if best
-                    .as_ref()
-                    .is_none_or(|best| found.loss < best.found.loss)
-                {
+                if best.as_ref().is_none_or(|best| loss < best.loss) {
                     best = Some(Choice {
                         layout: layout.clone(),
                         layers,
                         pull,
-                        found,
+                        epochs,
+                        loss,
                     });
                 }
             }
         }
         let best = best.expect("there is at least one choice");
         let start = best.layout.parameters(prior);
-        let run = self.with(&best.layout, &start, best.pull, best.found.epochs);
+        let run = self.with(&best.layout, &start, best.pull, best.epochs);
         let parameters = run.train(&self.all, &[]).parameters;
         tell();
         let weights = best.layout.weights(&parameters);
         (best, weights)
+    }
+
+    /// The epoch after which the held-out loss is lowest, and that loss, in the mean of all folds.
+    fn best_epoch(&self, run: &Run<'_>) -> (usize, f64) {
+        let mut losses: Vec<f64> = Vec::new();
+        for fold in &self.folds {
+            let found = run.train(&fold.learned, &fold.held_out);
+            losses.resize(found.losses.len(), 0.0);
+            for (sum, loss) in losses.iter_mut().zip(&found.losses) {
+                *sum += loss / self.folds.len() as f64;
+            }
+        }
+        let epochs = losses.into_iter().enumerate();
+        let best = epochs.min_by(|a, b| a.1.total_cmp(&b.1));
+        best.expect("the loss before the first epoch is there")
     }
 
     fn with<'r>(&self, layout: &'r Layout, prior: &'r [f64], pull: f64, epochs: usize) -> Run<'r> {
@@ -277,26 +346,31 @@ impl<'a> Round<'a> {
 
     fn report(&self, prior: &AttentionWeights, best: &Choice, questions: usize) -> TrainReport {
         let start = best.layout.parameters(prior);
-        let run = self.with(&best.layout, &start, best.pull, 0);
-        let recall = |parameters: &[f64]| {
+        let run = self.with(&best.layout, &start, best.pull, best.epochs);
+        let of_folds = |value: &dyn Fn(&Fold<'_>) -> f64| {
+            self.folds.iter().map(value).sum::<f64>() / self.folds.len() as f64
+        };
+        let recall = |parameters: &[f64], held_out: &[&Example]| {
             let weights = best.layout.weights(parameters);
-            let each = self
-                .held_out
+            let each = held_out
                 .iter()
                 .map(|example| recall_at(&example.graph.scores(&weights), &example.gold));
-            each.sum::<f64>() / self.held_out.len().max(1) as f64
+            each.sum::<f64>() / held_out.len().max(1) as f64
         };
         TrainReport {
             questions,
             unreachable: 0,
-            held_out: self.held_out.len(),
-            loss_before: run.loss(&start, &self.held_out),
-            loss: best.found.loss,
-            recall_before: recall(&start),
-            recall: recall(&best.found.parameters),
+            held_out: self.folds.iter().map(|fold| fold.held_out.len()).sum(),
+            loss_before: of_folds(&|fold| run.loss(&start, &fold.held_out)),
+            loss: best.loss,
+            recall_before: of_folds(&|fold| recall(&start, &fold.held_out)),
+            recall: of_folds(&|fold| {
+                let found = run.train(&fold.learned, &[]);
+                recall(&found.parameters, &fold.held_out)
+            }),
             layers: best.layers,
             pull: best.pull,
-            epochs: best.found.epochs,
+            epochs: best.epochs,
         }
     }
 }

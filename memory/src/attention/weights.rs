@@ -64,6 +64,7 @@ impl Wanted {
     /// Whether the sentences that carry edges are looked at.
     pub(crate) fn evidence(&self) -> bool {
         self.edge[EdgeFeature::Evidence as usize]
+            || self.edge[EdgeFeature::EvidenceBeyondNames as usize]
     }
 }
 

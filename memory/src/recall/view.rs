@@ -109,6 +109,23 @@ impl<'a> View<'a> {
         (self.of_question(sum), count)
     }
 
+    /// Share of the question's words, by idf, that a sentence has, and of those of them that no title of `ends` has.
+    fn said(&self, sentence: &[u32], ends: [u32; 2]) -> (f64, f64) {
+        if sentence.is_empty() {
+            return (0.0, 0.0);
+        }
+        let titles = ends.map(|slot| self.index.title(slot));
+        let named = |key: &u32| titles.iter().any(|title| title.binary_search(key).is_ok());
+        let (mut all, mut beyond_names) = (0.0, 0.0);
+        for (key, idf) in &self.marks().terms {
+            if sentence.binary_search(key).is_ok() {
+                all += f64::from(*idf);
+                beyond_names += if named(key) { 0.0 } else { f64::from(*idf) };
+            }
+        }
+        (self.of_question(all), self.of_question(beyond_names))
+    }
+
     fn of_question(&self, sum: f64) -> f64 {
         let idf = self.marks().idf;
         if idf > 0.0 { sum / idf } else { 0.0 }
@@ -148,9 +165,11 @@ impl<'a> View<'a> {
         if wants(EdgeFeature::Recency) {
             set(EdgeFeature::Recency, self.recency(link.seconds));
         }
-        if wants(EdgeFeature::Evidence) {
+        if self.wanted.evidence() {
             let evidence = graph.evidence(src, dst, link.rel);
-            set(EdgeFeature::Evidence, self.share_in(evidence).0);
+            let (all, beyond_names) = self.said(evidence, [src, dst]);
+            set(EdgeFeature::Evidence, all);
+            set(EdgeFeature::EvidenceBeyondNames, beyond_names);
         }
         if wants(EdgeFeature::TargetCosine) {
             set(EdgeFeature::TargetCosine, self.similarity(link.to));
@@ -177,7 +196,9 @@ impl<'a> View<'a> {
             .map(|(_, hit)| f64::from(hit.bm25.unwrap_or(0.0)))
             .collect();
         let wants = |feature: SeedFeature| self.wanted.seed[feature as usize];
-        let title = wants(SeedFeature::TitleInQuestion) || wants(SeedFeature::QuestionInTitle);
+        let title = wants(SeedFeature::TitleInQuestion)
+            || wants(SeedFeature::QuestionInTitle)
+            || wants(SeedFeature::Named);
         (seeds.iter().zip(standardised(&words)))
             .map(|((slot, hit), words)| {
                 let mut features = [0.0; SEED];
@@ -187,6 +208,7 @@ impl<'a> View<'a> {
                     let (title, question) = self.title(*slot);
                     features[SeedFeature::TitleInQuestion as usize] = title;
                     features[SeedFeature::QuestionInTitle as usize] = question;
+                    features[SeedFeature::Named as usize] = named(title);
                 }
                 features
             })
@@ -211,7 +233,9 @@ impl<'a> View<'a> {
         let rest = column(NodeFeature::RestCosine, &|slot| {
             self.rest(first, slot, self.ends(first, slot))
         });
-        let title = wants(NodeFeature::TitleInQuestion) || wants(NodeFeature::QuestionInTitle);
+        let title = wants(NodeFeature::TitleInQuestion)
+            || wants(NodeFeature::QuestionInTitle)
+            || wants(NodeFeature::Named);
         let mut nodes = Vec::with_capacity(members.len());
         for (place, member) in members.iter().enumerate() {
             let mut features = [0.0; NODE];
@@ -223,6 +247,7 @@ impl<'a> View<'a> {
                 let (title, question) = self.title(member.slot);
                 set(NodeFeature::TitleInQuestion, title);
                 set(NodeFeature::QuestionInTitle, question);
+                set(NodeFeature::Named, named(title));
             }
             if wants(NodeFeature::NewWords) {
                 let new = self.holds(member.slot) & !self.holds(first);
@@ -248,6 +273,11 @@ impl<'a> View<'a> {
         }
         nodes
     }
+}
+
+/// 1 where all words of a title are in the question.
+fn named(share: f64) -> f64 {
+    if share >= 1.0 { 1.0 } else { 0.0 }
 }
 
 /// The values in standard deviations from their mean; 0 when all are equal.

@@ -288,3 +288,68 @@ fn sentences_that_change_while_weights_look_at_them_are_looked_at() {
     drop(memory);
     assert_eq!(first(&open(dir.path())), id("b"), "reopened");
 }
+
+#[test]
+fn a_sentence_counts_for_what_it_says_beyond_the_names_of_both_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    let titled = |name: &str, title: &str, text: &str| {
+        let mut node = node(name, text);
+        node.metadata.title = Some(title.to_owned());
+        node
+    };
+    let said = |to: &str, sentence: &str| NewEdge {
+        metadata: EdgeMetadata {
+            evidence: Some(sentence.to_owned()),
+            ..EdgeMetadata::default()
+        },
+        ..NewEdge::new(id("seed"), id(to), "mentions")
+    };
+    let nodes = vec![
+        titled("seed", "Moby Dick", "The whale and its captain."),
+        titled("plain", "Queequeg", "A harpooner of the ship."),
+        titled("answer", "Herman Melville", "A writer at sea."),
+    ];
+    let edges = vec![
+        said("plain", "Moby Dick and Queequeg."),
+        said("answer", "It was written by Herman Melville."),
+    ];
+    memory.write(&Batch { nodes, edges }).unwrap();
+    let asked = query("by whom was Moby Dick written");
+    let found = memory.search(&asked).unwrap();
+    let limits = weir_memory::RecallLimits::default();
+    let first = |feature: &str| {
+        let weights = looking_at(feature);
+        let recall = memory.recall_with(&weights, &asked, &found, &limits);
+        let recall = recall.unwrap();
+        let best = recall.nodes.iter().find(|node| node.depth == 1);
+        best.unwrap().id
+    };
+    assert_eq!(first("evidence"), id("plain"), "two words of the question");
+    assert_eq!(first("evidence_beyond_names"), id("answer"));
+}
+
+#[test]
+fn a_node_whose_title_the_question_names_is_a_stronger_seed() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    let titled = |name: &str, title: &str| {
+        let mut node = node(name, "something about a whale at sea");
+        node.metadata.title = Some(title.to_owned());
+        node
+    };
+    let nodes = vec![titled("named", "Moby (film)"), titled("half", "Moby Dick")];
+    let edges = Vec::new();
+    memory.write(&Batch { nodes, edges }).unwrap();
+    let json = looking_at("log_weight").to_json();
+    let mut file: serde_json::Value = serde_json::from_str(&json).unwrap();
+    file["seed"] = serde_json::json!({"named": 3.0});
+    let weights = AttentionWeights::from_json(&file.to_string()).unwrap();
+    let asked = query("the whale of Moby");
+    let found = memory.search(&asked).unwrap();
+    let limits = weir_memory::RecallLimits::default();
+    let recall = memory.recall_with(&weights, &asked, &found, &limits);
+    let nodes = recall.unwrap().nodes;
+    assert_eq!(nodes[0].id, id("named"));
+    assert!(nodes[0].score > 5.0 * nodes[1].score, "{nodes:?}");
+}
