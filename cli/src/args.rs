@@ -25,7 +25,7 @@ pub(crate) use router::{
     CollectArgs, InspectArgs, ReplayArgs, RouterArgs, RouterCommand, TrainArgs,
 };
 pub(crate) use upkeep::{
-    DoctorArgs, EraseArgs, ExportArgs, ImportArgs, PruneArgs, ShowArgs, StatsArgs,
+    DoctorArgs, EraseArgs, ExportArgs, ImportArgs, PruneArgs, ShowArgs, StatsArgs, TuneArgs,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};

@@ -25,6 +25,7 @@ use weir_crds::{Engine as EngineKind, LlamaCpp, ModelPool};
 use weir_embed::{EmbedQueue, Embedder, TokenCounter};
 use weir_engine::Engines;
 use weir_memory::{Memory, MemoryConfig, RecallLimits};
+use weir_memory_live::UpkeepPolicy;
 use weir_models::gguf::GgufFacts;
 use weir_models::{Access, FetchError, Fetcher, Progress, Source};
 use weir_plan::Performance;
@@ -84,6 +85,8 @@ pub(crate) struct OpenMemory {
     pub(crate) name: String,
     pub(crate) config: MemoryConfig,
     pub(crate) limits: RecallLimits,
+    /// What is done to it by itself.
+    pub(crate) upkeep: UpkeepPolicy,
     pub(crate) memory: Memory,
     /// Where its files are.
     pub(crate) folder: PathBuf,
@@ -260,6 +263,7 @@ impl Stager {
             name,
             config,
             limits: memory::limits(&store.spec.attention),
+            upkeep: memory::upkeep(&store.spec),
             memory,
             embed,
         }))

@@ -7,6 +7,7 @@
 //! owns a store. Reading on: `store/open.rs`, `store/write.rs`, `store/read.rs`, `store/linker.rs` (the graph);
 //! `store/row.rs` has the tables, `store/weights.rs` the weights of attention.
 
+mod calls;
 mod damaged;
 mod files;
 mod linker;
@@ -15,24 +16,29 @@ mod read;
 mod row;
 mod snapshot;
 mod transaction;
+mod tuning;
 mod weights;
 mod write;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use crate::attention::{AttentionError, AttentionWeights};
 use crate::index::Index;
 use crate::node::{NewEdge, NewNode, NodeId};
+use crate::recall::RecallCache;
 use crate::vectors::snapshot::SnapshotError;
 use linker::Linker;
 
+pub use calls::Call;
 pub use damaged::{DamagedRow, damaged_rows, remove_damaged_rows};
 pub(crate) use snapshot::Snapshot;
 pub use transaction::Erased;
 pub(crate) use transaction::{EdgeKey, Repairs};
+pub use tuning::Tuning;
 pub use weights::KeepError;
 pub(crate) use write::{Edit, check_edge, check_node};
 
@@ -50,6 +56,10 @@ struct Inner {
     index: Arc<RwLock<Index>>,
     folder: PathBuf,
     attention: RwLock<Arc<AttentionWeights>>,
+    tuning: RwLock<Option<Tuning>>,
+    recollected: RecallCache,
+    /// Calls that are being answered.
+    calls: AtomicUsize,
     /// Held from the start of a transaction until the index has followed it, so that both see
     /// writes in one order.
     writer: Mutex<()>,
@@ -179,6 +189,14 @@ pub enum OpenError {
         path: PathBuf,
         /// What is wrong with it.
         source: AttentionError,
+    },
+    /// What was measured of the index cannot be read.
+    #[error("cannot use {}; remove the file and run `weir memory tune`", path.display())]
+    Tuning {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
     },
     /// A vector length of zero was asked for.
     #[error("a memory needs vectors of at least 1 dimension")]
@@ -383,6 +401,19 @@ impl Memory {
             .index
             .read()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`Memory::index`], without waiting for a write that is being taken over.
+    pub(crate) fn index_now(&self) -> Option<RwLockReadGuard<'_, Index>> {
+        match self.inner.index.try_read() {
+            Ok(index) => Some(index),
+            Err(TryLockError::Poisoned(index)) => Some(index.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    pub(crate) fn recall_cache(&self) -> &RecallCache {
+        &self.inner.recollected
     }
 
     fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {

@@ -1,7 +1,8 @@
 //! `weir memory`: options and help.
 
 use super::{
-    DoctorArgs, EraseArgs, ExportArgs, ImportArgs, Output, PruneArgs, ShowArgs, StatsArgs, Which,
+    DoctorArgs, EraseArgs, ExportArgs, ImportArgs, Output, PruneArgs, ShowArgs, StatsArgs, TuneArgs,
+    Which,
 };
 use clap::{Args, Subcommand, ValueHint};
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ pub(crate) enum MemoryCommand {
     Doctor(DoctorArgs),
     /// Let go of edges and traces that are not worth their place
     Prune(PruneArgs),
+    /// Measure what searches find, and let them look as hard as that needs
+    Tune(TuneArgs),
     /// Learn what attention should look at, from questions with known answers or from links
     Train(MemoryTrainArgs),
     /// Own a memory and answer the gateways of a cluster
@@ -189,6 +192,24 @@ pub(crate) struct MemoryServeArgs {
     /// File of the authorities that signed that pool's certificate, read again when it changes [default: the public ones]
     #[arg(long, value_name = "FILE", requires = "embeddings_url", value_hint = ValueHint::FilePath)]
     pub(crate) embeddings_ca: Option<PathBuf>,
+    /// Most edges of one node, both directions together; upkeep lets go of the others [default: all stay]
+    #[arg(long, value_name = "EDGES")]
+    pub(crate) degree_max: Option<usize>,
+    /// Upkeep lets go of edges of a smaller weight
+    #[arg(long, value_name = "WEIGHT")]
+    pub(crate) min_weight: Option<f32>,
+    /// Upkeep lets go of older edges, for example 180d or 12h
+    #[arg(long, value_name = "AGE", value_parser = super::upkeep::age)]
+    pub(crate) max_age: Option<std::time::Duration>,
+    /// Upkeep lets go of older traces
+    #[arg(long, value_name = "AGE", value_parser = super::upkeep::age)]
+    pub(crate) trace_age: Option<std::time::Duration>,
+    /// Share of the truly nearest that searches are to find, by which upkeep measures the index [default: it does not]
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) target_recall: Option<f64>,
+    /// Writes after which the index is measured again
+    #[arg(long, value_name = "WRITES", default_value_t = 10_000, requires = "target_recall")]
+    pub(crate) tune_every_writes: u64,
     /// Folder with ca.crt, tls.crt and tls.key; they are read again when they change
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(crate) tls: PathBuf,

@@ -7,17 +7,19 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, RwLock};
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable};
 
 use super::linker::Linker;
 use super::row::{self, FORMAT};
-use super::weights;
+use super::{tuning, weights};
 use super::{Inner, Memory, MemoryConfig, OpenError, ReadError};
 use crate::graph::EdgeFacts;
 use crate::index::{Change, Index, Labels, VectorChange};
 use crate::node::NodeId;
+use crate::recall::RecallCache;
 use crate::vectors::HnswParameters;
 use crate::vectors::snapshot::GraphIdentity;
 use crate::words;
@@ -59,7 +61,11 @@ impl Memory {
         check_identity(dir, &identity, config)?;
         let attention = weights::read(dir)?;
         let evidence = attention.wanted().evidence();
-        let index = load(&database, config, (parameters, evidence)).map_err(damaged)?;
+        let tuning = tuning::read(dir)?;
+        let mut index = load(&database, config, (parameters, evidence)).map_err(damaged)?;
+        if let Some(tuning) = &tuning {
+            index.vectors.set_ef_search(tuning.ef_search);
+        }
         let index = Arc::new(RwLock::new(index));
         let identity = GraphIdentity::new(config.dimensions, &config.embedding_model, &parameters);
         let inner = Inner {
@@ -68,6 +74,9 @@ impl Memory {
             config: config.clone(),
             folder: dir.to_owned(),
             attention: RwLock::new(Arc::new(attention)),
+            tuning: RwLock::new(tuning),
+            recollected: RecallCache::default(),
+            calls: AtomicUsize::new(0),
             index,
             writer: Mutex::new(()),
             handed_out: Mutex::new(HashMap::new()),
@@ -208,13 +217,12 @@ fn load(
         let node = row::decode_node(id, bytes.value(), 0)?;
         let words = Some((None, words::count(&node.indexed_text())));
         let labels = Labels::of(node.tenant, node.node_type, &node.metadata);
-        let change = Change::Node {
+        index.follow(Change::Node {
             id,
             labels,
             words,
             vector: VectorChange::Clear,
-        };
-        index.apply(vec![change], generation);
+        });
     }
     index.words.shrink();
     let vectors = transaction.open_table(row::VECTORS)?;
@@ -223,20 +231,19 @@ fn load(
         let (key, bytes) = entry?;
         let id = NodeId::from_u128(key.value());
         let unit = row::decode_vector(id, bytes.value(), config.dimensions)?;
-        index.apply(vec![Change::Vector { id, unit }], generation);
+        index.follow(Change::Vector { id, unit });
     }
     for entry in transaction.open_table(row::EDGES)?.iter()? {
         let (key, bytes) = entry?;
         let edge = row::decode_edge(key.value(), bytes.value())?;
         let facts = EdgeFacts::of(edge.weight, edge.metadata);
         let (src, dst, rel) = (edge.src, edge.dst, edge.rel);
-        let change = Change::Edge {
+        index.follow(Change::Edge {
             src,
             dst,
             rel,
             facts,
-        };
-        index.apply(vec![change], generation);
+        });
     }
     index.generation = generation;
     Ok(index)

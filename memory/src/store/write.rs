@@ -94,6 +94,8 @@ impl Memory {
             handed_out.remove(id);
         }
         erased.generation = generation;
+        // Answers to other questions may repeat what is gone too. An answer that is being made is not kept any more.
+        erased.recollections = self.recall_cache().forget();
         Ok(erased)
     }
 

@@ -8,6 +8,7 @@
 
 mod access;
 mod attention;
+mod cache;
 mod context;
 mod crash;
 mod doctor;
@@ -27,6 +28,7 @@ mod recall;
 mod stats;
 mod store;
 mod topics;
+mod tune;
 
 use std::path::Path;
 
