@@ -18,6 +18,7 @@ mod files;
 mod home;
 mod listen;
 mod memory;
+mod moving;
 mod offline;
 mod probe;
 mod sent;
@@ -39,6 +40,7 @@ pub use memory::{
     Found, IngestLine, IngestOptions, IngestSummary, Joined, MemoryCommandError, Picture,
     SearchOptions, ingest,
 };
+pub use moving::{Embeddings, Moving, MovingError, open_moving};
 pub use offline::{OfflineError, OfflineMemory, open_offline};
 pub use sent::Sent;
 pub use session::Session;

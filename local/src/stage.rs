@@ -32,7 +32,7 @@ use weir_plan::Performance;
 use weir_router::Router;
 
 /// Files of an embedder in process.
-const EMBEDDER_FILES: [&str; 3] = ["model.safetensors", "tokenizer.json", "config.json"];
+pub(crate) const EMBEDDER_FILES: [&str; 3] = ["model.safetensors", "tokenizer.json", "config.json"];
 
 /// What staging works with; the same for every stack of one `weir up`.
 #[derive(Clone)]
@@ -258,6 +258,14 @@ impl Stager {
             Some(open) if open.name == name => return Err(StageError::EmbeddingChanged(name)),
             _ => open(self.state.memory(&name), config.clone(), &name).await?,
         };
+        if let Some((_, queue)) = &embed {
+            let (memory, revision) = (memory.clone(), queue.revision().to_owned());
+            let checked = blocking(move || memory.embedded_by(&revision)).await?;
+            checked.map_err(|source| StageError::Memory {
+                name: name.clone(),
+                source,
+            })?;
+        }
         Ok(Some(OpenMemory {
             folder: self.state.memory(&name),
             name,

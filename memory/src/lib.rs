@@ -42,8 +42,8 @@ pub use recall::{
 };
 pub use search::{Filter, Hit, Query, SearchError, SearchResult};
 pub use store::{
-    Batch, Call, Counts, GraphCounts, KeepError, Memory, MemoryConfig, OpenError, ReadError, Tuning,
-    WriteError, Written,
+    Batch, Call, Counts, Embedding, GraphCounts, KeepError, Memory, MemoryConfig, MoveError, OpenError,
+    ReadError, Shadow, Tuning, WriteError, Written,
 };
 pub use topics::TopicsError;
 pub use vectors::snapshot::SnapshotError;

@@ -5,10 +5,12 @@
 //! transaction and is rebuilt from the rows at open, so a crash can lose nothing that was
 //! acknowledged. The graph over the vectors is the one part that has a file of its own, which may be lost. One process
 //! owns a store. Reading on: `store/open.rs`, `store/write.rs`, `store/read.rs`, `store/linker.rs` (the graph);
-//! `store/row.rs` has the tables, `store/weights.rs` the weights of attention.
+//! `store/row.rs` has the tables, `store/weights.rs` the weights of attention, `store/tuning.rs` how hard searches look,
+//! `store/embedding.rs` what makes the vectors.
 
 mod calls;
 mod damaged;
+mod embedding;
 mod files;
 mod linker;
 mod open;
@@ -23,7 +25,7 @@ mod write;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use crate::attention::{AttentionError, AttentionWeights};
@@ -34,6 +36,7 @@ use crate::vectors::snapshot::SnapshotError;
 use linker::Linker;
 
 pub use calls::Call;
+pub use embedding::{Embedding, MoveError, Shadow};
 pub use damaged::{DamagedRow, damaged_rows, remove_damaged_rows};
 pub(crate) use snapshot::Snapshot;
 pub use transaction::Erased;
@@ -60,6 +63,8 @@ struct Inner {
     recollected: RecallCache,
     /// Calls that are being answered.
     calls: AtomicUsize,
+    /// Whether there is a second set of vectors.
+    shadowed: AtomicBool,
     /// Held from the start of a transaction until the index has followed it, so that both see
     /// writes in one order.
     writer: Mutex<()>,
@@ -146,7 +151,8 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// Vectors of another length.
-    #[error("the memory in {} holds vectors of {stored} dimensions, not {wanted}", path.display())]
+    #[error("the memory in {} holds vectors of {stored} dimensions, not {wanted}: `weir memory migrate` makes those of another \
+         embedding", path.display())]
     Dimensions {
         /// The folder.
         path: PathBuf,
@@ -158,7 +164,7 @@ pub enum OpenError {
     /// Vectors of another model.
     #[error(
         "the memory in {} holds vectors of the model {stored:?}, not {wanted:?}; \
-         vectors of two models cannot be compared",
+         vectors of two models cannot be compared: `weir memory migrate` makes those of the other",
         path.display()
     )]
     EmbeddingModel {
@@ -167,6 +173,22 @@ pub enum OpenError {
         /// What the store was made for.
         stored: String,
         /// What was asked for.
+        wanted: String,
+    },
+    /// Vectors of other files of the model.
+    #[error(
+        "the memory in {} holds vectors of revision {stored} of {model:?}, and the embedder's files are revision {wanted}: \
+         give it the files of before, or make new vectors with `weir memory migrate`",
+        path.display()
+    )]
+    Revision {
+        /// The folder.
+        path: PathBuf,
+        /// Name of the model.
+        model: String,
+        /// What the vectors were made with.
+        stored: String,
+        /// What is there now.
         wanted: String,
     },
     /// Written by another version of this crate.

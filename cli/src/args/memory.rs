@@ -36,6 +36,8 @@ pub(crate) enum MemoryCommand {
     Prune(PruneArgs),
     /// Measure what searches find, and let them look as hard as that needs
     Tune(TuneArgs),
+    /// Move to another embedding, and back
+    Migrate(MemoryMigrateArgs),
     /// Learn what attention should look at, from questions with known answers or from links
     Train(MemoryTrainArgs),
     /// Own a memory and answer the gateways of a cluster
@@ -151,6 +153,40 @@ pub(crate) struct MemoryTrainArgs {
     pub(crate) seed: u64,
     #[command(flatten)]
     pub(crate) place: MemoryWhere,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    group = clap::ArgGroup::new("step").args(["now", "undo", "forget", "status"]),
+    after_long_help = "Examples:\n  weir memory migrate -f stack.yaml\n  \
+    weir memory migrate -f stack.yaml --status --output json\n  \
+    weir memory migrate -f stack.yaml --undo\n\n\
+    Write the new model, source and dimensions into the MemoryStore's embedding first. Vectors are made beside those in use,\n\
+    which are exchanged when all are there. A run that broke off goes on where it was, also when the gateway served in\n\
+    between with the former embedding: what was written meanwhile is embedded again. The gateway must not be running. In a\n\
+    cluster an embedding is immutable: export the memory and import it --without-vectors into another MemoryStore."
+)]
+pub(crate) struct MemoryMigrateArgs {
+    /// Stack files, with the embedding to move to
+    #[arg(short, long = "file", value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Move at once; words find passages until a gateway has made their vectors
+    #[arg(long)]
+    pub(crate) now: bool,
+    /// Use the former vectors again
+    #[arg(long)]
+    pub(crate) undo: bool,
+    /// Let go of the vectors that are not in use: the former ones, or those of a move that is not wanted any more
+    #[arg(long)]
+    pub(crate) forget: bool,
+    /// Show which vectors there are, and change nothing
+    #[arg(long)]
+    pub(crate) status: bool,
+    /// text or json
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) which: Which,
 }
 
 #[cfg(feature = "cluster")]

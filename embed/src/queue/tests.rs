@@ -10,7 +10,7 @@ type Batch = Vec<String>;
 fn held_queue() -> (EmbedQueue, Receiver<Batch>, Sender<()>) {
     let (seen, batches) = channel();
     let (go, wait) = channel();
-    let queue = EmbedQueue::start(1, move |texts: &[&str]| {
+    let queue = EmbedQueue::start((1, String::new()), move |texts: &[&str]| {
         seen.send(texts.iter().map(ToString::to_string).collect::<Batch>())
             .ok();
         wait.recv().map_err(|_| EmbedError::Stopped)?;
@@ -110,7 +110,7 @@ async fn query_that_nobody_waits_for_is_not_computed() {
 
 #[tokio::test]
 async fn model_that_panics_fails_every_caller_instead_of_hanging_them() {
-    let queue = EmbedQueue::start(1, |_: &[&str]| panic!("on purpose"));
+    let queue = EmbedQueue::start((1, String::new()), |_: &[&str]| panic!("on purpose"));
     assert_eq!(queue.embed("any").await, Err(EmbedError::Stopped));
     assert_eq!(queue.embed("other").await, Err(EmbedError::Stopped));
     assert_eq!(

@@ -192,6 +192,7 @@ fn open(options: &Options) -> Result<Opened, ServeError> {
     let (questions, passages) = match &options.embedder {
         EmbedderSource::Folder(folder) => {
             let queue = load(folder, options.dimensions)?;
+            store.embedded_by(queue.revision())?;
             let embedder = Embedder::InProcess(queue);
             (embedder.clone(), embedder)
         }

@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, RwLock};
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable};
 
 use super::linker::Linker;
 use super::row::{self, FORMAT};
-use super::{tuning, weights};
+use super::{embedding, tuning, weights};
 use super::{Inner, Memory, MemoryConfig, OpenError, ReadError};
 use crate::graph::EdgeFacts;
 use crate::index::{Change, Index, Labels, VectorChange};
@@ -59,6 +59,7 @@ impl Memory {
         };
         let identity = stored_identity(&database).map_err(damaged)?;
         check_identity(dir, &identity, config)?;
+        let shadowed = embedding::has_shadow(&identity);
         let attention = weights::read(dir)?;
         let evidence = attention.wanted().evidence();
         let tuning = tuning::read(dir)?;
@@ -77,6 +78,7 @@ impl Memory {
             tuning: RwLock::new(tuning),
             recollected: RecallCache::default(),
             calls: AtomicUsize::new(0),
+            shadowed: AtomicBool::new(shadowed),
             index,
             writer: Mutex::new(()),
             handed_out: Mutex::new(HashMap::new()),
@@ -131,10 +133,10 @@ pub(super) fn open_database(dir: &Path, file: &str) -> Result<Database, OpenErro
     })
 }
 
-type Identity = HashMap<String, String>;
+pub(super) type Identity = HashMap<String, String>;
 
 /// Empty for a database that is no memory.
-fn stored_identity(database: &Database) -> Result<Identity, ReadError> {
+pub(super) fn stored_identity(database: &Database) -> Result<Identity, ReadError> {
     let transaction = database.begin_read()?;
     let table = match transaction.open_table(row::IDENTITY) {
         Ok(table) => table,
