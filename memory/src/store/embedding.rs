@@ -18,7 +18,6 @@ use super::open::{FILE, open_database, stored_identity};
 use super::row::{self, IDENTITY, PENDING, SHADOW_PENDING, SHADOW_VECTORS, UNJOINED, VECTORS};
 use super::{Memory, OpenError, ReadError, WriteError, linker};
 use crate::node::{NodeId, NodeType};
-use crate::vectors;
 
 /// Names in the identity: of the vectors in use, and of the shadow's.
 const IN_USE: [&str; 3] = ["embedding_model", "dimensions", "revision"];

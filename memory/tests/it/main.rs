@@ -21,6 +21,7 @@ mod ingest;
 mod ingest_edges;
 mod ingest_mirror;
 mod ingest_pdf;
+mod migrate;
 mod model;
 mod prune;
 mod python_docs;
