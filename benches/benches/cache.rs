@@ -82,9 +82,9 @@ fn fill(memory: &Memory) -> anyhow::Result<()> {
             vector: Some(weir_bench::direction(number, DIMENSIONS)),
             ..NewNode::new("acme", weir_bench::passage(number, 60))
         });
-        let edges = numbers
-            .filter(|number| *number > 10)
-            .flat_map(|number| [1, 7].map(|back| NewEdge::new(id(number), id(number - back), "follows")));
+        let edges = numbers.filter(|number| *number > 10).flat_map(|number| {
+            [1, 7].map(|back| NewEdge::new(id(number), id(number - back), "follows"))
+        });
         memory.write(&Batch {
             nodes: nodes.collect(),
             edges: edges.collect(),
@@ -116,7 +116,10 @@ fn key(query: &Query) -> anyhow::Result<RecallKey> {
 /// Recalls and keeps the answer.
 fn miss(memory: &Memory, query: &Query) -> anyhow::Result<Arc<Recollected>> {
     let key = key(query)?;
-    anyhow::ensure!(memory.recollected(&key).is_none(), "asked for the first time");
+    anyhow::ensure!(
+        memory.recollected(&key).is_none(),
+        "asked for the first time"
+    );
     let freshness = memory.freshness(&query.filter);
     let found = memory.search(query)?;
     let recall = memory.recall(query, &found, &RecallLimits::default());

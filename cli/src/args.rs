@@ -14,7 +14,8 @@ pub(crate) use lab::{LabArgs, LabCommand, QuestionsArgs, RetrievalArgs, StackArg
 #[cfg(feature = "cluster")]
 pub(crate) use memory::MemoryServeArgs;
 pub(crate) use memory::{
-    IngestArgs, MemoryArgs, MemoryCommand, MemoryMigrateArgs, MemoryTrainArgs, MemoryWhere, SearchArgs,
+    IngestArgs, MemoryArgs, MemoryCommand, MemoryMigrateArgs, MemoryTrainArgs, MemoryWhere,
+    SearchArgs,
 };
 #[cfg(feature = "cluster")]
 pub(crate) use model::ReportArgs;

@@ -60,7 +60,10 @@ fn told(done: &str, embeddings: &Embeddings) -> String {
             false => "made for a move",
         };
         let (vectors, pending) = (other.vectors, other.pending);
-        format!("{}: {vectors} vectors {what}, {pending} to be made", other.embedding)
+        format!(
+            "{}: {vectors} vectors {what}, {pending} to be made",
+            other.embedding
+        )
     });
     let other = other.unwrap_or_else(|| "no vectors of another embedding are kept".to_owned());
     let next = match done {

@@ -272,7 +272,12 @@ mod tests {
             assert_eq!(duration.milliseconds(), milliseconds);
             assert_eq!(duration.to_string().parse(), Ok(duration));
         }
-        for (text, hours) in [("12h", 12), ("180d", 4320), ("87600h", 87_600), ("3650d", 87_600)] {
+        for (text, hours) in [
+            ("12h", 12),
+            ("180d", 4320),
+            ("87600h", 87_600),
+            ("3650d", 87_600),
+        ] {
             let age: Age = text.parse().expect(text);
             assert_eq!(age.hours(), hours);
             assert_eq!(age.to_string().parse(), Ok(age));
@@ -303,10 +308,7 @@ mod tests {
             );
         }
         for text in ["", "d", "0d", "30", "1.5d", "-1d", "3651d", "87601h", "2w"] {
-            assert!(
-                text.parse::<Age>().is_err(),
-                "{text:?} was read as an age"
-            );
+            assert!(text.parse::<Age>().is_err(), "{text:?} was read as an age");
         }
         for text in ["", "Mi", "0", "1.5Mi", "2Gi", "1MB", "99999999999Gi"] {
             assert!(

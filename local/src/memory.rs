@@ -353,7 +353,9 @@ mod tests {
     use weir_crds::MemoryStoreSpec;
 
     fn policy(more: &str) -> UpkeepPolicy {
-        let spec = format!("{{\"embedding\": {{\"model\": \"m\", \"source\": \"file://m\", \"dimensions\": 8}}{more}}}");
+        let spec = format!(
+            "{{\"embedding\": {{\"model\": \"m\", \"source\": \"file://m\", \"dimensions\": 8}}{more}}}"
+        );
         let spec: MemoryStoreSpec = serde_json::from_str(&spec).unwrap();
         upkeep(&spec)
     }
@@ -368,7 +370,8 @@ mod tests {
             ..PrunePolicy::default()
         };
         assert_eq!(prune(", \"graphPolicy\": {}"), all);
-        let graph = ", \"graphPolicy\": {\"degreeMax\": 8, \"minWeight\": 0.5, \"maxAge\": \"180d\"}";
+        let graph =
+            ", \"graphPolicy\": {\"degreeMax\": 8, \"minWeight\": 0.5, \"maxAge\": \"180d\"}";
         let wanted = PrunePolicy {
             degree_max: 8,
             min_weight: 0.5,

@@ -46,7 +46,9 @@ pub enum MovingError {
     #[error(transparent)]
     Offline(#[from] OfflineError),
     /// There is nothing in it.
-    #[error("MemoryStore/{0} has no memory on this machine yet: `weir up` makes one, with the embedding that the files name")]
+    #[error(
+        "MemoryStore/{0} has no memory on this machine yet: `weir up` makes one, with the embedding that the files name"
+    )]
     NoStore(String),
     /// The store cannot be opened.
     #[error("open the memory: {}", weir_plan::chain(.0))]
@@ -58,7 +60,9 @@ pub enum MovingError {
     #[error("load the embedder: {}", weir_plan::chain(.0))]
     Load(#[from] LoadError),
     /// The embedder makes other vectors than the stack says.
-    #[error("the embedder makes vectors of {found} dimensions, embedding.dimensions is {wanted}: write {found}")]
+    #[error(
+        "the embedder makes vectors of {found} dimensions, embedding.dimensions is {wanted}: write {found}"
+    )]
     Dimensions {
         /// In the stack.
         wanted: usize,
@@ -149,11 +153,18 @@ impl Moving {
     ///
     /// # Errors
     /// The memory has that embedding already, or vectors cannot be made or written; those that were made are kept.
-    pub async fn run(self, now: bool, progress: &dyn Fn(Progress)) -> Result<Embeddings, MovingError> {
+    pub async fn run(
+        self,
+        now: bool,
+        progress: &dyn Fn(Progress),
+    ) -> Result<Embeddings, MovingError> {
         let in_use = self.memory.embedding()?;
         // A store from before revisions were kept has that of the model of its name.
         let unknown = in_use.revision.is_none() || self.target.revision.is_none();
-        if unknown && in_use.model == self.target.model && in_use.dimensions == self.target.dimensions {
+        if unknown
+            && in_use.model == self.target.model
+            && in_use.dimensions == self.target.dimensions
+        {
             return Err(MoveError::Same(in_use.to_string()).into());
         }
         let shadow = self.memory.begin_shadow(&self.target)?;

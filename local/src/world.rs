@@ -171,7 +171,10 @@ impl World {
     /// Ends every engine, also those of earlier stacks.
     pub(crate) async fn stop(mut self) {
         self.filling.cancel();
-        for task in [self.filler.take(), self.keeper.take()].into_iter().flatten() {
+        for task in [self.filler.take(), self.keeper.take()]
+            .into_iter()
+            .flatten()
+        {
             let _ = task.await;
         }
         for task in self.retiring.drain(..) {

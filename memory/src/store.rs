@@ -26,7 +26,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
+};
 
 use crate::attention::{AttentionError, AttentionWeights};
 use crate::index::Index;
@@ -36,8 +38,8 @@ use crate::vectors::snapshot::SnapshotError;
 use linker::Linker;
 
 pub use calls::Call;
-pub use embedding::{Embedding, MoveError, Shadow};
 pub use damaged::{DamagedRow, damaged_rows, remove_damaged_rows};
+pub use embedding::{Embedding, MoveError, Shadow};
 pub(crate) use snapshot::Snapshot;
 pub use transaction::Erased;
 pub(crate) use transaction::{EdgeKey, Repairs};

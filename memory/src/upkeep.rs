@@ -30,8 +30,7 @@ pub use tune::{Measured, Measuring, TuneError, TuneOptions, Tuned};
 pub(crate) const SUMMARISES: &str = "summarises";
 
 /// What an erasure did to caches: part of its receipt.
-pub const CACHES: &str =
-    "a memory keeps no answers; what was recalled for questions and the questions whose vectors were kept are forgotten";
+pub const CACHES: &str = "a memory keeps no answers; what was recalled for questions and the questions whose vectors were kept are forgotten";
 
 /// What an erasure cannot reach: part of its receipt.
 pub const BEYOND_REACH: [&str; 3] = [

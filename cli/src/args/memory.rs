@@ -1,8 +1,8 @@
 //! `weir memory`: options and help.
 
 use super::{
-    DoctorArgs, EraseArgs, ExportArgs, ImportArgs, Output, PruneArgs, ShowArgs, StatsArgs, TuneArgs,
-    Which,
+    DoctorArgs, EraseArgs, ExportArgs, ImportArgs, Output, PruneArgs, ShowArgs, StatsArgs,
+    TuneArgs, Which,
 };
 use clap::{Args, Subcommand, ValueHint};
 use std::path::PathBuf;
@@ -244,7 +244,12 @@ pub(crate) struct MemoryServeArgs {
     #[arg(long, value_name = "SHARE")]
     pub(crate) target_recall: Option<f64>,
     /// Writes after which the index is measured again
-    #[arg(long, value_name = "WRITES", default_value_t = 10_000, requires = "target_recall")]
+    #[arg(
+        long,
+        value_name = "WRITES",
+        default_value_t = 10_000,
+        requires = "target_recall"
+    )]
     pub(crate) tune_every_writes: u64,
     /// Folder with ca.crt, tls.crt and tls.key; they are read again when they change
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]

@@ -20,6 +20,7 @@ mod inspect;
 mod load;
 mod local;
 mod memory;
+mod migrate;
 mod signals;
 mod support;
 mod upkeep;

@@ -65,6 +65,25 @@ async fn a_forgotten_query_is_computed_anew() {
 }
 
 #[tokio::test]
+async fn a_query_under_way_when_all_are_forgotten_is_answered_and_not_remembered() {
+    let (queue, batches, go) = held_queue();
+    let asked = ask(&queue, "who is jane");
+    settle().await;
+    assert_eq!(batches.recv().unwrap(), ["who is jane"]);
+    queue.forget();
+    go.send(()).unwrap();
+    asked.await.unwrap().unwrap();
+    let again = ask(&queue, "who is jane");
+    settle().await;
+    assert_eq!(batches.recv().unwrap(), ["who is jane"], "evaluated again");
+    go.send(()).unwrap();
+    again.await.unwrap().unwrap();
+    let known = ask(&queue, "who is jane");
+    known.await.unwrap().unwrap();
+    assert!(batches.try_recv().is_err(), "remembered from then on");
+}
+
+#[tokio::test]
 async fn queries_that_wait_together_are_one_batch_and_go_before_bulk_work() {
     let (queue, batches, go) = held_queue();
     let texts = vec!["x".repeat(800), "y".repeat(800), "z".repeat(800)];

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use weir_memory::context::Candidate;
 use weir_memory::upkeep::Erased;
 use weir_memory::{
-    Access, Batch, CacheCounts, Counts, Filter, Node, NodeId, Recall, RecallLimits, SearchError, SearchResult,
-    WriteError, Written,
+    Access, Batch, CacheCounts, Counts, Filter, Node, NodeId, Recall, RecallLimits, SearchError,
+    SearchResult, WriteError, Written,
 };
 use weir_plan::chain;
 

@@ -207,7 +207,10 @@ mod tests {
     /// An engine whose vectors count its answers: the first one is [1, 0], the second [2, 0].
     fn engine() -> (SocketAddr, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, asked) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let (address, asked) = (
+            listener.local_addr().unwrap(),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let counter = Arc::clone(&asked);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -234,7 +237,10 @@ mod tests {
                         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
                         body.len()
                     );
-                    reader.get_mut().write_all((head + &body).as_bytes()).unwrap();
+                    reader
+                        .get_mut()
+                        .write_all((head + &body).as_bytes())
+                        .unwrap();
                 }
             }
         });

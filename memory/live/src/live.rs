@@ -13,7 +13,8 @@ use tokio::task::JoinError;
 use weir_embed::EmbedError;
 use weir_memory::upkeep::Erased;
 use weir_memory::{
-    Access, Batch, CacheCounts, Memory, NodeId, Query, ReadError, RecallLimits, Written};
+    Access, Batch, CacheCounts, Memory, NodeId, Query, ReadError, RecallLimits, Written,
+};
 use weir_plan::chain;
 
 use crate::calls::{

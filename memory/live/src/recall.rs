@@ -38,7 +38,8 @@ pub(crate) async fn recollect(memory: &LiveMemory, asked: Asked) -> Recollection
             ..Recollection::default()
         };
     };
-    let (found, attended) = remembered(memory, (asked.text, vector.clone()), wanted, &mut spent).await;
+    let (found, attended) =
+        remembered(memory, (asked.text, vector.clone()), wanted, &mut spent).await;
     Recollection {
         vector,
         found,
@@ -281,6 +282,10 @@ mod tests {
         let (_, found, _) = parts(recollect(&memory, asked(4)).await);
         assert_eq!(found.unwrap().1.len(), 2);
         let (_, fewer, _) = parts(recollect(&memory, asked(1)).await);
-        assert_eq!(fewer.unwrap().1.len(), 1, "with fewer candidates it is another question");
+        assert_eq!(
+            fewer.unwrap().1.len(),
+            1,
+            "with fewer candidates it is another question"
+        );
     }
 }

@@ -170,7 +170,9 @@ impl Keeper {
     }
 
     async fn prune(&self, policy: PrunePolicy) -> Result<(), Ended> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let mut pruning = self.memory.prune(policy, now_ms);
         loop {

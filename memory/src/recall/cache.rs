@@ -141,7 +141,9 @@ impl Memory {
     /// is being taken over there is no such answer.
     pub fn recollected(&self, key: &RecallKey) -> Option<Arc<Recollected>> {
         let cache = self.recall_cache();
-        let freshness = self.index_now().map(|index| self.freshness_of(&index, &key.filter));
+        let freshness = self
+            .index_now()
+            .map(|index| self.freshness_of(&index, &key.filter));
         let answer = freshness.and_then(|freshness| cache.held().get(key, freshness));
         let counter = match &answer {
             Some(_) => &cache.hits,
@@ -159,11 +161,18 @@ impl Memory {
     }
 
     /// Keeps an answer that was begun at `freshness`, unless something has changed since.
-    pub fn keep_recollected(&self, key: RecallKey, freshness: Freshness, answer: &Arc<Recollected>) {
+    pub fn keep_recollected(
+        &self,
+        key: RecallKey,
+        freshness: Freshness,
+        answer: &Arc<Recollected>,
+    ) {
         let mut held = self.recall_cache().held();
         // Under the lock, so that what is forgotten meanwhile does not come back. A write that is being taken over makes the
         // answer old.
-        let now = self.index_now().map(|index| self.freshness_of(&index, &key.filter));
+        let now = self
+            .index_now()
+            .map(|index| self.freshness_of(&index, &key.filter));
         if now == Some(freshness) {
             held.put(key, freshness, answer);
         }
@@ -315,6 +324,9 @@ mod tests {
         held.put(key("a"), NOW, &answer(10));
         let later = Freshness { changed: 2, ..NOW };
         assert!(held.get(&key("a"), later).is_none());
-        assert_eq!((held.entries.len(), held.bytes, held.by_use.len()), (0, 0, 0));
+        assert_eq!(
+            (held.entries.len(), held.bytes, held.by_use.len()),
+            (0, 0, 0)
+        );
     }
 }

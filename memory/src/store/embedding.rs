@@ -22,7 +22,11 @@ use crate::node::{NodeId, NodeType};
 /// Names in the identity: of the vectors in use, and of the shadow's.
 const IN_USE: [&str; 3] = ["embedding_model", "dimensions", "revision"];
 const WAS_IN_USE: &str = "shadow_was_in_use";
-const SHADOW: [&str; 3] = ["shadow_embedding_model", "shadow_dimensions", "shadow_revision"];
+const SHADOW: [&str; 3] = [
+    "shadow_embedding_model",
+    "shadow_dimensions",
+    "shadow_revision",
+];
 
 /// Name of a table while two are exchanged.
 const ASIDE_VECTORS: redb::TableDefinition<'_, u128, &[u8]> =
@@ -218,11 +222,12 @@ impl Memory {
 
     /// Stores vectors of the shadow, made of the texts of these generations; how many. One whose text has changed since is
     /// left out.
-    pub fn set_shadow_vectors(
-        &self,
-        made: &[(NodeId, u64, Vec<f32>)],
-    ) -> Result<usize, MoveError> {
-        let dimensions = self.shadow()?.ok_or(MoveError::NoShadow)?.embedding.dimensions;
+    pub fn set_shadow_vectors(&self, made: &[(NodeId, u64, Vec<f32>)]) -> Result<usize, MoveError> {
+        let dimensions = self
+            .shadow()?
+            .ok_or(MoveError::NoShadow)?
+            .embedding
+            .dimensions;
         let mut units = Vec::with_capacity(made.len());
         for (id, generation, vector) in made {
             let unit = super::write::unit_vector(*id, vector, dimensions)?;
@@ -286,9 +291,9 @@ impl Memory {
         drop(self);
         // The graph is of the other vectors, and would only be refused.
         match fs::remove_file(folder.join(linker::FILE)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(MoveError::Write(WriteError::from(redb::StorageError::Io(error))))
-            }
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(MoveError::Write(
+                WriteError::from(redb::StorageError::Io(error)),
+            )),
             _ => Ok(()),
         }
     }

@@ -14,8 +14,8 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable};
 
 use super::linker::Linker;
 use super::row::{self, FORMAT};
-use super::{embedding, tuning, weights};
 use super::{Inner, Memory, MemoryConfig, OpenError, ReadError};
+use super::{embedding, tuning, weights};
 use crate::graph::EdgeFacts;
 use crate::index::{Change, Index, Labels, VectorChange};
 use crate::node::NodeId;

@@ -35,7 +35,11 @@ pub struct Tuning {
 impl Memory {
     /// What was measured last; `None` where nothing was.
     pub fn tuning(&self) -> Option<Tuning> {
-        *self.inner.tuning.read().unwrap_or_else(PoisonError::into_inner)
+        *self
+            .inner
+            .tuning
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fewest nearest vectors that a search keeps while it walks the graph.
@@ -64,5 +68,7 @@ pub(super) fn read(dir: &Path) -> Result<Option<Tuning>, OpenError> {
         Err(source) => return Err(OpenError::Directory { path, source }),
     };
     let tuning = serde_json::from_str(&text);
-    tuning.map(Some).map_err(|source| OpenError::Tuning { path, source })
+    tuning
+        .map(Some)
+        .map_err(|source| OpenError::Tuning { path, source })
 }

@@ -200,7 +200,11 @@ pub(crate) fn check_edge(edge: &NewEdge) -> Result<(), WriteError> {
     }
 }
 
-pub(super) fn unit_vector(id: NodeId, vector: &[f32], dimensions: usize) -> Result<Vec<f32>, WriteError> {
+pub(super) fn unit_vector(
+    id: NodeId,
+    vector: &[f32],
+    dimensions: usize,
+) -> Result<Vec<f32>, WriteError> {
     if vector.len() != dimensions {
         return Err(WriteError::Dimensions {
             id,

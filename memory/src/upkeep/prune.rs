@@ -336,7 +336,10 @@ impl Memory {
         let end = from.saturating_add(count).min(index.slots() as u32);
         // An empty slot has no edges, whatever node it held last.
         let degrees = (from..end).map(|slot| (index.graph.degree(slot), index.id(slot)));
-        (degrees.collect(), Some(end).filter(|end| (*end as usize) < index.slots()))
+        (
+            degrees.collect(),
+            Some(end).filter(|end| (*end as usize) < index.slots()),
+        )
     }
 
     /// Every edge at a node once, with what it is worth. Reads no rows.
@@ -349,7 +352,11 @@ impl Memory {
         let outgoing = index.graph.outgoing(slot).iter();
         let outgoing = outgoing.map(|link| (worth(link), (id, index.id(link.to), name(link))));
         // An edge from the node to itself was in the other list.
-        let incoming = index.graph.incoming(slot).iter().filter(|link| link.to != slot);
+        let incoming = index
+            .graph
+            .incoming(slot)
+            .iter()
+            .filter(|link| link.to != slot);
         let incoming = incoming.map(|link| (worth(link), (index.id(link.to), id, name(link))));
         outgoing.chain(incoming).collect()
     }

@@ -92,7 +92,9 @@ pub enum TuneError {
     #[error("{0}")]
     Options(&'static str),
     /// No passage has a vector.
-    #[error("no passage of the memory has a vector yet: a gateway that serves the memory makes them")]
+    #[error(
+        "no passage of the memory has a vector yet: a gateway that serves the memory makes them"
+    )]
     NoVectors,
     /// A question could not be asked.
     #[error("ask the index")]
@@ -232,7 +234,9 @@ impl Measuring {
             vectors,
             efforts: self.efforts,
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         self.memory.keep_tuning(Tuning {
             ef_search: tuned.ef_search,
             recall: tuned.recall,

@@ -49,12 +49,29 @@ fn fresh(memory: &Memory, query: &Query) -> Recollected {
     let found = memory.search(query).unwrap();
     let recall = memory.recall(query, &found, &LIMITS);
     let candidates = |scored: Vec<(NodeId, f32)>| -> Vec<Candidate> {
-        let of = |(id, score)| Some(Candidate { node: memory.node(id).unwrap()?, score });
+        let of = |(id, score)| {
+            Some(Candidate {
+                node: memory.node(id).unwrap()?,
+                score,
+            })
+        };
         scored.into_iter().take(CANDIDATES).filter_map(of).collect()
     };
     Recollected {
-        hits: candidates(found.hits.iter().map(|hit| (hit.id, hit.strength)).collect()),
-        nodes: candidates(recall.nodes.iter().map(|node| (node.id, node.score)).collect()),
+        hits: candidates(
+            found
+                .hits
+                .iter()
+                .map(|hit| (hit.id, hit.strength))
+                .collect(),
+        ),
+        nodes: candidates(
+            recall
+                .nodes
+                .iter()
+                .map(|node| (node.id, node.score))
+                .collect(),
+        ),
         found,
         recall,
     }
@@ -77,7 +94,10 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) as usize) % bound
     }
 
@@ -120,10 +140,19 @@ fn write(memory: &Memory, random: &mut Random, known: &mut Known) -> Vec<(&'stat
         }
         _ => {
             let (tenant, trace) = (random.of(&TENANTS), random.below(3) == 0);
-            let text = format!("{} {} {}", random.of(&WORDS), random.of(&WORDS), random.below(1000));
+            let text = format!(
+                "{} {} {}",
+                random.of(&WORDS),
+                random.of(&WORDS),
+                random.below(1000)
+            );
             let new = NewNode {
                 id: node,
-                node_type: if trace { NodeType::Trace } else { NodeType::Doc },
+                node_type: if trace {
+                    NodeType::Trace
+                } else {
+                    NodeType::Doc
+                },
                 ..NewNode::new(tenant, text)
             };
             let batch = Batch {
@@ -139,7 +168,9 @@ fn write(memory: &Memory, random: &mut Random, known: &mut Known) -> Vec<(&'stat
 
 #[test]
 fn no_answer_is_staler_than_the_last_write_that_its_question_sees() {
-    let operations = std::env::var(VARIABLE).ok().and_then(|count| count.parse().ok());
+    let operations = std::env::var(VARIABLE)
+        .ok()
+        .and_then(|count| count.parse().ok());
     let operations = operations.unwrap_or(OPERATIONS);
     let folder = tempfile::tempdir().unwrap();
     let memory = open(folder.path());
@@ -187,7 +218,11 @@ fn no_answer_is_staler_than_the_last_write_that_its_question_sees() {
             );
             for candidate in answer.hits.iter().chain(&answer.nodes) {
                 let now = memory.node(candidate.node.id).unwrap();
-                assert_eq!(now.as_ref(), Some(&candidate.node), "a row that has changed since");
+                assert_eq!(
+                    now.as_ref(),
+                    Some(&candidate.node),
+                    "a row that has changed since"
+                );
             }
         } else {
             assert_eq!(*answer, fresh(&memory, question));
@@ -196,8 +231,13 @@ fn no_answer_is_staler_than_the_last_write_that_its_question_sees() {
     }
     let counts = memory.cache_counts();
     assert_eq!(counts.hits, hits);
-    assert!(hits as usize > operations / 4, "{counts:?} after {writes} writes");
-    eprintln!("{operations} operations, {writes} of them writes, {hits} answers from the cache, none stale");
+    assert!(
+        hits as usize > operations / 4,
+        "{counts:?} after {writes} writes"
+    );
+    eprintln!(
+        "{operations} operations, {writes} of them writes, {hits} answers from the cache, none stale"
+    );
 }
 
 #[test]
@@ -231,13 +271,20 @@ fn readers_beside_a_writer_never_see_what_was_replaced_before_they_asked() {
         hits
     };
     let hits: u64 = thread::scope(|scope| {
-        let readers = [scope.spawn(asking), scope.spawn(asking), scope.spawn(asking)];
+        let readers = [
+            scope.spawn(asking),
+            scope.spawn(asking),
+            scope.spawn(asking),
+        ];
         for version in 1..=400 {
             put(version);
             written.store(version, Ordering::Release);
         }
         stop.store(true, Ordering::Release);
-        readers.map(|reader| reader.join().unwrap()).into_iter().sum()
+        readers
+            .map(|reader| reader.join().unwrap())
+            .into_iter()
+            .sum()
     });
     assert!(hits > 0, "nothing came from the cache");
 }
@@ -254,7 +301,12 @@ fn another_way_to_recall_another_question_and_an_erasure_are_not_answered_from_i
         ..crate::node("jane", "jane lives by the heron pond")
     };
     let nodes = vec![about, crate::node("pond", "the pond is deep")];
-    memory.write(&Batch { nodes, edges: Vec::new() }).unwrap();
+    memory
+        .write(&Batch {
+            nodes,
+            edges: Vec::new(),
+        })
+        .unwrap();
     let question = asked("acme", "pond", &[]);
     let kept = |query: &Query| recollect(&memory, query).1;
     assert!(!kept(&question) && kept(&question));
@@ -262,17 +314,26 @@ fn another_way_to_recall_another_question_and_an_erasure_are_not_answered_from_i
         asked("acme", "ponds", &[]),
         asked("globex", "pond", &[]),
         asked("acme", "pond", &[NodeType::Doc]),
-        Query { vector: Some(vec![1.0, 0.0, 0.0, 0.0]), ..question.clone() },
+        Query {
+            vector: Some(vec![1.0, 0.0, 0.0, 0.0]),
+            ..question.clone()
+        },
     ] {
         assert!(!kept(&other), "{other:?}");
     }
     assert!(kept(&question));
     memory.set_attention(AttentionWeights::default());
     assert!(!kept(&question) && kept(&question), "other weights");
-    let hiding = Filter { hidden: vec![id("pond")], ..question.filter.clone() };
+    let hiding = Filter {
+        hidden: vec![id("pond")],
+        ..question.filter.clone()
+    };
     assert!(RecallKey::new("pond", None, &hiding, (LIMITS, CANDIDATES)).is_none());
     // An answer that was begun before the erasure is not kept after it.
-    let (begun, late) = (memory.freshness(&question.filter), Arc::new(fresh(&memory, &question)));
+    let (begun, late) = (
+        memory.freshness(&question.filter),
+        Arc::new(fresh(&memory, &question)),
+    );
     let held = memory.cache_counts();
     assert!(held.entries > 1 && held.bytes > 0);
     let erased = memory.erase("jane", None).unwrap();

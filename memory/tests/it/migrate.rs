@@ -76,16 +76,26 @@ fn vectors_are_made_beside_those_in_use_through_restarts_and_writes_and_exchange
     let folder = tempfile::tempdir().unwrap();
     let memory = open(folder.path());
     let names = ["a", "bb", "ccc", "dddd", "eeeee"];
-    let nodes = names.iter().enumerate().map(|(at, name)| with_vector(name, at));
+    let nodes = names
+        .iter()
+        .enumerate()
+        .map(|(at, name)| with_vector(name, at));
     write(&memory, nodes.collect());
     let generation = memory.generation();
     memory.begin_shadow(&wide()).unwrap();
     assert_eq!(pending(&memory), (0, 5));
     assert_eq!(fill(&memory, 2), 2);
-    assert_eq!(memory.generation(), generation, "for answers nothing has changed");
+    assert_eq!(
+        memory.generation(),
+        generation,
+        "for answers nothing has changed"
+    );
     drop(memory);
     // Broken off: the former vectors serve, and take writes, of which the shadow hears.
-    assert!(matches!(open_wide(folder.path()), Err(OpenError::Dimensions { .. })));
+    assert!(matches!(
+        open_wide(folder.path()),
+        Err(OpenError::Dimensions { .. })
+    ));
     let memory = open(folder.path());
     assert_eq!(pending(&memory), (2, 3));
     let waiting = memory.shadow_pending(10).unwrap();
@@ -102,9 +112,23 @@ fn vectors_are_made_beside_those_in_use_through_restarts_and_writes_and_exchange
     memory.delete(done[1]).unwrap();
     assert_eq!(pending(&memory), (0, 5), "changed, removed, added");
     // A vector of a text that is not there any more is not taken.
-    let (changed, text, _) = memory.shadow_pending(10).unwrap().into_iter().find(|(id, ..)| *id == done[0]).unwrap();
-    assert_eq!(memory.set_shadow_vectors(&[(changed, 1, embed(&text))]).unwrap(), 0);
-    assert_eq!(memory.begin_shadow(&wide()).unwrap().pending, 5, "it goes on");
+    let (changed, text, _) = memory
+        .shadow_pending(10)
+        .unwrap()
+        .into_iter()
+        .find(|(id, ..)| *id == done[0])
+        .unwrap();
+    assert_eq!(
+        memory
+            .set_shadow_vectors(&[(changed, 1, embed(&text))])
+            .unwrap(),
+        0
+    );
+    assert_eq!(
+        memory.begin_shadow(&wide()).unwrap().pending,
+        5,
+        "it goes on"
+    );
     let error = memory.clone().swap_embedding(false).unwrap_err();
     assert!(matches!(error, MoveError::Incomplete(5)), "{error}");
     while fill(&memory, 2) > 0 {}
@@ -145,7 +169,10 @@ fn one_other_embedding_has_room_and_the_same_one_is_no_other() {
     let memory = open(folder.path());
     write(&memory, vec![with_vector("a", 0)]);
     let same = memory.embedding().unwrap();
-    assert!(matches!(memory.begin_shadow(&same), Err(MoveError::Same(_))));
+    assert!(matches!(
+        memory.begin_shadow(&same),
+        Err(MoveError::Same(_))
+    ));
     memory.begin_shadow(&wide()).unwrap();
     let third = Embedding {
         model: "third".to_owned(),
@@ -154,7 +181,10 @@ fn one_other_embedding_has_room_and_the_same_one_is_no_other() {
     let error = memory.begin_shadow(&third).unwrap_err();
     assert!(error.to_string().contains("--forget"), "{error}");
     let short = memory.set_shadow_vectors(&[(id("a"), 1, vec![1.0; DIMENSIONS])]);
-    assert!(short.unwrap_err().to_string().contains("write"), "of the length in use");
+    assert!(
+        short.unwrap_err().to_string().contains("write"),
+        "of the length in use"
+    );
 }
 
 #[test]
@@ -185,8 +215,14 @@ fn vectors_of_other_files_of_the_same_model_are_refused_and_migrate_is_named() {
     for word in ["second", "third", "test-model", "weir memory migrate"] {
         assert!(said.contains(word), "{said}");
     }
-    assert_eq!(memory.embedding().unwrap().revision.as_deref(), Some("second"));
+    assert_eq!(
+        memory.embedding().unwrap().revision.as_deref(),
+        Some("second")
+    );
     drop(memory);
     let said = open_wide(folder.path()).unwrap_err().to_string();
-    assert!(said.contains("weir memory migrate") && said.contains('6'), "{said}");
+    assert!(
+        said.contains("weir memory migrate") && said.contains('6'),
+        "{said}"
+    );
 }

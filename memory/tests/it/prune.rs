@@ -199,7 +199,10 @@ fn a_hub_of_a_hundred_thousand_edges_is_relieved_in_slices_of_bounded_rows() {
         memory.write(&Batch { nodes, edges }).unwrap();
     }
     let (read, removed, pruned) = greatest_slice(&memory, PrunePolicy::default());
-    assert!(read <= SLICE_ROWS && removed <= SLICE_ROWS, "{read} {removed}");
+    assert!(
+        read <= SLICE_ROWS && removed <= SLICE_ROWS,
+        "{read} {removed}"
+    );
     assert_eq!(pruned.beyond_budget, EDGES - 64);
     let mut best: Vec<NodeId> = names[..64].iter().map(|name| id(name)).collect();
     best.sort_unstable();
@@ -213,7 +216,9 @@ fn a_hub_of_a_hundred_thousand_edges_is_relieved_in_slices_of_bounded_rows() {
         },
         ..node("trace", "asked")
     };
-    let used = names[..5000].iter().map(|name| edge("trace", name, 1.0, 31, None));
+    let used = names[..5000]
+        .iter()
+        .map(|name| edge("trace", name, 1.0, 31, None));
     let batch = Batch {
         nodes: vec![trace],
         edges: used.collect(),
@@ -225,7 +230,10 @@ fn a_hub_of_a_hundred_thousand_edges_is_relieved_in_slices_of_bounded_rows() {
         ..PrunePolicy::default()
     };
     let (read, removed, pruned) = greatest_slice(&memory, policy);
-    assert!(read <= SLICE_ROWS && removed <= SLICE_ROWS, "{read} {removed}");
+    assert!(
+        read <= SLICE_ROWS && removed <= SLICE_ROWS,
+        "{read} {removed}"
+    );
     assert_eq!((pruned.traces, pruned.light), (1, 14));
     assert_eq!(memory.counts().edges, 50);
 }

@@ -77,7 +77,10 @@ fn recall(memory: &Memory, effort: Effort) -> f64 {
     for number in VECTORS..VECTORS + 40 {
         let vector = vector(number);
         let truth = ids(Effort::Exact, &vector);
-        right += ids(effort, &vector).iter().filter(|id| truth.contains(id)).count();
+        right += ids(effort, &vector)
+            .iter()
+            .filter(|id| truth.contains(id))
+            .count();
     }
     right as f64 / (40.0 * 64.0)
 }
@@ -89,13 +92,22 @@ fn the_least_effort_that_reaches_the_target_is_kept_with_the_store_and_searched_
     fill(&memory, VECTORS);
     let tuned = tune(&memory, 0.9);
     assert!(tuned.reached && !tuned.exact, "{tuned:?}");
-    assert!(tuned.efforts[0].recall < 0.9, "the case is too easy: {tuned:?}");
+    assert!(
+        tuned.efforts[0].recall < 0.9,
+        "the case is too easy: {tuned:?}"
+    );
     assert!(tuned.ef_search > 256 && tuned.recall >= 0.9, "{tuned:?}");
-    let chosen = tuned.efforts.iter().position(|effort| effort.ef_search == tuned.ef_search);
+    let chosen = tuned
+        .efforts
+        .iter()
+        .position(|effort| effort.ef_search == tuned.ef_search);
     let easier = &tuned.efforts[..chosen.unwrap()];
     assert!(easier.iter().all(|effort| effort.recall < 0.9), "{tuned:?}");
     // What was measured on passages holds for questions that are none, nearly.
-    let (before, after) = (recall(&memory, Effort::Walk(256)), recall(&memory, Effort::Walk(tuned.ef_search)));
+    let (before, after) = (
+        recall(&memory, Effort::Walk(256)),
+        recall(&memory, Effort::Walk(tuned.ef_search)),
+    );
     assert!(after > before && after > 0.85, "{before} {after}");
     assert_eq!(memory.ef_search(), tuned.ef_search);
     drop(memory);
@@ -123,14 +135,19 @@ fn a_search_looks_as_hard_as_was_measured() {
         found.hits.iter().map(|hit| hit.id).collect()
     };
     let truth = |number| -> Vec<NodeId> {
-        let found = memory.nearest(&vector(number), None, 64, Effort::Exact).unwrap();
+        let found = memory
+            .nearest(&vector(number), None, 64, Effort::Exact)
+            .unwrap();
         found.into_iter().map(|(id, _)| id).collect()
     };
     let right = |memory: &Memory| -> usize {
         let numbers = 50_000..50_030;
         let of = |number| {
             let truth = truth(number);
-            found(memory, number).iter().filter(|id| truth.contains(id)).count()
+            found(memory, number)
+                .iter()
+                .filter(|id| truth.contains(id))
+                .count()
         };
         numbers.map(of).sum()
     };
@@ -148,7 +165,10 @@ fn where_all_are_compared_nothing_is_missed_and_nothing_without_vectors_is_measu
     assert!(matches!(error, TuneError::NoVectors), "{error}");
     fill(&memory, 300);
     let tuned = tune(&memory, 1.0);
-    assert!(tuned.exact && tuned.reached && tuned.recall == 1.0, "{tuned:?}");
+    assert!(
+        tuned.exact && tuned.reached && tuned.recall == 1.0,
+        "{tuned:?}"
+    );
     for target in [0.0, 1.5, f64::NAN] {
         let options = TuneOptions {
             target,

@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use weir_crds::PrunedStatus;
 use weir_proto::memory::v1::DescribeRequest;
 use weir_proto::memory::v1::memory_client::MemoryClient;
-use weir_crds::PrunedStatus;
 use weir_reconcile::memory_store::{Counts, Tuning};
 
 /// How often each memory is asked.
@@ -167,9 +167,11 @@ async fn describe(url: &str, leaf: &Entries) -> Result<Counts, DescribeError> {
             ef_search: tuning.ef_search,
             measured_at_ms: tuning.measured_at_ms,
         }),
-        pruned: said.pruned.map_or_else(Default::default, |pruned| PrunedStatus {
-            edges: pruned.edges,
-            traces: pruned.traces,
-        }),
+        pruned: said
+            .pruned
+            .map_or_else(Default::default, |pruned| PrunedStatus {
+                edges: pruned.edges,
+                traces: pruned.traces,
+            }),
     })
 }

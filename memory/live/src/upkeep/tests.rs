@@ -107,7 +107,10 @@ async fn each_part_of_the_policy_lets_go_of_what_it_names_in_slices_of_bounded_r
     assert_eq!(counts.light, 3 * SLICE_ROWS as u64 - 20);
     assert_eq!((counts.beyond_budget, memory.counts().edges), (10, 10));
     assert!(counts.slice_rows_max <= SLICE_ROWS as u64, "{counts:?}");
-    assert!(counts.slices > 6 && counts.rows_read > 3 * SLICE_ROWS as u64, "{counts:?}");
+    assert!(
+        counts.slices > 6 && counts.rows_read > 3 * SLICE_ROWS as u64,
+        "{counts:?}"
+    );
     assert_eq!(counts.rows_removed, counts.edges() + 1);
     assert_eq!((counts.waits, counts.failures), (0, 0));
 }
@@ -163,18 +166,34 @@ async fn the_index_is_measured_for_its_target_and_again_after_as_many_writes() {
     };
     let never = |_: &UpkeepCounts| false;
     let counts = kept_up(&memory, policy(0.9, 3), never).await;
-    assert_eq!((counts.measurements, counts.failures), (0, 0), "there is no vector yet");
+    assert_eq!(
+        (counts.measurements, counts.failures),
+        (0, 0),
+        "there is no vector yet"
+    );
     write(&memory, vec![node("a"), node("bb")], Vec::new());
     let counts = kept_up(&memory, policy(0.9, 3), never).await;
     assert_eq!(counts.measurements, 1);
     let measured = memory.tuning().unwrap();
-    assert_eq!((measured.recall, measured.target, measured.vectors), (1.0, 0.9, 2));
+    assert_eq!(
+        (measured.recall, measured.target, measured.vectors),
+        (1.0, 0.9, 2)
+    );
     for name in ["ccc", "dddd"] {
         write(&memory, vec![node(name)], Vec::new());
     }
-    assert_eq!(kept_up(&memory, policy(0.9, 3), never).await.measurements, 0);
+    assert_eq!(
+        kept_up(&memory, policy(0.9, 3), never).await.measurements,
+        0
+    );
     write(&memory, vec![node("eeeee")], Vec::new());
-    assert_eq!(kept_up(&memory, policy(0.9, 3), never).await.measurements, 1);
-    assert_eq!(kept_up(&memory, policy(0.95, 3), never).await.measurements, 1);
+    assert_eq!(
+        kept_up(&memory, policy(0.9, 3), never).await.measurements,
+        1
+    );
+    assert_eq!(
+        kept_up(&memory, policy(0.95, 3), never).await.measurements,
+        1
+    );
     assert_eq!(memory.tuning().unwrap().vectors, 5);
 }

@@ -19,7 +19,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use std::collections::BTreeMap;
 use weir_crds::{
-    CaSecretRef, DeletionPolicy, EmbeddedStore, Engine, MemoryStore, MemoryStoreSpec, ModelPool, Store,
+    CaSecretRef, DeletionPolicy, EmbeddedStore, Engine, MemoryStore, MemoryStoreSpec, ModelPool,
+    Store,
 };
 
 /// Name of the container that serves the memory.
@@ -218,7 +219,9 @@ fn upkeep_args(spec: &MemoryStoreSpec) -> Vec<String> {
         pairs.push(("--tune-every-writes", tune.every_writes.to_string()));
     }
     let pairs = pairs.into_iter();
-    pairs.flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+    pairs
+        .flat_map(|(flag, value)| [flag.to_owned(), value])
+        .collect()
 }
 
 /// Where a pool that embeds is asked, and for which model.

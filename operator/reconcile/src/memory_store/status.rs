@@ -81,7 +81,9 @@ pub fn status(
     let Store::Embedded(_) = &store.spec.store;
     let counts = observed.counts.as_ref();
     let prunes = store.spec.graph_policy.is_some() || store.spec.retention.traces.is_some();
-    let pruned = counts.filter(|_| prunes).map(|counts| counts.pruned.clone());
+    let pruned = counts
+        .filter(|_| prunes)
+        .map(|counts| counts.pruned.clone());
     let mut conditions = vec![
         ("Ready", ready),
         ("VectorsReady", vectors),
@@ -108,7 +110,9 @@ fn index(tuning: &Tuning) -> IndexStatus {
     IndexStatus {
         // As many digits as the questions that are asked can tell apart.
         recall: (tuning.recall * 1e4).round() / 1e4,
-        measured_at: Timestamp::from_millisecond(at).unwrap_or_default().to_string(),
+        measured_at: Timestamp::from_millisecond(at)
+            .unwrap_or_default()
+            .to_string(),
         ef_search: tuning.ef_search,
     }
 }
@@ -116,7 +120,10 @@ fn index(tuning: &Tuning) -> IndexStatus {
 /// Whether searches find as much as is declared; `None` where nothing is.
 fn index_tuned(store: &MemoryStore, observed: &Observed) -> Option<Verdict> {
     let tune = store.spec.index.tune.as_ref()?;
-    let tuning = observed.counts.as_ref().and_then(|counts| counts.tuning.as_ref());
+    let tuning = observed
+        .counts
+        .as_ref()
+        .and_then(|counts| counts.tuning.as_ref());
     let Some(tuning) = tuning.filter(|tuning| tuning.target == tune.target_recall) else {
         let text = "the index was not measured for index.tune.targetRecall yet: that waits for vectors, and for moments in \
                     which nobody asks";
