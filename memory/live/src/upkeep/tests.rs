@@ -124,7 +124,7 @@ async fn nothing_is_done_while_a_call_is_answered() {
     let keeping = keep_up(memory.clone(), policy, Arc::clone(&upkept), stop.clone());
     let call = memory.begin_call();
     let keeping = tokio::spawn(keeping);
-    tokio::time::sleep(Duration::from_secs(3600)).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
     let counts = upkept.counts();
     assert_eq!((counts.slices, counts.waits), (0, 1));
     assert_eq!(memory.counts().edges, 200);
