@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use weir_embed::{EmbedError, EmbedQueue, Embedder, LoadError};
 use weir_memory::upkeep::Progress;
 use weir_memory::{Embedding, Memory, MemoryConfig, MoveError, OpenError, ReadError, Shadow};
-use weir_models::{Access, FetchError, Fetcher, Source};
+use weir_models::{Access, FetchError, Fetcher, Source, SourceError};
 
 /// Nodes that are embedded and written together.
 const BATCH: usize = 32;
@@ -53,6 +53,9 @@ pub enum MovingError {
     /// The store cannot be opened.
     #[error("open the memory: {}", weir_plan::chain(.0))]
     Open(#[from] Box<OpenError>),
+    /// What the stack says where the embedder is.
+    #[error("embedding.source: {}", weir_plan::chain(.0))]
+    Source(#[from] SourceError),
     /// The embedder cannot be had.
     #[error("get the embedder: {}", weir_plan::chain(.0))]
     Fetch(#[from] FetchError),
