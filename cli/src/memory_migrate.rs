@@ -20,11 +20,11 @@ pub(crate) async fn run(args: MemoryMigrateArgs) -> Result<(), Failure> {
             .expect("the template is valid"),
     );
     bar.set_message("embedder");
-    let moving = open_moving(&home, &loaded, &|here, of| {
+    let fetching = |here: u64, of: Option<u64>| {
         bar.set_length(of.unwrap_or(here));
         bar.set_position(here);
-    });
-    let moving = moving.await?;
+    };
+    let moving = open_moving(&home, &loaded, &fetching).await?;
     bar.reset();
     bar.set_message("vectors");
     let (done, embeddings) = if args.status {

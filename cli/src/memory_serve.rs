@@ -5,8 +5,7 @@ use crate::fail::Failure;
 use crate::process_log::{self, LogFormat};
 use weir_gateway::Stop;
 use weir_memory::upkeep::PrunePolicy;
-use weir_memory_live::{TunePolicy, UpkeepPolicy};
-use weir_memory_service::{EmbedderSource, Options, Server};
+use weir_memory_service::{EmbedderSource, Options, Server, TunePolicy, UpkeepPolicy};
 use weir_plan::Secret;
 
 pub(crate) async fn run(args: MemoryServeArgs) -> Result<(), Failure> {

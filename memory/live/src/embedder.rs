@@ -201,8 +201,36 @@ mod tests {
     use super::*;
 
     use std::io::{BufRead, BufReader, Read, Write};
-    use std::net::{SocketAddr, TcpListener};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Answers the requests of one connection.
+    fn answer(stream: TcpStream, counter: &AtomicUsize) {
+        let mut reader = BufReader::new(stream);
+        loop {
+            let (mut length, mut line) = (0, String::new());
+            while reader.read_line(&mut line).unwrap_or(0) > 2 {
+                let lower = line.to_lowercase();
+                if let Some(value) = lower.strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            if length == 0 || reader.read_exact(&mut body).is_err() {
+                return;
+            }
+            let number = counter.fetch_add(1, Ordering::SeqCst) + 1;
+            let body = format!(
+                "{{\"object\":\"list\",\"data\":[{{\"object\":\"embedding\",\"index\":0,\"embedding\":[{number},0]}}],\
+                 \"usage\":{{\"prompt_tokens\":1,\"total_tokens\":1}}}}"
+            );
+            let length = body.len();
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length:";
+            let said = format!("{head} {length}\r\n\r\n{body}");
+            reader.get_mut().write_all(said.as_bytes()).unwrap();
+        }
+    }
 
     /// An engine whose vectors count its answers: the first one is [1, 0], the second [2, 0].
     fn engine() -> (SocketAddr, Arc<AtomicUsize>) {
@@ -214,34 +242,8 @@ mod tests {
         let counter = Arc::clone(&asked);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let mut reader = BufReader::new(stream);
-                loop {
-                    let (mut length, mut line) = (0, String::new());
-                    while reader.read_line(&mut line).unwrap_or(0) > 2 {
-                        let lower = line.to_lowercase();
-                        if let Some(value) = lower.strip_prefix("content-length:") {
-                            length = value.trim().parse().unwrap();
-                        }
-                        line.clear();
-                    }
-                    let mut body = vec![0; length];
-                    if length == 0 || reader.read_exact(&mut body).is_err() {
-                        break;
-                    }
-                    let number = counter.fetch_add(1, Ordering::SeqCst) + 1;
-                    let body = format!(
-                        "{{\"object\":\"list\",\"data\":[{{\"object\":\"embedding\",\"index\":0,\"embedding\":[{number},0]}}],\
-                         \"usage\":{{\"prompt_tokens\":1,\"total_tokens\":1}}}}"
-                    );
-                    let head = format!(
-                        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-                        body.len()
-                    );
-                    reader
-                        .get_mut()
-                        .write_all((head + &body).as_bytes())
-                        .unwrap();
-                }
+                let counter = Arc::clone(&counter);
+                std::thread::spawn(move || answer(stream, &counter));
             }
         });
         (address, asked)

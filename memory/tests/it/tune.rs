@@ -8,7 +8,7 @@ use weir_memory::{Batch, Effort, HnswParameters, Memory, MemoryConfig, NewNode, 
 use crate::id;
 
 const DIMENSIONS: usize = 64;
-const VECTORS: usize = 40_000;
+const VECTORS: usize = 12_000;
 
 /// A poor graph over many dimensions without structure: the hardest case, in which the least effort misses much.
 const POOR: HnswParameters = HnswParameters {
@@ -124,7 +124,7 @@ fn the_least_effort_that_reaches_the_target_is_kept_with_the_store_and_searched_
 fn a_search_looks_as_hard_as_was_measured() {
     let folder = tempfile::tempdir().unwrap();
     let memory = open(folder.path(), POOR);
-    fill(&memory, 20_000);
+    fill(&memory, VECTORS);
     let query = |number| weir_memory::Query {
         vector: Some(vector(number)),
         k: 64,
