@@ -40,9 +40,8 @@ pub use node::{
 pub use recall::{CacheCounts, Freshness, Recall, RecallKey, RecallLimits, Recalled, Recollected};
 pub use search::{Filter, Hit, Query, SearchError, SearchResult};
 pub use store::{
-    Batch, Call, Counts, Embedding, GraphCounts, KeepError, Memory, MemoryConfig, MoveError, OpenError,
-    ReadError, Shadow, Tuning, WriteError, Written,
-    ReadError, Shadow, Tuning, WriteError, Written,
+    Batch, Call, Counts, Embedding, GraphCounts, KeepError, Memory, MemoryConfig, MoveError,
+    OpenError, ReadError, Shadow, Tuning, WriteError, Written,
 };
 pub use topics::TopicsError;
 pub use vectors::snapshot::SnapshotError;

@@ -322,7 +322,7 @@ fn another_way_to_recall_another_question_and_an_erasure_are_not_answered_from_i
         assert!(!kept(&other), "{other:?}");
     }
     assert!(kept(&question));
-    memory.set_attention(AttentionWeights::default());
+    memory.set_attention(AttentionWeights::default()).unwrap();
     assert!(!kept(&question) && kept(&question), "other weights");
     let hiding = Filter {
         hidden: vec![id("pond")],
