@@ -47,7 +47,7 @@ e2e-full: components ## The same with 100,000 requests during planned changes: a
 
 .PHONY: bench
 bench: components ## Benchmarks; results go to benches/results
-	$(CARGO) bench --locked --workspace --features weir/cluster --bench router --bench ingest --bench gateway --bench ann --bench dispatch
+	$(CARGO) bench --locked --workspace --features weir/cluster --bench router --bench ingest --bench gateway --bench ann --bench dispatch --bench cache
 
 # The public tables of outcomes; without them what needs one says so and is skipped.
 ROUTING_TABLES ?= ../shared/data/routing

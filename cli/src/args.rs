@@ -14,7 +14,8 @@ pub(crate) use lab::{LabArgs, LabCommand, QuestionsArgs, RetrievalArgs, StackArg
 #[cfg(feature = "cluster")]
 pub(crate) use memory::MemoryServeArgs;
 pub(crate) use memory::{
-    IngestArgs, MemoryArgs, MemoryCommand, MemoryTrainArgs, MemoryWhere, SearchArgs,
+    IngestArgs, MemoryArgs, MemoryCommand, MemoryMigrateArgs, MemoryTrainArgs, MemoryWhere,
+    SearchArgs,
 };
 #[cfg(feature = "cluster")]
 pub(crate) use model::ReportArgs;
@@ -26,7 +27,7 @@ pub(crate) use router::{
     RouterArgs, RouterCommand, TrainArgs,
 };
 pub(crate) use upkeep::{
-    DoctorArgs, EraseArgs, ExportArgs, ImportArgs, PruneArgs, ShowArgs, StatsArgs,
+    DoctorArgs, EraseArgs, ExportArgs, ImportArgs, PruneArgs, ShowArgs, StatsArgs, TuneArgs,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};

@@ -15,6 +15,7 @@ mod gateway;
 mod lab;
 mod logs;
 mod memory;
+mod memory_migrate;
 mod memory_send;
 #[cfg(feature = "cluster")]
 mod memory_serve;

@@ -30,6 +30,8 @@ pub(crate) async fn run(command: MemoryCommand) -> Result<(), Failure> {
         MemoryCommand::Show(args) => memory_upkeep::show_node(&args).await,
         MemoryCommand::Doctor(args) => memory_upkeep::doctor(&args).await,
         MemoryCommand::Prune(args) => memory_upkeep::prune(&args).await,
+        MemoryCommand::Tune(args) => memory_upkeep::tune(&args).await,
+        MemoryCommand::Migrate(args) => crate::memory_migrate::run(args).await,
         MemoryCommand::Train(args) => crate::memory_train::run(args).await,
         #[cfg(feature = "cluster")]
         MemoryCommand::Serve(args) => crate::memory_serve::run(args).await,

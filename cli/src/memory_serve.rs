@@ -4,7 +4,8 @@ use crate::args::MemoryServeArgs;
 use crate::fail::Failure;
 use crate::process_log::{self, LogFormat};
 use weir_gateway::Stop;
-use weir_memory_service::{EmbedderSource, Options, Server};
+use weir_memory::upkeep::PrunePolicy;
+use weir_memory_service::{EmbedderSource, Options, Server, TunePolicy, UpkeepPolicy};
 use weir_plan::Secret;
 
 pub(crate) async fn run(args: MemoryServeArgs) -> Result<(), Failure> {
@@ -30,11 +31,33 @@ fn options(args: MemoryServeArgs) -> Result<Options, Failure> {
         },
         (None, None) => return Err(Failure::new("give --embedder or --embeddings-url")),
     };
+    if let Some(share) = args.target_recall
+        && !(share > 0.0 && share <= 1.0)
+    {
+        return Err(Failure::new(format!(
+            "--target-recall {share} is no share: write a number above 0 and at most 1, for example 0.98"
+        )));
+    }
+    let ages = args.max_age.is_some() || args.trace_age.is_some();
+    let prunes = ages || args.degree_max.is_some() || args.min_weight.is_some();
+    let upkeep = UpkeepPolicy {
+        prune: prunes.then(|| PrunePolicy {
+            degree_max: args.degree_max.unwrap_or(usize::MAX),
+            min_weight: args.min_weight.unwrap_or(0.0),
+            max_age: args.max_age,
+            trace_age: args.trace_age,
+        }),
+        tune: args.target_recall.map(|target_recall| TunePolicy {
+            target_recall,
+            every_writes: args.tune_every_writes,
+        }),
+    };
     Ok(Options {
         path: args.path,
         model: args.model,
         dimensions: args.dimensions.get(),
         embedder,
+        upkeep,
         tls: args.tls,
         listen: args.listen,
         listen_health: args.listen_health,

@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use weir_memory::EdgeMetadata;
 use weir_memory::upkeep::{
-    BEYOND_REACH, CACHES, Check, DamagedRow, Diagnosis, Erased, Shown, Stats,
+    BEYOND_REACH, CACHES, Check, DamagedRow, Diagnosis, Erased, Shown, Stats, Tuned,
 };
 
 /// Longest part of a text in a table, in characters.
@@ -154,6 +154,39 @@ fn short(text: &str) -> String {
     words.join(" ").chars().take(TEXT_CHARS).collect()
 }
 
+pub(crate) fn tuned(tuned: &Tuned) -> String {
+    if tuned.exact {
+        return format!(
+            "{} vectors are so few that all are compared: nothing is missed",
+            tuned.vectors
+        );
+    }
+    let rows = tuned.efforts.iter().map(|effort| {
+        vec![
+            effort.ef_search.to_string(),
+            format!("{:.4}", effort.recall),
+            format!("{:.4}", effort.worst),
+            format!("{:.0}", effort.microseconds),
+            match effort.ef_search == tuned.ef_search {
+                true => "<".to_owned(),
+                false => String::new(),
+            },
+        ]
+    });
+    let head = ["EFSEARCH", "RECALL", "WORST", "MICROSECONDS", "CHOSEN"];
+    let last = match tuned.reached {
+        true => format!(
+            "efSearch {} (it was {}) finds {:.4} of the {} truly nearest among {} vectors",
+            tuned.ef_search, tuned.before, tuned.recall, tuned.nearest, tuned.vectors
+        ),
+        false => format!(
+            "no effort finds {} of the {} truly nearest; efSearch {} finds {:.4}",
+            tuned.target, tuned.nearest, tuned.ef_search, tuned.recall
+        ),
+    };
+    format!("{}\n\n{last}", columns(&head, rows.collect()))
+}
+
 pub(crate) fn receipt(erased: &Erased) -> String {
     let at = i64::try_from(erased.erased_at).ok();
     let at = at.and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
@@ -164,6 +197,7 @@ pub(crate) fn receipt(erased: &Erased) -> String {
         erased.vectors.to_string(),
         erased.edges.to_string(),
         erased.documents.to_string(),
+        erased.recollections.to_string(),
         erased.generation.to_string(),
         at.map_or_else(|| "-".to_owned(), |at| at.to_string()),
     ];
@@ -174,6 +208,7 @@ pub(crate) fn receipt(erased: &Erased) -> String {
         "VECTORS",
         "EDGES",
         "DOCUMENTS",
+        "RECOLLECTIONS",
         "GENERATION",
         "ERASED",
     ];

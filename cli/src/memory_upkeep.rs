@@ -1,10 +1,10 @@
-//! `weir memory export`, `import`, `erase`, `stats`, `show`, `doctor` and `prune`: one task each, performed by the running
+//! `weir memory export`, `import`, `erase`, `stats`, `show`, `doctor`, `prune` and `tune`: one task each, performed by the running
 //! gateway when there is one, else on the files. What a task does is weir-memory's `upkeep`; how it is shown is
 //! `memory_tables.rs`.
 
 use crate::args::{
     DoctorArgs, EraseArgs, ExportArgs, ImportArgs, MemoryWhere, Output, PruneArgs, ShowArgs,
-    StatsArgs,
+    StatsArgs, TuneArgs,
 };
 use crate::fail::Failure;
 use crate::memory::{Place, place};
@@ -19,7 +19,9 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use weir_local::{Home, OfflineError, Outcome, Reply, Request, Step, Task};
-use weir_memory::upkeep::{BEYOND_REACH, CACHES, PrunePolicy, damaged_rows, remove_damaged_rows};
+use weir_memory::upkeep::{
+    BEYOND_REACH, CACHES, PrunePolicy, TuneOptions, damaged_rows, remove_damaged_rows,
+};
 use weir_memory::{OpenError, ReadError};
 
 pub(crate) async fn export(args: ExportArgs) -> Result<(), Failure> {
@@ -160,6 +162,24 @@ pub(crate) async fn prune(args: &PruneArgs) -> Result<(), Failure> {
                 pruned.beyond_budget, policy.degree_max, pruned.light, pruned.old, pruned.traces
             )
         }),
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub(crate) async fn tune(args: &TuneArgs) -> Result<(), Failure> {
+    let options = TuneOptions {
+        target: args.target_recall,
+        questions: args.questions,
+        nearest: args.nearest,
+    };
+    match run(&args.place, Task::Tune(options)).await? {
+        Outcome::Tuned(tuned) => {
+            show(args.place.output, &tuned, || tables::tuned(&tuned))?;
+            match tuned.reached {
+                true => Ok(()),
+                false => Err(Failure::said()),
+            }
+        }
         other => Err(unexpected(&other)),
     }
 }

@@ -45,6 +45,18 @@ pub(crate) fn text(status: &Status) -> String {
                 memory.vectors_refused
             )));
         }
+        if let Some(index) = &memory.index {
+            parts.push(format!(
+                "searches find {} of the truly nearest passages (efSearch {}, measured {})",
+                index.recall, index.ef_search, index.measured_at
+            ));
+        }
+        if memory.pruned_edges + memory.pruned_traces > 0 {
+            parts.push(format!(
+                "upkeep let go of {} edges and {} traces",
+                memory.pruned_edges, memory.pruned_traces
+            ));
+        }
     }
     let sha256 = status
         .router

@@ -31,8 +31,8 @@ pub use inference_gateway::{
     Objective, PoolSelector, PrivacyLimits, QueryText, Tenant,
 };
 pub use memory_store::{
-    Attention, DeletionPolicy, EmbeddedStore, Embedding, MemoryStore, MemoryStoreSpec,
-    MemoryStoreStatus, Store,
+    Attention, DeletionPolicy, EmbeddedStore, Embedding, GraphPolicy, Index, IndexStatus,
+    MemoryStore, MemoryStoreSpec, MemoryStoreStatus, PrunedStatus, Retention, Store, Tune,
 };
 pub use model_pool::{
     Autoscaling, Cache, Cost, HostPath, Model, ModelPool, ModelPoolSpec, ModelPoolStatus,
@@ -49,7 +49,7 @@ pub use router_version::{
     TrainedFrom,
 };
 pub use schema::{SchemaError, crds, schema};
-pub use units::{ByteSize, Duration, UnitError};
+pub use units::{Age, ByteSize, Duration, UnitError};
 pub use workload::{PodOptions, Quantity, Resources};
 
 pub use k8s_openapi::api::core::v1::Secret;

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::schema::exactly_one;
+use crate::units::Age;
 use crate::workload::{PodOptions, Quantity, Resources};
 
 /// A memory: nodes, edges and vectors that gateways recall from.
@@ -66,6 +67,15 @@ pub struct MemoryStoreSpec {
     /// How much of the graph attention looks at.
     #[serde(default)]
     pub attention: Attention,
+    /// The index over the vectors.
+    #[serde(default)]
+    pub index: Index,
+    /// Which edges are worth their place. Without it, every edge stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graph_policy: Option<GraphPolicy>,
+    /// How long what wears out is kept.
+    #[serde(default)]
+    pub retention: Retention,
 }
 
 /// Where vectors come from: a model in process (`source`) or a pool's `/v1/embeddings` (`pool`).
@@ -157,6 +167,56 @@ pub struct Attention {
     pub nodes_max: u32,
 }
 
+/// The index over the vectors.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Index {
+    /// How much of what is truly nearest searches must find: it is measured on the memory's own vectors, and searches look
+    /// as hard as that needs. Without it, nothing is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tune: Option<Tune>,
+}
+
+/// When the index is measured, and what it must reach.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tune {
+    /// Share of the 64 truly nearest that searches find.
+    #[serde(default = "Tune::default_target_recall")]
+    #[schemars(range(min = 0.5, max = 1.0))]
+    pub target_recall: f64,
+    /// Writes after which it is measured again.
+    #[serde(default = "Tune::default_every_writes")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub every_writes: u32,
+}
+
+/// Which edges are worth their place. What is not goes in the background, while nobody asks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GraphPolicy {
+    /// Most edges of one node, both directions together; the best stay, by weight, freshness and confidence.
+    #[serde(default = "GraphPolicy::default_degree_max")]
+    #[schemars(range(min = 1, max = 65_536))]
+    pub degree_max: u32,
+    /// Edges of a smaller weight go.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub min_weight: f64,
+    /// Older edges go, also those that documents state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Age>,
+}
+
+/// How long what wears out is kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Retention {
+    /// Older traces go, with their edges. Without it, they stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traces: Option<Age>,
+}
+
 /// What is known about a memory.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -173,9 +233,37 @@ pub struct MemoryStoreStatus {
     /// Passages with a vector.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vectors: Option<u64>,
+    /// What searches find; absent while it was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<IndexStatus>,
+    /// What upkeep let go since the memory service started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruned: Option<PrunedStatus>,
     /// Ready first.
     #[serde(default)]
     pub conditions: Vec<Condition>,
+}
+
+/// What searches find.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IndexStatus {
+    /// Share of the truly nearest that they found.
+    pub recall: f64,
+    /// When it was measured, RFC 3339.
+    pub measured_at: String,
+    /// Fewest nearest vectors that a search keeps while it looks.
+    pub ef_search: u32,
+}
+
+/// What upkeep let go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PrunedStatus {
+    /// Edges.
+    pub edges: u64,
+    /// Traces.
+    pub traces: u64,
 }
 
 impl EmbeddedStore {
@@ -205,6 +293,22 @@ impl Attention {
 
     fn default_nodes_max() -> u32 {
         256
+    }
+}
+
+impl Tune {
+    fn default_target_recall() -> f64 {
+        0.98
+    }
+
+    fn default_every_writes() -> u32 {
+        10_000
+    }
+}
+
+impl GraphPolicy {
+    fn default_degree_max() -> u32 {
+        64
     }
 }
 

@@ -1,4 +1,4 @@
-//! Durations (`60s`) and sizes (`1Mi`) as people write them, parsed once.
+//! Durations (`60s`), ages (`30d`) and sizes (`1Mi`) as people write them, parsed once.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,13 @@ use std::str::FromStr;
 #[serde(try_from = "String", into = "String")]
 pub struct Duration {
     milliseconds: u64,
+}
+
+/// How old something may become, written as `12h` or `180d`, at most 3650d.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Age {
+    hours: u64,
 }
 
 /// A number of bytes, written as `4096`, `64Ki`, `1Mi` or `1Gi`, at most 1Gi.
@@ -26,14 +33,19 @@ pub enum UnitError {
     /// Not a duration.
     #[error("{0:?} is not a duration: write a number with ms, s, m or h, for example 60s")]
     Duration(String),
+    /// Not an age.
+    #[error("{0:?} is not an age: write a number with h or d, for example 30d")]
+    Age(String),
     /// Not a size.
     #[error("{0:?} is not a size: write a number with Ki, Mi, Gi or nothing, for example 1Mi")]
     ByteSize(String),
 }
 
 const DURATIONS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+const AGES: [(&str, u64); 2] = [("h", 1), ("d", 24)];
 const SIZES: [(&str, u64); 4] = [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("", 1)];
 const DURATION_MAX_MS: u64 = 24 * 3_600_000;
+const AGE_MAX_HOURS: u64 = 3650 * 24;
 const SIZE_MAX_BYTES: u64 = 1 << 30;
 
 impl Duration {
@@ -47,6 +59,13 @@ impl Duration {
     /// The length in milliseconds.
     pub const fn milliseconds(self) -> u64 {
         self.milliseconds
+    }
+}
+
+impl Age {
+    /// The age in hours.
+    pub const fn hours(self) -> u64 {
+        self.hours
     }
 }
 
@@ -94,6 +113,16 @@ impl FromStr for Duration {
     }
 }
 
+impl FromStr for Age {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        parse(text, &AGES, AGE_MAX_HOURS)
+            .map(|hours| Self { hours })
+            .ok_or_else(|| UnitError::Age(text.to_owned()))
+    }
+}
+
 impl FromStr for ByteSize {
     type Err = UnitError;
 
@@ -107,6 +136,12 @@ impl FromStr for ByteSize {
 impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         print(self.milliseconds, &DURATIONS, f)
+    }
+}
+
+impl fmt::Display for Age {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        print(self.hours, &AGES, f)
     }
 }
 
@@ -124,6 +159,14 @@ impl TryFrom<String> for Duration {
     }
 }
 
+impl TryFrom<String> for Age {
+    type Error = UnitError;
+
+    fn try_from(text: String) -> Result<Self, UnitError> {
+        text.parse()
+    }
+}
+
 impl TryFrom<String> for ByteSize {
     type Error = UnitError;
 
@@ -134,6 +177,12 @@ impl TryFrom<String> for ByteSize {
 
 impl From<Duration> for String {
     fn from(value: Duration) -> Self {
+        value.to_string()
+    }
+}
+
+impl From<Age> for String {
+    fn from(value: Age) -> Self {
         value.to_string()
     }
 }
@@ -160,6 +209,27 @@ impl JsonSchema for Duration {
             "x-kubernetes-validations": [{
                 "rule": "self.matches('^[0-9]*[1-9][0-9]*(ms|s|m|h)$') && duration(self) <= duration('24h')",
                 "message": "must be a duration of at most 24h: write a whole number with ms, s, m or h, for example 60s"
+            }]
+        })
+    }
+}
+
+impl JsonSchema for Age {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Age".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "maxLength": 16,
+            "x-kubernetes-validations": [{
+                "rule": "self.matches('^0*(([1-9][0-9]{0,3}|[1-7][0-9]{4}|8[0-6][0-9]{3}|87[0-5][0-9]{2}|87600)h|([1-9][0-9]{0,2}|[12][0-9]{3}|3[0-5][0-9]{2}|36[0-4][0-9]|3650)d)$')",
+                "message": "must be an age of at most 3650d: write a whole number with h or d, for example 30d"
             }]
         })
     }
@@ -202,6 +272,16 @@ mod tests {
             assert_eq!(duration.milliseconds(), milliseconds);
             assert_eq!(duration.to_string().parse(), Ok(duration));
         }
+        for (text, hours) in [
+            ("12h", 12),
+            ("180d", 4320),
+            ("87600h", 87_600),
+            ("3650d", 87_600),
+        ] {
+            let age: Age = text.parse().expect(text);
+            assert_eq!(age.hours(), hours);
+            assert_eq!(age.to_string().parse(), Ok(age));
+        }
         for (text, bytes) in [("4096", 4096), ("64Ki", 65_536), ("1Mi", 1 << 20)] {
             let size: ByteSize = text.parse().expect(text);
             assert_eq!(size.bytes(), bytes);
@@ -226,6 +306,9 @@ mod tests {
                 text.parse::<Duration>().is_err(),
                 "{text:?} was read as a duration"
             );
+        }
+        for text in ["", "d", "0d", "30", "1.5d", "-1d", "3651d", "87601h", "2w"] {
+            assert!(text.parse::<Age>().is_err(), "{text:?} was read as an age");
         }
         for text in ["", "Mi", "0", "1.5Mi", "2Gi", "1MB", "99999999999Gi"] {
             assert!(

@@ -3,8 +3,11 @@
 //! Loading and its errors are here; the network itself is in `bert.rs`. One call uses one thread:
 //! the machine's other cores belong to the engines.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
 use tokenizers::{Tokenizer, TruncationParams};
 
 use crate::bert::{Bert, BertConfig};
@@ -22,6 +25,7 @@ pub struct Embedder {
     tokenizer: Tokenizer,
     /// candle spreads its loops over the pool it runs in; this one has a single thread.
     thread: rayon::ThreadPool,
+    revision: String,
 }
 
 /// Why an embedder could not be loaded.
@@ -147,8 +151,11 @@ impl Embedder {
             }
         };
         let (weights, tokenizer) = (file("model.safetensors")?, file("tokenizer.json")?);
-        let config = BertConfig::read(&file("config.json")?)?;
+        let config = file("config.json")?;
+        let revision = revision(&[&weights, &tokenizer, &config])?;
+        let config = BertConfig::read(&config)?;
         Ok(Self {
+            revision,
             tokenizer: load_tokenizer(&tokenizer, &config)?,
             bert: Bert::load(&weights, &config)?,
             thread: rayon::ThreadPoolBuilder::new()
@@ -163,6 +170,12 @@ impl Embedder {
     #[must_use]
     pub fn dimensions(&self) -> usize {
         self.bert.dimensions()
+    }
+
+    /// Digest of the model's files: vectors of two revisions cannot be compared.
+    #[must_use]
+    pub fn revision(&self) -> &str {
+        &self.revision
     }
 
     /// Embeds each text, cut at [`TOKENS_MAX`] tokens; the vectors have unit length.
@@ -194,6 +207,28 @@ impl Embedder {
         let encoding = self.tokenizer.encode_fast(head, true).map_err(refused)?;
         Ok(encoding.get_ids().to_vec())
     }
+}
+
+/// SHA-256 of the files' contents, one after the other, in hexadecimal.
+fn revision(files: &[&Path]) -> Result<String, LoadError> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    for path in files {
+        let failed = |source| LoadError::Io {
+            path: path.to_path_buf(),
+            source,
+        };
+        let mut file = File::open(path).map_err(failed)?;
+        hasher.update(file.metadata().map_err(failed)?.len().to_le_bytes());
+        loop {
+            match file.read(&mut buffer).map_err(failed)? {
+                0 => break,
+                read => hasher.update(&buffer[..read]),
+            }
+        }
+    }
+    let digest = hasher.finalize();
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// How many of the first inputs make one batch: at least one, at most [`BATCH_TOKENS`].

@@ -24,6 +24,7 @@ pub struct EmbedQueue {
 struct Handle {
     shared: Arc<Shared>,
     dimensions: usize,
+    revision: String,
 }
 
 impl Drop for Handle {
@@ -36,12 +37,12 @@ impl EmbedQueue {
     /// Starts the worker thread.
     #[must_use]
     pub fn new(embedder: Embedder) -> Self {
-        let dimensions = embedder.dimensions();
-        Self::start(dimensions, move |texts| embedder.embed(texts))
+        let (dimensions, revision) = (embedder.dimensions(), embedder.revision().to_owned());
+        Self::start((dimensions, revision), move |texts| embedder.embed(texts))
     }
 
     fn start(
-        dimensions: usize,
+        (dimensions, revision): (usize, String),
         embed: impl Fn(&[&str]) -> Result<Vec<Vec<f32>>, EmbedError> + Send + 'static,
     ) -> Self {
         let shared = Arc::new(Shared::default());
@@ -51,7 +52,11 @@ impl EmbedQueue {
             .spawn(move || work.run(embed))
             .expect("the system can start one more thread");
         Self {
-            handle: Arc::new(Handle { shared, dimensions }),
+            handle: Arc::new(Handle {
+                shared,
+                dimensions,
+                revision,
+            }),
         }
     }
 
@@ -59,6 +64,12 @@ impl EmbedQueue {
     #[must_use]
     pub fn dimensions(&self) -> usize {
         self.handle.dimensions
+    }
+
+    /// Digest of the model's files.
+    #[must_use]
+    pub fn revision(&self) -> &str {
+        &self.handle.revision
     }
 
     /// Embeds one query. A caller that goes away takes its query out of the queue.

@@ -1,4 +1,4 @@
-//! What was used most recently, a bounded number of entries.
+//! What was used most recently, a bounded number of entries: vectors of questions and counts of tokens.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
@@ -6,7 +6,7 @@ use std::hash::Hash;
 
 /// Keys to values, at most `MAX`; the entry used least recently goes first.
 #[derive(Debug)]
-pub(crate) struct Recent<K, V, const MAX: usize> {
+pub struct Recent<K, V, const MAX: usize> {
     values: HashMap<K, (V, u64)>,
     by_use: BTreeMap<u64, K>,
     uses: u64,
@@ -23,7 +23,8 @@ impl<K, V, const MAX: usize> Default for Recent<K, V, MAX> {
 }
 
 impl<K: Clone + Eq + Hash, V: Clone, const MAX: usize> Recent<K, V, MAX> {
-    pub(crate) fn get<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<V>
+    /// The value of a key, which counts as used now.
+    pub fn get<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
     {
@@ -35,7 +36,8 @@ impl<K: Clone + Eq + Hash, V: Clone, const MAX: usize> Recent<K, V, MAX> {
         Some(value.clone())
     }
 
-    pub(crate) fn put(&mut self, key: K, value: V) {
+    /// Keeps a value, the newest one of its key.
+    pub fn put(&mut self, key: K, value: V) {
         self.uses += 1;
         if let Some((_, used)) = self.values.insert(key.clone(), (value, self.uses)) {
             self.by_use.remove(&used);

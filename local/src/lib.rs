@@ -18,6 +18,7 @@ mod files;
 mod home;
 mod listen;
 mod memory;
+mod moving;
 mod offline;
 mod probe;
 mod sent;
@@ -39,12 +40,13 @@ pub use memory::{
     Found, IngestLine, IngestOptions, IngestSummary, Joined, MemoryCommandError, Picture,
     SearchOptions, ingest,
 };
+pub use moving::{Embeddings, Moving, MovingError, open_moving};
 pub use offline::{OfflineError, OfflineMemory, open_offline};
 pub use sent::Sent;
 pub use session::Session;
 pub use stack::{Loaded, StackError, load};
 pub use stage_error::StageError;
-pub use status::{GatewayPhase, MemoryStatus, PoolStatus, RouterStatus, Status};
+pub use status::{GatewayPhase, IndexStatus, MemoryStatus, PoolStatus, RouterStatus, Status};
 pub use up::{Up, UpError, up};
 pub use upkeep::{Outcome, Step, Task, UpkeepError, perform};
 pub use weir_memory::NodeType;

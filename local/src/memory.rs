@@ -7,10 +7,14 @@ use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::time::Duration;
+use weir_crds::Age;
 use weir_memory::ingest::{self, IngestProgress};
+use weir_memory::upkeep::PrunePolicy;
 use weir_memory::{
     EdgeId, Filter, Memory, NodeId, NodeType, Query, Recall, RecallLimits, Recalled,
 };
+use weir_memory_live::{TunePolicy, UpkeepPolicy};
 
 /// Longest text of a passage in a search result, in characters.
 const SNIPPET_CHARS: usize = 240;
@@ -141,6 +145,27 @@ pub(crate) fn limits(spec: &weir_crds::Attention) -> RecallLimits {
         seeds: spec.seeds as usize,
         hops: u8::try_from(spec.hops).unwrap_or(u8::MAX),
         nodes_max: spec.nodes_max as usize,
+    }
+}
+
+/// What is done to a memory by itself, as its MemoryStore says.
+pub(crate) fn upkeep(spec: &weir_crds::MemoryStoreSpec) -> UpkeepPolicy {
+    let graph = spec.graph_policy.as_ref();
+    let age = |age: Age| Duration::from_secs(age.hours() * 3600);
+    let traces = spec.retention.traces;
+    let prune = PrunePolicy {
+        degree_max: graph.map_or(usize::MAX, |graph| graph.degree_max as usize),
+        min_weight: graph.map_or(0.0, |graph| graph.min_weight as f32),
+        max_age: graph.and_then(|graph| graph.max_age).map(age),
+        trace_age: traces.map(age),
+    };
+    let tune = spec.index.tune.as_ref();
+    UpkeepPolicy {
+        prune: (graph.is_some() || traces.is_some()).then_some(prune),
+        tune: tune.map(|tune| TunePolicy {
+            target_recall: tune.target_recall,
+            every_writes: tune.every_writes.into(),
+        }),
     }
 }
 
@@ -320,4 +345,48 @@ fn found(memory: &Memory, recalled: &Recalled) -> Result<Option<Found>, MemoryCo
         cosine: recalled.cosine,
         depth: recalled.depth,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_crds::MemoryStoreSpec;
+
+    fn policy(more: &str) -> UpkeepPolicy {
+        let spec = format!(
+            "{{\"embedding\": {{\"model\": \"m\", \"source\": \"file://m\", \"dimensions\": 8}}{more}}}"
+        );
+        let spec: MemoryStoreSpec = serde_json::from_str(&spec).unwrap();
+        upkeep(&spec)
+    }
+
+    #[test]
+    fn a_memory_is_kept_up_as_its_store_says_and_only_so() {
+        assert_eq!(policy(""), UpkeepPolicy::default());
+        let day = |days: u64| Some(Duration::from_secs(days * 86_400));
+        let prune = |more: &str| policy(more).prune.unwrap();
+        let all = PrunePolicy {
+            degree_max: 64,
+            ..PrunePolicy::default()
+        };
+        assert_eq!(prune(", \"graphPolicy\": {}"), all);
+        let graph =
+            ", \"graphPolicy\": {\"degreeMax\": 8, \"minWeight\": 0.5, \"maxAge\": \"180d\"}";
+        let wanted = PrunePolicy {
+            degree_max: 8,
+            min_weight: 0.5,
+            max_age: day(180),
+            trace_age: None,
+        };
+        assert_eq!(prune(graph), wanted);
+        let traces = prune(", \"retention\": {\"traces\": \"30d\"}");
+        let wanted = PrunePolicy {
+            degree_max: usize::MAX,
+            trace_age: day(30),
+            ..PrunePolicy::default()
+        };
+        assert_eq!(traces, wanted, "retention alone lets every edge stay");
+        let tune = policy(", \"index\": {\"tune\": {}}").tune.unwrap();
+        assert_eq!((tune.target_recall, tune.every_writes), (0.98, 10_000));
+    }
 }

@@ -6,6 +6,7 @@ use crate::home::{Home, HomeError, StateLock};
 use crate::memory::{self, Found, MemoryCommandError, Picture, SearchOptions};
 use crate::stack::{Loaded, StackError};
 use std::path::{Path, PathBuf};
+use weir_crds::MemoryStore;
 use weir_embed::{EmbedQueue, Embedder};
 use weir_memory::{Memory, MemoryConfig, OpenError, ReadError, RecallLimits};
 use weir_models::Source;
@@ -103,34 +104,28 @@ fn remedy(error: &OpenError) -> &'static str {
 /// # Errors
 /// The gateway names none, or another process has it.
 pub fn open_offline(home: &Home, loaded: &Loaded) -> Result<OfflineMemory, OfflineError> {
-    let gateway = loaded.name().to_owned();
-    let name = loaded.gateway.spec.memory.clone();
-    let name = name.ok_or_else(|| OfflineError::NoMemory(gateway.clone()))?;
-    let stores = &loaded.stack.memories;
-    let store = stores
-        .iter()
-        .find(|store| store.metadata.name.as_deref() == Some(&name));
-    let store = store.ok_or_else(|| OfflineError::NoMemory(gateway.clone()))?;
-    let state = home.gateway(&gateway);
-    state.create()?;
-    let lock = state.lock()?.ok_or(OfflineError::InUse(gateway))?;
+    let (store, folder, lock) = lock(home, loaded)?;
+    let name = store.metadata.name.clone().unwrap_or_default();
     let embedding = &store.spec.embedding;
     let config = MemoryConfig {
         dimensions: embedding.dimensions as usize,
         embedding_model: embedding.model.clone(),
     };
-    let folder = state.memory(&name);
-    let memory = Memory::open(&folder, &config).map_err(|source| OfflineError::Open {
+    let refused = |source| OfflineError::Open {
         name: name.clone(),
         folder: folder.clone(),
         source: Box::new(source),
-    })?;
+    };
+    let memory = Memory::open(&folder, &config).map_err(refused)?;
     let base = loaded.stack.base_dir("MemoryStore", &name);
     let embed = embedding
         .source
         .as_deref()
         .and_then(|source| embedder(source, base));
     let embed = embed.filter(|queue| queue.dimensions() == config.dimensions);
+    if let Some(queue) = &embed {
+        memory.embedded_by(queue.revision()).map_err(refused)?;
+    }
     Ok(OfflineMemory {
         memory,
         embed,
@@ -138,6 +133,23 @@ pub fn open_offline(home: &Home, loaded: &Loaded) -> Result<OfflineMemory, Offli
         folder,
         _lock: lock,
     })
+}
+
+/// The memory that the stack's gateway names and where its files are, with the lock of the state folder.
+pub(crate) fn lock<'a>(
+    home: &Home,
+    loaded: &'a Loaded,
+) -> Result<(&'a MemoryStore, PathBuf, StateLock), OfflineError> {
+    let gateway = loaded.name().to_owned();
+    let name = loaded.gateway.spec.memory.as_deref();
+    let store = name.and_then(|name| loaded.stack.memory(name));
+    let (Some(name), Some(store)) = (name, store) else {
+        return Err(OfflineError::NoMemory(gateway));
+    };
+    let state = home.gateway(&gateway);
+    state.create()?;
+    let lock = state.lock()?.ok_or(OfflineError::InUse(gateway))?;
+    Ok((store, state.memory(name), lock))
 }
 
 /// The embedder, when it is a folder of this machine. Downloading one is the business of `weir up`.

@@ -5,7 +5,7 @@
 use crate::engine::{EngineState, Phase};
 use crate::external::Reach;
 use crate::stage::OpenMemory;
-use crate::status::{GatewayPhase, MemoryStatus, PoolStatus, RouterStatus, Status};
+use crate::status::{GatewayPhase, IndexStatus, MemoryStatus, PoolStatus, RouterStatus, Status};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 use weir_gateway::{Gateway, Stop};
-use weir_memory_live::Embedder;
+use weir_memory_live::{Embedder, UpkeepCounts, Upkept};
 
 /// How long a command that does not read its reply keeps `weir up` from ending.
 const REPLY_PATIENCE: Duration = Duration::from_secs(2);
@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) new_passages: Arc<Notify>,
     /// Passages that the embedder refused for good.
     pub(crate) given_up: Arc<AtomicUsize>,
+    /// What upkeep did to the memory.
+    pub(crate) upkept: Mutex<Arc<Upkept>>,
     view: Mutex<View>,
 }
 
@@ -87,6 +89,7 @@ impl Shared {
             replies: TaskTracker::new(),
             new_passages: Arc::new(Notify::new()),
             given_up: Arc::new(AtomicUsize::new(0)),
+            upkept: Mutex::default(),
             view: Mutex::new(view),
         }
     }
@@ -94,6 +97,20 @@ impl Shared {
     /// The view, to read or to change.
     pub(crate) fn view(&self) -> MutexGuard<'_, View> {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What upkeep does to the memory of the present stack.
+    pub(crate) fn upkept(&self) -> Arc<Upkept> {
+        let held = self.upkept.lock();
+        held.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another memory is kept up, and counted anew.
+    pub(crate) fn begin_upkeep(&self) -> Arc<Upkept> {
+        let held = self.upkept.lock();
+        let mut held = held.unwrap_or_else(PoisonError::into_inner);
+        *held = Arc::default();
+        held.clone()
     }
 
     /// Waits until no command has the memory open and, for a moment, until their replies are sent. Draining has begun, so a
@@ -128,7 +145,9 @@ impl Shared {
             pools,
             memory: {
                 let given_up = self.given_up.load(Ordering::Relaxed);
-                view.memory.as_ref().map(|open| open.status(given_up))
+                let upkept = self.upkept().counts();
+                let memory = view.memory.as_ref();
+                memory.map(|open| open.status(given_up, &upkept))
             },
             router: view.router,
         }
@@ -181,8 +200,9 @@ fn is_left_alone(gateway: Option<&Gateway>, name: &str) -> bool {
 }
 
 impl OpenMemory {
-    fn status(&self, given_up: usize) -> MemoryStatus {
+    fn status(&self, given_up: usize, upkept: &UpkeepCounts) -> MemoryStatus {
         let counts = self.memory.counts();
+        let tuning = self.memory.tuning();
         let refused = given_up.min(counts.pending);
         MemoryStatus {
             name: self.name.clone(),
@@ -193,6 +213,17 @@ impl OpenMemory {
             vectors_pending: (counts.pending - refused) as u64,
             vectors_refused: refused as u64,
             embedding: self.config.embedding_model.clone(),
+            index: tuning.map(|tuning| IndexStatus {
+                recall: (tuning.recall * 1e4).round() / 1e4,
+                ef_search: tuning.ef_search,
+                measured_at: jiff::Timestamp::from_millisecond(
+                    i64::try_from(tuning.measured_at).unwrap_or_default(),
+                )
+                .unwrap_or_default()
+                .to_string(),
+            }),
+            pruned_edges: upkept.edges(),
+            pruned_traces: upkept.traces,
         }
     }
 }

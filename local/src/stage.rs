@@ -25,13 +25,14 @@ use weir_crds::{Engine as EngineKind, LlamaCpp, ModelPool};
 use weir_embed::{EmbedQueue, Embedder, TokenCounter};
 use weir_engine::Engines;
 use weir_memory::{Memory, MemoryConfig, RecallLimits};
+use weir_memory_live::UpkeepPolicy;
 use weir_models::gguf::GgufFacts;
 use weir_models::{Access, FetchError, Fetcher, Progress, Source};
 use weir_plan::Performance;
 use weir_router::Router;
 
 /// Files of an embedder in process.
-const EMBEDDER_FILES: [&str; 3] = ["model.safetensors", "tokenizer.json", "config.json"];
+pub(crate) const EMBEDDER_FILES: [&str; 3] = ["model.safetensors", "tokenizer.json", "config.json"];
 
 /// What staging works with; the same for every stack of one `weir up`.
 #[derive(Clone)]
@@ -84,6 +85,8 @@ pub(crate) struct OpenMemory {
     pub(crate) name: String,
     pub(crate) config: MemoryConfig,
     pub(crate) limits: RecallLimits,
+    /// What is done to it by itself.
+    pub(crate) upkeep: UpkeepPolicy,
     pub(crate) memory: Memory,
     /// Where its files are.
     pub(crate) folder: PathBuf,
@@ -255,11 +258,20 @@ impl Stager {
             Some(open) if open.name == name => return Err(StageError::EmbeddingChanged(name)),
             _ => open(self.state.memory(&name), config.clone(), &name).await?,
         };
+        if let Some((_, queue)) = &embed {
+            let (memory, revision) = (memory.clone(), queue.revision().to_owned());
+            let checked = blocking(move || memory.embedded_by(&revision)).await?;
+            checked.map_err(|source| StageError::Memory {
+                name: name.clone(),
+                source,
+            })?;
+        }
         Ok(Some(OpenMemory {
             folder: self.state.memory(&name),
             name,
             config,
             limits: memory::limits(&store.spec.attention),
+            upkeep: memory::upkeep(&store.spec),
             memory,
             embed,
         }))

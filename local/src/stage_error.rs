@@ -37,8 +37,8 @@ pub enum StageError {
     },
     /// The stack changes the embedding of a memory that is open.
     #[error(
-        "MemoryStore/{0}: embedding cannot change while its memory is served: give the store another name and ingest \
-         again"
+        "MemoryStore/{0}: embedding cannot change while its memory is served: end the gateway with `weir down`, then \
+         `weir memory migrate -f FILE` makes the other vectors"
     )]
     EmbeddingChanged(String),
     /// The embedder's vectors do not fit the memory.

@@ -88,7 +88,7 @@ pub struct PoolStatus {
 }
 
 /// The memory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MemoryStatus {
     /// Name of the `MemoryStore`.
@@ -107,6 +107,24 @@ pub struct MemoryStatus {
     pub vectors_refused: u64,
     /// The embedding model.
     pub embedding: String,
+    /// What searches find; absent while it was not measured.
+    pub index: Option<IndexStatus>,
+    /// Edges that upkeep let go since this memory is served.
+    pub pruned_edges: u64,
+    /// Traces that it let go.
+    pub pruned_traces: u64,
+}
+
+/// What was measured of a memory's index.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IndexStatus {
+    /// Share of the truly nearest that searches found.
+    pub recall: f64,
+    /// Fewest nearest vectors that a search keeps while it looks.
+    pub ef_search: usize,
+    /// When it was measured, RFC 3339.
+    pub measured_at: String,
 }
 
 /// The router.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use weir_memory::upkeep::{
     Diagnosis, Erased, ExportError, Exported, ImportOptions, Imported, Progress, PrunePolicy,
-    Pruned, Shown, Stats,
+    Pruned, Shown, Stats, TuneError, TuneOptions, Tuned,
 };
 use weir_memory::{Memory, NodeId, ReadError, WriteError};
 
@@ -53,6 +53,8 @@ pub enum Task {
     },
     /// Let go of edges and traces.
     Prune(PrunePolicy),
+    /// Measure what searches find, and let them look as hard as that needs.
+    Tune(TuneOptions),
 }
 
 /// What comes while a task is performed.
@@ -88,6 +90,8 @@ pub enum Outcome {
     Diagnosed(Diagnosis),
     /// Of pruning.
     Pruned(Pruned),
+    /// Of a measurement.
+    Tuned(Tuned),
 }
 
 /// Why a task was not done.
@@ -119,6 +123,9 @@ pub enum UpkeepError {
     /// The memory cannot be written.
     #[error("write the memory: {}", weir_plan::chain(.0))]
     Write(#[from] WriteError),
+    /// The index could not be measured.
+    #[error("measure the index: {}", weir_plan::chain(.0))]
+    Tune(#[from] TuneError),
     /// The process was told to end.
     #[error(
         "the gateway was told to end: start it again and repeat the command, what was done is kept"
@@ -157,6 +164,7 @@ pub fn perform(
         Task::Show(id) => Ok(Outcome::Shown(memory.show(*id)?)),
         Task::Doctor { repair } => Ok(Outcome::Diagnosed(memory.doctor(*repair)?)),
         Task::Prune(policy) => prune(memory, *policy, tell).map(Outcome::Pruned),
+        Task::Tune(options) => tune(memory, *options, tell).map(Outcome::Tuned),
     }
 }
 
@@ -243,6 +251,20 @@ fn prune(
         std::thread::sleep(SLICE_PAUSE);
     }
     Ok(pruning.pruned())
+}
+
+fn tune(
+    memory: &Memory,
+    options: TuneOptions,
+    tell: &mut dyn FnMut(Step) -> ControlFlow<()>,
+) -> Result<Tuned, UpkeepError> {
+    let mut measuring = memory.tune(options)?;
+    while !measuring.step()? {
+        if tell(Step::At(measuring.progress())).is_break() {
+            return Err(UpkeepError::Stopped);
+        }
+    }
+    Ok(measuring.finish()?)
 }
 
 /// Bytes of the files in a folder; what cannot be read counts nothing.

@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use weir_engine::Engines;
 use weir_gateway::{Assets, Gateway, MemoryAsset};
-use weir_memory_live::{Embedder, fill};
+use weir_memory_live::{Embedder, fill, keep_up};
 use weir_plan::{Endpoint, GatewayPlan, Revision};
 use weir_reconcile::{ModelFacts, Observed, ObservedPool};
 use weir_router::Router;
@@ -46,6 +46,7 @@ pub(crate) struct World {
     changed: mpsc::UnboundedSender<String>,
     filling: CancellationToken,
     filler: Option<JoinHandle<()>>,
+    keeper: Option<JoinHandle<()>>,
     retiring: Vec<JoinHandle<()>>,
 }
 
@@ -81,11 +82,12 @@ impl World {
             changed,
             filling: CancellationToken::new(),
             filler: None,
+            keeper: None,
             retiring: Vec::new(),
         };
         world.adopt(started);
         world.apply()?;
-        world.fill_vectors();
+        world.keep_memory();
         Ok(world)
     }
 
@@ -129,7 +131,7 @@ impl World {
             self.show();
             return Err(error);
         }
-        self.fill_vectors();
+        self.keep_memory();
         for engine in replaced {
             self.retire(engine);
         }
@@ -169,7 +171,10 @@ impl World {
     /// Ends every engine, also those of earlier stacks.
     pub(crate) async fn stop(mut self) {
         self.filling.cancel();
-        if let Some(task) = self.filler.take() {
+        for task in [self.filler.take(), self.keeper.take()]
+            .into_iter()
+            .flatten()
+        {
             let _ = task.await;
         }
         for task in self.retiring.drain(..) {
@@ -327,12 +332,22 @@ impl World {
         }
     }
 
-    /// Computes vectors for the memory of the current stack, and no longer for another.
-    fn fill_vectors(&mut self) {
+    /// Computes vectors for the memory of the current stack and keeps it up, and no longer another.
+    fn keep_memory(&mut self) {
         self.filling.cancel();
         self.filling = CancellationToken::new();
         self.shared.given_up.store(0, Ordering::Relaxed);
-        let (Some(open), Some(embedder)) = (&self.current.memory, self.embedder()) else {
+        let upkept = self.shared.begin_upkeep();
+        let Some(open) = &self.current.memory else {
+            return;
+        };
+        self.keeper = Some(tokio::spawn(keep_up(
+            open.memory.clone(),
+            open.upkeep,
+            upkept,
+            self.filling.clone(),
+        )));
+        let Some(embedder) = self.embedder() else {
             return;
         };
         self.filler = Some(tokio::spawn(fill(

@@ -53,13 +53,25 @@ pub(crate) struct Link {
     pub(crate) confidence: f32,
 }
 
+/// Links of a slot in one direction beyond which their places are kept beside them: a hub's links are too many to look
+/// through for each one that comes or goes.
+const LISTED_MAX: usize = 64;
+
+/// The links of one slot in one direction.
+#[derive(Clone, Debug, Default)]
+struct Links {
+    list: Vec<Link>,
+    /// Place in the list by the other end and the relation; `None` while the list is short, as most are.
+    places: Option<Box<HashMap<(u32, u16), u32>>>,
+}
+
 /// Adjacency lists over slots.
 #[derive(Debug, Default)]
 pub(crate) struct Graph {
     relations: Vec<String>,
     numbers: HashMap<String, u16>,
-    outgoing: Vec<Vec<Link>>,
-    incoming: Vec<Vec<Link>>,
+    outgoing: Vec<Links>,
+    incoming: Vec<Links>,
     /// Terms of the sentences that carry edges, by source, target and relation; held only for weights that look at them.
     evidence: Option<HashMap<(u32, u32, u16), Box<[u32]>>>,
     edges: usize,
@@ -73,12 +85,12 @@ impl Graph {
 
     /// Edges that start at `slot`.
     pub(crate) fn outgoing(&self, slot: u32) -> &[Link] {
-        self.outgoing.get(slot as usize).map_or(&[], Vec::as_slice)
+        links(&self.outgoing, slot)
     }
 
     /// Edges that end at `slot`.
     pub(crate) fn incoming(&self, slot: u32) -> &[Link] {
-        self.incoming.get(slot as usize).map_or(&[], Vec::as_slice)
+        links(&self.incoming, slot)
     }
 
     /// Edges at `slot` in both directions.
@@ -177,31 +189,158 @@ impl Graph {
     }
 }
 
+fn links(lists: &[Links], slot: u32) -> &[Link] {
+    lists.get(slot as usize).map_or(&[], |links| &links.list)
+}
+
 /// Whether the link is new.
-fn put(lists: &mut Vec<Vec<Link>>, slot: u32, link: Link) -> bool {
+fn put(lists: &mut Vec<Links>, slot: u32, link: Link) -> bool {
     let at = slot as usize;
     if lists.len() <= at {
-        lists.resize(at + 1, Vec::new());
+        lists.resize(at + 1, Links::default());
     }
-    let same = |old: &&mut Link| old.to == link.to && old.rel == link.rel;
-    match lists[at].iter_mut().find(same) {
-        Some(old) => {
-            *old = link;
-            false
-        }
-        None => {
-            lists[at].push(link);
-            true
-        }
-    }
+    lists[at].put(link)
 }
 
 /// Whether the link was there.
-fn take(lists: &mut [Vec<Link>], slot: u32, to: u32, rel: u16) -> bool {
-    let Some(list) = lists.get_mut(slot as usize) else {
-        return false;
-    };
-    let before = list.len();
-    list.retain(|link| link.to != to || link.rel != rel);
-    list.len() < before
+fn take(lists: &mut [Links], slot: u32, to: u32, rel: u16) -> bool {
+    let links = lists.get_mut(slot as usize);
+    links.is_some_and(|links| links.take(to, rel))
+}
+
+impl Links {
+    fn place(&self, to: u32, rel: u16) -> Option<usize> {
+        match &self.places {
+            Some(places) => places.get(&(to, rel)).map(|place| *place as usize),
+            None => {
+                let mut list = self.list.iter();
+                list.position(|link| link.to == to && link.rel == rel)
+            }
+        }
+    }
+
+    fn put(&mut self, link: Link) -> bool {
+        if let Some(place) = self.place(link.to, link.rel) {
+            self.list[place] = link;
+            return false;
+        }
+        let place = self.list.len() as u32;
+        self.list.push(link);
+        match &mut self.places {
+            Some(places) => {
+                places.insert((link.to, link.rel), place);
+            }
+            None if self.list.len() > LISTED_MAX => {
+                let keys = self.list.iter().map(|link| (link.to, link.rel));
+                self.places = Some(Box::new(keys.zip(0..).collect()));
+            }
+            None => {}
+        }
+        true
+    }
+
+    fn take(&mut self, to: u32, rel: u16) -> bool {
+        let Some(place) = self.place(to, rel) else {
+            return false;
+        };
+        self.list.swap_remove(place);
+        // Half of the bound, so that a list at it is not numbered anew with every change.
+        if self.list.len() <= LISTED_MAX / 2 {
+            self.places = None;
+        }
+        if let Some(places) = &mut self.places {
+            places.remove(&(to, rel));
+            if let Some(moved) = self.list.get(place) {
+                places.insert((moved.to, moved.rel), place as u32);
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(weight: f32) -> EdgeFacts {
+        EdgeFacts {
+            weight,
+            seconds: 0,
+            confidence: 1.0,
+            evidence: None,
+        }
+    }
+
+    fn ends(links: &[Link]) -> Vec<(u32, u16, u32)> {
+        let mut ends: Vec<_> = links
+            .iter()
+            .map(|link| (link.to, link.rel, link.weight.to_bits()))
+            .collect();
+        ends.sort_unstable();
+        ends
+    }
+
+    /// Random edges at few slots, so that some become hubs and shrink again, against a plain map.
+    #[test]
+    fn lists_of_any_length_hold_what_was_put_and_not_taken() {
+        let mut graph = Graph::default();
+        let mut model: HashMap<(u32, u32, u16), f32> = HashMap::new();
+        let mut state = 7_u64;
+        let mut random = |below: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) % below
+        };
+        for step in 0..60_000_u64 {
+            let key = (random(3) as u32, random(120) as u32, random(2) as u16);
+            // Grows for a while, then shrinks.
+            let grows = (step / 6_000).is_multiple_of(2);
+            if random(10) < if grows { 8 } else { 2 } {
+                let weight = random(100) as f32;
+                graph.insert(key.0, key.1, key.2, facts(weight));
+                model.insert(key, weight);
+            } else {
+                graph.remove(key.0, key.1, key.2);
+                model.remove(&key);
+            }
+            if step.is_multiple_of(500) {
+                assert_eq!(graph.len(), model.len());
+                for slot in 0..120 {
+                    let of = |end: fn(&(u32, u32, u16)) -> (u32, u32)| {
+                        let mut wanted: Vec<_> = (model.iter())
+                            .filter(|(key, _)| end(key).0 == slot)
+                            .map(|(key, weight)| (end(key).1, key.2, weight.to_bits()))
+                            .collect();
+                        wanted.sort_unstable();
+                        wanted
+                    };
+                    assert_eq!(ends(graph.outgoing(slot)), of(|key| (key.0, key.1)));
+                    assert_eq!(ends(graph.incoming(slot)), of(|key| (key.1, key.0)));
+                }
+            }
+        }
+    }
+
+    /// Without the places each of these steps looks through half of the list: ten thousand million looks.
+    #[test]
+    fn a_hub_of_a_hundred_thousand_edges_is_filled_changed_and_cleared() {
+        const EDGES: u32 = 100_000;
+        let mut graph = Graph::default();
+        for weight in [0.5, 0.7] {
+            for other in 1..=EDGES {
+                graph.insert(0, other, 0, facts(weight));
+                graph.insert(other, 0, 1, facts(weight));
+            }
+        }
+        assert_eq!(graph.len(), 2 * EDGES as usize);
+        assert_eq!(graph.degree(0), 2 * EDGES as usize);
+        assert!(graph.outgoing(0).iter().all(|link| link.weight == 0.7));
+        for other in 1..=EDGES / 2 {
+            graph.remove(0, other, 0);
+        }
+        assert_eq!(graph.outgoing(0).len(), EDGES as usize / 2);
+        graph.clear(0);
+        assert_eq!((graph.len(), graph.degree(0), graph.degree(1)), (0, 0, 0));
+    }
 }

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use crate::bm25::Bm25;
 use crate::graph::{self, EdgeFacts, Graph};
 use crate::node::{Metadata, NodeId, NodeType, SHARED_TENANT};
+use crate::recall;
 use crate::search::Filter;
 use crate::vectors::snapshot::{GraphIdentity, Snapshot, SnapshotError};
 use crate::vectors::{HnswParameters, Planned, Vectors};
@@ -89,6 +90,18 @@ pub(crate) enum Change {
     Vector { id: NodeId, unit: Vec<f32> },
 }
 
+impl Change {
+    /// The node, or the two ends of the edge.
+    fn ends(&self) -> [NodeId; 2] {
+        match self {
+            Self::Node { id, .. } | Self::RemovedNode { id, .. } | Self::Vector { id, .. } => {
+                [*id; 2]
+            }
+            Self::Edge { src, dst, .. } | Self::RemovedEdge { src, dst, .. } => [*src, *dst],
+        }
+    }
+}
+
 /// A slot's labels in numbers.
 #[derive(Clone, Copy, Debug)]
 struct Row {
@@ -116,6 +129,8 @@ pub(crate) struct Index {
     pub(crate) graph: Graph,
     /// Number of the last durable write that this index has seen.
     pub(crate) generation: u64,
+    /// Number of the last write at a tenant's nodes since the store was opened, apart for traces.
+    changed: HashMap<(u32, bool), u64>,
 }
 
 /// Which slots a filter lets through.
@@ -149,6 +164,7 @@ impl Index {
             words: Bm25::default(),
             graph: Graph::default(),
             generation: 0,
+            changed: HashMap::new(),
         }
     }
 
@@ -278,12 +294,37 @@ impl Index {
     /// Follows a write that is durable.
     pub(crate) fn apply(&mut self, changes: Vec<Change>, generation: u64) {
         for change in changes {
+            let ends = change.ends();
+            // Before and after: a node that goes, or is given to another tenant, changed for both.
+            self.note(ends, generation);
             self.follow(change);
+            self.note(ends, generation);
         }
         self.generation = generation;
     }
 
-    fn follow(&mut self, change: Change) {
+    /// Number of the last write since the store was opened that changed what a filter lets through, or an edge at it.
+    pub(crate) fn last_change(&self, filter: &Filter) -> u64 {
+        let (tenants, traces) = recall::sees(filter);
+        let tenants = tenants.into_iter().filter_map(|name| self.names.get(name));
+        let kinds: &[bool] = if traces { &[false, true] } else { &[false] };
+        let keys = tenants.flat_map(|tenant| kinds.iter().map(|kind| (*tenant, *kind)));
+        let changes = keys.filter_map(|key| self.changed.get(&key));
+        changes.max().copied().unwrap_or(0)
+    }
+
+    /// Notes a write at nodes. An edge at a trace is the trace's: it says nothing about what is known.
+    fn note(&mut self, ends: [NodeId; 2], generation: u64) {
+        let rows = ends.map(|id| self.slot(id).map(|slot| self.rows[slot as usize]));
+        let is_trace = |row: &Row| row.node_type == NodeType::Trace;
+        let trace = rows.iter().flatten().any(is_trace);
+        for row in rows.iter().flatten() {
+            self.changed.insert((row.tenant, trace), generation);
+        }
+    }
+
+    /// Makes a change that is not news: of what was stored before.
+    pub(crate) fn follow(&mut self, change: Change) {
         match change {
             Change::Node {
                 id,

@@ -37,11 +37,11 @@ pub use node::{
     EVIDENCE_CHARS_MAX, Edge, EdgeId, EdgeMetadata, Metadata, NewEdge, NewNode, Node, NodeId,
     NodeSource, NodeType, SHARED_TENANT, UnknownName,
 };
-pub use recall::{Recall, RecallLimits, Recalled};
+pub use recall::{CacheCounts, Freshness, Recall, RecallKey, RecallLimits, Recalled, Recollected};
 pub use search::{Filter, Hit, Query, SearchError, SearchResult};
 pub use store::{
-    Batch, Counts, GraphCounts, KeepError, Memory, MemoryConfig, OpenError, ReadError, WriteError,
-    Written,
+    Batch, Call, Counts, Embedding, GraphCounts, KeepError, Memory, MemoryConfig, MoveError,
+    OpenError, ReadError, Shadow, Tuning, WriteError, Written,
 };
 pub use topics::TopicsError;
 pub use vectors::snapshot::SnapshotError;

@@ -4,11 +4,14 @@
 //! attention (`attention.rs`) decide how much each node matters. Only nodes that the query's filter
 //! lets through are walked, so no tenant reaches another's nodes through an edge. Reads no rows;
 //! the same index, query and weights give the same result. Reading on: `recall/walk.rs` (which nodes),
-//! `recall/view.rs` (what attention sees of them).
+//! `recall/view.rs` (what attention sees of them), `recall/cache.rs` (what was recalled lately).
 
+mod cache;
 mod view;
 mod walk;
 
+pub use cache::{CacheCounts, Freshness, RecallKey, Recollected};
+pub(crate) use cache::{RecallCache, sees};
 pub(crate) use walk::DEGREE_MAX;
 
 use self::walk::{Member, Walk};
@@ -18,7 +21,7 @@ use crate::search::{Query, SearchError, SearchResult};
 use crate::store::{Memory, ReadError};
 
 /// How far recall may go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RecallLimits {
     /// Hits that become seeds, strongest first; never more than `nodes_max`.
     pub seeds: usize,

@@ -17,10 +17,10 @@ const WORDS_WEIGHT: f32 = 0.5;
 
 /// Fewest nodes taken from each of the two rankings to compare: their spread is what a z-score is
 /// relative to.
-const POOL_MIN: usize = 256;
+pub(crate) const POOL_MIN: usize = 256;
 
 /// Which nodes a query may see. Applied while scanning, never afterwards.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Filter {
     /// Whose nodes; those of [`crate::SHARED_TENANT`] are always included.
     pub tenant: String,

@@ -5,9 +5,12 @@
 //! transaction and is rebuilt from the rows at open, so a crash can lose nothing that was
 //! acknowledged. The graph over the vectors is the one part that has a file of its own, which may be lost. One process
 //! owns a store. Reading on: `store/open.rs`, `store/write.rs`, `store/read.rs`, `store/linker.rs` (the graph);
-//! `store/row.rs` has the tables, `store/weights.rs` the weights of attention.
+//! `store/row.rs` has the tables, `store/weights.rs` the weights of attention, `store/tuning.rs` how hard searches look,
+//! `store/embedding.rs` what makes the vectors.
 
+mod calls;
 mod damaged;
+mod embedding;
 mod files;
 mod linker;
 mod open;
@@ -15,24 +18,32 @@ mod read;
 mod row;
 mod snapshot;
 mod transaction;
+mod tuning;
 mod weights;
 mod write;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
+};
 
 use crate::attention::{AttentionError, AttentionWeights};
 use crate::index::Index;
 use crate::node::{NewEdge, NewNode, NodeId};
+use crate::recall::RecallCache;
 use crate::vectors::snapshot::SnapshotError;
 use linker::Linker;
 
+pub use calls::Call;
 pub use damaged::{DamagedRow, damaged_rows, remove_damaged_rows};
+pub use embedding::{Embedding, MoveError, Shadow};
 pub(crate) use snapshot::Snapshot;
 pub use transaction::Erased;
 pub(crate) use transaction::{EdgeKey, Repairs};
+pub use tuning::Tuning;
 pub use weights::KeepError;
 pub(crate) use write::{Edit, check_edge, check_node};
 
@@ -50,6 +61,12 @@ struct Inner {
     index: Arc<RwLock<Index>>,
     folder: PathBuf,
     attention: RwLock<Arc<AttentionWeights>>,
+    tuning: RwLock<Option<Tuning>>,
+    recollected: RecallCache,
+    /// Calls that are being answered.
+    calls: AtomicUsize,
+    /// Whether there is a second set of vectors.
+    shadowed: AtomicBool,
     /// Held from the start of a transaction until the index has followed it, so that both see
     /// writes in one order.
     writer: Mutex<()>,
@@ -136,7 +153,8 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// Vectors of another length.
-    #[error("the memory in {} holds vectors of {stored} dimensions, not {wanted}", path.display())]
+    #[error("the memory in {} holds vectors of {stored} dimensions, not {wanted}: `weir memory migrate` makes those of another \
+         embedding", path.display())]
     Dimensions {
         /// The folder.
         path: PathBuf,
@@ -148,7 +166,7 @@ pub enum OpenError {
     /// Vectors of another model.
     #[error(
         "the memory in {} holds vectors of the model {stored:?}, not {wanted:?}; \
-         vectors of two models cannot be compared",
+         vectors of two models cannot be compared: `weir memory migrate` makes those of the other",
         path.display()
     )]
     EmbeddingModel {
@@ -157,6 +175,22 @@ pub enum OpenError {
         /// What the store was made for.
         stored: String,
         /// What was asked for.
+        wanted: String,
+    },
+    /// Vectors of other files of the model.
+    #[error(
+        "the memory in {} holds vectors of revision {stored} of {model:?}, and the embedder's files are revision {wanted}: \
+         give it the files of before, or make new vectors with `weir memory migrate`",
+        path.display()
+    )]
+    Revision {
+        /// The folder.
+        path: PathBuf,
+        /// Name of the model.
+        model: String,
+        /// What the vectors were made with.
+        stored: String,
+        /// What is there now.
         wanted: String,
     },
     /// Written by another version of this crate.
@@ -179,6 +213,14 @@ pub enum OpenError {
         path: PathBuf,
         /// What is wrong with it.
         source: AttentionError,
+    },
+    /// What was measured of the index cannot be read.
+    #[error("cannot use {}; remove the file and run `weir memory tune`", path.display())]
+    Tuning {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
     },
     /// A vector length of zero was asked for.
     #[error("a memory needs vectors of at least 1 dimension")]
@@ -383,6 +425,19 @@ impl Memory {
             .index
             .read()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`Memory::index`], without waiting for a write that is being taken over.
+    pub(crate) fn index_now(&self) -> Option<RwLockReadGuard<'_, Index>> {
+        match self.inner.index.try_read() {
+            Ok(index) => Some(index),
+            Err(TryLockError::Poisoned(index)) => Some(index.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    pub(crate) fn recall_cache(&self) -> &RecallCache {
+        &self.inner.recollected
     }
 
     fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {

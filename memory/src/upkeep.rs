@@ -2,7 +2,7 @@
 //!
 //! Writes a memory out and reads it in again (`export.rs`, `import.rs`, one format in `line.rs`), counts what is there
 //! (`stats.rs`), shows one node with its edges (`show.rs`), finds what is wrong and repairs it on request (`doctor.rs`),
-//! and lets go of edges and traces that are not worth their place (`prune.rs`). Erasing a subject is a write like others:
+//! measures what searches find and lets them look harder (`tune.rs`), and lets go of edges and traces that are not worth their place (`prune.rs`). Erasing a subject is a write like others:
 //! [`Memory::erase`](crate::Memory::erase). All of it runs in the process that owns the store.
 
 mod doctor;
@@ -12,6 +12,7 @@ mod line;
 mod prune;
 mod show;
 mod stats;
+mod tune;
 mod twins;
 
 use serde::{Deserialize, Serialize};
@@ -20,16 +21,16 @@ pub use crate::store::{DamagedRow, Erased, damaged_rows, remove_damaged_rows};
 pub use doctor::{Check, Diagnosis};
 pub use export::{ExportError, Exported};
 pub use import::{ImportError, ImportOptions, Imported};
-pub use prune::{PrunePolicy, Pruned, Pruning};
+pub use prune::{PrunePolicy, Pruned, Pruning, SLICE_ROWS, Slice};
 pub use show::{End, Shown};
 pub use stats::{Degrees, RelationStats, Stats};
+pub use tune::{Measured, Measuring, TuneError, TuneOptions, Tuned};
 
 /// The relation from a summary to what it was made from.
 pub(crate) const SUMMARISES: &str = "summarises";
 
 /// What an erasure did to caches: part of its receipt.
-pub const CACHES: &str =
-    "a memory keeps no answers; the questions whose vectors were kept are forgotten";
+pub const CACHES: &str = "a memory keeps no answers; what was recalled for questions and the questions whose vectors were kept are forgotten";
 
 /// What an erasure cannot reach: part of its receipt.
 pub const BEYOND_REACH: [&str; 3] = [

@@ -274,6 +274,11 @@ impl Vectors {
         self.parameters.ef_search
     }
 
+    /// Keeps more or fewer from now on.
+    pub(crate) fn set_ef_search(&mut self, ef_search: usize) {
+        self.parameters.ef_search = ef_search;
+    }
+
     /// Number of slots that wait for their place in the graph.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()

@@ -1,7 +1,8 @@
 //! `weir memory`: options and help.
 
 use super::{
-    DoctorArgs, EraseArgs, ExportArgs, ImportArgs, Output, PruneArgs, ShowArgs, StatsArgs, Which,
+    DoctorArgs, EraseArgs, ExportArgs, ImportArgs, Output, PruneArgs, ShowArgs, StatsArgs,
+    TuneArgs, Which,
 };
 use clap::{Args, Subcommand, ValueHint};
 use std::path::PathBuf;
@@ -33,6 +34,10 @@ pub(crate) enum MemoryCommand {
     Doctor(DoctorArgs),
     /// Let go of edges and traces that are not worth their place
     Prune(PruneArgs),
+    /// Measure what searches find, and let them look as hard as that needs
+    Tune(TuneArgs),
+    /// Move to another embedding, and back
+    Migrate(MemoryMigrateArgs),
     /// Learn what attention should look at, from questions with known answers or from links
     Train(MemoryTrainArgs),
     /// Own a memory and answer the gateways of a cluster
@@ -150,6 +155,40 @@ pub(crate) struct MemoryTrainArgs {
     pub(crate) place: MemoryWhere,
 }
 
+#[derive(Debug, Args)]
+#[command(
+    group = clap::ArgGroup::new("step").args(["now", "undo", "forget", "status"]),
+    after_long_help = "Examples:\n  weir memory migrate -f stack.yaml\n  \
+    weir memory migrate -f stack.yaml --status --output json\n  \
+    weir memory migrate -f stack.yaml --undo\n\n\
+    Write the new model, source and dimensions into the MemoryStore's embedding first. Vectors are made beside those in use,\n\
+    which are exchanged when all are there. A run that broke off goes on where it was, also when the gateway served in\n\
+    between with the former embedding: what was written meanwhile is embedded again. The gateway must not be running. In a\n\
+    cluster an embedding is immutable: export the memory and import it --without-vectors into another MemoryStore."
+)]
+pub(crate) struct MemoryMigrateArgs {
+    /// Stack files, with the embedding to move to
+    #[arg(short, long = "file", value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Move at once; words find passages until a gateway has made their vectors
+    #[arg(long)]
+    pub(crate) now: bool,
+    /// Use the former vectors again
+    #[arg(long)]
+    pub(crate) undo: bool,
+    /// Let go of the vectors that are not in use: the former ones, or those of a move that is not wanted any more
+    #[arg(long)]
+    pub(crate) forget: bool,
+    /// Show which vectors there are, and change nothing
+    #[arg(long)]
+    pub(crate) status: bool,
+    /// text or json
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) which: Which,
+}
+
 #[cfg(feature = "cluster")]
 #[derive(Debug, Args)]
 #[command(
@@ -189,6 +228,29 @@ pub(crate) struct MemoryServeArgs {
     /// File of the authorities that signed that pool's certificate, read again when it changes [default: the public ones]
     #[arg(long, value_name = "FILE", requires = "embeddings_url", value_hint = ValueHint::FilePath)]
     pub(crate) embeddings_ca: Option<PathBuf>,
+    /// Most edges of one node, both directions together; upkeep lets go of the others [default: all stay]
+    #[arg(long, value_name = "EDGES")]
+    pub(crate) degree_max: Option<usize>,
+    /// Upkeep lets go of edges of a smaller weight
+    #[arg(long, value_name = "WEIGHT")]
+    pub(crate) min_weight: Option<f32>,
+    /// Upkeep lets go of older edges, for example 180d or 12h
+    #[arg(long, value_name = "AGE", value_parser = super::upkeep::age)]
+    pub(crate) max_age: Option<std::time::Duration>,
+    /// Upkeep lets go of older traces
+    #[arg(long, value_name = "AGE", value_parser = super::upkeep::age)]
+    pub(crate) trace_age: Option<std::time::Duration>,
+    /// Share of the truly nearest that searches are to find, by which upkeep measures the index [default: it does not]
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) target_recall: Option<f64>,
+    /// Writes after which the index is measured again
+    #[arg(
+        long,
+        value_name = "WRITES",
+        default_value_t = 10_000,
+        requires = "target_recall"
+    )]
+    pub(crate) tune_every_writes: u64,
     /// Folder with ca.crt, tls.crt and tls.key; they are read again when they change
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(crate) tls: PathBuf,

@@ -117,8 +117,28 @@ pub(crate) struct PruneArgs {
     pub(crate) place: MemoryWhere,
 }
 
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  weir memory tune\n  \
+    weir memory tune --target-recall 0.99 --questions 500 -f stack.yaml --output json\n\n\
+    Asks with vectors of the memory itself, compares all of them for the truth, and lets searches look harder and harder.\n\
+    The least effort (efSearch) that reaches the target is kept with the memory and used from then on. A memory of few\n\
+    vectors compares all anyway. By itself: index.tune of a MemoryStore.")]
+pub(crate) struct TuneArgs {
+    /// Share of the truly nearest that searches are to find
+    #[arg(long, value_name = "SHARE", default_value_t = 0.98)]
+    pub(crate) target_recall: f64,
+    /// Questions to ask
+    #[arg(long, value_name = "COUNT", default_value_t = 200)]
+    pub(crate) questions: usize,
+    /// Nearest passages that count; a search hands 64 to attention
+    #[arg(long, value_name = "COUNT", default_value_t = 64)]
+    pub(crate) nearest: usize,
+    #[command(flatten)]
+    pub(crate) place: MemoryWhere,
+}
+
 /// Days or hours.
-fn age(text: &str) -> Result<Duration, String> {
+pub(crate) fn age(text: &str) -> Result<Duration, String> {
     let split = text.len().saturating_sub(1);
     let (number, unit) = text.split_at_checked(split).unwrap_or((text, ""));
     let seconds = match unit {

@@ -21,6 +21,7 @@ mod judged;
 mod load;
 mod local;
 mod memory;
+mod migrate;
 mod signals;
 mod support;
 mod upkeep;

@@ -10,7 +10,7 @@ type Batch = Vec<String>;
 fn held_queue() -> (EmbedQueue, Receiver<Batch>, Sender<()>) {
     let (seen, batches) = channel();
     let (go, wait) = channel();
-    let queue = EmbedQueue::start(1, move |texts: &[&str]| {
+    let queue = EmbedQueue::start((1, String::new()), move |texts: &[&str]| {
         seen.send(texts.iter().map(ToString::to_string).collect::<Batch>())
             .ok();
         wait.recv().map_err(|_| EmbedError::Stopped)?;
@@ -65,6 +65,25 @@ async fn a_forgotten_query_is_computed_anew() {
 }
 
 #[tokio::test]
+async fn a_query_under_way_when_all_are_forgotten_is_answered_and_not_remembered() {
+    let (queue, batches, go) = held_queue();
+    let asked = ask(&queue, "who is jane");
+    settle().await;
+    assert_eq!(batches.recv().unwrap(), ["who is jane"]);
+    queue.forget();
+    go.send(()).unwrap();
+    asked.await.unwrap().unwrap();
+    let again = ask(&queue, "who is jane");
+    settle().await;
+    assert_eq!(batches.recv().unwrap(), ["who is jane"], "evaluated again");
+    go.send(()).unwrap();
+    again.await.unwrap().unwrap();
+    let known = ask(&queue, "who is jane");
+    known.await.unwrap().unwrap();
+    assert!(batches.try_recv().is_err(), "remembered from then on");
+}
+
+#[tokio::test]
 async fn queries_that_wait_together_are_one_batch_and_go_before_bulk_work() {
     let (queue, batches, go) = held_queue();
     let texts = vec!["x".repeat(800), "y".repeat(800), "z".repeat(800)];
@@ -110,7 +129,7 @@ async fn query_that_nobody_waits_for_is_not_computed() {
 
 #[tokio::test]
 async fn model_that_panics_fails_every_caller_instead_of_hanging_them() {
-    let queue = EmbedQueue::start(1, |_: &[&str]| panic!("on purpose"));
+    let queue = EmbedQueue::start((1, String::new()), |_: &[&str]| panic!("on purpose"));
     assert_eq!(queue.embed("any").await, Err(EmbedError::Stopped));
     assert_eq!(queue.embed("other").await, Err(EmbedError::Stopped));
     assert_eq!(

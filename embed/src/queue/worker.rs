@@ -1,6 +1,6 @@
 //! The worker thread and what it shares with those who ask.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -62,6 +62,8 @@ struct Lanes {
     waiting: HashMap<Arc<str>, Vec<oneshot::Sender<Vector>>>,
     bulk: VecDeque<Bulk>,
     recent: Recent<Arc<str>, Arc<[f32]>, QUERIES_MAX>,
+    /// Queries that are answered and then not remembered.
+    unkept: HashSet<Arc<str>>,
     closed: bool,
 }
 
@@ -93,7 +95,10 @@ impl Shared {
     }
 
     pub(super) fn forget(&self) {
-        self.lock().recent = Recent::default();
+        let mut lanes = self.lock();
+        lanes.recent = Recent::default();
+        // What is under way would come back.
+        lanes.unkept = lanes.waiting.keys().cloned().collect();
     }
 
     pub(super) fn ask(&self, text: &str) -> Result<Asked, EmbedError> {
@@ -170,8 +175,9 @@ impl Shared {
                 Ok(vectors) => Ok(vectors[index].as_slice().into()),
                 Err(error) => Err(error.clone()),
             };
+            let kept = !lanes.unkept.remove(text) && text.len() <= QUERY_BYTES_MAX;
             if let Ok(vector) = &vector
-                && text.len() <= QUERY_BYTES_MAX
+                && kept
             {
                 lanes.recent.put(Arc::clone(text), Arc::clone(vector));
             }
@@ -210,6 +216,7 @@ impl Lanes {
                 next.push(text);
             } else {
                 self.waiting.remove(&text);
+                self.unkept.remove(&text);
             }
         }
         next

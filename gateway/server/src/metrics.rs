@@ -160,6 +160,10 @@ impl Gauges<'_> {
                 metrics::gauge!("weir_memory_edges").set(counts.edges as f64);
                 metrics::gauge!("weir_memory_vectors_pending").set(counts.pending as f64);
             }
+            if let Some(cache) = memory.cache_counts() {
+                metrics::counter!("weir_memory_recall_cache_hits_total").absolute(cache.hits);
+                metrics::counter!("weir_memory_recall_cache_misses_total").absolute(cache.misses);
+            }
         }
     }
 
@@ -200,7 +204,7 @@ fn describe() {
     }
 }
 
-const COUNTERS: [(&str, &str); 14] = [
+const COUNTERS: [(&str, &str); 16] = [
     ("weir_requests_total", "Requests by route and status"),
     (
         "weir_answers_total",
@@ -241,6 +245,14 @@ const COUNTERS: [(&str, &str); 14] = [
     (
         "weir_rollout_disagreements_total",
         "Of them, those that the versions would have answered differently",
+    ),
+    (
+        "weir_memory_recall_cache_hits_total",
+        "Questions answered from what was recalled for them before, of a memory in this process",
+    ),
+    (
+        "weir_memory_recall_cache_misses_total",
+        "Questions that were recalled for, of a memory in this process",
     ),
 ];
 

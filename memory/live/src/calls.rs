@@ -8,8 +8,8 @@ use std::sync::Arc;
 use weir_memory::context::Candidate;
 use weir_memory::upkeep::Erased;
 use weir_memory::{
-    Access, Batch, Counts, Filter, Node, NodeId, Recall, RecallLimits, SearchError, SearchResult,
-    WriteError, Written,
+    Access, Batch, CacheCounts, Counts, Filter, Node, NodeId, Recall, RecallLimits, SearchError,
+    SearchResult, WriteError, Written,
 };
 use weir_plan::chain;
 
@@ -21,6 +21,11 @@ pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, MemoryError>> + Se
 pub trait MemoryCalls: fmt::Debug + Send + Sync {
     /// Whether it can be asked now and what it was last seen to hold. Asks nobody.
     fn presence(&self) -> Presence;
+
+    /// How the cache of recall does; `None` where another process has it.
+    fn cache_counts(&self) -> Option<CacheCounts> {
+        None
+    }
 
     /// Everything that answering a question needs, in one call. A step that fails or is late is skipped: its part of the
     /// recollection is missing.

@@ -3,10 +3,10 @@
 //! It knows who is asked and whether asking again can help; which passages are asked about is decided in `fill.rs`.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use weir_embed::{EmbedError, EmbedQueue};
+use weir_embed::{EmbedError, EmbedQueue, Recent};
 use weir_engine::{EngineError, Engines};
 use weir_plan::{Pool, chain};
 
@@ -15,6 +15,12 @@ const BATCH_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Passages that go into one request to a pool: few, so that a question does not wait long behind them.
 const POOL_BATCH: usize = 8;
+
+/// Questions whose vectors are kept: 1.5 MiB of vectors at 384 dimensions.
+const QUESTIONS_MAX: usize = 1024;
+
+/// A longer question is unlikely to come twice and would make the cache large.
+const QUESTION_BYTES_MAX: usize = 4096;
 
 /// Passages that this process embeds at a time; its queue lets questions pass.
 const IN_PROCESS_BATCH: usize = 32;
@@ -31,8 +37,13 @@ pub enum Embedder {
         engines: Engines,
         /// Says which pool and where its engine listens at the moment.
         pool: Arc<dyn Fn() -> Option<Pool> + Send + Sync>,
+        /// Vectors of the questions that were asked lately.
+        recent: Arc<Mutex<Questions>>,
     },
 }
+
+/// Vectors of questions by the model that made them and their text.
+type Questions = Recent<(String, String), Arc<[f32]>, QUESTIONS_MAX>;
 
 /// Why there are no vectors.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,7 +58,11 @@ impl Embedder {
     /// The pool that `pool` names whenever vectors are wanted.
     pub fn pool(engines: Engines, pool: impl Fn() -> Option<Pool> + Send + Sync + 'static) -> Self {
         let pool = Arc::new(pool);
-        Self::Pool { engines, pool }
+        Self::Pool {
+            engines,
+            pool,
+            recent: Arc::default(),
+        }
     }
 
     /// Passages that are embedded together.
@@ -62,8 +77,7 @@ impl Embedder {
     pub fn forget_questions(&self) {
         match self {
             Self::InProcess(queue) => queue.forget(),
-            // A pool's vectors are asked for again each time.
-            Self::Pool { .. } => {}
+            Self::Pool { recent, .. } => *held(recent) = Recent::default(),
         }
     }
 
@@ -77,7 +91,7 @@ impl Embedder {
                 let vectors = queue.embed_many(texts).await;
                 vectors.map_err(|error| NoVectors::from(&error))
             }
-            Self::Pool { engines, pool } => {
+            Self::Pool { engines, pool, .. } => {
                 let deadline = Instant::now() + BATCH_TIMEOUT;
                 let pool = pool().ok_or_else(no_pool)?;
                 let vectors = engines.embeddings(&pool, &texts, deadline).await;
@@ -97,15 +111,27 @@ impl Embedder {
                     let vector = queue.embed(text).await;
                     vector.map_err(|error| NoVectors::from(&error))
                 }
-                Self::Pool { engines, pool } => {
+                Self::Pool {
+                    engines,
+                    pool,
+                    recent,
+                } => {
                     let pool = pool().ok_or_else(no_pool)?;
+                    let key = (pool.upstream_model.clone(), text.to_owned());
+                    if let Some(vector) = held(recent).get(&key) {
+                        return Ok(vector);
+                    }
                     let (deadline, texts) = (Instant::now() + budget, [text.to_owned()]);
                     let vectors = engines.embeddings(&pool, &texts, deadline).await;
                     let vectors = vectors.map_err(|error| NoVectors::from(&error))?;
                     let first = vectors.into_iter().next();
-                    first.map(Arc::from).ok_or_else(|| {
+                    let vector: Arc<[f32]> = first.map(Arc::from).ok_or_else(|| {
                         NoVectors::Refused("the embedder's pool sent no vector".to_owned())
-                    })
+                    })?;
+                    if text.len() <= QUESTION_BYTES_MAX {
+                        held(recent).put(key, Arc::clone(&vector));
+                    }
+                    Ok(vector)
                 }
             }
         };
@@ -114,6 +140,10 @@ impl Embedder {
             .await
             .unwrap_or_else(late)
     }
+}
+
+fn held(recent: &Mutex<Questions>) -> MutexGuard<'_, Questions> {
+    recent.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn no_pool() -> NoVectors {
@@ -163,5 +193,99 @@ impl fmt::Debug for Embedder {
             Self::InProcess(_) => "Embedder::InProcess",
             Self::Pool { .. } => "Embedder::Pool",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Answers the requests of one connection.
+    fn answer(stream: TcpStream, counter: &AtomicUsize) {
+        let mut reader = BufReader::new(stream);
+        loop {
+            let (mut length, mut line) = (0, String::new());
+            while reader.read_line(&mut line).unwrap_or(0) > 2 {
+                let lower = line.to_lowercase();
+                if let Some(value) = lower.strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            if length == 0 || reader.read_exact(&mut body).is_err() {
+                return;
+            }
+            let number = counter.fetch_add(1, Ordering::SeqCst) + 1;
+            let body = format!(
+                "{{\"object\":\"list\",\"data\":[{{\"object\":\"embedding\",\"index\":0,\"embedding\":[{number},0]}}],\
+                 \"usage\":{{\"prompt_tokens\":1,\"total_tokens\":1}}}}"
+            );
+            let length = body.len();
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length:";
+            let said = format!("{head} {length}\r\n\r\n{body}");
+            reader.get_mut().write_all(said.as_bytes()).unwrap();
+        }
+    }
+
+    /// An engine whose vectors count its answers: the first one is [1, 0], the second [2, 0].
+    fn engine() -> (SocketAddr, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, asked) = (
+            listener.local_addr().unwrap(),
+            Arc::new(AtomicUsize::new(0)),
+        );
+        let counter = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let counter = Arc::clone(&counter);
+                std::thread::spawn(move || answer(stream, &counter));
+            }
+        });
+        (address, asked)
+    }
+
+    #[tokio::test]
+    async fn a_pool_is_asked_once_for_a_question_of_one_model_until_it_is_forgotten() {
+        let (address, asked) = engine();
+        let model = Arc::new(Mutex::new("one".to_owned()));
+        let named = Arc::clone(&model);
+        let pool = move || {
+            Some(Pool {
+                upstream_model: named.lock().unwrap().clone(),
+                endpoints: vec![weir_plan::Endpoint::keyless(&format!("http://{address}"))],
+                ..Pool::local("embeddings")
+            })
+        };
+        let embedder = Embedder::pool(Engines::new(), pool);
+        let ask = |text: &str| {
+            let (embedder, text) = (embedder.clone(), text.to_owned());
+            async move {
+                let vector = embedder.question(&text, Duration::from_secs(20)).await;
+                vector.unwrap()[0] as usize
+            }
+        };
+        assert_eq!((ask("a").await, ask("a").await, ask("b").await), (1, 1, 2));
+        "two".clone_into(&mut model.lock().unwrap());
+        assert_eq!(ask("a").await, 3, "another model makes other vectors");
+        "one".clone_into(&mut model.lock().unwrap());
+        assert_eq!(ask("a").await, 1);
+        embedder.forget_questions();
+        assert_eq!(ask("a").await, 4);
+        // More questions than are kept: the first is gone, the newest is not.
+        for number in 0..QUESTIONS_MAX {
+            ask(&number.to_string()).await;
+        }
+        let before = asked.load(Ordering::SeqCst);
+        ask(&(QUESTIONS_MAX - 1).to_string()).await;
+        assert_eq!(asked.load(Ordering::SeqCst), before);
+        ask("a").await;
+        assert_eq!(asked.load(Ordering::SeqCst), before + 1);
+        let long = "x".repeat(QUESTION_BYTES_MAX + 1);
+        assert_ne!(ask(&long).await, ask(&long).await, "too long to be kept");
     }
 }

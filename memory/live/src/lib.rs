@@ -2,15 +2,16 @@
 //!
 //! Owns [`MemoryCalls`], the one way in which a gateway asks a memory, and [`LiveMemory`], which answers from an open
 //! store and its [`Embedder`]. The other implementation is the client of the memory service (`gateway/cluster`), and the
-//! service itself answers with a [`LiveMemory`]. Also fills in missing vectors in the background. Storage, search and
+//! service itself answers with a [`LiveMemory`]. Also fills in missing vectors and keeps the memory up in the background. Storage, search and
 //! attention are weir-memory; this crate adds time: budgets, threads, embedding. Reading on: `calls.rs`, `live.rs`,
-//! `recall.rs`, `fill.rs`.
+//! `recall.rs`, `fill.rs`, `upkeep.rs`.
 
 mod calls;
 mod embedder;
 mod fill;
 mod live;
 mod recall;
+mod upkeep;
 #[cfg(feature = "wire")]
 pub mod wire;
 
@@ -22,3 +23,4 @@ pub use embedder::{Embedder, NoVectors};
 pub use fill::fill;
 pub use live::LiveMemory;
 pub use recall::{EMBED_BUDGET, STORE_BUDGET};
+pub use upkeep::{TunePolicy, UpkeepCounts, UpkeepPolicy, Upkept, keep_up};

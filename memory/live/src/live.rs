@@ -12,7 +12,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 use weir_embed::EmbedError;
 use weir_memory::upkeep::Erased;
-use weir_memory::{Access, Batch, Memory, NodeId, Query, ReadError, RecallLimits, Written};
+use weir_memory::{
+    Access, Batch, CacheCounts, Memory, NodeId, Query, ReadError, RecallLimits, Written,
+};
 use weir_plan::chain;
 
 use crate::calls::{
@@ -119,12 +121,20 @@ impl MemoryCalls for LiveMemory {
         Presence::Here(self.store.counts())
     }
 
+    fn cache_counts(&self) -> Option<CacheCounts> {
+        Some(self.store.cache_counts())
+    }
+
     fn recall(&self, asked: Asked) -> Reply<'_, Recollection> {
-        Box::pin(async move { Ok(recollect(self, asked).await) })
+        Box::pin(async move {
+            let _call = self.store.begin_call();
+            Ok(recollect(self, asked).await)
+        })
     }
 
     fn search(&self, sought: Sought) -> Reply<'_, Found> {
         Box::pin(async move {
+            let _call = self.store.begin_call();
             let query = self.query(sought).await;
             let found = self.read(move |store| -> Result<Found, MemoryError> {
                 let result = store.search(&query)?;
@@ -138,6 +148,7 @@ impl MemoryCalls for LiveMemory {
 
     fn attend(&self, sought: Sought, limits: RecallLimits) -> Reply<'_, Attended> {
         Box::pin(async move {
+            let _call = self.store.begin_call();
             let query = self.query(sought).await;
             let attended = self.read(move |store| -> Result<Attended, MemoryError> {
                 let recall = store.recall(&query, &store.search(&query)?, &limits);
@@ -151,6 +162,7 @@ impl MemoryCalls for LiveMemory {
 
     fn write(&self, access: Access, batch: Batch) -> Reply<'_, Written> {
         Box::pin(async move {
+            let _call = self.store.begin_call();
             let work =
                 move |store: &Memory| store.write_as(&access, &batch).map_err(MemoryError::from);
             ended(self.beside(&self.writes, work).await)
@@ -159,6 +171,7 @@ impl MemoryCalls for LiveMemory {
 
     fn delete(&self, access: Access, id: NodeId) -> Reply<'_, bool> {
         Box::pin(async move {
+            let _call = self.store.begin_call();
             let work =
                 move |store: &Memory| store.delete_as(&access, id).map_err(MemoryError::from);
             ended(self.beside(&self.writes, work).await)
@@ -167,6 +180,7 @@ impl MemoryCalls for LiveMemory {
 
     fn erase(&self, access: Access, subject: String, tenant: Option<String>) -> Reply<'_, Erased> {
         Box::pin(async move {
+            let _call = self.store.begin_call();
             let work = move |store: &Memory| {
                 let erased = store.erase_as(&access, &subject, tenant.as_deref());
                 erased.map_err(MemoryError::from)

@@ -1,13 +1,16 @@
 //! The recall of one question: embed it, search, attend to the graph around the hits.
 //!
-//! Each step has a time budget, and one that fails or is late is skipped: the recollection then has no such part. What
-//! the router makes of it is gateway/server's `recall.rs`.
+//! Each step has a time budget, and one that fails or is late is skipped: the recollection then has no such part. A question
+//! that was asked before is answered from what the memory kept, as long as nothing that it sees has changed. What the router
+//! makes of it is gateway/server's `recall.rs`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use weir_memory::context::Candidate;
-use weir_memory::{Memory, NodeId, Query, ReadError, Recall, RecallLimits, SearchResult};
+use weir_memory::{
+    Memory, NodeId, Query, ReadError, Recall, RecallKey, RecallLimits, Recollected, SearchResult,
+};
 
 use crate::calls::{Asked, Recollection, Spent, Wanted};
 use crate::live::LiveMemory;
@@ -35,33 +38,8 @@ pub(crate) async fn recollect(memory: &LiveMemory, asked: Asked) -> Recollection
             ..Recollection::default()
         };
     };
-    let Wanted {
-        filter,
-        limits,
-        candidates,
-    } = wanted;
-    let query = Arc::new(Query {
-        text: asked.text,
-        vector: vector.as_deref().map(<[f32]>::to_vec),
-        filter,
-        k: limits.seeds,
-        exclude_edges: Vec::new(),
-    });
-    let started = Instant::now();
-    let asking = Arc::clone(&query);
-    let work = move |store: &Memory| search(store, &asking, candidates);
-    let found = in_time("search", memory, work).await;
-    spent.search = milliseconds(started);
-    let attended = match found.clone() {
-        Some(found) => {
-            let started = Instant::now();
-            let work = move |store: &Memory| attend(store, &query, &found, &limits, candidates);
-            let attended = in_time("recall", memory, work).await;
-            spent.attend = milliseconds(started);
-            attended
-        }
-        None => None,
-    };
+    let (found, attended) =
+        remembered(memory, (asked.text, vector.clone()), wanted, &mut spent).await;
     Recollection {
         vector,
         found,
@@ -69,6 +47,84 @@ pub(crate) async fn recollect(memory: &LiveMemory, asked: Asked) -> Recollection
         generation: memory.store.generation(),
         spent,
     }
+}
+
+/// What the search and the attention of a question gave.
+type Steps = (
+    Option<(SearchResult, Vec<Candidate>)>,
+    Option<(Recall, Vec<Candidate>)>,
+);
+
+/// From what was recalled for the same question lately, or step by step.
+async fn remembered(
+    memory: &LiveMemory,
+    (text, vector): (String, Option<Arc<[f32]>>),
+    wanted: Wanted,
+    spent: &mut Spent,
+) -> Steps {
+    let started = Instant::now();
+    let Wanted {
+        filter,
+        limits,
+        candidates,
+    } = wanted;
+    let key = RecallKey::new(&text, vector.as_deref(), &filter, (limits, candidates));
+    if let Some(kept) = key.as_ref().and_then(|key| memory.store.recollected(key)) {
+        spent.search = milliseconds(started);
+        let (found, attended) = (kept.found.clone(), kept.recall.clone());
+        return (
+            Some((found, kept.hits.clone())),
+            Some((attended, kept.nodes.clone())),
+        );
+    }
+    let query = Query {
+        text,
+        vector: vector.as_deref().map(<[f32]>::to_vec),
+        filter,
+        k: limits.seeds,
+        exclude_edges: Vec::new(),
+    };
+    steps(memory, query, (limits, candidates, key), spent).await
+}
+
+async fn steps(
+    memory: &LiveMemory,
+    query: Query,
+    (limits, candidates, key): (RecallLimits, usize, Option<RecallKey>),
+    spent: &mut Spent,
+) -> Steps {
+    let query = Arc::new(query);
+    let started = Instant::now();
+    let asking = Arc::clone(&query);
+    let work = move |store: &Memory| {
+        // Before the search, so that a write that comes beside it makes what was found old.
+        let freshness = store.freshness(&asking.filter);
+        search(store, &asking, candidates).map(|found| (freshness, found))
+    };
+    let found = in_time("search", memory, work).await;
+    spent.search = milliseconds(started);
+    let Some((freshness, found)) = found else {
+        return (None, None);
+    };
+    let started = Instant::now();
+    let seeds = found.clone();
+    let work = move |store: &Memory| {
+        let (recall, nodes) = attend(store, &query, &seeds, &limits, candidates)?;
+        if let Some(key) = key {
+            let (found, hits) = seeds;
+            let answer = Arc::new(Recollected {
+                found,
+                hits,
+                recall: recall.clone(),
+                nodes: nodes.clone(),
+            });
+            store.keep_recollected(key, freshness, &answer);
+        }
+        Ok((recall, nodes))
+    };
+    let attended = in_time("recall", memory, work).await;
+    spent.attend = milliseconds(started);
+    (Some(found), attended)
 }
 
 async fn in_time<T: Send + 'static>(
@@ -156,36 +212,80 @@ fn milliseconds(since: Instant) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weir_memory::{Filter, MemoryConfig};
+    use weir_memory::{Access, Batch, Filter, MemoryConfig, NewNode};
 
-    #[tokio::test]
-    async fn a_step_whose_turn_does_not_come_in_time_is_skipped() {
-        let folder = tempfile::tempdir().unwrap();
-        let config = MemoryConfig {
-            dimensions: 2,
-            embedding_model: "m".to_owned(),
-        };
-        let store = Memory::open(folder.path(), &config).unwrap();
-        let memory = LiveMemory::new(store, None);
-        let asked = Asked {
+    use crate::calls::MemoryCalls;
+
+    fn asked(candidates: usize) -> Asked {
+        Asked {
             text: "words".to_owned(),
             vector: None,
             embed: false,
             wanted: Some(Wanted {
                 filter: Filter {
                     tenant: "t".to_owned(),
-                    domains: Vec::new(),
-                    types: Vec::new(),
-                    hidden: Vec::new(),
+                    ..Filter::default()
                 },
                 limits: RecallLimits::default(),
-                candidates: 4,
+                candidates,
             }),
+        }
+    }
+
+    fn open() -> (tempfile::TempDir, LiveMemory) {
+        let folder = tempfile::tempdir().unwrap();
+        let config = MemoryConfig {
+            dimensions: 2,
+            embedding_model: "m".to_owned(),
         };
+        let store = Memory::open(folder.path(), &config).unwrap();
+        (folder, LiveMemory::new(store, None))
+    }
+
+    #[tokio::test]
+    async fn a_step_whose_turn_does_not_come_in_time_is_skipped() {
+        let (_folder, memory) = open();
         let places = u32::try_from(memory.reads.available_permits()).unwrap();
         let others = memory.reads.acquire_many(places).await.unwrap();
-        assert_eq!(recollect(&memory, asked.clone()).await.found, None);
+        assert_eq!(recollect(&memory, asked(4)).await.found, None);
         drop(others);
-        assert!(recollect(&memory, asked).await.found.is_some());
+        assert!(recollect(&memory, asked(4)).await.found.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_question_asked_again_is_answered_as_before_until_something_changes() {
+        let (_folder, memory) = open();
+        let write = |text: &str| {
+            let batch = Batch {
+                nodes: vec![NewNode::new("t", text)],
+                edges: Vec::new(),
+            };
+            let access = Access {
+                tenant: "t".to_owned(),
+                admin: false,
+            };
+            memory.write(access, batch)
+        };
+        write("words of the first").await.unwrap();
+        let parts = |given: Recollection| (given.vector, given.found, given.attended);
+        let first = parts(recollect(&memory, asked(4)).await);
+        let again = parts(recollect(&memory, asked(4)).await);
+        assert_eq!(first, again);
+        let counts = memory.store.cache_counts();
+        assert_eq!((counts.hits, counts.misses, counts.entries), (1, 1, 1));
+        // It needs no turn at the store.
+        let places = u32::try_from(memory.reads.available_permits()).unwrap();
+        let others = memory.reads.acquire_many(places).await.unwrap();
+        assert_eq!(parts(recollect(&memory, asked(4)).await), first);
+        drop(others);
+        write("words of the second").await.unwrap();
+        let (_, found, _) = parts(recollect(&memory, asked(4)).await);
+        assert_eq!(found.unwrap().1.len(), 2);
+        let (_, fewer, _) = parts(recollect(&memory, asked(1)).await);
+        assert_eq!(
+            fewer.unwrap().1.len(),
+            1,
+            "with fewer candidates it is another question"
+        );
     }
 }

@@ -306,6 +306,7 @@ pub fn erased(erased: &Erased) -> v1::Erased {
         ids: erased.ids.iter().map(|id| data::id(*id)).collect(),
         generation: erased.generation,
         erased_at_ms: erased.erased_at,
+        recollections: erased.recollections as u64,
     }
 }
 
@@ -325,6 +326,7 @@ pub fn read_erased(message: &v1::Erased) -> Read<Erased> {
         ids: ids.collect::<Read<_>>()?,
         generation: message.generation,
         erased_at: message.erased_at_ms,
+        recollections: data::size(message.recollections),
     })
 }
 

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 use tonic::{Code, Request, Response, Status};
-use weir_memory::Memory;
-use weir_memory_live::{LiveMemory, MemoryCalls, wire};
+use weir_memory::{Memory, Tuning};
+use weir_memory_live::{LiveMemory, MemoryCalls, UpkeepCounts, Upkept, wire};
 use weir_proto::memory::v1;
 
 use crate::metrics::Metrics;
@@ -25,6 +25,7 @@ pub(crate) struct Calls {
     wake: Arc<Notify>,
     /// Passages that get no vector.
     given_up: Arc<AtomicUsize>,
+    upkept: Arc<Upkept>,
     metrics: Arc<Metrics>,
 }
 
@@ -32,7 +33,7 @@ impl Calls {
     pub(crate) fn new(
         store: Memory,
         memory: LiveMemory,
-        (wake, given_up): (Arc<Notify>, Arc<AtomicUsize>),
+        (wake, given_up, upkept): (Arc<Notify>, Arc<AtomicUsize>, Arc<Upkept>),
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -40,6 +41,7 @@ impl Calls {
             memory,
             wake,
             given_up,
+            upkept,
             metrics,
         }
     }
@@ -63,6 +65,22 @@ impl Calls {
     }
 }
 
+fn tuning(tuning: Tuning) -> v1::Tuning {
+    v1::Tuning {
+        recall: tuning.recall,
+        target: tuning.target,
+        ef_search: u32::try_from(tuning.ef_search).unwrap_or(u32::MAX),
+        measured_at_ms: tuning.measured_at,
+    }
+}
+
+fn pruned(counts: &UpkeepCounts) -> v1::Pruned {
+    v1::Pruned {
+        edges: counts.edges(),
+        traces: counts.traces,
+    }
+}
+
 #[tonic::async_trait]
 impl v1::memory_server::Memory for Calls {
     async fn describe(
@@ -81,6 +99,8 @@ impl v1::memory_server::Memory for Calls {
                 vectors: counts.vectors as u64,
                 pending: counts.pending.saturating_sub(given_up) as u64,
                 generation: self.store.generation(),
+                tuning: self.store.tuning().map(tuning),
+                pruned: Some(pruned(&self.upkept.counts())),
             })
         };
         self.answer("Describe", work).await

@@ -14,6 +14,7 @@ use http::{StatusCode, header};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use weir_memory::Memory;
+use weir_memory_live::Upkept;
 
 use crate::metrics::Metrics;
 
@@ -36,6 +37,7 @@ enum Phase {
     Open {
         store: Memory,
         refused: Arc<AtomicUsize>,
+        upkept: Arc<Upkept>,
         draining: bool,
     },
     /// The store is closed.
@@ -48,10 +50,11 @@ impl Health {
     }
 
     /// The store is open; `refused` counts its passages that get no vector.
-    pub(crate) fn open(&self, store: Memory, refused: Arc<AtomicUsize>) {
+    pub(crate) fn open(&self, store: Memory, refused: Arc<AtomicUsize>, upkept: Arc<Upkept>) {
         *self.phase() = Phase::Open {
             store,
             refused,
+            upkept,
             draining: false,
         };
     }
@@ -115,7 +118,12 @@ async fn readyz(State(health): State<Arc<Health>>) -> (StatusCode, &'static str)
 
 async fn scrape(State(health): State<Arc<Health>>) -> Response {
     let text = match &*health.phase() {
-        Phase::Open { store, refused, .. } => health.metrics.render(Some((store, refused))),
+        Phase::Open {
+            store,
+            refused,
+            upkept,
+            ..
+        } => health.metrics.render(Some((store, refused, upkept))),
         _ => health.metrics.render(None),
     };
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()

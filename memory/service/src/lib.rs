@@ -13,3 +13,4 @@ mod server;
 
 pub use certificates::TlsError;
 pub use server::{EmbedderSource, Options, ServeError, Server};
+pub use weir_memory_live::{TunePolicy, UpkeepPolicy};

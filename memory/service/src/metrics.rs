@@ -9,6 +9,7 @@ use metrics_exporter_prometheus::{
 };
 use tonic::Code;
 use weir_memory::Memory;
+use weir_memory_live::{UpkeepCounts, Upkept};
 
 /// Seconds; from a search in a small memory to a batch of passages.
 const SECONDS: [f64; 11] = [
@@ -51,9 +52,13 @@ impl Metrics {
     }
 
     /// The text of a scrape; of a store that is open, how much it holds.
-    pub(crate) fn render(&self, open: Option<(&Memory, &AtomicUsize)>) -> String {
-        if let Some((store, refused)) = open {
-            with_local_recorder(&self.recorder, || gauges(store, refused));
+    pub(crate) fn render(&self, open: Option<(&Memory, &AtomicUsize, &Upkept)>) -> String {
+        if let Some((store, refused, upkept)) = open {
+            with_local_recorder(&self.recorder, || {
+                gauges(store, refused);
+                recalled(store);
+                kept_up(&upkept.counts());
+            });
         }
         self.handle.render()
     }
@@ -77,7 +82,45 @@ fn gauges(store: &Memory, refused: &AtomicUsize) {
     metrics::gauge!("weir_memory_generation").set(store.generation() as f64);
 }
 
+/// How recall does: its cache, and what searches find.
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+fn recalled(store: &Memory) {
+    let cache = store.cache_counts();
+    metrics::counter!("weir_memory_recall_cache_hits_total").absolute(cache.hits);
+    metrics::counter!("weir_memory_recall_cache_misses_total").absolute(cache.misses);
+    metrics::gauge!("weir_memory_recall_cache_entries").set(cache.entries as f64);
+    metrics::gauge!("weir_memory_recall_cache_bytes").set(cache.bytes as f64);
+    metrics::gauge!("weir_memory_ef_search").set(store.ef_search() as f64);
+    if let Some(tuning) = store.tuning() {
+        metrics::gauge!("weir_memory_index_recall").set(tuning.recall);
+    }
+}
+
+/// What upkeep did.
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+fn kept_up(counts: &UpkeepCounts) {
+    metrics::counter!("weir_memory_upkeep_passes_total").absolute(counts.passes);
+    metrics::counter!("weir_memory_upkeep_measurements_total").absolute(counts.measurements);
+    metrics::counter!("weir_memory_upkeep_slices_total").absolute(counts.slices);
+    metrics::counter!("weir_memory_upkeep_waits_total").absolute(counts.waits);
+    metrics::counter!("weir_memory_upkeep_failures_total").absolute(counts.failures);
+    metrics::counter!("weir_memory_upkeep_rows_read_total").absolute(counts.rows_read);
+    metrics::counter!("weir_memory_upkeep_rows_removed_total").absolute(counts.rows_removed);
+    metrics::gauge!("weir_memory_upkeep_slice_rows_max").set(counts.slice_rows_max as f64);
+    for (why, count) in [
+        ("traceAge", counts.traces),
+        ("minWeight", counts.light),
+        ("maxAge", counts.old),
+        ("degreeMax", counts.beyond_budget),
+    ] {
+        metrics::counter!("weir_memory_pruned_total", "why" => why).absolute(count);
+    }
+}
+
 fn describe() {
+    for (name, help) in COUNTERS {
+        metrics::describe_counter!(name, help);
+    }
     metrics::describe_counter!("weir_memory_calls_total", "Calls by name and gRPC code");
     metrics::describe_histogram!("weir_memory_call_seconds", "Time of a call in the service");
     for (name, help) in [
@@ -93,7 +136,67 @@ fn describe() {
             "Nodes that the embedder refused; their words find them",
         ),
         ("weir_memory_generation", "Number of the last write"),
+        (
+            "weir_memory_recall_cache_entries",
+            "Answers of recall that are kept",
+        ),
+        (
+            "weir_memory_recall_cache_bytes",
+            "Bytes that they take, about",
+        ),
+        (
+            "weir_memory_ef_search",
+            "Fewest nearest vectors that a search keeps while it looks",
+        ),
+        (
+            "weir_memory_index_recall",
+            "Share of the truly nearest that searches found when it was measured",
+        ),
+        (
+            "weir_memory_upkeep_slice_rows_max",
+            "The most rows that one slice of upkeep read or removed",
+        ),
     ] {
         metrics::describe_gauge!(name, help);
     }
 }
+
+const COUNTERS: [(&str, &str); 10] = [
+    (
+        "weir_memory_recall_cache_hits_total",
+        "Questions answered from what was recalled for them before",
+    ),
+    (
+        "weir_memory_recall_cache_misses_total",
+        "Questions that were recalled for",
+    ),
+    (
+        "weir_memory_pruned_total",
+        "Edges and traces that upkeep let go, by the part of the policy",
+    ),
+    (
+        "weir_memory_upkeep_passes_total",
+        "Passes of upkeep over the whole memory",
+    ),
+    (
+        "weir_memory_upkeep_measurements_total",
+        "Measurements of the index",
+    ),
+    ("weir_memory_upkeep_slices_total", "Slices of upkeep"),
+    (
+        "weir_memory_upkeep_waits_total",
+        "Slices of upkeep that let calls go first",
+    ),
+    (
+        "weir_memory_upkeep_failures_total",
+        "Passes and measurements that failed",
+    ),
+    (
+        "weir_memory_upkeep_rows_read_total",
+        "Rows that upkeep read",
+    ),
+    (
+        "weir_memory_upkeep_rows_removed_total",
+        "Rows that upkeep removed",
+    ),
+];

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use weir_embed::{EmbedQueue, LoadError};
 use weir_engine::Engines;
 use weir_memory::{Memory, MemoryConfig, OpenError};
-use weir_memory_live::{Embedder, LiveMemory, fill, wire};
+use weir_memory_live::{Embedder, LiveMemory, UpkeepPolicy, Upkept, fill, keep_up, wire};
 use weir_plan::{Endpoint, Pool, Secret, Tier};
 use weir_proto::memory::v1::memory_server::MemoryServer;
 
@@ -48,6 +48,8 @@ pub struct Options {
     pub dimensions: usize,
     /// What makes vectors.
     pub embedder: EmbedderSource,
+    /// What is done by itself.
+    pub upkeep: UpkeepPolicy,
     /// Folder with `ca.crt`, `tls.crt` and `tls.key`.
     pub tls: PathBuf,
     /// Where gateways call.
@@ -178,6 +180,7 @@ struct Opened {
     store: Memory,
     questions: Embedder,
     passages: Embedder,
+    upkeep: UpkeepPolicy,
 }
 
 fn open(options: &Options) -> Result<Opened, ServeError> {
@@ -189,6 +192,7 @@ fn open(options: &Options) -> Result<Opened, ServeError> {
     let (questions, passages) = match &options.embedder {
         EmbedderSource::Folder(folder) => {
             let queue = load(folder, options.dimensions)?;
+            store.embedded_by(queue.revision())?;
             let embedder = Embedder::InProcess(queue);
             (embedder.clone(), embedder)
         }
@@ -217,6 +221,7 @@ fn open(options: &Options) -> Result<Opened, ServeError> {
         store,
         questions,
         passages,
+        upkeep: options.upkeep,
     })
 }
 
@@ -268,6 +273,7 @@ async fn serve(
         store,
         questions,
         passages,
+        upkeep,
     } = opened;
     let (wake, given_up) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
     let filling = fill(
@@ -278,11 +284,14 @@ async fn serve(
         stop.clone(),
     );
     let filler = tokio::spawn(filling);
-    health.open(store.clone(), Arc::clone(&given_up));
+    let upkept = Arc::new(Upkept::default());
+    let keeping = keep_up(store.clone(), upkeep, Arc::clone(&upkept), stop.clone());
+    let keeper = tokio::spawn(keeping);
+    health.open(store.clone(), Arc::clone(&given_up), Arc::clone(&upkept));
     let calls = Calls::new(
         store.clone(),
         LiveMemory::new(store, Some(questions)),
-        (wake, given_up),
+        (wake, given_up, upkept),
         health.metrics(),
     );
     let service = MemoryServer::new(calls)
@@ -312,6 +321,7 @@ async fn serve(
     stop.cancel();
     // It ends with its token; what it was embedding is found again at the next start.
     let _ = filler.await;
+    let _ = keeper.await;
     health.close();
     served
 }

@@ -17,7 +17,7 @@ use crate::index::Index;
 use crate::vectors::snapshot::{GraphIdentity, Snapshot, SnapshotError};
 
 /// The snapshot of the vectors' graph.
-const FILE: &str = "memory.hnsw";
+pub(super) const FILE: &str = "memory.hnsw";
 
 /// Changes after which a snapshot is written while the store is open: this many, and one in [`SAVED_PART`] of the graph.
 const SAVED_AFTER: usize = 1_000;

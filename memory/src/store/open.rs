@@ -7,17 +7,19 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, RwLock};
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable};
 
 use super::linker::Linker;
 use super::row::{self, FORMAT};
-use super::weights;
 use super::{Inner, Memory, MemoryConfig, OpenError, ReadError};
+use super::{embedding, tuning, weights};
 use crate::graph::EdgeFacts;
 use crate::index::{Change, Index, Labels, VectorChange};
 use crate::node::NodeId;
+use crate::recall::RecallCache;
 use crate::vectors::HnswParameters;
 use crate::vectors::snapshot::GraphIdentity;
 use crate::words;
@@ -57,9 +59,14 @@ impl Memory {
         };
         let identity = stored_identity(&database).map_err(damaged)?;
         check_identity(dir, &identity, config)?;
+        let shadowed = embedding::has_shadow(&identity);
         let attention = weights::read(dir)?;
         let evidence = attention.wanted().evidence();
-        let index = load(&database, config, (parameters, evidence)).map_err(damaged)?;
+        let tuning = tuning::read(dir)?;
+        let mut index = load(&database, config, (parameters, evidence)).map_err(damaged)?;
+        if let Some(tuning) = &tuning {
+            index.vectors.set_ef_search(tuning.ef_search);
+        }
         let index = Arc::new(RwLock::new(index));
         let identity = GraphIdentity::new(config.dimensions, &config.embedding_model, &parameters);
         let inner = Inner {
@@ -68,6 +75,10 @@ impl Memory {
             config: config.clone(),
             folder: dir.to_owned(),
             attention: RwLock::new(Arc::new(attention)),
+            tuning: RwLock::new(tuning),
+            recollected: RecallCache::default(),
+            calls: AtomicUsize::new(0),
+            shadowed: AtomicBool::new(shadowed),
             index,
             writer: Mutex::new(()),
             handed_out: Mutex::new(HashMap::new()),
@@ -122,10 +133,10 @@ pub(super) fn open_database(dir: &Path, file: &str) -> Result<Database, OpenErro
     })
 }
 
-type Identity = HashMap<String, String>;
+pub(super) type Identity = HashMap<String, String>;
 
 /// Empty for a database that is no memory.
-fn stored_identity(database: &Database) -> Result<Identity, ReadError> {
+pub(super) fn stored_identity(database: &Database) -> Result<Identity, ReadError> {
     let transaction = database.begin_read()?;
     let table = match transaction.open_table(row::IDENTITY) {
         Ok(table) => table,
@@ -208,13 +219,12 @@ fn load(
         let node = row::decode_node(id, bytes.value(), 0)?;
         let words = Some((None, words::count(&node.indexed_text())));
         let labels = Labels::of(node.tenant, node.node_type, &node.metadata);
-        let change = Change::Node {
+        index.follow(Change::Node {
             id,
             labels,
             words,
             vector: VectorChange::Clear,
-        };
-        index.apply(vec![change], generation);
+        });
     }
     index.words.shrink();
     let vectors = transaction.open_table(row::VECTORS)?;
@@ -223,20 +233,19 @@ fn load(
         let (key, bytes) = entry?;
         let id = NodeId::from_u128(key.value());
         let unit = row::decode_vector(id, bytes.value(), config.dimensions)?;
-        index.apply(vec![Change::Vector { id, unit }], generation);
+        index.follow(Change::Vector { id, unit });
     }
     for entry in transaction.open_table(row::EDGES)?.iter()? {
         let (key, bytes) = entry?;
         let edge = row::decode_edge(key.value(), bytes.value())?;
         let facts = EdgeFacts::of(edge.weight, edge.metadata);
         let (src, dst, rel) = (edge.src, edge.dst, edge.rel);
-        let change = Change::Edge {
+        index.follow(Change::Edge {
             src,
             dst,
             rel,
             facts,
-        };
-        index.apply(vec![change], generation);
+        });
     }
     index.generation = generation;
     Ok(index)

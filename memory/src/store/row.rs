@@ -15,7 +15,8 @@ use crate::node::{Edge, EdgeId, EdgeMetadata, Metadata, Node, NodeId, NodeSource
 /// Version of the tables below.
 pub(super) const FORMAT: &str = "1";
 
-/// Identity of the store: `format`, `dimensions`, `embedding_model`.
+/// Identity of the store: `format`, `dimensions`, `embedding_model`, `revision`; with a second set of vectors, that one's
+/// with `shadow_` before.
 pub(super) const IDENTITY: TableDefinition<'_, &str, &str> = TableDefinition::new("identity");
 /// One row, `generation`: the number of the last write.
 pub(super) const SEQUENCE: TableDefinition<'_, &str, u64> = TableDefinition::new("sequence");
@@ -30,6 +31,12 @@ pub(super) const VECTORS: TableDefinition<'_, u128, &[u8]> = TableDefinition::ne
 pub(super) const PENDING: TableDefinition<'_, u128, u64> = TableDefinition::new("pending");
 /// Passages whose vector is newer than the `same_topic` edges that were made from it.
 pub(super) const UNJOINED: TableDefinition<'_, u128, ()> = TableDefinition::new("unjoined");
+/// Vectors of another embedding, as [`VECTORS`]; there while a store has a second set.
+pub(super) const SHADOW_VECTORS: TableDefinition<'_, u128, &[u8]> =
+    TableDefinition::new("shadow_vectors");
+/// Nodes without one of these, as [`PENDING`].
+pub(super) const SHADOW_PENDING: TableDefinition<'_, u128, u64> =
+    TableDefinition::new("shadow_pending");
 /// Edge rows by source, target and relation.
 pub(super) const EDGES: TableDefinition<'_, (u128, u128, &str), &[u8]> =
     TableDefinition::new("edges");

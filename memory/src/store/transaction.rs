@@ -40,6 +40,7 @@ pub(super) struct Transaction<'t> {
     unjoined: Table<'t, u128, ()>,
     edges: Table<'t, (u128, u128, &'static str), &'static [u8]>,
     documents: Table<'t, (&'static str, &'static str), &'static [u8]>,
+    shadow: Option<ShadowTables<'t>>,
     /// Types of the nodes in this transaction; those of others are in the index.
     types: HashMap<NodeId, Option<NodeType>>,
     stamped: BTreeSet<NodeId>,
@@ -47,8 +48,25 @@ pub(super) struct Transaction<'t> {
     dirty: bool,
 }
 
+/// The second set of vectors, while there is one: what it waits for follows every write of a text.
+struct ShadowTables<'t> {
+    vectors: Table<'t, u128, &'static [u8]>,
+    pending: Table<'t, u128, u64>,
+}
+
 impl<'t> Transaction<'t> {
-    pub(super) fn begin(redb: &'t WriteTransaction, index: &'t Index) -> Result<Self, WriteError> {
+    pub(super) fn begin(
+        redb: &'t WriteTransaction,
+        index: &'t Index,
+        shadowed: bool,
+    ) -> Result<Self, WriteError> {
+        let shadow = match shadowed {
+            true => Some(ShadowTables {
+                vectors: redb.open_table(row::SHADOW_VECTORS)?,
+                pending: redb.open_table(row::SHADOW_PENDING)?,
+            }),
+            false => None,
+        };
         let elapsed = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -63,6 +81,7 @@ impl<'t> Transaction<'t> {
             unjoined: redb.open_table(row::UNJOINED)?,
             edges: redb.open_table(row::EDGES)?,
             documents: redb.open_table(row::DOCUMENTS)?,
+            shadow,
             types: HashMap::new(),
             stamped: BTreeSet::new(),
             changes: Vec::new(),
@@ -221,6 +240,10 @@ impl<'t> Transaction<'t> {
                 VectorChange::Clear
             }
         };
+        if !same_text && let Some(shadow) = &mut self.shadow {
+            shadow.vectors.remove(key)?;
+            shadow.pending.insert(key, self.generation)?;
+        }
         let words = (!same_text).then(|| {
             let before = before.as_ref().map(|old| words::count(&old.indexed_text()));
             (before, words::count(&new.indexed_text()))
@@ -308,6 +331,10 @@ impl<'t> Transaction<'t> {
         self.vectors.remove(key)?;
         self.pending.remove(key)?;
         self.unjoined.remove(key)?;
+        if let Some(shadow) = &mut self.shadow {
+            shadow.vectors.remove(key)?;
+            shadow.pending.remove(key)?;
+        }
         self.stamped.remove(&id);
         self.types.insert(id, None);
         let words = words::count(&node.indexed_text());

@@ -45,6 +45,8 @@ impl Memory {
         self.make_ready(&wanted)?;
         let held = self.inner.attention.write();
         *held.unwrap_or_else(PoisonError::into_inner) = Arc::new(weights);
+        // Before sentences are let go, so that no answer by the former weights without them is kept.
+        self.recall_cache().settings_changed();
         if !wanted.evidence() {
             self.index_mut().graph.hold_evidence(false);
         }

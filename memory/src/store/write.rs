@@ -3,6 +3,8 @@
 //! Checks what comes from outside, runs a transaction (`transaction.rs`), and lets the index follow
 //! what was committed. A transaction without changes is dropped without touching the disk.
 
+use std::sync::atomic::Ordering;
+
 use super::transaction::{Erased, Transaction};
 use super::{Batch, Memory, WriteError, Written};
 use crate::access::Access;
@@ -94,6 +96,8 @@ impl Memory {
             handed_out.remove(id);
         }
         erased.generation = generation;
+        // Answers to other questions may repeat what is gone too. An answer that is being made is not kept any more.
+        erased.recollections = self.recall_cache().forget();
         Ok(erased)
     }
 
@@ -139,7 +143,8 @@ impl Memory {
         let redb = self.inner.database.begin_write()?;
         let (result, changes, generation) = {
             let index = self.index();
-            let mut transaction = Transaction::begin(&redb, &index)?;
+            let shadowed = self.inner.shadowed.load(Ordering::Acquire);
+            let mut transaction = Transaction::begin(&redb, &index, shadowed)?;
             let result = work(&mut transaction)?;
             let (changes, generation) = transaction.finish(&redb)?;
             (result, changes, generation)
@@ -195,7 +200,11 @@ pub(crate) fn check_edge(edge: &NewEdge) -> Result<(), WriteError> {
     }
 }
 
-fn unit_vector(id: NodeId, vector: &[f32], dimensions: usize) -> Result<Vec<f32>, WriteError> {
+pub(super) fn unit_vector(
+    id: NodeId,
+    vector: &[f32],
+    dimensions: usize,
+) -> Result<Vec<f32>, WriteError> {
     if vector.len() != dimensions {
         return Err(WriteError::Dimensions {
             id,

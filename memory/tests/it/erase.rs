@@ -102,6 +102,7 @@ fn a_search_after_an_erasure_finds_nothing_and_the_rest_is_where_it_was() {
         ids: sorted(&JANES),
         generation: 2,
         erased_at: erased.erased_at,
+        recollections: 0,
     };
     assert_eq!(erased, expected);
     assert!(erased.erased_at > 1_700_000_000_000);

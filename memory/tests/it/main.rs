@@ -8,6 +8,7 @@
 
 mod access;
 mod attention;
+mod cache;
 mod context;
 mod crash;
 mod doctor;
@@ -20,6 +21,7 @@ mod ingest;
 mod ingest_edges;
 mod ingest_mirror;
 mod ingest_pdf;
+mod migrate;
 mod model;
 mod prune;
 mod python_docs;
@@ -27,6 +29,7 @@ mod recall;
 mod stats;
 mod store;
 mod topics;
+mod tune;
 
 use std::path::Path;
 

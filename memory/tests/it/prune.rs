@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir_memory::upkeep::{PrunePolicy, Pruned};
+use weir_memory::upkeep::{PrunePolicy, Pruned, SLICE_ROWS};
 use weir_memory::{Batch, EdgeMetadata, Memory, Metadata, NewEdge, NewNode, NodeId, NodeType};
 
 use crate::{id, node, open};
@@ -166,4 +166,74 @@ fn a_large_graph_is_pruned_in_slices_between_which_others_write() {
         stats.degrees.median > 50,
         "no more than the budget asks for goes: {stats:?}"
     );
+}
+
+/// The most rows that one slice of a whole pass read, and removed.
+fn greatest_slice(memory: &Memory, policy: PrunePolicy) -> (usize, usize, Pruned) {
+    let mut pruning = memory.prune(policy, NOW);
+    let (mut read, mut removed) = (0, 0);
+    loop {
+        let over = pruning.step().unwrap();
+        read = read.max(pruning.slice().read);
+        removed = removed.max(pruning.slice().removed);
+        if over {
+            return (read, removed, pruning.pruned());
+        }
+    }
+}
+
+#[test]
+fn a_hub_of_a_hundred_thousand_edges_is_relieved_in_slices_of_bounded_rows() {
+    const EDGES: usize = 100_000;
+    let folder = tempfile::tempdir().unwrap();
+    let memory = open(folder.path());
+    let names: Vec<String> = (0..EDGES).map(|at| format!("n{at}")).collect();
+    written(&memory, &["hub"], Vec::new());
+    for (part, names) in names.chunks(20_000).enumerate() {
+        let nodes = names.iter().map(|name| node(name, "x")).collect();
+        let edges = names.iter().enumerate().map(|(at, name)| {
+            // The heaviest ones are those of the first part.
+            edge("hub", name, 1.0 / (1 + part * 20_000 + at) as f32, 1, None)
+        });
+        let edges = edges.collect();
+        memory.write(&Batch { nodes, edges }).unwrap();
+    }
+    let (read, removed, pruned) = greatest_slice(&memory, PrunePolicy::default());
+    assert!(
+        read <= SLICE_ROWS && removed <= SLICE_ROWS,
+        "{read} {removed}"
+    );
+    assert_eq!(pruned.beyond_budget, EDGES - 64);
+    let mut best: Vec<NodeId> = names[..64].iter().map(|name| id(name)).collect();
+    best.sort_unstable();
+    assert_eq!(ends(&memory, "hub"), best);
+    // As well as a pass over light edges, and of a trace with more edges than a slice removes.
+    let trace = NewNode {
+        node_type: NodeType::Trace,
+        metadata: Metadata {
+            timestamp: Some(NOW - 31 * DAY_MS),
+            ..Metadata::default()
+        },
+        ..node("trace", "asked")
+    };
+    let used = names[..5000]
+        .iter()
+        .map(|name| edge("trace", name, 1.0, 31, None));
+    let batch = Batch {
+        nodes: vec![trace],
+        edges: used.collect(),
+    };
+    memory.write(&batch).unwrap();
+    let policy = PrunePolicy {
+        min_weight: 0.02,
+        trace_age: Some(Duration::from_secs(30 * 86_400)),
+        ..PrunePolicy::default()
+    };
+    let (read, removed, pruned) = greatest_slice(&memory, policy);
+    assert!(
+        read <= SLICE_ROWS && removed <= SLICE_ROWS,
+        "{read} {removed}"
+    );
+    assert_eq!((pruned.traces, pruned.light), (1, 14));
+    assert_eq!(memory.counts().edges, 50);
 }

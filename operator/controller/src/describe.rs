@@ -15,9 +15,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use weir_crds::PrunedStatus;
 use weir_proto::memory::v1::DescribeRequest;
 use weir_proto::memory::v1::memory_client::MemoryClient;
-use weir_reconcile::memory_store::Counts;
+use weir_reconcile::memory_store::{Counts, Tuning};
 
 /// How often each memory is asked.
 const EVERY: Duration = Duration::from_secs(10);
@@ -160,5 +161,17 @@ async fn describe(url: &str, leaf: &Entries) -> Result<Counts, DescribeError> {
         edges: said.edges,
         vectors: said.vectors,
         pending: said.pending,
+        tuning: said.tuning.map(|tuning| Tuning {
+            recall: tuning.recall,
+            target: tuning.target,
+            ef_search: tuning.ef_search,
+            measured_at_ms: tuning.measured_at_ms,
+        }),
+        pruned: said
+            .pruned
+            .map_or_else(Default::default, |pruned| PrunedStatus {
+                edges: pruned.edges,
+                traces: pruned.traces,
+            }),
     })
 }

@@ -7,7 +7,7 @@ mod build;
 mod status;
 
 pub use build::build;
-pub use status::{Counts, Observed, status};
+pub use status::{Counts, Observed, Tuning, status};
 
 use crate::stack::Stack;
 use crate::validate::{On, Problem, validate as validate_stack};

@@ -244,6 +244,7 @@ pub(crate) async fn erase_subject(
     Ok(Json(json!({
         "nodes": erased.nodes, "summaries": erased.summaries, "traces": erased.traces,
         "vectors": erased.vectors, "edges": erased.edges, "documents": erased.documents,
+        "recollections": erased.recollections,
         "ids": erased.ids, "generation": erased.generation, "erased_at": erased.erased_at,
         "caches": upkeep::CACHES, "not_erased": upkeep::BEYOND_REACH,
     })))

@@ -173,6 +173,7 @@ fn an_erasure_and_its_receipt_are_read_as_they_were() {
         ids: vec![NodeId::from_u128(7), NodeId::from_u128(u128::MAX)],
         generation: 8,
         erased_at: 9,
+        recollections: 10,
     };
     assert_eq!(read_erased(&erased(&receipt)), Ok(receipt));
     let nobody = erase_request(access, String::new(), None);

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use weir_embed::Embedder;
 use weir_gateway_cluster::{MemoryService, RemoteMemory};
 use weir_memory::{Batch, EdgeMetadata, Metadata, NewEdge, NewNode, NodeId};
-use weir_memory_live::{MemoryCalls, Presence};
+use weir_memory_live::{MemoryCalls, Presence, UpkeepPolicy};
 use weir_memory_service::{EmbedderSource, Options, ServeError, Server};
 use weir_testenv::{MINILM, component};
 
@@ -111,6 +111,7 @@ impl World {
             model: MODEL.to_owned(),
             dimensions: self.dimensions,
             embedder: EmbedderSource::Folder(self.embedder.clone()),
+            upkeep: UpkeepPolicy::default(),
             tls: self.path("memory-tls"),
             listen: any,
             listen_health: any,

@@ -29,6 +29,9 @@ pub struct Erased {
     pub edges: usize,
     /// Documents that listed them as passages.
     pub documents: usize,
+    /// What was recalled for questions and kept, all of which is forgotten.
+    #[serde(default)]
+    pub recollections: usize,
     /// Every node that is gone, sorted.
     pub ids: Vec<NodeId>,
     /// The write that did it, or the present one when nothing was there.

@@ -19,7 +19,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use std::collections::BTreeMap;
 use weir_crds::{
-    CaSecretRef, DeletionPolicy, EmbeddedStore, Engine, MemoryStore, ModelPool, Store,
+    CaSecretRef, DeletionPolicy, EmbeddedStore, Engine, MemoryStore, MemoryStoreSpec, ModelPool,
+    Store,
 };
 
 /// Name of the container that serves the memory.
@@ -155,6 +156,7 @@ fn container(
     for (flag, value) in pairs {
         args.extend([flag.to_owned(), value]);
     }
+    args.extend(upkeep_args(&store.spec));
     let mut env = pod::variables(&platform.environment);
     let mut mounts = vec![
         pod::mount("state", STATE_FOLDER, false),
@@ -198,6 +200,28 @@ fn container(
         termination_message_policy: Some("FallbackToLogsOnError".into()),
         ..pod::container(CONTAINER, &platform.image)
     }
+}
+
+/// What is done to the memory by itself.
+fn upkeep_args(spec: &MemoryStoreSpec) -> Vec<String> {
+    let mut pairs = Vec::new();
+    if let Some(graph) = &spec.graph_policy {
+        pairs.push(("--degree-max", graph.degree_max.to_string()));
+        if graph.min_weight > 0.0 {
+            pairs.push(("--min-weight", graph.min_weight.to_string()));
+        }
+        pairs.extend(graph.max_age.map(|age| ("--max-age", age.to_string())));
+    }
+    let traces = spec.retention.traces;
+    pairs.extend(traces.map(|age| ("--trace-age", age.to_string())));
+    if let Some(tune) = &spec.index.tune {
+        pairs.push(("--target-recall", tune.target_recall.to_string()));
+        pairs.push(("--tune-every-writes", tune.every_writes.to_string()));
+    }
+    let pairs = pairs.into_iter();
+    pairs
+        .flat_map(|(flag, value)| [flag.to_owned(), value])
+        .collect()
 }
 
 /// Where a pool that embeds is asked, and for which model.

@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use weir_crds::{MemoryStore, MemoryStoreStatus, Store};
+use weir_crds::{IndexStatus, MemoryStore, MemoryStoreStatus, PrunedStatus, Store};
 
 /// What was observed of a memory.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub struct Observed {
 }
 
 /// What a memory service says of its store.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Counts {
     /// Passages and what links them.
@@ -40,6 +40,26 @@ pub struct Counts {
     pub vectors: u64,
     /// Passages without one yet.
     pub pending: u64,
+    /// What was measured of the index; absent while nothing was.
+    #[serde(default)]
+    pub tuning: Option<Tuning>,
+    /// What upkeep let go since the service started.
+    #[serde(default)]
+    pub pruned: PrunedStatus,
+}
+
+/// What a memory service measured of its index.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tuning {
+    /// Share of the truly nearest that searches found.
+    pub recall: f64,
+    /// The share that was declared.
+    pub target: f64,
+    /// Fewest nearest vectors that a search keeps while it looks.
+    pub ef_search: u32,
+    /// Unix time in milliseconds.
+    pub measured_at_ms: u64,
 }
 
 /// The status of a memory.
@@ -60,17 +80,66 @@ pub fn status(
     let ready = ready(store, problems, observed, (&graph, &vectors));
     let Store::Embedded(_) = &store.spec.store;
     let counts = observed.counts.as_ref();
+    let prunes = store.spec.graph_policy.is_some() || store.spec.retention.traces.is_some();
+    let pruned = counts
+        .filter(|_| prunes)
+        .map(|counts| counts.pruned.clone());
+    let mut conditions = vec![
+        ("Ready", ready),
+        ("VectorsReady", vectors),
+        ("GraphReady", graph),
+    ];
+    let tuned = index_tuned(store, observed);
+    conditions.extend(tuned.map(|tuned| ("IndexTuned", tuned)));
     MemoryStoreStatus {
         kind: Some("embedded".into()),
         nodes: counts.map(|counts| counts.nodes).or(before.nodes),
         edges: counts.map(|counts| counts.edges).or(before.edges),
         vectors: counts.map(|counts| counts.vectors).or(before.vectors),
-        conditions: seen.conditions(vec![
-            ("Ready", ready),
-            ("VectorsReady", vectors),
-            ("GraphReady", graph),
-        ]),
+        index: match counts {
+            Some(counts) => counts.tuning.as_ref().map(index),
+            None => before.index,
+        },
+        pruned: pruned.or(before.pruned.filter(|_| prunes)),
+        conditions: seen.conditions(conditions),
     }
+}
+
+fn index(tuning: &Tuning) -> IndexStatus {
+    let at = i64::try_from(tuning.measured_at_ms).unwrap_or_default();
+    IndexStatus {
+        // As many digits as the questions that are asked can tell apart.
+        recall: (tuning.recall * 1e4).round() / 1e4,
+        measured_at: Timestamp::from_millisecond(at)
+            .unwrap_or_default()
+            .to_string(),
+        ef_search: tuning.ef_search,
+    }
+}
+
+/// Whether searches find as much as is declared; `None` where nothing is.
+fn index_tuned(store: &MemoryStore, observed: &Observed) -> Option<Verdict> {
+    let tune = store.spec.index.tune.as_ref()?;
+    let tuning = observed
+        .counts
+        .as_ref()
+        .and_then(|counts| counts.tuning.as_ref());
+    let Some(tuning) = tuning.filter(|tuning| tuning.target == tune.target_recall) else {
+        let text = "the index was not measured for index.tune.targetRecall yet: that waits for vectors, and for moments in \
+                    which nobody asks";
+        return Some(Verdict::unknown("NotMeasured", text));
+    };
+    let text = format!(
+        "efSearch {} finds {:.4} of the truly nearest, declared are {}",
+        tuning.ef_search, tuning.recall, tuning.target
+    );
+    Some(match tuning.recall >= tuning.target {
+        true => Verdict::yes("Tuned", text),
+        false => Verdict::no(
+            "TargetMissed",
+            format!("{text}: lower index.tune.targetRecall"),
+        ),
+    })
 }
 
 /// Whether the store is open and answers.

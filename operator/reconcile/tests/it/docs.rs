@@ -16,13 +16,14 @@ const OTHERS: &str = "ClusterIP ConfigMap CreateContainerConfigError CreateConta
 const LOCAL: [&str; 3] = ["ClusterOnly", "InferenceGatewayNotFound", "PortShared"];
 
 /// Types of conditions, which are written as reasons are.
-const TYPES: [&str; 16] = [
+const TYPES: [&str; 17] = [
     "Ready",
     "ModelAvailable",
     "EndpointsReady",
     "Scaling",
     "GraphReady",
     "VectorsReady",
+    "IndexTuned",
     "Verified",
     "Compatible",
     "PoolsReady",
