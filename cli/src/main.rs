@@ -52,7 +52,7 @@ use fail::Failure;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// What reading a corpus in took is given back, of which glibc keeps 100 MB.
+/// What reading a corpus in took is given back; glibc keeps much of it.
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
