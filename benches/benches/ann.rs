@@ -384,12 +384,15 @@ fn timed_open(folder: &Path, parameters: HnswParameters) -> anyhow::Result<(Memo
     Ok((memory, started.elapsed().as_secs_f64()))
 }
 
+/// The nearest nodes to one question, with their cosines.
+type Nearest = Vec<(NodeId, f32)>;
+
 /// The nearest of each query with their cosines, and the seconds of all.
 fn nearest(
     memory: &Memory,
     queries: &[Vec<f32>],
     effort: Effort,
-) -> anyhow::Result<(Vec<Vec<(NodeId, f32)>>, f64)> {
+) -> anyhow::Result<(Vec<Nearest>, f64)> {
     let mut found = Vec::with_capacity(queries.len());
     let started = Instant::now();
     for query in queries {

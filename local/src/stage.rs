@@ -263,7 +263,7 @@ impl Stager {
             let checked = blocking(move || memory.embedded_by(&revision)).await?;
             checked.map_err(|source| StageError::Memory {
                 name: name.clone(),
-                source,
+                source: Box::new(source),
             })?;
         }
         Ok(Some(OpenMemory {
@@ -423,7 +423,10 @@ async fn open(path: PathBuf, config: MemoryConfig, name: &str) -> Result<Memory,
     let name = name.to_owned();
     blocking(move || Memory::open(&path, &config))
         .await?
-        .map_err(|source| StageError::Memory { name, source })
+        .map_err(|source| StageError::Memory {
+            name,
+            source: Box::new(source),
+        })
 }
 
 fn source_error(

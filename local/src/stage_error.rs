@@ -33,7 +33,7 @@ pub enum StageError {
         /// The store.
         name: String,
         /// The cause.
-        source: weir_memory::OpenError,
+        source: Box<weir_memory::OpenError>,
     },
     /// The stack changes the embedding of a memory that is open.
     #[error(

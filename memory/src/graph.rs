@@ -62,8 +62,15 @@ const LISTED_MAX: usize = 64;
 struct Links {
     list: Vec<Link>,
     /// Place in the list by the other end and the relation; `None` while the list is short, as most are.
+    #[expect(
+        clippy::box_collection,
+        reason = "most slots have none, which takes a word and not six"
+    )]
     places: Option<Box<HashMap<(u32, u16), u32>>>,
 }
+
+/// Slots of source and target, and the relation's number.
+type EdgeAt = (u32, u32, u16);
 
 /// Adjacency lists over slots.
 #[derive(Debug, Default)]
@@ -73,7 +80,7 @@ pub(crate) struct Graph {
     outgoing: Vec<Links>,
     incoming: Vec<Links>,
     /// Terms of the sentences that carry edges, by source, target and relation; held only for weights that look at them.
-    evidence: Option<HashMap<(u32, u32, u16), Box<[u32]>>>,
+    evidence: Option<HashMap<EdgeAt, Box<[u32]>>>,
     edges: usize,
 }
 

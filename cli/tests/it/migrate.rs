@@ -92,6 +92,7 @@ fn an_index_is_measured_and_what_cannot_be_says_why() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story from beginning to end")]
 fn a_memory_moves_to_another_embedding_and_back() {
     let Some(embedder) = component(MINILM) else {
         return;

@@ -72,6 +72,7 @@ fn pending(memory: &Memory) -> (u64, u64) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story from beginning to end")]
 fn vectors_are_made_beside_those_in_use_through_restarts_and_writes_and_exchanged_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let memory = open(folder.path());

@@ -237,10 +237,8 @@ fn check_step(id: &str, step: &Step) -> Result<(), Refusal> {
     };
     finite("a logged probability", &step.logged)?;
     finite("a probability of the candidate", &step.candidate)?;
-    let features = step.features.iter();
-    features
-        .map(|row| finite("a feature", row))
-        .collect::<Result<(), _>>()?;
+    let mut features = step.features.iter();
+    features.try_for_each(|row| finite("a feature", row))?;
     propensity(id, "what was taken", step.logged[step.taken])?;
     for (whose, values) in [("logged", &step.logged), ("candidate", &step.candidate)] {
         let sum: f64 = values.iter().sum();

@@ -122,13 +122,13 @@ impl World {
         let cells = CONTEXTS * ARMS;
         let mut signals = Vec::with_capacity(cells);
         let mut right = Vec::with_capacity(cells);
-        for context in 0..CONTEXTS {
+        for [one, other] in &seen {
             for arm in 0..ARMS {
                 let of_signal: [f64; SIGNALS] = std::array::from_fn(|_| 0.2 + rng.random::<f64>());
                 let sum: f64 = of_signal.iter().sum();
                 signals.push(of_signal.map(|weight| weight / sum));
                 // Bigger arms are better, hard contexts need them, and a part is left to chance.
-                let hard = seen[context][0] * seen[context][1];
+                let hard = one * other;
                 let base = 0.5 * arm as f64 - hard + 0.8 * normal(rng) - 1.0;
                 right.push(std::array::from_fn(|signal| {
                     let answered = base + 0.9 * (signal as f64 - 1.0);
@@ -256,16 +256,19 @@ pub fn replicates(
         .collect()
 }
 
+/// An estimator's name, and its interval in an evaluation.
+type Estimator = (&'static str, fn(&Evaluation) -> Interval);
+
 /// How often the intervals of these evaluations hold the world's truth.
 pub fn coverage(world: &World, evaluations: &[Result<Evaluation, Refusal>]) -> Vec<Coverage> {
     let truth = world.value();
-    let estimators: [(&'static str, fn(&Evaluation) -> Interval); 4] = [
+    let estimators: [Estimator; 4] = [
         ("inverse propensity", |of| of.inverse_propensity),
         ("self-normalised", |of| of.self_normalised),
         ("doubly robust", |of| of.doubly_robust),
         ("switch", |of| of.switch),
     ];
-    let row = |(estimator, of): (&'static str, fn(&Evaluation) -> Interval)| {
+    let row = |(estimator, of): Estimator| {
         let intervals: Vec<Interval> = evaluations.iter().flatten().map(of).collect();
         let mean = |value: &dyn Fn(&Interval) -> f64| {
             intervals.iter().map(value).sum::<f64>() / intervals.len().max(1) as f64
