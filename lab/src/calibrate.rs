@@ -379,8 +379,8 @@ mod tests {
     fn a_table_whose_words_tell_is_certified() {
         // The small model answers `name` nearly always and `prove` hardly ever.
         let row = |index: usize| {
-            let hard = index % 2 == 0;
-            let right = (index / 2 % 20 == 0) == hard;
+            let hard = index.is_multiple_of(2);
+            let right = (index / 2).is_multiple_of(20) == hard;
             TableRow {
                 prompt: format!("{} {index:x}", if hard { "prove" } else { "name" }),
                 scores: vec![1.0, f64::from(u8::from(right))],
