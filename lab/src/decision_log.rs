@@ -8,8 +8,11 @@ use serde::Deserialize;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use weir_gateway::record::{FeedbackRow, Record};
+use weir_gateway::record::{FeedbackRow, Record, is_fault};
 use weir_router::ope::Label;
+
+/// The lowest score: what a failed request is worth.
+pub(crate) const WORST: f64 = 1.0;
 
 /// One line of a log.
 #[derive(Debug)]
@@ -169,6 +172,24 @@ impl DecisionLog {
             })?,
         }
         Ok(labels)
+    }
+}
+
+/// Whether the client gave up or asked for what cannot be, which says nothing of a version.
+pub(crate) fn ended_by_client(row: &Record) -> bool {
+    let error = row.outcome.error.as_deref();
+    error.is_some_and(|kind| !is_fault(kind))
+}
+
+/// What the answer of a row is worth: its label, the lowest score where it failed behind the gateway, which needs no judge,
+/// and nothing that is known where the client ended it.
+pub(crate) fn worth(row: &Record, label: Option<Label>) -> Option<Label> {
+    match row.outcome.error.as_deref() {
+        None => label,
+        Some(kind) => is_fault(kind).then_some(Label {
+            reward: WORST,
+            propensity: 1.0,
+        }),
     }
 }
 

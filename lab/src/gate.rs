@@ -4,7 +4,7 @@
 //! were decided differently they are the evidence of `weir_router::gate`. A reference decides again from the row. The two
 //! versions are compared by their choices: where these agree, a difference of verdicts is not seen.
 
-use crate::decision_log::{DecisionLog, DecisionLogError, LabelSource};
+use crate::decision_log::{DecisionLog, DecisionLogError, LabelSource, ended_by_client, worth};
 use crate::ope::{OpeError, bound};
 use serde::Serialize;
 use std::time::Duration;
@@ -15,9 +15,6 @@ use weir_router::gate::evidence::RolloutEvidence;
 use weir_router::gate::regret::{Bounds, Compared, Learner, RegretEvidence};
 use weir_router::gate::{Action, Evidence, Policy, next};
 use weir_router::ope::Label;
-
-/// The lowest score: what a failed request is worth.
-const WORST: f64 = 1.0;
 
 /// Standard errors by which labels may stand for another number of disagreements than there are.
 const LABELS_ERRORS: f64 = 4.0;
@@ -162,20 +159,12 @@ impl<'a> Both<'a> {
     fn of(row: &'a Record, rollout: &str, label: Option<Label>) -> Option<Self> {
         let of = row.rollout.as_ref().filter(|of| of.name == rollout)?;
         let own = row.choice.as_ref().filter(|_| row.guardrail.is_none())?;
-        let label = match row.outcome.error.as_deref() {
-            Some(kind) if is_fault(kind) => Some(Label {
-                reward: WORST,
-                propensity: 1.0,
-            }),
-            Some(_) => None,
-            None => label,
-        };
         Some(Self {
             row,
             rollout: of,
             own,
             shadow: of.shadow.choice.as_ref(),
-            label,
+            label: worth(row, label),
         })
     }
 
@@ -190,9 +179,7 @@ impl<'a> Both<'a> {
 
     /// Whether a judge of this answer says which version is better.
     fn is_evidence(&self) -> bool {
-        let by_client = self.row.outcome.error.as_deref();
-        let by_client = by_client.is_some_and(|kind| !is_fault(kind));
-        self.rollout.weight > 0 && !by_client && self.shadow.is_some()
+        self.rollout.weight > 0 && !ended_by_client(self.row) && self.shadow.is_some()
     }
 }
 

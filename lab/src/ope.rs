@@ -6,15 +6,14 @@
 //! counts for the arm that was chosen; a request that failed behind the gateway is worth the lowest score, which needs no
 //! judge.
 
-use crate::decision_log::{DecisionLog, DecisionLogError, LabelSource};
+use crate::decision_log::{
+    DecisionLog, DecisionLogError, LabelSource, WORST, ended_by_client, worth,
+};
 use serde::Serialize;
 use std::collections::HashMap;
-use weir_gateway::record::{ChoiceRow, Record, VerdictRow, is_fault};
+use weir_gateway::record::{ChoiceRow, Record, VerdictRow};
 use weir_router::ope::{Evaluation, Label, Options, Refusal, Step, Trajectory, evaluate};
 use weir_router::{Arm, ChooseError, JudgeError, RecallMode, Router, State};
-
-/// The lowest score: what a failed request is worth.
-const WORST: f64 = 1.0;
 
 /// How far the log's propensity may be from the product of its probabilities.
 const PROPENSITY_ERROR: f64 = 1e-9;
@@ -136,21 +135,12 @@ pub fn sample(
             }
             continue;
         };
-        let error = row.outcome.error.as_deref();
         if row.guardrail.is_some() {
             excluded.guardrail += 1;
-        } else if error.is_some_and(|kind| !is_fault(kind)) {
+        } else if ended_by_client(row) {
             excluded.client += 1;
         } else {
-            let label = labels.get(&row.decision_id).copied();
-            let label = if error.is_some() {
-                Some(Label {
-                    reward: WORST,
-                    propensity: 1.0,
-                })
-            } else {
-                label
-            };
+            let label = worth(row, labels.get(&row.decision_id).copied());
             let label = label.map(|label| reward.of(row, choice, label));
             trajectories.push(trajectory(row, choice, candidate, label)?);
         }
