@@ -6,6 +6,7 @@
 )]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -254,6 +255,21 @@ pub struct IndexStatus {
     pub measured_at: String,
     /// Fewest nearest vectors that a search keeps while it looks.
     pub ef_search: u32,
+}
+
+impl IndexStatus {
+    /// What was measured at `at_ms` (Unix time in milliseconds), with as many digits as the questions that are asked can tell
+    /// apart.
+    pub fn measured(recall: f64, ef_search: u32, at_ms: u64) -> Self {
+        let at = i64::try_from(at_ms).unwrap_or_default();
+        Self {
+            recall: (recall * 1e4).round() / 1e4,
+            measured_at: Timestamp::from_millisecond(at)
+                .unwrap_or_default()
+                .to_string(),
+            ef_search,
+        }
+    }
 }
 
 /// What upkeep let go.

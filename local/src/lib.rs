@@ -46,7 +46,7 @@ pub use sent::Sent;
 pub use session::Session;
 pub use stack::{Loaded, StackError, load};
 pub use stage_error::StageError;
-pub use status::{GatewayPhase, IndexStatus, MemoryStatus, PoolStatus, RouterStatus, Status};
+pub use status::{GatewayPhase, MemoryStatus, PoolStatus, RouterStatus, Status};
 pub use up::{Up, UpError, up};
 pub use upkeep::{Outcome, Step, Task, UpkeepError, perform};
 pub use weir_memory::NodeType;

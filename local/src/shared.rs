@@ -5,13 +5,14 @@
 use crate::engine::{EngineState, Phase};
 use crate::external::Reach;
 use crate::stage::OpenMemory;
-use crate::status::{GatewayPhase, IndexStatus, MemoryStatus, PoolStatus, RouterStatus, Status};
+use crate::status::{GatewayPhase, MemoryStatus, PoolStatus, RouterStatus, Status};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
+use weir_crds::IndexStatus;
 use weir_gateway::{Gateway, Stop};
 use weir_memory_live::{Embedder, UpkeepCounts, Upkept};
 
@@ -213,14 +214,9 @@ impl OpenMemory {
             vectors_pending: (counts.pending - refused) as u64,
             vectors_refused: refused as u64,
             embedding: self.config.embedding_model.clone(),
-            index: tuning.map(|tuning| IndexStatus {
-                recall: (tuning.recall * 1e4).round() / 1e4,
-                ef_search: tuning.ef_search,
-                measured_at: jiff::Timestamp::from_millisecond(
-                    i64::try_from(tuning.measured_at).unwrap_or_default(),
-                )
-                .unwrap_or_default()
-                .to_string(),
+            index: tuning.map(|tuning| {
+                let ef_search = u32::try_from(tuning.ef_search).unwrap_or(u32::MAX);
+                IndexStatus::measured(tuning.recall, ef_search, tuning.measured_at)
             }),
             pruned_edges: upkept.edges(),
             pruned_traces: upkept.traces,

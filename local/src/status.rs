@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use weir_crds::IndexStatus;
 use weir_plan::{Performance, Privacy, Tier};
 
 /// A gateway in local mode and everything behind it.
@@ -113,18 +114,6 @@ pub struct MemoryStatus {
     pub pruned_edges: u64,
     /// Traces that it let go.
     pub pruned_traces: u64,
-}
-
-/// What was measured of a memory's index.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct IndexStatus {
-    /// Share of the truly nearest that searches found.
-    pub recall: f64,
-    /// Fewest nearest vectors that a search keeps while it looks.
-    pub ef_search: usize,
-    /// When it was measured, RFC 3339.
-    pub measured_at: String,
 }
 
 /// The router.

@@ -106,15 +106,7 @@ pub fn status(
 }
 
 fn index(tuning: &Tuning) -> IndexStatus {
-    let at = i64::try_from(tuning.measured_at_ms).unwrap_or_default();
-    IndexStatus {
-        // As many digits as the questions that are asked can tell apart.
-        recall: (tuning.recall * 1e4).round() / 1e4,
-        measured_at: Timestamp::from_millisecond(at)
-            .unwrap_or_default()
-            .to_string(),
-        ef_search: tuning.ef_search,
-    }
+    IndexStatus::measured(tuning.recall, tuning.ef_search, tuning.measured_at_ms)
 }
 
 /// Whether searches find as much as is declared; `None` where nothing is.
