@@ -19,6 +19,24 @@ pub(crate) fn with_memory(stage: &Stage, embedder: &Path) {
     std::fs::write(docs.join("broken.jsonl"), "{not json\n").unwrap();
 }
 
+/// Exit code and texts of `weir memory ...`.
+pub(crate) fn said(stage: &Stage, args: &[&str]) -> (Option<i32>, String, String) {
+    let output = stage.weir(&[&["memory"], args].concat());
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+/// The JSON of `weir memory ... --output json`, which must succeed.
+pub(crate) fn json(stage: &Stage, args: &[&str]) -> Value {
+    let (code, out, err) = said(stage, &[args, &["--output", "json"]].concat());
+    assert_eq!(code, Some(0), "{args:?}: {out}{err}");
+    serde_json::from_str(&out).unwrap()
+}
+
 fn first_hit(stage: &Stage, args: &[&str]) -> Value {
     let mut all = vec![
         "memory",

@@ -1,26 +1,10 @@
 //! `weir memory tune` and `weir memory migrate`, on files and through a running gateway.
 
-use crate::memory::with_memory;
+use crate::memory::{json, said, with_memory};
 use crate::support::Stage;
 use serde_json::{Value, json};
 use std::path::Path;
 use weir_testenv::{MINILM, component, servable_model};
-
-fn said(stage: &Stage, args: &[&str]) -> (Option<i32>, String, String) {
-    let output = stage.weir(&[&["memory"], args].concat());
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (
-        output.status.code(),
-        text(&output.stdout),
-        text(&output.stderr),
-    )
-}
-
-fn json(stage: &Stage, args: &[&str]) -> Value {
-    let (code, out, err) = said(stage, &[args, &["--output", "json"]].concat());
-    assert_eq!(code, Some(0), "{args:?}: {out}{err}");
-    serde_json::from_str(&out).unwrap()
-}
 
 /// An export of passages with vectors of `model` that no embedder made.
 fn export(stage: &Stage, model: &str) -> String {

@@ -1,8 +1,7 @@
 //! `weir memory export`, `import`, `erase`, `stats`, `show`, `doctor` and `prune`, on files and through a running gateway.
 
-use crate::memory::with_memory;
+use crate::memory::{json, said, with_memory};
 use crate::support::Stage;
-use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use weir_testenv::servable_model;
@@ -25,22 +24,6 @@ const PEOPLE: &str = r#"{"memory":{"format":1,"dimensions":384,"embedding_model"
 {"node":{"id":"00000000-0000-4000-8000-000000000003","tenant":"shared","text":"geese graze by the weir"}}
 {"edge":{"src":"00000000-0000-4000-8000-000000000001","dst":"00000000-0000-4000-8000-000000000003","rel":"mentions","weight":0.5,"metadata":{"confidence":0.9}}}
 "#;
-
-fn said(stage: &Stage, args: &[&str]) -> (Option<i32>, String, String) {
-    let output = stage.weir(&[&["memory"], args].concat());
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (
-        output.status.code(),
-        text(&output.stdout),
-        text(&output.stderr),
-    )
-}
-
-fn json(stage: &Stage, args: &[&str]) -> Value {
-    let (code, out, err) = said(stage, &[args, &["--output", "json"]].concat());
-    assert_eq!(code, Some(0), "{args:?}: {out}{err}");
-    serde_json::from_str(&out).unwrap()
-}
 
 /// The passages that a search for a word finds and that have it, those that the graph led to left aside.
 fn hits(stage: &Stage, word: &str, wher: &[&str]) -> usize {
