@@ -14,4 +14,4 @@ mod recent;
 pub use counter::{CountQuestion, Roles, TokenCache, TokenCounter, TokenizerError, Turn};
 pub use embedder::{EmbedError, Embedder, LoadError, TOKENS_MAX};
 pub use queue::EmbedQueue;
-pub use recent::Recent;
+pub use recent::{QUESTION_BYTES_MAX, QUESTIONS_MAX, Recent};

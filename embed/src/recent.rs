@@ -4,6 +4,12 @@ use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
+/// Questions whose vectors are kept: 1.5 MiB of vectors at 384 dimensions.
+pub const QUESTIONS_MAX: usize = 1024;
+
+/// A longer question is unlikely to come twice and would make the cache large.
+pub const QUESTION_BYTES_MAX: usize = 4096;
+
 /// Keys to values, at most `MAX`; the entry used least recently goes first.
 #[derive(Debug)]
 pub struct Recent<K, V, const MAX: usize> {

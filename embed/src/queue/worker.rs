@@ -6,12 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use crate::EmbedError;
-use crate::recent::Recent;
+use crate::recent::{QUESTION_BYTES_MAX, QUESTIONS_MAX, Recent};
 
-/// Queries that are remembered: 1.5 MiB of vectors at 384 dimensions.
-const QUERIES_MAX: usize = 1024;
-/// A longer query is unlikely to come twice and would make the cache large.
-const QUERY_BYTES_MAX: usize = 4096;
 /// Queries that are evaluated together.
 const BATCH_MAX: usize = 8;
 /// Text of one step of bulk work: some 250 tokens, about a tenth of a second.
@@ -61,7 +57,7 @@ struct Lanes {
     queries: VecDeque<Arc<str>>,
     waiting: HashMap<Arc<str>, Vec<oneshot::Sender<Vector>>>,
     bulk: VecDeque<Bulk>,
-    recent: Recent<Arc<str>, Arc<[f32]>, QUERIES_MAX>,
+    recent: Recent<Arc<str>, Arc<[f32]>, QUESTIONS_MAX>,
     /// Queries that are answered and then not remembered.
     unkept: HashSet<Arc<str>>,
     closed: bool,
@@ -175,7 +171,7 @@ impl Shared {
                 Ok(vectors) => Ok(vectors[index].as_slice().into()),
                 Err(error) => Err(error.clone()),
             };
-            let kept = !lanes.unkept.remove(text) && text.len() <= QUERY_BYTES_MAX;
+            let kept = !lanes.unkept.remove(text) && text.len() <= QUESTION_BYTES_MAX;
             if let Ok(vector) = &vector
                 && kept
             {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use weir_embed::{EmbedError, EmbedQueue, Recent};
+use weir_embed::{EmbedError, EmbedQueue, QUESTION_BYTES_MAX, QUESTIONS_MAX, Recent};
 use weir_engine::{EngineError, Engines};
 use weir_plan::{Pool, chain};
 
@@ -15,12 +15,6 @@ const BATCH_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Passages that go into one request to a pool: few, so that a question does not wait long behind them.
 const POOL_BATCH: usize = 8;
-
-/// Questions whose vectors are kept: 1.5 MiB of vectors at 384 dimensions.
-const QUESTIONS_MAX: usize = 1024;
-
-/// A longer question is unlikely to come twice and would make the cache large.
-const QUESTION_BYTES_MAX: usize = 4096;
 
 /// Passages that this process embeds at a time; its queue lets questions pass.
 const IN_PROCESS_BATCH: usize = 32;
