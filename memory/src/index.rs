@@ -294,11 +294,13 @@ impl Index {
     /// Follows a write that is durable.
     pub(crate) fn apply(&mut self, changes: Vec<Change>, generation: u64) {
         for change in changes {
-            let ends = change.ends();
-            // Before and after: a node that goes, or is given to another tenant, changed for both.
+            let (ends, is_node) = (change.ends(), matches!(change, Change::Node { .. }));
             self.note(ends, generation);
             self.follow(change);
-            self.note(ends, generation);
+            if is_node {
+                // One that came is noted now, and one that was given to another tenant changed for both.
+                self.note(ends, generation);
+            }
         }
         self.generation = generation;
     }

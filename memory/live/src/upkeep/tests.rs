@@ -1,3 +1,5 @@
+//! What upkeep lets go, how large its slices are, and who goes first.
+
 use super::*;
 
 use weir_memory::upkeep::SLICE_ROWS;
