@@ -7,12 +7,13 @@
 
 use anyhow::Context;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
+use weir_embed::{EmbedQueue, TokenCounter};
 use weir_gateway::gateway::{Assets, Gateway, MemoryAsset};
 use weir_lab::echo::EchoEngine;
 use weir_lab::questions::{self, Question};
@@ -65,18 +66,7 @@ async fn main() -> anyhow::Result<()> {
         if embed.is_some() { "vectors and words" } else { "words only" },
         if counters.is_empty() { "estimated token counts" } else { "exact token counts" },
     ));
-    let assets = Assets {
-        memory: Some(MemoryAsset::Open {
-            store: memory,
-            embed,
-        }),
-        router: Router::builtin(),
-        candidate: None,
-        counters,
-        state_dir: None,
-    };
-    let plan = engine.plan(&weir_bench::POOLS, Some(memory_plan()));
-    let gateway = Gateway::new(plan, assets)?;
+    let gateway = serving(&engine, (memory, embed), counters)?;
     let Measured { own, whole, steps } =
         measured(&gateway, &questions::read(None)?, REQUESTS).await?;
     let p50 = Row::new("own.p50", "ms", quantile(&own, 0.5)).goal(Goal::AtMost(P50_MS));
@@ -140,23 +130,29 @@ async fn say_resident() -> anyhow::Result<()> {
     set_vectors(&memory)?;
     memory.settle();
     let engine = EchoEngine::start("3.11").await?;
+    let gateway = serving(&engine, (memory, Some(embed)), counters)?;
+    let questions = questions::read(None)?;
+    measured(&gateway, &questions, questions.len()).await?;
+    tokio::time::sleep(REST).await;
+    println!("{}", weir_bench::resident_kib()? as f64 / 1024.0);
+    Ok(())
+}
+
+/// A gateway with this memory before an engine.
+fn serving(
+    engine: &EchoEngine,
+    (store, embed): (Memory, Option<EmbedQueue>),
+    counters: HashMap<String, TokenCounter>,
+) -> anyhow::Result<Gateway> {
     let assets = Assets {
-        memory: Some(MemoryAsset::Open {
-            store: memory,
-            embed: Some(embed),
-        }),
+        memory: Some(MemoryAsset::Open { store, embed }),
         router: Router::builtin(),
         candidate: None,
         counters,
         state_dir: None,
     };
     let plan = engine.plan(&weir_bench::POOLS, Some(memory_plan()));
-    let gateway = Gateway::new(plan, assets)?;
-    let questions = questions::read(None)?;
-    measured(&gateway, &questions, questions.len()).await?;
-    tokio::time::sleep(REST).await;
-    println!("{}", weir_bench::resident_kib()? as f64 / 1024.0);
-    Ok(())
+    Ok(Gateway::new(plan, assets)?)
 }
 
 /// Times of all requests, in milliseconds.
