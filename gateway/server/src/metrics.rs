@@ -38,6 +38,8 @@ pub(crate) struct Gauges<'a> {
     pub(crate) standing: Standing,
     /// Totals over all rollouts.
     pub(crate) rollouts: RolloutEvidence,
+    /// Labelled disagreements of all rollouts.
+    pub(crate) labelled: u64,
 }
 
 impl Metrics {
@@ -182,6 +184,7 @@ impl Gauges<'_> {
         }
         metrics::counter!("weir_rollout_shadowed_total").absolute(of.shadowed);
         metrics::counter!("weir_rollout_disagreements_total").absolute(of.disagreements);
+        metrics::counter!("weir_rollout_labels_total").absolute(self.labelled);
     }
 }
 
@@ -204,7 +207,7 @@ fn describe() {
     }
 }
 
-const COUNTERS: [(&str, &str); 16] = [
+const COUNTERS: [(&str, &str); 17] = [
     ("weir_requests_total", "Requests by route and status"),
     (
         "weir_answers_total",
@@ -245,6 +248,10 @@ const COUNTERS: [(&str, &str); 16] = [
     (
         "weir_rollout_disagreements_total",
         "Of them, those that the versions would have answered differently",
+    ),
+    (
+        "weir_rollout_labels_total",
+        "Of these, those of a canary whose answers were judged",
     ),
     (
         "weir_memory_recall_cache_hits_total",
