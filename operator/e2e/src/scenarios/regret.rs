@@ -149,7 +149,7 @@ async fn a_worse_version_is_taken_out(namespace: &Namespace<'_>, asks: &Gateway)
     );
     let estimate = status["evidence"]["regret"]["estimate"].as_f64();
     ensure!(
-        estimate.is_some_and(|estimate| (0.7..1.3).contains(&estimate)),
+        estimate.is_some_and(|estimate| (0.5..1.5).contains(&estimate)),
         "a regret of one point is estimated as {estimate:?}"
     );
     let told = |router: &Value| router["phase"] == "RolledBack" && router["regret"].is_number();
