@@ -117,7 +117,10 @@ fn described(rollout: &RouterRollout) -> String {
             regret.estimate, regret.lower, regret.upper, regret.labelled, regret.disagreements
         )
     });
-    format!("{head}\n{versions}\n{decided}{}", regret.unwrap_or_default())
+    format!(
+        "{head}\n{versions}\n{decided}{}",
+        regret.unwrap_or_default()
+    )
 }
 
 fn table(attempts: &[RouterRollout]) -> String {

@@ -42,8 +42,8 @@ pub use model_pool::{
 pub use rollout_policy::{CanaryPolicy, GatePolicy, RolloutPolicy, ShadowPolicy};
 pub use router_rollout::{
     GatewayRouterStatus, ProcessRef, ProcessSums, RegretStatus, RegretSums, RolloutAction,
-    RolloutEvidenceStatus, RolloutLedger, RolloutPhase, RolloutSums, RouterRollout, RouterRolloutSpec, RouterRolloutStatus, VersionEvidenceStatus, VersionRef,
-    VersionSums,
+    RolloutEvidenceStatus, RolloutLedger, RolloutPhase, RolloutSums, RouterRollout,
+    RouterRolloutSpec, RouterRolloutStatus, VersionEvidenceStatus, VersionRef, VersionSums,
 };
 pub use router_version::{
     Artifact, ConfigMapKeyRef, Holdout, RouterVersion, RouterVersionSpec, RouterVersionStatus,

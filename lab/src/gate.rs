@@ -241,6 +241,7 @@ fn check_labels(rows: &[Both<'_>], with_reference: bool) -> Result<(), GateError
     })
 }
 
+/// Rows of a canary in the order in which they were decided.
 fn against_active(rows: &[Both<'_>]) -> RegretEvidence {
     let (mut evidence, mut learner) = (RegretEvidence::default(), Learner::default());
     for both in rows {

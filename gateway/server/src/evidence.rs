@@ -154,7 +154,12 @@ impl Evidence {
     /// decision counts twice.
     pub(crate) fn judged(&self, id: &str, label: Label) -> bool {
         let mut inner = self.lock();
-        let Inner { rollout, left, labelled, .. } = &mut *inner;
+        let Inner {
+            rollout,
+            left,
+            labelled,
+            ..
+        } = &mut *inner;
         for counting in rollout.iter_mut().chain(left) {
             if let Some(comparison) = counting.unjudged.take(id) {
                 counting.judged(&comparison, label);

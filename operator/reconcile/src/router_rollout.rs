@@ -267,7 +267,11 @@ pub fn step(rollout: &RouterRollout, ledger: &RolloutLedger, heard: &Heard) -> S
         sums = RolloutEvidence::default();
     }
     let labels = status.evidence.regret.as_ref();
-    status.progress = progress(spec, &decision, (&sums, labels.map(|regret| regret.labelled)));
+    status.progress = progress(
+        spec,
+        &decision,
+        (&sums, labels.map(|regret| regret.labelled)),
+    );
     status.started_at = before.started_at.or(Some(Time(heard.now)));
     let moved = before.phase != status.phase
         || before.step != status.step

@@ -24,7 +24,8 @@ pub(super) fn tested(policy: &Policy, regret: &[RegretEvidence]) -> Vec<Test> {
     };
     let planned = policy.planned(quality);
     let known = regret.iter().enumerate();
-    let known = known.filter(|(_, of)| of.labelled >= DISAGREEMENTS_MIN && ill_judged(of).is_none());
+    let known =
+        known.filter(|(_, of)| of.labelled >= DISAGREEMENTS_MIN && ill_judged(of).is_none());
     known
         .map(|(index, of)| Test {
             against: of.against_at_most(quality.regret_max, planned),

@@ -286,7 +286,8 @@ impl RegretEvidence {
     fn buckets(&self) -> impl Iterator<Item = (f64, f64)> {
         let share = self.share_judged().map_or(0.0, |(share, _)| share);
         let for_all = if share > 0.0 { 1.0 / share } else { 0.0 };
-        let of = |sums: &[i64], bucket: usize| sums.get(bucket).map_or(0.0, |sum| *sum as f64 / MILLION);
+        let of =
+            |sums: &[i64], bucket: usize| sums.get(bucket).map_or(0.0, |sum| *sum as f64 / MILLION);
         (0..BUCKETS).map(move |bucket| {
             let term = of(&self.terms, bucket) * for_all;
             (of(&self.weights, bucket), term)

@@ -443,9 +443,13 @@ fn labels_that_somebody_chose_decide_nothing() {
     assert_eq!(at_last(&policy, &chosen).reason, Reason::Regret);
     (0..960).for_each(|_| chosen.regret[0].decided(&unjudged));
     let held = at_last(&policy, &chosen);
-    assert_eq!((held.phase, held.reason), (Phase::Canary, Reason::Collecting));
+    assert_eq!(
+        (held.phase, held.reason),
+        (Phase::Canary, Reason::Collecting)
+    );
     assert!(
-        held.message.starts_with("the labels stand for 50 % of 2400 disagreements"),
+        held.message
+            .starts_with("the labels stand for 50 % of 2400 disagreements"),
         "{}",
         held.message
     );

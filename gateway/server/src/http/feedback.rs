@@ -39,7 +39,11 @@ pub(crate) async fn take(State(surfaces): Shared, request: Request) -> Result<Js
         return Err(Rescue::field("score", message));
     }
     match given.propensity {
-        None => drop(decisions::visible(&surfaces, &identity, &given.decision_id)?),
+        None => drop(decisions::visible(
+            &surfaces,
+            &identity,
+            &given.decision_id,
+        )?),
         Some(_) if !identity.has(Scope::Judge) => return Err(AuthError::Scope(Scope::Judge).into()),
         Some(propensity) if !(PROPENSITY_MIN..=1.0).contains(&propensity) => {
             let message = format!(

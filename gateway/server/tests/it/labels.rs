@@ -77,7 +77,11 @@ async fn a_label_of_a_disagreement_is_in_the_report_and_counts_once() {
     );
     let voluntary = label(&trial.world, &id, 2.0, None).await;
     assert_eq!((voluntary.0, &voluntary.1["counted"]), (200, &json!(false)));
-    assert_eq!(judged(&trial), before, "voluntary scores never enter a gate");
+    assert_eq!(
+        judged(&trial),
+        before,
+        "voluntary scores never enter a gate"
+    );
 
     let (status, said) = label(&trial.world, &id, 4.0, Some(0.5)).await;
     assert_eq!(
@@ -104,7 +108,10 @@ async fn labels_of_unknown_decisions_and_impossible_propensities_are_refused() {
     assert_eq!(status, 404);
     for propensity in [0.0, 0.009, 1.01, -1.0] {
         let (status, said) = label(&trial.world, &id, 4.0, Some(propensity)).await;
-        assert_eq!((status, &said["error"]["param"]), (400, &json!("propensity")));
+        assert_eq!(
+            (status, &said["error"]["param"]),
+            (400, &json!("propensity"))
+        );
     }
     assert_eq!(judged(&trial).labelled, 0);
 }
@@ -134,7 +141,13 @@ async fn only_judges_give_labels_and_they_do_for_every_tenant() {
     let refused = send("/v1/feedback", "sk-acme", &given).await;
     assert_eq!(refused.status.as_u16(), 403);
     let refused = refused.json().await;
-    assert!(refused["error"]["message"].as_str().unwrap().contains("`judge`"), "{refused}");
+    assert!(
+        refused["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("`judge`"),
+        "{refused}"
+    );
     assert_eq!(judged(&trial).labelled, 0);
     let taken = send("/v1/feedback", "sk-judge", &given).await;
     assert_eq!(taken.json().await["counted"], true);

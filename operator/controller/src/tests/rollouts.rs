@@ -333,7 +333,11 @@ async fn a_candidate_that_judges_find_worse_is_rolled_back_with_the_numbers() {
         };
         gateway.reports(report).await;
         heard(&operator.hub, 80).await;
-        assert_eq!(scenario.look().await.is_none(), asks, "it ends where labels decide");
+        assert_eq!(
+            scenario.look().await.is_none(),
+            asks,
+            "it ends where labels decide"
+        );
         let status = &calls.body(0)["status"];
         if asks {
             assert_eq!(
@@ -346,9 +350,15 @@ async fn a_candidate_that_judges_find_worse_is_rolled_back_with_the_numbers() {
                 (&json!(2.0), &json!(100))
             );
             let told = calls.body(1);
-            assert_eq!((&told["reason"], &told["type"]), (&json!("Regret"), &json!("Warning")));
+            assert_eq!(
+                (&told["reason"], &told["type"]),
+                (&json!("Regret"), &json!("Warning"))
+            );
             let note = told["note"].as_str().unwrap();
-            assert!(note.contains("2.000 points less") && note.contains("0.5 is allowed"), "{note}");
+            assert!(
+                note.contains("2.000 points less") && note.contains("0.5 is allowed"),
+                "{note}"
+            );
         } else {
             assert_eq!(status["evidence"].get("regret"), None);
             assert_eq!(status["ledger"]["processes"][0]["regret"]["labelled"], 0);

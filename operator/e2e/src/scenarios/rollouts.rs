@@ -249,7 +249,12 @@ fn candidates(status: &Value) -> u64 {
 }
 
 /// Waits until a rollout has ended in this phase; its status.
-pub(super) async fn ends(namespace: &Namespace<'_>, rollout: &str, phase: &str, within: u64) -> Result<Value> {
+pub(super) async fn ends(
+    namespace: &Namespace<'_>,
+    rollout: &str,
+    phase: &str,
+    within: u64,
+) -> Result<Value> {
     let seen = namespace
         .world
         .until(Duration::from_secs(within), async || {

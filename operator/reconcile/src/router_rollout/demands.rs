@@ -21,7 +21,10 @@ pub(super) fn policy(spec: &RouterRolloutSpec) -> Policy {
             .gate
             .deadline
             .map(|deadline| Duration::from_millis(deadline.milliseconds())),
-        quality: spec.gate.regret_max.map(|regret_max| quality(spec, regret_max)),
+        quality: spec
+            .gate
+            .regret_max
+            .map(|regret_max| quality(spec, regret_max)),
     }
 }
 

@@ -126,7 +126,9 @@ fn attempts_come_to_their_reviewed_status() {
             fold(&mut ledger, &report);
             assert_eq!(ledger, once);
         }
-        leave(&mut ledger, |pod| !observed.gone.iter().any(|gone| gone == pod));
+        leave(&mut ledger, |pod| {
+            !observed.gone.iter().any(|gone| gone == pod)
+        });
         let heard = Heard {
             now: observed.now,
             report: Some(observed.now),
