@@ -112,10 +112,16 @@ fn described(rollout: &RouterRollout) -> String {
         evidence.shadowed, evidence.disagreements
     );
     let regret = evidence.regret.as_ref().map(|regret| {
-        format!(
-            "\nregret {:.3}, between {:.3} and {:.3} at every look, by {} labels of {} disagreements",
-            regret.estimate, regret.lower, regret.upper, regret.labelled, regret.disagreements
-        )
+        let known = match (regret.estimate, regret.lower, regret.upper) {
+            (Some(estimate), Some(lower), Some(upper)) => {
+                format!(
+                    "regret {estimate:.3}, between {lower:.3} and {upper:.3} at every look, by "
+                )
+            }
+            _ => String::new(),
+        };
+        let (labels, of) = (regret.labelled, regret.disagreements);
+        format!("\n{known}{labels} labels of {of} disagreements")
     });
     format!(
         "{head}\n{versions}\n{decided}{}",

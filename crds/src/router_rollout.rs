@@ -181,15 +181,15 @@ pub struct RolloutEvidenceStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegretStatus {
-    /// As it is estimated.
-    #[serde(default)]
-    pub estimate: f64,
+    /// As it is estimated, from 50 labels on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<f64>,
     /// It is not below this, with the gate's confidence and however often somebody looked.
-    #[serde(default)]
-    pub lower: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lower: Option<f64>,
     /// It is not above this, likewise.
-    #[serde(default)]
-    pub upper: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upper: Option<f64>,
     /// Requests of the canary that were compared.
     #[serde(default)]
     pub compared: u64,

@@ -182,8 +182,8 @@ impl Rollouts {
         self.status.phase = status.and_then(|status| status.phase);
         self.status.weight = Some(status.map_or(0, |status| status.weight));
         let regret = status.and_then(|status| status.evidence.regret.as_ref());
-        self.status.regret = regret.map(|regret| regret.estimate);
-        self.status.regret_upper = regret.map(|regret| regret.upper);
+        self.status.regret = regret.and_then(|regret| regret.estimate);
+        self.status.regret_upper = regret.and_then(|regret| regret.upper);
     }
 
     /// Begins an attempt. One that the gateway's status names already was not seen yet, or was deleted by a person who

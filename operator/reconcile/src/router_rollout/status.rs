@@ -8,7 +8,7 @@ use weir_crds::{
 };
 use weir_router::gate::evidence::{RolloutEvidence, VersionEvidence};
 use weir_router::gate::regret::RegretEvidence;
-use weir_router::gate::{Decision, Phase, Policy};
+use weir_router::gate::{DISAGREEMENTS_MIN, Decision, Phase, Policy};
 
 /// What the gate decided, over what was known before.
 pub(super) fn decided(
@@ -88,16 +88,16 @@ fn evidence_status(ledger: &RolloutLedger) -> RolloutEvidenceStatus {
     }
 }
 
-/// What judges said, to a thousandth of a point.
+/// What judges said, to a thousandth of a point; the regret once there are labels enough to know their spread.
 pub(super) fn regret_status(policy: &Policy, regret: &[RegretEvidence]) -> Option<RegretStatus> {
     let of = regret.first()?;
     let bounds = policy.bounds(regret);
-    let bounds = bounds.first()?;
+    let bounds = bounds.first().filter(|_| of.labelled >= DISAGREEMENTS_MIN);
     let rounded = |points: f64| (points * 1e3).round() / 1e3;
     Some(RegretStatus {
-        estimate: rounded(bounds.value),
-        lower: rounded(bounds.low),
-        upper: rounded(bounds.high),
+        estimate: bounds.map(|bounds| rounded(bounds.value)),
+        lower: bounds.map(|bounds| rounded(bounds.low)),
+        upper: bounds.map(|bounds| rounded(bounds.high)),
         compared: of.compared,
         disagreements: of.disagreements,
         labelled: of.labelled,

@@ -4,8 +4,8 @@ mod labels;
 mod lost;
 
 use super::*;
-use weir_crds::{RolloutSums, stack};
-use weir_router::gate::evidence::Histogram;
+use weir_crds::{RolloutPhase, RolloutSums, stack};
+use weir_router::gate::evidence::{Histogram, VersionEvidence};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).expect("a time")

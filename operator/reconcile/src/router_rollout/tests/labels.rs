@@ -59,8 +59,8 @@ fn the_gateway_s_status_says_the_regret_of_its_attempt() {
     let mut running = attempt(1, "v1", "v2", Some(RolloutPhase::Canary));
     if let Some(status) = &mut running.status {
         status.evidence.regret = Some(weir_crds::RegretStatus {
-            estimate: 0.25,
-            upper: 0.5,
+            estimate: Some(0.25),
+            upper: Some(0.5),
             ..weir_crds::RegretStatus::default()
         });
     }
