@@ -116,6 +116,8 @@ pub(crate) struct Index {
     pub(crate) graph: Graph,
     /// Number of the last durable write that this index has seen.
     pub(crate) generation: u64,
+    /// Time of the newest node beyond those that are held, where they are a part of a larger memory.
+    pub(crate) newest_beyond: u32,
 }
 
 /// Which slots a filter lets through.
@@ -149,6 +151,7 @@ impl Index {
             words: Bm25::default(),
             graph: Graph::default(),
             generation: 0,
+            newest_beyond: 0,
         }
     }
 
@@ -188,7 +191,10 @@ impl Index {
     /// Time of the newest node in seconds; 0 when there is none.
     pub(crate) fn newest(&self) -> u32 {
         let live = self.rows.iter().filter(|row| row.live);
-        live.map(|row| row.seconds).max().unwrap_or(0)
+        live.map(|row| row.seconds)
+            .max()
+            .unwrap_or(0)
+            .max(self.newest_beyond)
     }
 
     /// The type of the node in a live slot, and its time in seconds.

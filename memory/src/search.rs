@@ -15,7 +15,7 @@ const WORDS_WEIGHT: f32 = 0.5;
 
 /// Fewest nodes taken from each of the two rankings to compare: their spread is what a z-score is
 /// relative to.
-const POOL_MIN: usize = 256;
+pub(crate) const POOL_MIN: usize = 256;
 
 /// Which nodes a query may see. Applied while scanning, never afterwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -155,7 +155,7 @@ pub(crate) fn unit_query(
     unit(vector, dimensions).map(Some)
 }
 
-fn unit(vector: &[f32], dimensions: usize) -> Result<Vec<f32>, SearchError> {
+pub(crate) fn unit(vector: &[f32], dimensions: usize) -> Result<Vec<f32>, SearchError> {
     if vector.len() != dimensions {
         return Err(SearchError::Dimensions {
             expected: dimensions,
@@ -184,7 +184,7 @@ fn fuse(
     slots.extend(best(index, words, pool));
     slots.sort_unstable();
     slots.dedup();
-    let mut hits: Vec<Hit> = (slots.into_iter())
+    let hits: Vec<Hit> = (slots.into_iter())
         .map(|slot| {
             let cosine = score_of(cosines, slot).or_else(|| own(slot));
             let bm25 = score_of(words, slot);
@@ -196,14 +196,15 @@ fn fuse(
             }
         })
         .collect();
+    by_strength(hits, !cosines.is_empty())
+}
+
+/// The hits with their strengths, strongest first. `by_vector` says whether any node was found by its vector.
+pub(crate) fn by_strength(mut hits: Vec<Hit>, by_vector: bool) -> Vec<Hit> {
     hits.sort_unstable_by_key(|hit| hit.id);
     let by_cosine = Spread::of(hits.iter().filter_map(|hit| hit.cosine));
     let by_words = Spread::of(hits.iter().map(|hit| hit.bm25.unwrap_or(0.0)));
-    let words_weight = if cosines.is_empty() {
-        1.0
-    } else {
-        WORDS_WEIGHT
-    };
+    let words_weight = if by_vector { WORDS_WEIGHT } else { 1.0 };
     for hit in &mut hits {
         let cosine = hit.cosine.map_or(0.0, |cosine| by_cosine.z(cosine));
         hit.strength = cosine + words_weight * by_words.z(hit.bm25.unwrap_or(0.0));

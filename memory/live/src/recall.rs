@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use weir_memory::context::Candidate;
-use weir_memory::{Memory, NodeId, Query, ReadError, Recall, RecallLimits, SearchResult};
+use weir_memory::{Memory, Node, NodeId, Query, ReadError, Recall, RecallLimits, SearchResult};
 
 use crate::calls::{Asked, Recollection, Spent, Wanted};
 use crate::live::LiveMemory;
@@ -92,6 +92,13 @@ fn search(
     most: usize,
 ) -> Result<(SearchResult, Vec<Candidate>), String> {
     let found = memory.search(query).map_err(|error| error.to_string())?;
+    let candidates =
+        read(memory, &scored_hits(&found, most)).map_err(|error| error.to_string())?;
+    Ok((found, candidates))
+}
+
+/// The best hits, each with what it says to a request: its cosine, or how strong it is among the others.
+pub fn scored_hits(found: &SearchResult, most: usize) -> Vec<(NodeId, f32)> {
     let least = found.hits.last().map_or(0.0, |hit| hit.strength);
     let range = found.hits.first().map_or(0.0, |hit| hit.strength) - least;
     let scored = found.hits.iter().map(|hit| {
@@ -102,9 +109,14 @@ fn search(
         };
         (hit.id, hit.cosine.unwrap_or(relative))
     });
-    let candidates = candidates(memory, &scored.take(most).collect::<Vec<_>>())
-        .map_err(|error| error.to_string())?;
-    Ok((found, candidates))
+    scored.take(most).collect()
+}
+
+/// The nodes of a recall, each with its share of the attention relative to the first.
+pub fn scored_nodes(recall: &Recall) -> Vec<(NodeId, f32)> {
+    let highest = recall.nodes.first().map_or(1.0, |node| node.score);
+    let nodes = recall.nodes.iter();
+    nodes.map(|node| (node.id, node.score / highest)).collect()
 }
 
 fn attend(
@@ -116,30 +128,26 @@ fn attend(
 ) -> Result<(Recall, Vec<Candidate>), String> {
     let mut recall = memory.recall(query, found, limits);
     recall.nodes.truncate(most);
-    let highest = recall.nodes.first().map_or(1.0, |node| node.score);
-    let scored = recall
-        .nodes
-        .iter()
-        .map(|node| (node.id, node.score / highest));
-    let candidates =
-        candidates(memory, &scored.collect::<Vec<_>>()).map_err(|error| error.to_string())?;
+    let candidates = read(memory, &scored_nodes(&recall)).map_err(|error| error.to_string())?;
     Ok((recall, candidates))
 }
 
-fn candidates(memory: &Memory, scored: &[(NodeId, f32)]) -> Result<Vec<Candidate>, ReadError> {
+fn read(memory: &Memory, scored: &[(NodeId, f32)]) -> Result<Vec<Candidate>, ReadError> {
     let ids: Vec<NodeId> = scored.iter().map(|(id, _)| *id).collect();
-    let nodes = memory.nodes(&ids)?;
+    Ok(candidates(memory.nodes(&ids)?, scored))
+}
+
+/// Nodes with their scores.
+pub fn candidates(nodes: Vec<Node>, scored: &[(NodeId, f32)]) -> Vec<Candidate> {
     let score = |id: NodeId| {
         let of = scored.iter().find(|(of, _)| *of == id);
         of.map_or(0.0, |(_, score)| *score)
     };
-    Ok(nodes
-        .into_iter()
-        .map(|node| Candidate {
-            score: score(node.id),
-            node,
-        })
-        .collect())
+    let with_score = |node: Node| Candidate {
+        score: score(node.id),
+        node,
+    };
+    nodes.into_iter().map(with_score).collect()
 }
 
 fn milliseconds(since: Instant) -> f64 {
