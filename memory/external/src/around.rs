@@ -120,10 +120,15 @@ impl ExternalMemory {
         stored.map_err(|broken| strange(what, broken))
     }
 
-    /// Nodes in the order of `ids`; one that is gone is missing.
-    pub(crate) async fn nodes(&self, ids: &[NodeId]) -> Result<Vec<Node>, StoreError> {
+    /// The nodes of some hits, in the order of `ids`; one that is gone or was written anew since it was found is missing.
+    pub(crate) async fn nodes(
+        &self,
+        finding: &Finding,
+        ids: &[NodeId],
+    ) -> Result<Vec<Node>, StoreError> {
         let rows = self.stored(ids).await?.into_iter();
-        let mut by_id: HashMap<NodeId, Node> = rows.map(|row| (row.node.id, row.node)).collect();
+        let same = rows.filter(|row| finding.versions.get(&row.node.id) == Some(&row.version));
+        let mut by_id: HashMap<NodeId, Node> = same.map(|row| (row.node.id, row.node)).collect();
         Ok(ids.iter().filter_map(|id| by_id.remove(id)).collect())
     }
 

@@ -34,9 +34,10 @@ impl MemoryCalls for ExternalMemory {
     fn search(&self, sought: Sought) -> Reply<'_, Found> {
         Box::pin(async move {
             let query = self.query(sought).await;
-            let result = self.find(&query, false).await?.result;
-            let ids: Vec<NodeId> = result.hits.iter().map(|hit| hit.id).collect();
-            let nodes = self.nodes(&ids).await?;
+            let finding = self.find(&query, false).await?;
+            let ids: Vec<NodeId> = finding.result.hits.iter().map(|hit| hit.id).collect();
+            let nodes = self.nodes(&finding, &ids).await?;
+            let result = finding.result;
             Ok(Found { result, nodes })
         })
     }
@@ -172,7 +173,7 @@ impl ExternalMemory {
     ) -> Result<(weir_memory::SearchResult, Vec<weir_memory::context::Candidate>), MemoryError> {
         let scored = scored_hits(&finding.result, wanted.candidates);
         let ids: Vec<NodeId> = scored.iter().map(|(id, _)| *id).collect();
-        let nodes = self.nodes(&ids).await?;
+        let nodes = self.nodes(finding, &ids).await?;
         Ok((finding.result.clone(), candidates(nodes, &scored)))
     }
 

@@ -27,12 +27,17 @@ const TERMS_MAX: usize = 64;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Finding {
     pub(crate) result: SearchResult,
+    /// Versions of the rows that the hits were found by.
+    pub(crate) versions: HashMap<NodeId, i64>,
     /// Inverse document frequency of the question's terms; empty where it was not asked for.
     pub(crate) idf: Vec<(Box<str>, f32)>,
 }
 
 /// Scores by node, each with the version of its point.
 type Scores = BTreeMap<NodeId, (f32, i64)>;
+
+/// Cosine and BM25 by node.
+type Scored = Vec<(NodeId, Option<f32>, Option<f32>)>;
 
 impl ExternalMemory {
     /// The strongest nodes that the filter lets through.
@@ -94,14 +99,18 @@ impl ExternalMemory {
                 list.extend(scores(more.next().unwrap_or_default())?);
             }
         }
-        let found = self.believed(&by_vector, &by_words).await?;
+        let (found, versions) = self.believed(&by_vector, &by_words).await?;
         let mut hits = outside::fuse(found, found_by_vector);
         hits.truncate(query.k);
         let result = SearchResult {
             hits,
             filter_share: passed as f32 / all.max(1) as f32,
         };
-        Ok(Finding { result, idf })
+        Ok(Finding {
+            result,
+            versions,
+            idf,
+        })
     }
 
     /// The nodes whose points say what their rows say.
@@ -109,7 +118,7 @@ impl ExternalMemory {
         &self,
         by_vector: &Scores,
         by_words: &Scores,
-    ) -> Result<Vec<(NodeId, Option<f32>, Option<f32>)>, StoreError> {
+    ) -> Result<(Scored, HashMap<NodeId, i64>), StoreError> {
         let ids: BTreeSet<NodeId> = by_vector.keys().chain(by_words.keys()).copied().collect();
         let versions = self.versions(&ids).await?;
         let score = |list: &Scores, id: NodeId| {
@@ -120,9 +129,8 @@ impl ExternalMemory {
             let words = score(by_words, *id).filter(|score| *score > 0.0);
             (*id, score(by_vector, *id), words)
         });
-        Ok(found
-            .filter(|(_, cosine, words)| cosine.is_some() || words.is_some())
-            .collect())
+        let found = found.filter(|(_, cosine, words)| cosine.is_some() || words.is_some());
+        Ok((found.collect(), versions))
     }
 
     async fn versions(

@@ -58,6 +58,7 @@ impl ExternalMemory {
         }
         let work = || self.perform(edit);
         let done = self.inner.neo4j.transact("write", work).await??;
+        self.wrote(done.written.generation);
         if self.state().away.is_none() {
             match self.follow(&done.touched).await {
                 Ok(()) => return Ok(done),
@@ -99,6 +100,11 @@ impl ExternalMemory {
             self.wake();
         }
         Ok(stored.len())
+    }
+
+    fn wrote(&self, generation: u64) {
+        let mut state = self.state();
+        state.generation = state.generation.max(generation);
     }
 
     async fn perform_vectors(
