@@ -31,8 +31,8 @@ pub use inference_gateway::{
     Objective, PoolSelector, PrivacyLimits, QueryText, Tenant,
 };
 pub use memory_store::{
-    Attention, DeletionPolicy, EmbeddedStore, Embedding, MemoryStore, MemoryStoreSpec,
-    MemoryStoreStatus, Store,
+    Attention, DeletionPolicy, EmbeddedStore, Embedding, ExternalStore, MemoryStore,
+    MemoryStoreSpec, MemoryStoreStatus, Neo4jServer, QdrantServer, Store,
 };
 pub use model_pool::{
     Autoscaling, Cache, Cost, HostPath, Model, ModelPool, ModelPoolSpec, ModelPoolStatus,

@@ -171,6 +171,10 @@ mod tests {
         let text: String = (0..100).map(|word| format!("word{word} ")).collect();
         let weights = sparse(&text);
         assert_eq!(weights.len(), 100);
-        assert!(weights.iter().all(|(_, weight)| (weight - 1.0).abs() < 1e-6));
+        assert!(
+            weights
+                .iter()
+                .all(|(_, weight)| (weight - 1.0).abs() < 1e-6)
+        );
     }
 }

@@ -96,7 +96,10 @@ impl ExternalMemory {
             .param("from", row::ids(from))
             .param("known", row::ids(known))
             .param("hidden", row::ids(&filter.hidden))
-            .param("tenants", vec![filter.tenant.clone(), SHARED_TENANT.to_owned()])
+            .param(
+                "tenants",
+                vec![filter.tenant.clone(), SHARED_TENANT.to_owned()],
+            )
             .param("types", types.collect::<Vec<_>>())
             .param("domains", filter.domains.clone());
         let what = "walk the graph";
@@ -154,7 +157,9 @@ impl ExternalMemory {
         );
         let rows = self.inner.neo4j.rows(what, query(&statement)).await?;
         let time = rows.first().map(|row| row.get::<i64>("time"));
-        let time = time.transpose().map_err(|error| strange(what, error.into()))?;
+        let time = time
+            .transpose()
+            .map_err(|error| strange(what, error.into()))?;
         Ok(time.and_then(|time| u64::try_from(time).ok()).unwrap_or(0))
     }
 }

@@ -19,11 +19,9 @@ use crate::write::{Edit, strange};
 
 impl MemoryCalls for ExternalMemory {
     fn presence(&self) -> Presence {
-        let state = self.state();
-        match &state.away {
-            Some(why) => Presence::Away(why.to_string()),
-            None if state.is_open => Presence::Here(state.counts),
-            None => Presence::Away("the external memory is being opened".to_owned()),
+        match self.why_away() {
+            Some(why) => Presence::Away(why),
+            None => Presence::Here(self.state().counts),
         }
     }
 
@@ -170,7 +168,13 @@ impl ExternalMemory {
         &self,
         finding: &Finding,
         wanted: &Wanted,
-    ) -> Result<(weir_memory::SearchResult, Vec<weir_memory::context::Candidate>), MemoryError> {
+    ) -> Result<
+        (
+            weir_memory::SearchResult,
+            Vec<weir_memory::context::Candidate>,
+        ),
+        MemoryError,
+    > {
         let scored = scored_hits(&finding.result, wanted.candidates);
         let ids: Vec<NodeId> = scored.iter().map(|(id, _)| *id).collect();
         let nodes = self.nodes(finding, &ids).await?;

@@ -58,13 +58,19 @@ pub enum ConfigError {
     )]
     Collection(String),
     /// An address of Qdrant that cannot be used.
-    #[error("the address of Qdrant must be http://HOST:PORT or https://HOST:PORT of its gRPC, such as http://qdrant:6334")]
+    #[error(
+        "the address of Qdrant must be http://HOST:PORT or https://HOST:PORT of its gRPC, such as http://qdrant:6334"
+    )]
     QdrantUrl,
     /// An address of Neo4j that cannot be used.
-    #[error("the address of Neo4j must be bolt://HOST:PORT or bolt+s://HOST:PORT (with TLS), such as bolt://neo4j:7687")]
+    #[error(
+        "the address of Neo4j must be bolt://HOST:PORT or bolt+s://HOST:PORT (with TLS), such as bolt://neo4j:7687"
+    )]
     Neo4jUrl,
     /// Authorities that nobody would be checked against.
-    #[error("authorities are given for {0}, whose address is without TLS: write https:// or bolt+s://, or leave them out")]
+    #[error(
+        "authorities are given for {0}, whose address is without TLS: write https:// or bolt+s://, or leave them out"
+    )]
     UselessAuthorities(&'static str),
     /// A file that cannot be used.
     #[error("the authorities of {server} cannot be read: {why}")]
@@ -151,12 +157,21 @@ mod tests {
             wrong.collection = name.to_owned();
             assert_eq!(wrong.check(), Err(ConfigError::Collection(name.into())));
         }
-        for url in ["qdrant:6334", "http://", "http://key@qdrant:6334", "bolt://qdrant:6334"] {
+        for url in [
+            "qdrant:6334",
+            "http://",
+            "http://key@qdrant:6334",
+            "bolt://qdrant:6334",
+        ] {
             let mut wrong = config();
             wrong.qdrant.url = url.to_owned();
             assert_eq!(wrong.check(), Err(ConfigError::QdrantUrl), "{url}");
         }
-        for url in ["neo4j://neo4j:7687", "bolt://u:p@neo4j", "http://neo4j:7474"] {
+        for url in [
+            "neo4j://neo4j:7687",
+            "bolt://u:p@neo4j",
+            "http://neo4j:7474",
+        ] {
             let mut wrong = config();
             wrong.neo4j.url = url.to_owned();
             assert_eq!(wrong.check(), Err(ConfigError::Neo4jUrl), "{url}");
@@ -166,7 +181,10 @@ mod tests {
         assert_eq!(wrong.check(), Err(ConfigError::UselessAuthorities("Neo4j")));
         let mut wrong = config();
         wrong.qdrant.ca = Some("ca.crt".into());
-        assert_eq!(wrong.check(), Err(ConfigError::UselessAuthorities("Qdrant")));
+        assert_eq!(
+            wrong.check(),
+            Err(ConfigError::UselessAuthorities("Qdrant"))
+        );
         let mut wrong = config();
         wrong.dimensions = 0;
         assert_eq!(wrong.check(), Err(ConfigError::NoDimensions));

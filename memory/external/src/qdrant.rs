@@ -200,8 +200,9 @@ impl Qdrant {
             points,
             ..UpsertPoints::default()
         };
-        let call =
-            |mut client: PointsClient<Channel>, request| async move { client.upsert(request).await };
+        let call = |mut client: PointsClient<Channel>, request| async move {
+            client.upsert(request).await
+        };
         self.points("write points", request, call).await.map(drop)
     }
 
@@ -229,8 +230,9 @@ impl Qdrant {
             }),
             ..DeletePoints::default()
         };
-        let call =
-            |mut client: PointsClient<Channel>, request| async move { client.delete(request).await };
+        let call = |mut client: PointsClient<Channel>, request| async move {
+            client.delete(request).await
+        };
         self.points("remove points", request, call).await.map(drop)
     }
 
@@ -280,7 +282,10 @@ impl Qdrant {
         let answer = self.points("search", request, call).await?.result;
         match answer.len() == wanted {
             true => Ok(answer.into_iter().map(|one| one.result).collect()),
-            false => Err(strange("search", format!("{} of {wanted} answers", answer.len()))),
+            false => Err(strange(
+                "search",
+                format!("{} of {wanted} answers", answer.len()),
+            )),
         }
     }
 

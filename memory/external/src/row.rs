@@ -36,7 +36,8 @@ pub(crate) fn columns(label: &str) -> String {
 /// A node from its columns.
 pub(crate) fn stored(row: &Row) -> Result<Stored, Broken> {
     let id: NodeId = id(row, "id")?;
-    let damaged = |what: &str| Broken::Strange(format!("the row of node {id} has a damaged {what}"));
+    let damaged =
+        |what: &str| Broken::Strange(format!("the row of node {id} has a damaged {what}"));
     let (node_type, source): (String, String) = (row.get("type")?, row.get("source")?);
     let meta: String = row.get("meta")?;
     let metadata: Metadata = serde_json::from_str(&meta).map_err(|_| damaged("metadata"))?;
@@ -99,7 +100,10 @@ pub(crate) fn edge(row: &Row) -> Result<Edge, Broken> {
         src,
         dst,
         rel,
-        #[expect(clippy::cast_possible_truncation, reason = "it was an f32 when it was written")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "it was an f32 when it was written"
+        )]
         weight: weight as f32,
         metadata,
     })
@@ -136,13 +140,18 @@ pub(crate) fn sum(unit: &[f32]) -> i64 {
 /// A vector as text, which loses no bit.
 pub(crate) fn vector_text(vector: &[f32]) -> String {
     use base64::Engine as _;
-    let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let bytes: Vec<u8> = vector
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
 fn vector_of(text: &str) -> Option<Vec<f32>> {
     use base64::Engine as _;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .ok()?;
     let (values, rest) = bytes.as_chunks::<4>();
     let values = values.iter().map(|bytes| f32::from_le_bytes(*bytes));
     rest.is_empty().then(|| values.collect())
@@ -155,7 +164,10 @@ mod tests {
     #[test]
     fn a_vector_comes_back_bit_for_bit() {
         let vector = [0.1_f32, -1.0, f32::MIN_POSITIVE, 3.5e30];
-        assert_eq!(vector_of(&vector_text(&vector)).as_deref(), Some(&vector[..]));
+        assert_eq!(
+            vector_of(&vector_text(&vector)).as_deref(),
+            Some(&vector[..])
+        );
         assert_eq!(vector_of("AAAA"), None);
         assert_eq!(vector_of("?"), None);
     }
@@ -163,6 +175,9 @@ mod tests {
     #[test]
     fn vectors_that_differ_in_one_bit_have_other_sums() {
         assert_eq!(sum(&[1.0, 0.5]), sum(&[1.0, 0.5]));
-        assert_ne!(sum(&[1.0, 0.5]), sum(&[1.0, f32::from_bits(0.5_f32.to_bits() + 1)]));
+        assert_ne!(
+            sum(&[1.0, 0.5]),
+            sum(&[1.0, f32::from_bits(0.5_f32.to_bits() + 1)])
+        );
     }
 }

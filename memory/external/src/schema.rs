@@ -85,7 +85,10 @@ async fn identify(config: &ExternalConfig, neo4j: &Neo4j) -> Result<(), StoreErr
     .param("model", config.embedding_model.as_str());
     let rows = neo4j.rows(what, statement).await?;
     let identity = rows.first().and_then(|row| {
-        let numbers = row.get::<i64>("format").ok().zip(row.get::<i64>("dimensions").ok());
+        let numbers = row
+            .get::<i64>("format")
+            .ok()
+            .zip(row.get::<i64>("dimensions").ok());
         numbers.zip(row.get::<String>("model").ok())
     });
     let Some(((format, dimensions), model)) = identity else {

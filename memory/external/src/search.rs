@@ -53,8 +53,16 @@ impl ExternalMemory {
         let passing = passing(&query.filter);
         let dense = unit.as_deref().map(dense_question);
         let mut questions = Vec::new();
-        questions.extend(dense.clone().map(|dense| asking(dense, DENSE, &passing, pool)));
-        questions.extend(words.clone().map(|words| asking(words, WORDS, &passing, pool)));
+        questions.extend(
+            dense
+                .clone()
+                .map(|dense| asking(dense, DENSE, &passing, pool)),
+        );
+        questions.extend(
+            words
+                .clone()
+                .map(|words| asking(words, WORDS, &passing, pool)),
+        );
         let terms = &terms[..terms.len().min(TERMS_MAX)];
         let probed = if idf { terms } else { &[] };
         questions.extend(probed.iter().map(|(term, _)| probe(term)));
@@ -133,10 +141,7 @@ impl ExternalMemory {
         Ok((found.collect(), versions))
     }
 
-    async fn versions(
-        &self,
-        ids: &BTreeSet<NodeId>,
-    ) -> Result<HashMap<NodeId, i64>, StoreError> {
+    async fn versions(&self, ids: &BTreeSet<NodeId>) -> Result<HashMap<NodeId, i64>, StoreError> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
@@ -236,9 +241,7 @@ fn probe(term: &str) -> QueryPoints {
     }
 }
 
-fn idf_of(
-    ((term, _), answer): (&(Box<str>, u16), Vec<ScoredPoint>),
-) -> Option<(Box<str>, f32)> {
+fn idf_of(((term, _), answer): (&(Box<str>, u16), Vec<ScoredPoint>)) -> Option<(Box<str>, f32)> {
     let point = answer.into_iter().next()?;
     let Some(vector_output::Vector::Sparse(words)) = named(point.vectors, WORDS) else {
         return None;

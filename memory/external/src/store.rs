@@ -167,15 +167,22 @@ impl ExternalMemory {
         self.inner.wake.notify_one();
     }
 
+    /// Why it cannot be asked; `None` when it can.
+    pub fn why_away(&self) -> Option<String> {
+        let state = self.state();
+        match &state.away {
+            Some(why) => Some(why.to_string()),
+            None if state.is_open => None,
+            None => Some("the external memory is being opened".to_owned()),
+        }
+    }
+
     /// Refuses a call before both servers were seen to hold this memory.
     pub(crate) fn check_open(&self) -> Result<(), MemoryError> {
-        let state = self.state();
-        if state.is_open {
+        if self.state().is_open {
             return Ok(());
         }
-        let why = state.away.as_ref().map(ToString::to_string);
-        let why = why.unwrap_or_else(|| "the external memory is being opened".to_owned());
-        Err(MemoryError::Away(why))
+        Err(MemoryError::Away(self.why_away().unwrap_or_default()))
     }
 
     /// Counts what is there and how far the points are behind.

@@ -112,11 +112,7 @@ impl ExternalMemory {
     }
 
     /// Takes the marks away; nodes whose vector is nowhere wait for another.
-    async fn clear(
-        &self,
-        pending: &[Stored],
-        lost: &HashSet<NodeId>,
-    ) -> Result<(), StoreError> {
+    async fn clear(&self, pending: &[Stored], lost: &HashSet<NodeId>) -> Result<(), StoreError> {
         let label = &self.inner.label;
         for (is_lost, more) in [(false, ""), (true, "SET n:{}_bare REMOVE n.vector_sum")] {
             let rows: Vec<BoltType> = (pending.iter())

@@ -192,10 +192,11 @@ impl ExternalMemory {
     }
 
     async fn count(&self, open: &mut Transaction, generation: i64) -> Result<(), Broken> {
-        let statement =
-            query("MATCH (s:WeirStore {name: $name}) SET s.generation = $generation REMOVE s.writer")
-                .param("name", self.inner.config.collection.as_str())
-                .param("generation", generation);
+        let statement = query(
+            "MATCH (s:WeirStore {name: $name}) SET s.generation = $generation REMOVE s.writer",
+        )
+        .param("name", self.inner.config.collection.as_str())
+        .param("generation", generation);
         open.rows(statement).await.map(drop)
     }
 
@@ -212,7 +213,9 @@ impl ExternalMemory {
             let columns = row::columns(label);
             let statement =
                 format!("UNWIND $ids AS id MATCH (n:{label} {{id: id}}) RETURN {columns}");
-            let rows = open.rows(query(&statement).param("ids", row::ids(&ids))).await?;
+            let rows = open
+                .rows(query(&statement).param("ids", row::ids(&ids)))
+                .await?;
             for row in &rows {
                 let stored = row::stored(row)?;
                 view.nodes.insert(stored.node.id, stored);
@@ -228,7 +231,8 @@ impl ExternalMemory {
             let rows = open.rows(query(&statement).param("keys", keys)).await?;
             for row in &rows {
                 let edge = row::edge(row)?;
-                view.edges.insert((edge.src, edge.dst, edge.rel.clone()), edge);
+                view.edges
+                    .insert((edge.src, edge.dst, edge.rel.clone()), edge);
             }
         }
         Ok(view)
@@ -362,9 +366,8 @@ impl ExternalMemory {
             let of = decided.rows.values().filter(|row| row.bare == bare);
             let ids: Vec<NodeId> = of.map(|row| row.new.id).collect();
             if !ids.is_empty() {
-                let statement = format!(
-                    "UNWIND $ids AS id MATCH (n:{label} {{id: id}}) {verb} n:{label}_bare"
-                );
+                let statement =
+                    format!("UNWIND $ids AS id MATCH (n:{label} {{id: id}}) {verb} n:{label}_bare");
                 open.rows(query(&statement).param("ids", row::ids(&ids)))
                     .await?;
             }
@@ -383,9 +386,8 @@ impl ExternalMemory {
             open.rows(query(&statement).param("rows", rows)).await?;
         }
         if !decided.stamped.is_empty() {
-            let statement = format!(
-                "UNWIND $ids AS id MATCH (n:{label} {{id: id}}) SET n.stamp = $version"
-            );
+            let statement =
+                format!("UNWIND $ids AS id MATCH (n:{label} {{id: id}}) SET n.stamp = $version");
             let statement = query(&statement)
                 .param("ids", row::ids(&decided.stamped))
                 .param("version", decided.version);
@@ -424,7 +426,10 @@ impl Row {
         let vector = (self.vector.as_deref(), self.vector_sum);
         map([
             ("id", self.new.id.to_string().into()),
-            ("properties", row::properties(&self.new, &self.metadata, vector)),
+            (
+                "properties",
+                row::properties(&self.new, &self.metadata, vector),
+            ),
             ("stamped", self.stamped.into()),
         ])
     }
@@ -533,7 +538,11 @@ impl Decided {
         }
         let is_knowledge = (ends.iter().flatten()).all(|node| node.node_type != NodeType::Trace);
         let key = (new.src, new.dst, new.rel.clone());
-        if view.edges.get(&key).is_some_and(|old| new.is_stored_as(old)) {
+        if view
+            .edges
+            .get(&key)
+            .is_some_and(|old| new.is_stored_as(old))
+        {
             return Ok(());
         }
         let edge = Edge {

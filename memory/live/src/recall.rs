@@ -92,8 +92,7 @@ fn search(
     most: usize,
 ) -> Result<(SearchResult, Vec<Candidate>), String> {
     let found = memory.search(query).map_err(|error| error.to_string())?;
-    let candidates =
-        read(memory, &scored_hits(&found, most)).map_err(|error| error.to_string())?;
+    let candidates = read(memory, &scored_hits(&found, most)).map_err(|error| error.to_string())?;
     Ok((found, candidates))
 }
 

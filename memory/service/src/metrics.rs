@@ -8,7 +8,8 @@ use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 use tonic::Code;
-use weir_memory::Memory;
+
+use crate::served::Served;
 
 /// Seconds; from a search in a small memory to a batch of passages.
 const SECONDS: [f64; 11] = [
@@ -51,7 +52,7 @@ impl Metrics {
     }
 
     /// The text of a scrape; of a store that is open, how much it holds.
-    pub(crate) fn render(&self, open: Option<(&Memory, &AtomicUsize)>) -> String {
+    pub(crate) fn render(&self, open: Option<(&Served, &AtomicUsize)>) -> String {
         if let Some((store, refused)) = open {
             with_local_recorder(&self.recorder, || gauges(store, refused));
         }
@@ -66,7 +67,7 @@ impl std::fmt::Debug for Metrics {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
-fn gauges(store: &Memory, refused: &AtomicUsize) {
+fn gauges(store: &Served, refused: &AtomicUsize) {
     let counts = store.counts();
     let refused = refused.load(Ordering::Relaxed).min(counts.pending);
     metrics::gauge!("weir_memory_nodes").set(counts.nodes as f64);
@@ -75,6 +76,11 @@ fn gauges(store: &Memory, refused: &AtomicUsize) {
     metrics::gauge!("weir_memory_vectors_pending").set((counts.pending - refused) as f64);
     metrics::gauge!("weir_memory_vectors_refused").set(refused as f64);
     metrics::gauge!("weir_memory_generation").set(store.generation() as f64);
+    if let Some((behind, lag)) = store.behind() {
+        metrics::gauge!("weir_memory_behind").set(behind as f64);
+        metrics::gauge!("weir_memory_lag_seconds").set(lag.as_secs_f64());
+        metrics::gauge!("weir_memory_away").set(f64::from(u8::from(store.away().is_some())));
+    }
 }
 
 fn describe() {
@@ -93,6 +99,18 @@ fn describe() {
             "Nodes that the embedder refused; their words find them",
         ),
         ("weir_memory_generation", "Number of the last write"),
+        (
+            "weir_memory_behind",
+            "Nodes of an external store whose vectors and words are still to follow",
+        ),
+        (
+            "weir_memory_lag_seconds",
+            "Time since the oldest of these was written",
+        ),
+        (
+            "weir_memory_away",
+            "1 while a server of an external store cannot be asked",
+        ),
     ] {
         metrics::describe_gauge!(name, help);
     }

@@ -160,5 +160,7 @@ async fn describe(url: &str, leaf: &Entries) -> Result<Counts, DescribeError> {
         edges: said.edges,
         vectors: said.vectors,
         pending: said.pending,
+        away: Some(said.away).filter(|why| !why.is_empty()),
+        lag_seconds: said.lag_ms / 1000,
     })
 }

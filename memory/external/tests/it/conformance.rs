@@ -139,7 +139,9 @@ impl Suite {
     }
 
     fn vector(&mut self) -> Vec<f32> {
-        let mut values: Vec<f32> = (0..DIMENSIONS).map(|_| self.rng.random_range(-1.0..1.0)).collect();
+        let mut values: Vec<f32> = (0..DIMENSIONS)
+            .map(|_| self.rng.random_range(-1.0..1.0))
+            .collect();
         values[0] += 0.01;
         values
     }
@@ -147,8 +149,13 @@ impl Suite {
     fn node(&mut self) -> NewNode {
         let name = self.rng.random_range(0..self.names);
         let length = self.rng.random_range(3..12);
-        let subject = self.rng.random_bool(0.01).then(|| format!("s{}", self.rng.random_range(0..5)));
-        let domain = ["law", "sea"].get(self.rng.random_range(0..3_usize)).map(ToString::to_string);
+        let subject = self
+            .rng
+            .random_bool(0.01)
+            .then(|| format!("s{}", self.rng.random_range(0..5)));
+        let domain = ["law", "sea"]
+            .get(self.rng.random_range(0..3_usize))
+            .map(ToString::to_string);
         NewNode {
             id: id(name),
             node_type: match self.rng.random_range(0..20) {
@@ -187,7 +194,11 @@ impl Suite {
             edges.push(edge);
         }
         self.tally.operations += nodes.len() + edges.len();
-        store.calls.write(admin(), Batch { nodes, edges }).await.unwrap();
+        store
+            .calls
+            .write(admin(), Batch { nodes, edges })
+            .await
+            .unwrap();
     }
 
     async fn delete(&mut self, store: &Opened) {
@@ -215,7 +226,10 @@ impl Suite {
             edges,
         };
         let refused = store.calls.write(admin(), batch).await;
-        assert!(matches!(refused, Err(MemoryError::Field { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(MemoryError::Field { .. })),
+            "{refused:?}"
+        );
         self.tally.operations += 1;
     }
 
@@ -248,14 +262,23 @@ impl Suite {
         for (hit, node) in hits.iter().zip(&found.nodes) {
             assert_eq!(hit.id, node.id);
             let held = &self.exact.nodes[&hit.id];
-            assert!(Exact::passes(&filter, &held.new), "{hit:?} passes no filter");
+            assert!(
+                Exact::passes(&filter, &held.new),
+                "{hit:?} passes no filter"
+            );
             assert_eq!(node.text, held.new.text);
             let (cosine, bm25) = self.exact.scores(hit.id, (&text, &vector));
-            assert!(close(hit.cosine, cosine), "{:?} is not {cosine:?}", hit.cosine);
+            assert!(
+                close(hit.cosine, cosine),
+                "{:?} is not {cosine:?}",
+                hit.cosine
+            );
             assert!(close(hit.bm25, bm25), "{:?} is not {bm25:?}", hit.bm25);
         }
         let wanted = &ranked[..hits.len()];
-        let right = hits.iter().filter(|hit| wanted.iter().any(|(id, ..)| *id == hit.id));
+        let right = hits
+            .iter()
+            .filter(|hit| wanted.iter().any(|(id, ..)| *id == hit.id));
         let right = right.count();
         self.tally.operations += 1;
         self.tally.searches += 1;
@@ -263,11 +286,16 @@ impl Suite {
         if is_small {
             self.tally.small += 1;
             // Two nodes of the same strength may change places.
-            let same = (hits.iter().zip(wanted)).all(|(hit, (.., strength))| (hit.strength - strength).abs() < 1e-2);
+            let same = (hits.iter().zip(wanted))
+                .all(|(hit, (.., strength))| (hit.strength - strength).abs() < 1e-2);
             self.tally.small_right += usize::from(same);
         }
         let share = found.result.filter_share;
-        let passing = self.exact.nodes.values().filter(|held| Exact::passes(&filter, &held.new));
+        let passing = self
+            .exact
+            .nodes
+            .values()
+            .filter(|held| Exact::passes(&filter, &held.new));
         let passing = passing.count() as f32 / self.exact.nodes.len() as f32;
         assert!((share - passing).abs() < 1e-4, "{share} is not {passing}");
     }
@@ -289,13 +317,21 @@ fn close(a: Option<f32>, b: Option<f32>) -> bool {
 }
 
 /// Reads until it is told to stop; what it may not see it never sees.
-async fn read(calls: Arc<dyn MemoryCalls>, (stop, reads): (Arc<AtomicBool>, Arc<AtomicUsize>), seed: u64) {
+async fn read(
+    calls: Arc<dyn MemoryCalls>,
+    (stop, reads): (Arc<AtomicBool>, Arc<AtomicUsize>),
+    seed: u64,
+) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     while !stop.load(Ordering::Relaxed) {
         let tenant = ["small", "big", "other"][rng.random_range(0..3_usize)];
         let sought = Sought {
             text: format!("quib{}", rng.random_range(0..WORDS)),
-            vector: Some((0..DIMENSIONS).map(|_| rng.random_range(0.1..1.0)).collect()),
+            vector: Some(
+                (0..DIMENSIONS)
+                    .map(|_| rng.random_range(0.1..1.0))
+                    .collect(),
+            ),
             embed: false,
             filter: Filter {
                 tenant: tenant.into(),
@@ -304,7 +340,12 @@ async fn read(calls: Arc<dyn MemoryCalls>, (stop, reads): (Arc<AtomicBool>, Arc<
             k: K,
         };
         let found = calls.search(sought).await.unwrap();
-        assert!(found.result.hits.is_sorted_by(|a, b| a.strength >= b.strength));
+        assert!(
+            found
+                .result
+                .hits
+                .is_sorted_by(|a, b| a.strength >= b.strength)
+        );
         for node in &found.nodes {
             assert!(node.tenant == tenant || node.tenant == SHARED_TENANT);
         }

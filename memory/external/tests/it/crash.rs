@@ -57,7 +57,10 @@ async fn a_child_that_writes_until_it_is_killed() {
             say(&format!("ack {name} gone"));
         } else {
             say(&format!("try {name} {number}"));
-            memory.write(acme(), batch(vec![heron(&name, number)])).await.unwrap();
+            memory
+                .write(acme(), batch(vec![heron(&name, number)]))
+                .await
+                .unwrap();
             say(&format!("ack {name} {number}"));
         }
     }
@@ -75,7 +78,8 @@ fn listen(child: &mut Child, said: Arc<Mutex<Said>>) -> std::thread::JoinHandle<
     let out = BufReader::new(child.stdout.take().unwrap());
     std::thread::spawn(move || {
         for line in out.lines().map_while(Result::ok) {
-            let [verb @ ("try" | "ack"), name, what] = line.split(' ').collect::<Vec<_>>()[..] else {
+            let [verb @ ("try" | "ack"), name, what] = line.split(' ').collect::<Vec<_>>()[..]
+            else {
                 continue;
             };
             let number = what.parse::<usize>().ok();
@@ -94,7 +98,9 @@ fn listen(child: &mut Child, said: Arc<Mutex<Said>>) -> std::thread::JoinHandle<
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_a_kill_and_nothing_is_half_visible() {
-    let Some(world) = World::new().await else { return };
+    let Some(world) = World::new().await else {
+        return;
+    };
     let reader = world.open().await;
     let mut known = Known::new();
     let mut first = 1;
@@ -103,7 +109,11 @@ async fn what_was_acknowledged_survives_a_kill_and_nothing_is_half_visible() {
         let config = &world.config;
         let told = [&config.collection, &config.qdrant.url, &config.neo4j.url].map(String::as_str);
         let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "crash::a_child_that_writes_until_it_is_killed", "--nocapture"])
+            .args([
+                "--exact",
+                "crash::a_child_that_writes_until_it_is_killed",
+                "--nocapture",
+            ])
             .env(CHILD, format!("{} {first}", told.join(" ")))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -134,12 +144,24 @@ async fn what_was_acknowledged_survives_a_kill_and_nothing_is_half_visible() {
 /// Nodes seen in one search, each whole: its vector is that of its text.
 async fn look(reader: &ExternalMemory, turn: usize) -> usize {
     let direction = turn % DIMENSIONS;
-    let found = reader.search(sought("heron", Some(direction))).await.unwrap();
+    let found = reader
+        .search(sought("heron", Some(direction)))
+        .await
+        .unwrap();
     for node in &found.nodes {
-        let hit = found.result.hits.iter().find(|hit| hit.id == node.id).unwrap();
+        let hit = found
+            .result
+            .hits
+            .iter()
+            .find(|hit| hit.id == node.id)
+            .unwrap();
         let number: usize = node.text.rsplit(' ').next().unwrap().parse().unwrap();
         let leans = hit.cosine.unwrap() > 0.5;
-        assert_eq!(leans, number % DIMENSIONS == direction, "{node:?} has another text's vector");
+        assert_eq!(
+            leans,
+            number % DIMENSIONS == direction,
+            "{node:?} has another text's vector"
+        );
     }
     1 + found.nodes.len()
 }
@@ -151,7 +173,10 @@ async fn settled(
     known: &mut Known,
     trying: Option<(String, Option<usize>)>,
 ) {
-    let rows = world.cypher("MATCH (n:{label}) RETURN n.id AS id, n.text AS text").await.unwrap();
+    let rows = world
+        .cypher("MATCH (n:{label}) RETURN n.id AS id, n.text AS text")
+        .await
+        .unwrap();
     let rows: HashMap<String, String> = rows
         .iter()
         .map(|row| (row.get("id").unwrap(), row.get("text").unwrap()))
@@ -163,7 +188,10 @@ async fn settled(
         let acknowledged = known.get(&name).copied().flatten();
         let tried = trying.as_ref().filter(|(tried, _)| *tried == name);
         let fits = number == acknowledged || tried.is_some_and(|(_, tried)| number == *tried);
-        assert!(fits, "{name} is {number:?}, acknowledged was {acknowledged:?}, tried {tried:?}");
+        assert!(
+            fits,
+            "{name} is {number:?}, acknowledged was {acknowledged:?}, tried {tried:?}"
+        );
         known.insert(name.clone(), number);
         if let Some(number) = number {
             let mut all = sought(&format!("{number}"), Some(number));

@@ -35,7 +35,8 @@ impl Exact {
         let before = self.nodes.get(&new.id);
         let kept = before.filter(|before| before.new.indexed_text() == new.indexed_text());
         let kept = kept.and_then(|before| before.unit.clone());
-        let terms: HashMap<Box<str>, u16> = outside::terms(&new.indexed_text()).into_iter().collect();
+        let terms: HashMap<Box<str>, u16> =
+            outside::terms(&new.indexed_text()).into_iter().collect();
         let held = Held {
             unit: new.vector.as_deref().map(unit).or(kept),
             length: terms.values().map(|count| f32::from(*count)).sum(),
@@ -52,7 +53,8 @@ impl Exact {
 
     /// Whether it was there.
     pub(crate) fn remove(&mut self, id: NodeId) -> bool {
-        self.edges.retain(|(src, dst, _), _| *src != id && *dst != id);
+        self.edges
+            .retain(|(src, dst, _), _| *src != id && *dst != id);
         self.nodes.remove(&id).is_some()
     }
 
@@ -88,7 +90,10 @@ impl Exact {
     }
 
     pub(crate) fn vectors(&self) -> usize {
-        self.nodes.values().filter(|held| held.unit.is_some()).count()
+        self.nodes
+            .values()
+            .filter(|held| held.unit.is_some())
+            .count()
     }
 
     pub(crate) fn passes(filter: &Filter, new: &NewNode) -> bool {
@@ -111,7 +116,11 @@ impl Exact {
     ) -> Ranked {
         let asked = unit(vector);
         let pool = POOL_MIN.max(4 * k);
-        let allowed: Vec<&Held> = self.nodes.values().filter(|held| Self::passes(filter, &held.new)).collect();
+        let allowed: Vec<&Held> = self
+            .nodes
+            .values()
+            .filter(|held| Self::passes(filter, &held.new))
+            .collect();
         let by_vector: BTreeMap<NodeId, f32> = (allowed.iter())
             .filter_map(|held| Some((held.new.id, dot(held.unit.as_ref()?, &asked))))
             .collect();
@@ -122,14 +131,21 @@ impl Exact {
         ids.dedup();
         let cosines = ids.iter().filter_map(|id| by_vector.get(id));
         let cosines = Spread::of(cosines.copied().collect());
-        let words = ids.iter().map(|id| by_words.get(id).copied().unwrap_or(0.0));
+        let words = ids
+            .iter()
+            .map(|id| by_words.get(id).copied().unwrap_or(0.0));
         let words = Spread::of(words.collect());
         let weight = if by_vector.is_empty() { 1.0 } else { 0.5 };
         let mut ranked: Ranked = (ids.into_iter())
             .map(|id| {
                 let (cosine, bm25) = (by_vector.get(&id).copied(), by_words.get(&id).copied());
                 let by_cosine = cosine.map_or(0.0, |cosine| cosines.z(cosine));
-                (id, cosine, bm25, by_cosine + weight * words.z(bm25.unwrap_or(0.0)))
+                (
+                    id,
+                    cosine,
+                    bm25,
+                    by_cosine + weight * words.z(bm25.unwrap_or(0.0)),
+                )
             })
             .collect();
         ranked.sort_by(|a, b| b.3.total_cmp(&a.3).then(a.0.cmp(&b.0)));
@@ -194,7 +210,10 @@ impl Spread {
     fn of(values: Vec<f32>) -> Self {
         let count = values.len().max(1) as f32;
         let mean = values.iter().sum::<f32>() / count;
-        let squares = values.iter().map(|value| (value - mean).powi(2)).sum::<f32>();
+        let squares = values
+            .iter()
+            .map(|value| (value - mean).powi(2))
+            .sum::<f32>();
         Self {
             mean,
             deviation: (squares / count).sqrt(),

@@ -17,10 +17,13 @@ async fn refused(config: ExternalConfig) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn constraints_and_indexes_are_made_once_and_stay() {
-    let Some(world) = World::new().await else { return };
+    let Some(world) = World::new().await else {
+        return;
+    };
     world.open().await;
     world.open().await;
-    let constraints = world.cypher("SHOW CONSTRAINTS YIELD name, labelsOrTypes RETURN name, labelsOrTypes AS labels");
+    let constraints = world
+        .cypher("SHOW CONSTRAINTS YIELD name, labelsOrTypes RETURN name, labelsOrTypes AS labels");
     let constraints = constraints.await.unwrap();
     let of = |row: &neo4rs::Row| row.get::<Vec<String>>("labels").unwrap();
     let label = format!("Weir_{}", world.config.collection);
@@ -35,7 +38,9 @@ async fn constraints_and_indexes_are_made_once_and_stay() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn vectors_of_other_dimensions_or_another_model_are_refused_by_name() {
-    let Some(world) = World::new().await else { return };
+    let Some(world) = World::new().await else {
+        return;
+    };
     world.open().await;
     let mut other = world.config.clone();
     other.dimensions = 9;
@@ -46,16 +51,24 @@ async fn vectors_of_other_dimensions_or_another_model_are_refused_by_name() {
     let error = refused(other).await;
     assert!(error.contains("\"test-model\", not \"another\""), "{error}");
     // A graph that was lost beside a collection that was not.
-    world.cypher("MATCH (s:WeirStore) WHERE 'Weir_' + s.name = '{label}' DELETE s").await.unwrap();
+    world
+        .cypher("MATCH (s:WeirStore) WHERE 'Weir_' + s.name = '{label}' DELETE s")
+        .await
+        .unwrap();
     let mut other = world.config.clone();
     other.dimensions = 9;
     let error = refused(other).await;
-    assert!(error.contains("in Qdrant holds vectors of 8 dimensions"), "{error}");
+    assert!(
+        error.contains("in Qdrant holds vectors of 8 dimensions"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_credentials_are_refused_by_the_server_and_named_nowhere() {
-    let Some(mut world) = World::new().await else { return };
+    let Some(mut world) = World::new().await else {
+        return;
+    };
     let mut config = world.config.clone();
     config.neo4j.password = Secret::new("not-the-password");
     let error = refused(config).await;
@@ -63,7 +76,10 @@ async fn wrong_credentials_are_refused_by_the_server_and_named_nowhere() {
     let config = world.config.clone();
     let Some(fake) = world.fake() else { return };
     *fake.held.api_key.lock().unwrap() = Some("right".into());
-    assert_eq!(refused(config.clone()).await, "Qdrant refuses the credentials");
+    assert_eq!(
+        refused(config.clone()).await,
+        "Qdrant refuses the credentials"
+    );
     let mut right = config;
     right.qdrant.api_key = Some(Secret::new("right"));
     let memory = ExternalMemory::new(right, None).unwrap();
@@ -72,18 +88,27 @@ async fn wrong_credentials_are_refused_by_the_server_and_named_nowhere() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collection_that_was_dropped_is_made_again_and_filled_from_the_rows() {
-    let Some(mut world) = World::new().await else { return };
+    let Some(mut world) = World::new().await else {
+        return;
+    };
     let name = world.config.collection.clone();
     if world.fake().is_none() {
         return;
     }
     let memory = world.open().await;
-    memory.write(acme(), batch(vec![node("whale", "the whale sings", 0)])).await.unwrap();
+    memory
+        .write(acme(), batch(vec![node("whale", "the whale sings", 0)]))
+        .await
+        .unwrap();
     world.fake().unwrap().held.drop_collection(&name);
     let error = memory.tend().await.unwrap_err();
     assert_eq!(error, StoreError::Away(Server::Qdrant));
     memory.tend().await.unwrap();
     let found = memory.search(sought("whale", None)).await.unwrap();
     assert_eq!(found.nodes.len(), 1);
-    assert_eq!(memory.last_seen().counts.pending, 1, "its vector is made anew");
+    assert_eq!(
+        memory.last_seen().counts.pending,
+        1,
+        "its vector is made anew"
+    );
 }

@@ -137,7 +137,11 @@ impl Held {
             std::future::pending::<()>().await;
         }
         let busy = |left: usize| left.checked_sub(1);
-        if self.busy.fetch_update(Ordering::SeqCst, Ordering::SeqCst, busy).is_ok() {
+        if self
+            .busy
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, busy)
+            .is_ok()
+        {
             return Err(Status::unavailable("busy"));
         }
         let wanted = self.api_key.lock().unwrap().clone();
@@ -183,7 +187,9 @@ impl Collection {
             match (name.as_str(), vector.vector) {
                 ("text", Some(vector::Vector::Dense(dense))) => {
                     if dense.data.len() as u64 != self.size {
-                        return Err(Status::invalid_argument("Wrong input: Vector dimension error"));
+                        return Err(Status::invalid_argument(
+                            "Wrong input: Vector dimension error",
+                        ));
                     }
                     fresh.dense = Some(unit(&dense.data));
                 }
@@ -215,7 +221,10 @@ impl Collection {
 
     fn query(&self, query: &QueryPoints) -> Result<Vec<ScoredPoint>, Status> {
         let passing = self.passing(query.filter.as_ref())?;
-        let asked = query.query.as_ref().and_then(|query| query.variant.as_ref());
+        let asked = query
+            .query
+            .as_ref()
+            .and_then(|query| query.variant.as_ref());
         let Some(query::Variant::Nearest(VectorInput {
             variant: Some(input),
         })) = asked
@@ -225,7 +234,9 @@ impl Collection {
         let scored: Vec<(f32, &String, &Point)> = match (input, query.using.as_deref()) {
             (vector_input::Variant::Dense(dense), Some("text")) => {
                 if dense.data.len() as u64 != self.size {
-                    return Err(Status::invalid_argument("Wrong input: Vector dimension error"));
+                    return Err(Status::invalid_argument(
+                        "Wrong input: Vector dimension error",
+                    ));
                 }
                 let asked = unit(&dense.data);
                 let with = passing.into_iter().filter_map(|(id, point)| {
@@ -240,7 +251,10 @@ impl Collection {
                     .collect();
                 let idf = self.idf(asked.keys().copied());
                 let with = passing.into_iter().filter_map(|(id, point)| {
-                    let held = point.words.iter().filter(|(index, _)| asked.contains_key(index));
+                    let held = point
+                        .words
+                        .iter()
+                        .filter(|(index, _)| asked.contains_key(index));
                     let mut held = held.peekable();
                     held.peek()?;
                     let of = |(index, weight): &(u32, f32)| asked[index] * weight * idf[index];
@@ -256,7 +270,10 @@ impl Collection {
         scored.truncate(limit);
         let scored = scored.into_iter().map(|(score, id, point)| ScoredPoint {
             id: Some(id.as_str().into()),
-            payload: query.with_payload.as_ref().map_or_else(HashMap::new, |_| point.payload.clone()),
+            payload: query
+                .with_payload
+                .as_ref()
+                .map_or_else(HashMap::new, |_| point.payload.clone()),
             score,
             vectors: query.with_vectors.as_ref().map(|_| point.output()),
             ..ScoredPoint::default()
@@ -286,8 +303,10 @@ impl Point {
             indices: self.words.iter().map(|(index, _)| *index).collect(),
             values: self.words.iter().map(|(_, weight)| *weight).collect(),
         };
-        let mut vectors =
-            HashMap::from([("words".to_owned(), named(vector_output::Vector::Sparse(words)))]);
+        let mut vectors = HashMap::from([(
+            "words".to_owned(),
+            named(vector_output::Vector::Sparse(words)),
+        )]);
         if let Some(dense) = self.dense.clone() {
             let dense = vector_output::Vector::Dense(DenseVector { data: dense });
             vectors.insert("text".to_owned(), named(dense));
@@ -336,11 +355,20 @@ fn meets(condition: &Condition, id: &str, point: &Point) -> Result<bool, Status>
         Some(ConditionOneOf::Filter(filter)) => passes(Some(filter), id, point),
         Some(ConditionOneOf::HasId(ids)) => {
             let ids = ids.has_id.iter().map(|id| id_of(Some(id)));
-            Ok(ids.collect::<Result<Vec<_>, _>>()?.iter().any(|one| one == id))
+            Ok(ids
+                .collect::<Result<Vec<_>, _>>()?
+                .iter()
+                .any(|one| one == id))
         }
         Some(ConditionOneOf::Field(field)) => {
-            let held = point.payload.get(&field.key).and_then(|value| value.kind.as_ref());
-            let wanted = field.r#match.as_ref().and_then(|wanted| wanted.match_value.as_ref());
+            let held = point
+                .payload
+                .get(&field.key)
+                .and_then(|value| value.kind.as_ref());
+            let wanted = field
+                .r#match
+                .as_ref()
+                .and_then(|wanted| wanted.match_value.as_ref());
             match (held, wanted, &field.range) {
                 (None, ..) => Ok(false),
                 (
@@ -393,7 +421,9 @@ impl Points for Service {
         let request = self.0.admit(request).await?;
         self.0.with(&request.collection_name, |collection| {
             let points = request.points.into_iter();
-            points.map(|point| collection.upsert(point)).collect::<Result<(), _>>()
+            points
+                .map(|point| collection.upsert(point))
+                .collect::<Result<(), _>>()
         })?;
         Ok(done())
     }
@@ -403,7 +433,9 @@ impl Points for Service {
         request: Request<DeletePoints>,
     ) -> Result<Response<PointsOperationResponse>, Status> {
         let request = self.0.admit(request).await?;
-        let selector = request.points.and_then(|points| points.points_selector_one_of);
+        let selector = request
+            .points
+            .and_then(|points| points.points_selector_one_of);
         let Some(points_selector::PointsSelectorOneOf::Filter(filter)) = selector else {
             return Err(Status::invalid_argument("only filters"));
         };
@@ -452,7 +484,10 @@ impl Points for Service {
         Ok(done())
     }
 
-    async fn count(&self, request: Request<CountPoints>) -> Result<Response<CountResponse>, Status> {
+    async fn count(
+        &self,
+        request: Request<CountPoints>,
+    ) -> Result<Response<CountResponse>, Status> {
         let request = self.0.admit(request).await?;
         let count = self.0.with(&request.collection_name, |collection| {
             Ok(collection.passing(request.filter.as_ref())?.len() as u64)
@@ -470,7 +505,11 @@ impl Points for Service {
         let request = self.0.admit(request).await?;
         let result = self.0.with(&request.collection_name, |collection| {
             let queries = request.query_points.iter();
-            let answer = |query| Ok(BatchResult { result: collection.query(query)? });
+            let answer = |query| {
+                Ok(BatchResult {
+                    result: collection.query(query)?,
+                })
+            };
             queries.map(answer).collect::<Result<Vec<_>, Status>>()
         })?;
         Ok(Response::new(QueryBatchResponse {
@@ -514,7 +553,9 @@ impl Collections for Service {
         request: Request<GetCollectionInfoRequest>,
     ) -> Result<Response<GetCollectionInfoResponse>, Status> {
         let request = self.0.admit(request).await?;
-        let params = self.0.with(&request.collection_name, |collection| Ok(collection.config.clone()))?;
+        let params = self.0.with(&request.collection_name, |collection| {
+            Ok(collection.config.clone())
+        })?;
         Ok(Response::new(GetCollectionInfoResponse {
             result: Some(CollectionInfo {
                 config: Some(CollectionConfig {
@@ -536,7 +577,10 @@ impl Collections for Service {
         if collections.contains_key(&request.collection_name) {
             return Err(Status::already_exists("Collection already exists"));
         }
-        let vectors = request.vectors_config.clone().and_then(|vectors| vectors.config);
+        let vectors = request
+            .vectors_config
+            .clone()
+            .and_then(|vectors| vectors.config);
         let size = match vectors {
             Some(vectors_config::Config::ParamsMap(named)) => {
                 named.map.get("text").map_or(0, |params| params.size)

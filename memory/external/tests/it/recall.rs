@@ -30,17 +30,26 @@ fn batch(rng: &mut ChaCha8Rng) -> Batch {
     let mut nodes = Vec::new();
     for name in 0..NODES {
         let titled = name % 3 == 0;
-        let vector = (0..DIMENSIONS).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let vector = (0..DIMENSIONS)
+            .map(|_| rng.random_range(-1.0..1.0))
+            .collect();
         nodes.push(NewNode {
             id: id(name),
-            node_type: if name % 30 == 0 { NodeType::Trace } else { NodeType::Doc },
+            node_type: if name % 30 == 0 {
+                NodeType::Trace
+            } else {
+                NodeType::Doc
+            },
             metadata: Metadata {
                 title: titled.then(|| format!("quib{}", name % 50)),
                 timestamp: Some(1_700_000_000_000 + 86_400_000 * name as u64),
                 ..Metadata::default()
             },
             vector: (name % 11 != 0).then_some(vector),
-            ..NewNode::new(if name % 7 == 0 { "other" } else { "acme" }, text(rng, titled))
+            ..NewNode::new(
+                if name % 7 == 0 { "other" } else { "acme" },
+                text(rng, titled),
+            )
         });
     }
     let mut edges = Vec::new();
@@ -62,7 +71,9 @@ fn batch(rng: &mut ChaCha8Rng) -> Batch {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn recall_over_fetched_nodes_is_that_of_the_embedded_store() {
-    let Some(world) = World::new().await else { return };
+    let Some(world) = World::new().await else {
+        return;
+    };
     let external = world.open().await;
     let folder = tempfile::tempdir().unwrap();
     let config = MemoryConfig {
@@ -82,8 +93,11 @@ async fn recall_over_fetched_nodes_is_that_of_the_embedded_store() {
     for question in 0..20 {
         let sought = Sought {
             text: format!("quib{} quib{} unheard", question % 9, 20 + question),
-            vector: (question % 4 != 0)
-                .then(|| (0..DIMENSIONS).map(|_| rng.random_range(-1.0..1.0)).collect()),
+            vector: (question % 4 != 0).then(|| {
+                (0..DIMENSIONS)
+                    .map(|_| rng.random_range(-1.0..1.0))
+                    .collect()
+            }),
             embed: false,
             filter: Filter {
                 tenant: "acme".into(),
@@ -96,10 +110,15 @@ async fn recall_over_fetched_nodes_is_that_of_the_embedded_store() {
         assert_eq!(here.recall.nodes_used, 40, "the question leads somewhere");
         assert_eq!(there.recall.nodes_used, here.recall.nodes_used);
         for (there, here) in there.recall.nodes.iter().zip(&here.recall.nodes) {
-            assert!((there.score - here.score).abs() < 1e-4, "{there:?} is not {here:?}");
+            assert!(
+                (there.score - here.score).abs() < 1e-4,
+                "{there:?} is not {here:?}"
+            );
             assert_eq!(there.depth, here.depth);
         }
-        let ids = |recall: &weir_memory::Recall| recall.nodes.iter().map(|node| node.id).collect::<Vec<_>>();
+        let ids = |recall: &weir_memory::Recall| {
+            recall.nodes.iter().map(|node| node.id).collect::<Vec<_>>()
+        };
         assert_eq!(ids(&there.recall)[..10], ids(&here.recall)[..10]);
         let texts: Vec<NodeId> = there.nodes.iter().map(|node| node.id).collect();
         assert_eq!(texts, ids(&there.recall));
@@ -108,7 +127,9 @@ async fn recall_over_fetched_nodes_is_that_of_the_embedded_store() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_gets_its_search_and_its_attention_with_their_texts() {
-    let Some(world) = World::new().await else { return };
+    let Some(world) = World::new().await else {
+        return;
+    };
     let external = world.open().await;
     let mut rng = ChaCha8Rng::seed_from_u64(12);
     external.write(admin(), batch(&mut rng)).await.unwrap();
@@ -134,6 +155,9 @@ async fn a_request_gets_its_search_and_its_attention_with_their_texts() {
     assert_eq!(attended.nodes.len(), 5);
     assert!(attended.nodes_used > 64);
     assert_eq!(best.len(), 5);
-    assert!(best.iter().all(|candidate| candidate.node.tenant != "other"));
+    assert!(
+        best.iter()
+            .all(|candidate| candidate.node.tenant != "other")
+    );
     assert_eq!(given.generation, 1);
 }

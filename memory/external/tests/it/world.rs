@@ -52,7 +52,10 @@ impl World {
             None => "the server in this process",
         };
         let test = std::thread::current();
-        let line = format!("{}: Neo4j is real, Qdrant is {which}\n", test.name().unwrap_or("a test"));
+        let line = format!(
+            "{}: Neo4j is real, Qdrant is {which}\n",
+            test.name().unwrap_or("a test")
+        );
         let _ = std::io::stderr().write_all(line.as_bytes());
         let qdrant = match &real {
             Some(_) => None,
@@ -66,7 +69,9 @@ impl World {
                 embedding_model: "test-model".into(),
                 qdrant: QdrantConfig {
                     url: url.or(real).unwrap(),
-                    api_key: std::env::var("WEIR_TEST_QDRANT_API_KEY").ok().map(Secret::new),
+                    api_key: std::env::var("WEIR_TEST_QDRANT_API_KEY")
+                        .ok()
+                        .map(Secret::new),
                     ca: None,
                 },
                 neo4j: Neo4jConfig {
@@ -81,7 +86,10 @@ impl World {
         };
         let deadline = std::time::Instant::now() + PATIENCE;
         while world.cypher("RETURN 1").await.is_none() {
-            assert!(std::time::Instant::now() < deadline, "neo4j answers no query");
+            assert!(
+                std::time::Instant::now() < deadline,
+                "neo4j answers no query"
+            );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         world
@@ -132,7 +140,9 @@ impl World {
             }
             Some(rows)
         };
-        tokio::time::timeout(Duration::from_secs(20), work).await.ok()?
+        tokio::time::timeout(Duration::from_secs(20), work)
+            .await
+            .ok()?
     }
 
     /// The number in the column `n` of the only row of a statement.

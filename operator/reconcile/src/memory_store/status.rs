@@ -40,6 +40,12 @@ pub struct Counts {
     pub vectors: u64,
     /// Passages without one yet.
     pub pending: u64,
+    /// Why the servers of an external store cannot be asked.
+    #[serde(default)]
+    pub away: Option<String>,
+    /// Of an external store, seconds since the oldest write that Qdrant does not know of yet.
+    #[serde(default)]
+    pub lag_seconds: u64,
 }
 
 /// The status of a memory.
@@ -58,13 +64,24 @@ pub fn status(
     let graph = graph_ready(observed);
     let vectors = vectors_ready(store, stack, (observed, &graph));
     let ready = ready(store, problems, observed, (&graph, &vectors));
-    let Store::Embedded(_) = &store.spec.store;
-    let counts = observed.counts.as_ref();
+    // What a store holds whose servers are away is not known now.
+    let counts = observed
+        .counts
+        .as_ref()
+        .filter(|counts| counts.away.is_none());
+    let lag = match &store.spec.store {
+        Store::Embedded(_) => None,
+        Store::External(_) => {
+            let lag = observed.counts.as_ref().map(|counts| counts.lag_seconds);
+            lag.or(before.write_back_lag_seconds)
+        }
+    };
     MemoryStoreStatus {
-        kind: Some("embedded".into()),
+        kind: Some(store.spec.store.as_str().into()),
         nodes: counts.map(|counts| counts.nodes).or(before.nodes),
         edges: counts.map(|counts| counts.edges).or(before.edges),
         vectors: counts.map(|counts| counts.vectors).or(before.vectors),
+        write_back_lag_seconds: lag,
         conditions: seen.conditions(vec![
             ("Ready", ready),
             ("VectorsReady", vectors),
@@ -102,6 +119,17 @@ fn graph_ready(observed: &Observed) -> Verdict {
             "Silent",
             format!("the memory service does not answer: {why}"),
         ),
+        (
+            Some(Counts {
+                away: Some(why), ..
+            }),
+            None,
+        ) => {
+            let text = format!(
+                "the memory service runs, its store cannot be asked: {why}; see store.external and its Secrets"
+            );
+            Verdict::no("StoreAway", text)
+        }
         (Some(counts), None) => {
             let text = format!("{} nodes, {} edges", counts.nodes, counts.edges);
             Verdict::yes("Serving", text)
@@ -174,7 +202,9 @@ fn larger_claim(
     claim: Option<&PersistentVolumeClaim>,
     refused: &str,
 ) -> Option<String> {
-    let Store::Embedded(embedded) = &store.spec.store;
+    let Store::Embedded(embedded) = &store.spec.store else {
+        return None;
+    };
     let claim = claim?;
     let name = claim.metadata.name.as_deref()?;
     let capacity = claim.status.as_ref()?.capacity.as_ref()?;
