@@ -13,6 +13,7 @@ mod around;
 mod calls;
 mod config;
 mod error;
+mod export;
 mod neo4j;
 mod qdrant;
 mod row;
@@ -24,4 +25,5 @@ mod write;
 
 pub use config::{ConfigError, ExternalConfig, Neo4jConfig, QdrantConfig};
 pub use error::{Server, StoreError};
+pub use export::{Blocking, ExternalExportError};
 pub use store::{ExternalMemory, State};

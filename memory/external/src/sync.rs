@@ -61,8 +61,8 @@ impl ExternalMemory {
     }
 
     async fn gone(&self, ids: Option<&[NodeId]>) -> Result<Vec<Gone>, StoreError> {
-        let label = format!("{}_gone", self.inner.label);
-        let statement = marked(&label, ids, "n.id AS id, n.version AS version");
+        let mark = format!("{}_gone", self.inner.label);
+        let statement = marked((&mark, &mark), ids, "n.id AS id, n.version AS version");
         let what = "look for removed nodes";
         let rows = self.inner.neo4j.rows(what, statement).await?;
         let gone = rows.iter().map(|row| {
@@ -88,8 +88,9 @@ impl ExternalMemory {
     }
 
     async fn pending(&self, ids: Option<&[NodeId]>) -> Result<Vec<Stored>, StoreError> {
-        let label = format!("{}_pending", self.inner.label);
-        let statement = marked(&label, ids, &row::columns(&self.inner.label));
+        let label = &self.inner.label;
+        let mark = format!("{label}_pending");
+        let statement = marked((&mark, label), ids, &row::columns(label));
         let what = "look for pending nodes";
         let rows = self.inner.neo4j.rows(what, statement).await?;
         let stored: Result<_, Broken> = rows.iter().map(row::stored).collect();
@@ -134,16 +135,16 @@ impl ExternalMemory {
     }
 }
 
-/// The nodes with a label that are among `ids`, or the first of all.
-fn marked(label: &str, ids: Option<&[NodeId]>, columns: &str) -> neo4rs::Query {
+/// The nodes with a mark that are among `ids`, found by `keyed`, or the first of all.
+fn marked((mark, keyed): (&str, &str), ids: Option<&[NodeId]>, columns: &str) -> neo4rs::Query {
     match ids {
         Some(ids) => {
             let statement = format!(
-                "UNWIND $ids AS wanted MATCH (n:{label}) WHERE n.id = wanted RETURN {columns}"
+                "UNWIND $ids AS wanted MATCH (n:{keyed} {{id: wanted}}) WHERE n:{mark} RETURN {columns}"
             );
             query(&statement).param("ids", row::ids(ids))
         }
-        None => query(&format!("MATCH (n:{label}) RETURN {columns} LIMIT {BATCH}")),
+        None => query(&format!("MATCH (n:{mark}) RETURN {columns} LIMIT {BATCH}")),
     }
 }
 

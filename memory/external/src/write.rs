@@ -69,6 +69,16 @@ impl ExternalMemory {
         Ok(done)
     }
 
+    /// As [`ExternalMemory::edit`], for values that were checked; a refusal keeps its kind.
+    pub(crate) async fn edit_unchecked(&self, edit: &Edit) -> Result<Done, WriteError> {
+        let elsewhere = |error: StoreError| WriteError::Elsewhere(error.to_string());
+        let work = || self.perform(edit);
+        let done = self.inner.neo4j.transact("write", work).await;
+        let done = done.map_err(elsewhere)??;
+        self.follow(&done.touched).await.map_err(elsewhere)?;
+        Ok(done)
+    }
+
     /// As [`ExternalMemory::edit`] for a subject, answered when its points are gone too.
     pub(crate) async fn erase_all(&self, edit: &Edit) -> Result<Erased, MemoryError> {
         let done = self.edit(edit).await?;
@@ -164,8 +174,12 @@ impl ExternalMemory {
             }
         }
         if let Some((subject, tenant)) = &edit.erase {
-            self.doom(&mut open, (subject, tenant.as_deref()), &mut decided)
-                .await?;
+            self.doom(
+                &mut open,
+                (subject.as_str(), tenant.as_deref()),
+                &mut decided,
+            )
+            .await?;
         }
         for new in &edit.nodes {
             decided.put_node(edit.access.as_ref(), new, &mut view)?;

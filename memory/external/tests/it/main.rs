@@ -13,6 +13,7 @@ mod away;
 mod conformance;
 mod crash;
 mod exact;
+mod export;
 mod identity;
 mod qdrant_server;
 mod recall;
