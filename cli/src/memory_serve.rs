@@ -2,9 +2,10 @@
 
 use crate::args::MemoryServeArgs;
 use crate::fail::Failure;
+use crate::memory_external::servers;
 use crate::process_log::{self, LogFormat};
 use weir_gateway::Stop;
-use weir_memory_service::{EmbedderSource, Neo4jConfig, Options, QdrantConfig, Server, Store};
+use weir_memory_service::{EmbedderSource, Options, Server, Store};
 use weir_plan::Secret;
 
 pub(crate) async fn run(args: MemoryServeArgs) -> Result<(), Failure> {
@@ -30,24 +31,12 @@ fn options(args: MemoryServeArgs) -> Result<Options, Failure> {
         },
         (None, None) => return Err(Failure::new("give --embedder or --embeddings-url")),
     };
-    let external = args.external;
-    let secret = |value: String| (!value.is_empty()).then(|| Secret::new(value));
-    let store = match (args.path, external.collection) {
+    let store = match (args.path, servers(args.external)) {
         (Some(folder), _) => Store::Folder(folder),
-        (None, Some(collection)) => Store::External {
+        (None, Some((collection, qdrant, neo4j))) => Store::External {
             collection,
-            qdrant: QdrantConfig {
-                url: external.qdrant_url.unwrap_or_default(),
-                api_key: external.qdrant_api_key.and_then(secret),
-                ca: external.qdrant_ca,
-            },
-            neo4j: Neo4jConfig {
-                url: external.neo4j_url.unwrap_or_default(),
-                user: external.neo4j_username,
-                password: Secret::new(external.neo4j_password),
-                database: external.neo4j_database,
-                ca: external.neo4j_ca,
-            },
+            qdrant,
+            neo4j,
         },
         (None, None) => return Err(Failure::new("give --path or --collection")),
     };

@@ -207,8 +207,9 @@ pub(crate) struct MemoryServeArgs {
     pub(crate) listen_health: std::net::SocketAddr,
 }
 
+/// A memory in Qdrant and Neo4j.
 #[cfg(feature = "cluster")]
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct ExternalStoreArgs {
     /// Keep the store in Qdrant and Neo4j, under this name: lower-case letters, digits and _
     #[arg(long, value_name = "NAME", requires_all = ["qdrant_url", "neo4j_url"])]

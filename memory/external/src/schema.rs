@@ -71,6 +71,27 @@ async fn constrain(neo4j: &Neo4j, label: &str) -> Result<(), StoreError> {
         .map(drop)
 }
 
+/// Dimensions and embedding model of the store that is there; `None` when there is none of the name.
+pub(crate) async fn stored_identity(
+    neo4j: &Neo4j,
+    collection: &str,
+) -> Result<Option<(usize, String)>, StoreError> {
+    let what = "identify the store";
+    let statement =
+        "MATCH (s:WeirStore {name: $name}) RETURN s.dimensions AS dimensions, s.model AS model";
+    let rows = neo4j.rows(what, query(statement).param("name", collection));
+    let Some(row) = rows.await?.into_iter().next() else {
+        return Ok(None);
+    };
+    let identity = row.get::<i64>("dimensions").ok().zip(row.get("model").ok());
+    let (dimensions, model) = identity.ok_or_else(|| StoreError::Strange {
+        server: crate::error::Server::Neo4j,
+        what,
+        why: "the node of the store has no identity".to_owned(),
+    })?;
+    Ok(Some((usize::try_from(dimensions).unwrap_or(0), model)))
+}
+
 /// The store's own node: whose vectors these are, fixed when it is made.
 async fn identify(config: &ExternalConfig, neo4j: &Neo4j) -> Result<(), StoreError> {
     let what = "identify the store";

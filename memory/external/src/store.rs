@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use weir_memory::{AttentionWeights, Counts, NodeId};
 use weir_memory_live::{Embedder, MemoryError};
 
-use crate::config::{ConfigError, ExternalConfig};
+use crate::config::{ConfigError, ExternalConfig, Neo4jConfig};
 use crate::error::{Server, StoreError};
 use crate::neo4j::Neo4j;
 use crate::qdrant::Qdrant;
@@ -85,6 +85,19 @@ impl ExternalMemory {
         Ok(Self {
             inner: Arc::new(inner),
         })
+    }
+
+    /// Dimensions and embedding model of the memory that is there under a name; `None` when there is none.
+    ///
+    /// # Errors
+    /// The configuration cannot work, or Neo4j does not answer.
+    pub async fn identity(
+        neo4j: &Neo4jConfig,
+        collection: &str,
+    ) -> Result<Option<(usize, String)>, StoreError> {
+        let client = Neo4j::new(neo4j);
+        let client = client.map_err(|error| StoreError::Identity(error.to_string()))?;
+        schema::stored_identity(&client, collection).await
     }
 
     /// Makes what is missing in the servers, then keeps the points behind the rows and an eye on both servers, until

@@ -15,4 +15,3 @@ mod server;
 
 pub use certificates::TlsError;
 pub use server::{EmbedderSource, Options, ServeError, Server, Store};
-pub use weir_memory_external::{Neo4jConfig, QdrantConfig};

@@ -204,6 +204,23 @@ pub fn import_into(
     Reading { memory }.run(input, options, tell)
 }
 
+/// Whose vectors an export holds, from its first line.
+///
+/// # Errors
+/// It is no export.
+pub fn identity_of(input: &mut dyn BufRead) -> Result<MemoryConfig, ImportError> {
+    let mut lines = Lines {
+        input,
+        number: 0,
+        bytes: Vec::new(),
+    };
+    let header = header(&mut lines)?;
+    Ok(MemoryConfig {
+        dimensions: header.dimensions,
+        embedding_model: header.embedding_model,
+    })
+}
+
 /// A memory that is read into.
 struct Reading<'a> {
     memory: &'a dyn Importing,

@@ -319,8 +319,12 @@ impl Point {
     }
 }
 
+/// At length 1; one that has it stays as it is, as in Qdrant.
 fn unit(vector: &[f32]) -> Vec<f32> {
     let norm = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+    if (norm - 1.0).abs() < 1e-6 {
+        return vector.to_vec();
+    }
     vector.iter().map(|value| value / norm).collect()
 }
 
