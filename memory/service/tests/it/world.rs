@@ -18,7 +18,7 @@ use weir_memory_service::{EmbedderSource, Options, ServeError, Server, Store};
 use weir_testenv::{MINILM, component};
 
 /// Longest wait for anything.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Name of the embedding model in these tests.
 pub(crate) const MODEL: &str = "minilm";
