@@ -85,7 +85,7 @@ impl Unembedded for Memory {
 fn beside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, MemoryError> + Send + 'static,
 ) -> Reply<'static, T> {
-    Box::pin(async {
+    Box::pin(async move {
         let done = tokio::task::spawn_blocking(work).await;
         done.unwrap_or_else(|error| Err(MemoryError::Away(error.to_string())))
     })
