@@ -19,7 +19,9 @@ use serde::{Deserialize, Serialize};
 pub use crate::store::{DamagedRow, Erased, damaged_rows, remove_damaged_rows};
 pub use doctor::{Check, Diagnosis};
 pub use export::{ExportError, ExportLines, Exported};
-pub use import::{DocumentPassages, ImportError, ImportOptions, Imported, Importing, import_into};
+pub use import::{
+    DocumentPassages, ImportError, ImportOptions, Imported, Importing, identity_of, import_into,
+};
 pub use prune::{PrunePolicy, Pruned, Pruning};
 pub use show::{End, Shown};
 pub use stats::{Degrees, RelationStats, Stats};

@@ -19,7 +19,7 @@ use super::{WriteError, Written};
 use crate::access::Access;
 use crate::graph::EdgeFacts;
 use crate::index::{Change, Index, Labels, VectorChange};
-use crate::node::{EdgeMetadata, Metadata, NewEdge, NewNode, Node, NodeId, NodeType};
+use crate::node::{EdgeMetadata, NewEdge, NewNode, Node, NodeId, NodeType};
 use crate::{vectors, words};
 
 pub use erase::Erased;
