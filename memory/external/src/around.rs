@@ -86,7 +86,7 @@ impl ExternalMemory {
              CALL {{ WITH n MATCH (n)-[e:{label}]-(m:{label}) \
                WHERE m <> n AND m.tenant IN $tenants AND m.type IN $types \
                  AND (size($domains) = 0 OR m.domain IN $domains) AND NOT m.id IN $hidden \
-               WITH m, e.weight / sqrt(COUNT {{ (m)-[:{label}]-() }}) AS pull \
+               WITH m, e.weight / sqrt(COUNT {{ (m)-[:{label}]->() }} + COUNT {{ (m)<-[:{label}]-() }}) AS pull \
                ORDER BY pull DESC, m.id LIMIT {LINKS_MAX} RETURN m.id AS id, pull }} \
              WITH id, sum(pull) AS pull WHERE NOT id IN $known \
              RETURN id ORDER BY pull DESC, id LIMIT {HOP_MAX}"

@@ -18,8 +18,8 @@ const SERVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for an answer: a server that was stopped says nothing at all.
 const DEADLINE: Duration = Duration::from_secs(12);
 
-/// Longest wait for a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for a connection: a server that is short of processors takes seconds to greet.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often a transient error is answered by asking again.
 const TRIES_MAX: u32 = 6;
@@ -221,6 +221,7 @@ async fn again(error: &Error, tries: u32) -> bool {
 /// The error in words without an address or a value: of the server's own words only the code.
 fn said(error: &Error, what: &'static str) -> StoreError {
     let server = Server::Neo4j;
+    tracing::debug!(what, "Neo4j: {error}");
     match error {
         Error::AuthenticationError(_) => StoreError::Credentials(server),
         Error::Neo4j(error) if error.code().starts_with("Neo.ClientError.Security.") => {

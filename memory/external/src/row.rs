@@ -29,7 +29,7 @@ pub(crate) fn columns(label: &str) -> String {
     format!(
         "n.id AS id, n.tenant AS tenant, n.text AS text, n.type AS type, n.source AS source, n.meta AS meta, \
          n.stamp AS stamp, n.version AS version, n.vector AS vector, n.vector_sum AS vector_sum, \
-         n:{label}_bare AS bare, COUNT {{ (n)-[:{label}]-() }} AS degree"
+         n:{label}_bare AS bare, COUNT {{ (n)-[:{label}]->() }} + COUNT {{ (n)<-[:{label}]-() }} AS degree"
     )
 }
 

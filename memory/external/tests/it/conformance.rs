@@ -350,7 +350,7 @@ async fn read(
             assert!(node.tenant == tenant || node.tenant == SHARED_TENANT);
         }
         reads.fetch_add(1, Ordering::Relaxed);
-        tokio::task::yield_now().await;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }
 
@@ -416,9 +416,9 @@ async fn conform(kept: Kept, size: &Size, mean_length: Option<f32>) {
 async fn the_embedded_store_agrees_with_the_oracle() {
     let size = Size {
         operations: 100_000,
-        names: 30_000,
+        names: 20_000,
         restarts: 3,
-        searches: 1000,
+        searches: 500,
     };
     let folder = tempfile::tempdir().unwrap();
     conform(Kept::Embedded(folder), &size, None).await;
