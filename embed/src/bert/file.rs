@@ -185,7 +185,10 @@ impl StoredRows {
         let (count, width) = (self.stored.shape[0], self.stored.shape[1]);
         let length = usize::try_from(self.stored.bytes).map_err(Error::wrap)? / count.max(1);
         let mut bytes = vec![0; numbers_of_rows.len() * length];
-        for (number, row) in numbers_of_rows.iter().zip(bytes.chunks_exact_mut(length)) {
+        for (number, row) in numbers_of_rows
+            .iter()
+            .zip(bytes.chunks_exact_mut(length.max(1)))
+        {
             if *number as usize >= count {
                 return Err(Error::msg(format!("token {number} of {count}")));
             }

@@ -282,7 +282,7 @@ mod tests {
     fn prompts_go_where_they_were_read_and_spread_evenly() {
         // Documents, blocks that an engine keeps, and what is reached at least: of an engine that has the memory of all three, so
         // that nothing can keep more, and of taking turns. In both, three engines can hold what one cannot.
-        for (documents, keeps, of_oracle, of_turns) in [(600, 300, 0.95, 2.0), (12, 220, 0.85, 1.5)]
+        for (documents, keeps, of_oracle, of_turns) in [(600, 300, 0.93, 1.8), (12, 220, 0.85, 1.5)]
         {
             let traffic = || Traffic::new(7, documents);
             let (pool, replicas) = (pool(), Replicas::default());

@@ -26,7 +26,7 @@ const HELD_OUT: usize = 4;
 const LAYERS: [usize; 1] = [3];
 
 /// Strengths of the pull towards the prior that are tried.
-const PULLS: [f64; 4] = [1.0, 0.3, 0.1, 0.01];
+const PULLS: [f64; 5] = [1.0, 0.3, 0.1, 0.01, 0.001];
 
 /// Steps of the optimiser after which nothing changes any more, about.
 const STEPS_MAX: usize = 240;

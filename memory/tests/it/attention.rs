@@ -260,7 +260,8 @@ fn sentences_that_change_while_weights_look_at_them_are_looked_at() {
     };
     let nodes = ["a", "b"].map(|name| node(name, "something in the sea"));
     let mut batch = Batch {
-        nodes: vec![node("seed", "whale")],
+        // A word that no text has says nothing of a sentence.
+        nodes: vec![node("seed", "whale"), node("song", "a song is sung")],
         edges: vec![
             said("a", "It was sung about."),
             said("b", "Nothing of the kind."),
