@@ -135,7 +135,7 @@ impl Part {
             });
         }
         changes.extend(self.edges.into_iter().map(|edge| Change::Edge {
-            facts: EdgeFacts::of(edge.weight, &edge.metadata),
+            facts: EdgeFacts::of(edge.weight, edge.metadata),
             src: edge.src,
             dst: edge.dst,
             rel: edge.rel,

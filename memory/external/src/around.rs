@@ -88,7 +88,7 @@ impl ExternalMemory {
                  AND (size($domains) = 0 OR m.domain IN $domains) AND NOT m.id IN $hidden \
                WITH m, e.weight / sqrt(COUNT {{ (m)-[:{label}]->() }} + COUNT {{ (m)<-[:{label}]-() }}) AS pull \
                ORDER BY pull DESC, m.id LIMIT {LINKS_MAX} RETURN m.id AS id, pull }} \
-             WITH id, sum(pull) AS pull WHERE NOT id IN $known \
+             WITH id, sum(pull) AS pull WHERE id IS NOT NULL AND NOT id IN $known \
              RETURN id ORDER BY pull DESC, id LIMIT {HOP_MAX}"
         );
         let types = allowed_types(filter).map(|node_type| node_type.as_str().to_owned());
@@ -114,9 +114,9 @@ impl ExternalMemory {
             return Ok(Vec::new());
         }
         let (label, what) = (&self.inner.label, "read nodes");
-        let columns = row::columns(label);
+        let returned = row::returned(label);
         let statement =
-            format!("UNWIND $ids AS wanted MATCH (n:{label} {{id: wanted}}) RETURN {columns}");
+            format!("UNWIND $ids AS wanted MATCH (n:{label} {{id: wanted}}) {returned}");
         let statement = query(&statement).param("ids", row::ids(ids));
         let rows = self.inner.neo4j.rows(what, statement).await?;
         let stored: Result<_, Broken> = rows.iter().map(row::stored).collect();
@@ -139,8 +139,8 @@ impl ExternalMemory {
         let (label, what) = (&self.inner.label, "read edges");
         let statement = format!(
             "UNWIND $ids AS start MATCH (a:{label} {{id: start}})-[e:{label}]->(b:{label}) \
-             WHERE b.id IN $ids \
-             RETURN a.id AS src, b.id AS dst, e.rel AS rel, e.weight AS weight, e.meta AS meta"
+             WHERE b.id IN $ids {}",
+            row::EDGES_RETURNED
         );
         let unique: HashSet<NodeId> = ids.iter().copied().collect();
         let statement = query(&statement).param("ids", row::ids(&unique));
@@ -156,10 +156,13 @@ impl ExternalMemory {
             "MATCH (n:{label}) WHERE n.time >= 0 RETURN n.time AS time ORDER BY n.time DESC LIMIT 1"
         );
         let rows = self.inner.neo4j.rows(what, query(&statement)).await?;
-        let time = rows.first().map(|row| row.get::<i64>("time"));
+        let time = rows.first().map(|row| row.get::<Option<i64>>("time"));
         let time = time
             .transpose()
             .map_err(|error| strange(what, error.into()))?;
-        Ok(time.and_then(|time| u64::try_from(time).ok()).unwrap_or(0))
+        Ok(time
+            .flatten()
+            .and_then(|time| u64::try_from(time).ok())
+            .unwrap_or(0))
     }
 }

@@ -227,8 +227,8 @@ impl Unembedded for ExternalMemory {
         Box::pin(async move {
             self.check_open()?;
             let (label, what) = (&self.inner.label, "look for nodes without a vector");
-            let columns = row::columns(label);
-            let statement = format!("MATCH (n:{label}_bare) RETURN {columns} LIMIT $limit");
+            let returned = row::returned(label);
+            let statement = format!("MATCH (n:{label}_bare) {returned} LIMIT $limit");
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let statement = query(&statement).param("limit", limit);
             let rows = self.inner.neo4j.rows(what, statement).await?;

@@ -107,8 +107,8 @@ impl ExternalMemory {
     ) -> Result<Vec<Edge>, StoreError> {
         let (label, what) = (&self.inner.label, "list edges");
         let statement = format!(
-            "UNWIND $ids AS start MATCH (a:{label} {{id: start}})-[e:{label}]->(b:{label}) \
-             RETURN a.id AS src, b.id AS dst, e.rel AS rel, e.weight AS weight, e.meta AS meta"
+            "UNWIND $ids AS start MATCH (a:{label} {{id: start}})-[e:{label}]->(b:{label}) {}",
+            row::EDGES_RETURNED
         );
         let statement = query(&statement).param("ids", row::ids(ids));
         let rows = self.inner.neo4j.rows(what, statement).await?;

@@ -33,6 +33,19 @@ pub(crate) fn columns(label: &str) -> String {
     )
 }
 
+/// Gives the columns of [`stored`] for nodes called `n`. One that is removed while it is read has lost some, and is left out.
+pub(crate) fn returned(label: &str) -> String {
+    format!(
+        "WITH {} \
+         WHERE NOT any(value IN [id, tenant, text, type, source, meta, stamp, version] WHERE value IS NULL) RETURN *",
+        columns(label)
+    )
+}
+
+/// Gives the columns of [`edge`] for edges called `e` from `a` to `b`, but for those that are removed while they are read.
+pub(crate) const EDGES_RETURNED: &str = "WITH a.id AS src, b.id AS dst, e.rel AS rel, e.weight AS weight, e.meta AS meta \
+     WHERE NOT any(value IN [src, dst, rel, weight, meta] WHERE value IS NULL) RETURN *";
+
 /// A node from its columns.
 pub(crate) fn stored(row: &Row) -> Result<Stored, Broken> {
     let id: NodeId = id(row, "id")?;

@@ -147,7 +147,8 @@ impl ExternalMemory {
         }
         let label = &self.inner.label;
         let statement = format!(
-            "UNWIND $ids AS id MATCH (n:{label} {{id: id}}) RETURN n.id AS id, n.version AS version"
+            "UNWIND $ids AS wanted MATCH (n:{label} {{id: wanted}}) \
+             WITH n.id AS id, n.version AS version WHERE id IS NOT NULL AND version IS NOT NULL RETURN id, version"
         );
         let statement = query(&statement).param("ids", row::ids(ids));
         let what = "read versions";

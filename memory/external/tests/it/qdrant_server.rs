@@ -9,14 +9,18 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use ::qdrant_client::qdrant::collections_server::{Collections, CollectionsServer};
 use ::qdrant_client::qdrant::points_server::{Points, PointsServer};
 use ::qdrant_client::qdrant::*;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
+
+/// Longest that a server takes to end.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the server holds and how it behaves; outlives the server.
 #[derive(Default)]
@@ -51,7 +55,8 @@ pub(crate) struct Point {
 pub(crate) struct QdrantServer {
     pub(crate) held: Arc<Held>,
     address: SocketAddr,
-    serving: Option<JoinHandle<()>>,
+    /// Its own, so that connections end with it.
+    serving: Option<Runtime>,
 }
 
 #[derive(Clone)]
@@ -76,8 +81,8 @@ impl QdrantServer {
     /// Breaks every connection and takes no more.
     pub(crate) async fn stop(&mut self) {
         if let Some(serving) = self.serving.take() {
-            serving.abort();
-            let _ = serving.await;
+            let ended = tokio::task::spawn_blocking(|| serving.shutdown_timeout(PATIENCE));
+            ended.await.unwrap();
         }
     }
 
@@ -95,24 +100,35 @@ impl QdrantServer {
     fn serve(&mut self, listener: TcpListener) {
         let service = Service(Arc::clone(&self.held));
         let large = 64 << 20;
-        let serving = tonic::transport::Server::builder()
-            .add_service(
-                PointsServer::new(service.clone())
-                    .max_decoding_message_size(large)
-                    .max_encoding_message_size(large),
-            )
-            .add_service(CollectionsServer::new(service))
-            .serve_with_incoming(TcpListenerStream::new(listener));
-        self.serving = Some(tokio::spawn(async {
-            serving.await.unwrap();
-        }));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = listener.into_std().unwrap();
+        let serving = async move {
+            let listener = TcpListener::from_std(listener).unwrap();
+            tonic::transport::Server::builder()
+                .add_service(
+                    PointsServer::new(service.clone())
+                        .max_decoding_message_size(large)
+                        .max_encoding_message_size(large),
+                )
+                .add_service(CollectionsServer::new(service))
+                .serve_with_incoming(TcpListenerStream::new(listener))
+                .await
+                .unwrap();
+        };
+        // Dropped with the runtime, and the listener with it.
+        let _ = runtime.spawn(serving);
+        self.serving = Some(runtime);
     }
 }
 
 impl Drop for QdrantServer {
     fn drop(&mut self) {
         if let Some(serving) = self.serving.take() {
-            serving.abort();
+            serving.shutdown_background();
         }
     }
 }
