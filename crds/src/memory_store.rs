@@ -34,7 +34,7 @@ use crate::workload::{PodOptions, Quantity, Resources};
         .message("Weir deletes nothing in servers that it did not start: leave out deletionPolicy, and drop the collection and its nodes yourself")
         .field_path(".spec.deletionPolicy"),
     validation = Rule::new("!has(self.spec.store) || !has(self.spec.store.external) || !(has(self.spec.graphPolicy) || (has(self.spec.retention) && has(self.spec.retention.traces)) || (has(self.spec.index) && has(self.spec.index.tune)))")
-        .message("graphPolicy, retention.traces and index.tune are for a store that Weir keeps itself: leave them out, or write store: {embedded: {}}")
+        .message("graphPolicy, retention.traces and index.tune are for a store that Weir keeps itself: leave them out, or keep the memory embedded")
         .field_path(".spec.store"),
     printcolumn(name = "Kind", type_ = "string", json_path = ".status.kind"),
     printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.nodes"),
