@@ -82,6 +82,8 @@ pub(crate) struct Graph {
     /// Terms of the sentences that carry edges, by source, target and relation; held only for weights that look at them.
     evidence: Option<HashMap<EdgeAt, Box<[u32]>>>,
     edges: usize,
+    /// Edges at a slot that are not held, where this is a part of a larger graph.
+    beyond: HashMap<u32, usize>,
 }
 
 impl Graph {
@@ -102,7 +104,15 @@ impl Graph {
 
     /// Edges at `slot` in both directions.
     pub(crate) fn degree(&self, slot: u32) -> usize {
-        self.outgoing(slot).len() + self.incoming(slot).len()
+        let beyond = self.beyond.get(&slot).copied().unwrap_or(0);
+        self.outgoing(slot).len() + self.incoming(slot).len() + beyond
+    }
+
+    /// Says how many edges there are at `slot` in the graph of which this is a part.
+    pub(crate) fn set_degree(&mut self, slot: u32, degree: usize) {
+        self.beyond.remove(&slot);
+        self.beyond
+            .insert(slot, degree.saturating_sub(self.degree(slot)));
     }
 
     /// The name of a relation that a [`Link`] carries.

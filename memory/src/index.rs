@@ -131,6 +131,8 @@ pub(crate) struct Index {
     pub(crate) generation: u64,
     /// Number of the last write at a tenant's nodes since the store was opened, apart for traces.
     changed: HashMap<(u32, bool), u64>,
+    /// Time of the newest node beyond those that are held, where they are a part of a larger memory.
+    pub(crate) newest_beyond: u32,
 }
 
 /// Which slots a filter lets through.
@@ -165,6 +167,7 @@ impl Index {
             graph: Graph::default(),
             generation: 0,
             changed: HashMap::new(),
+            newest_beyond: 0,
         }
     }
 
@@ -204,7 +207,10 @@ impl Index {
     /// Time of the newest node in seconds; 0 when there is none.
     pub(crate) fn newest(&self) -> u32 {
         let live = self.rows.iter().filter(|row| row.live);
-        live.map(|row| row.seconds).max().unwrap_or(0)
+        live.map(|row| row.seconds)
+            .max()
+            .unwrap_or(0)
+            .max(self.newest_beyond)
     }
 
     /// The type of the node in a live slot, and its time in seconds.

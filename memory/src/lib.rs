@@ -7,10 +7,11 @@
 //! Read in this order: `node.rs` (the data), `store.rs` (what is durable), `search.rs` (the fused
 //! search), `vectors.rs` (nearest vectors, by comparing all or by an HNSW graph), `recall.rs` (the walk
 //! through the edges), `context.rs` (what enters a prompt), `ingest.rs` (from files to nodes),
-//! `upkeep.rs` (what is done beside questions).
+//! `upkeep.rs` (what is done beside questions), `outside.rs` (for stores in other servers).
 
 pub mod context;
 pub mod ingest;
+pub mod outside;
 pub mod upkeep;
 
 mod access;

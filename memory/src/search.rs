@@ -163,7 +163,7 @@ pub(crate) fn unit_query(
     unit(vector, dimensions).map(Some)
 }
 
-fn unit(vector: &[f32], dimensions: usize) -> Result<Vec<f32>, SearchError> {
+pub(crate) fn unit(vector: &[f32], dimensions: usize) -> Result<Vec<f32>, SearchError> {
     if vector.len() != dimensions {
         return Err(SearchError::Dimensions {
             expected: dimensions,
@@ -190,7 +190,7 @@ fn fuse(
     };
     found.sort_unstable();
     found.dedup();
-    let mut hits: Vec<Hit> = (found.into_iter())
+    let hits: Vec<Hit> = (found.into_iter())
         .map(|slot| {
             let known = cosines.binary_search_by_key(&slot, |(slot, _)| *slot);
             let cosine = known.ok().map(|at| cosines[at].1).or_else(|| own(slot));
@@ -203,14 +203,15 @@ fn fuse(
             }
         })
         .collect();
+    by_strength(hits, !cosines.is_empty())
+}
+
+/// The hits with their strengths, strongest first. `by_vector` says whether any node was found by its vector.
+pub(crate) fn by_strength(mut hits: Vec<Hit>, by_vector: bool) -> Vec<Hit> {
     hits.sort_unstable_by_key(|hit| hit.id);
     let by_cosine = Spread::of(hits.iter().filter_map(|hit| hit.cosine));
     let by_words = Spread::of(hits.iter().map(|hit| hit.bm25.unwrap_or(0.0)));
-    let words_weight = if cosines.is_empty() {
-        1.0
-    } else {
-        WORDS_WEIGHT
-    };
+    let words_weight = if by_vector { WORDS_WEIGHT } else { 1.0 };
     for hit in &mut hits {
         let cosine = hit.cosine.map_or(0.0, |cosine| by_cosine.z(cosine));
         hit.strength = cosine + words_weight * by_words.z(hit.bm25.unwrap_or(0.0));

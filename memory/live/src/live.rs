@@ -10,7 +10,6 @@ use std::thread::available_parallelism;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinError;
-use weir_embed::EmbedError;
 use weir_memory::upkeep::Erased;
 use weir_memory::{
     Access, Batch, CacheCounts, Memory, NodeId, Query, ReadError, RecallLimits, Written,
@@ -21,7 +20,7 @@ use crate::calls::{
     Asked, Attended, Found, MemoryCalls, MemoryError, Presence, Recollection, Reply, Sought,
 };
 use crate::embedder::Embedder;
-use crate::recall::{EMBED_BUDGET, recollect};
+use crate::recall::recollect;
 
 /// Reads of the store that run at a time, for each processor; more would take each other's time.
 const READS_PER_PROCESSOR: usize = 2;
@@ -50,19 +49,8 @@ impl LiveMemory {
 
     /// The question's vector when it can be had in time and fits the store.
     pub(crate) async fn vector_of(&self, text: &str) -> Option<Arc<[f32]>> {
-        let vector = match &self.embedder {
-            Some(embedder) => embedder.question(text, EMBED_BUDGET).await,
-            None => return None,
-        };
-        let wanted = self.store.config().dimensions;
-        let vector = vector.map_err(|error| error.to_string());
-        let fitting = vector.and_then(|vector| match vector.len() {
-            length if length == wanted => Ok(vector),
-            length => Err(format!("{length} dimensions, the memory holds {wanted}")),
-        });
-        fitting
-            .inspect_err(|error| tracing::warn!(error, "the question was not embedded"))
-            .ok()
+        let embedder = self.embedder.as_ref()?;
+        embedder.fitting(text, self.store.config().dimensions).await
     }
 
     /// The query of a call, with its vector where it can have one.
@@ -194,20 +182,7 @@ impl MemoryCalls for LiveMemory {
     }
 
     fn embed(&self, texts: Vec<String>) -> Reply<'_, Vec<Vec<f32>>> {
-        Box::pin(async move {
-            let Some(Embedder::InProcess(queue)) = &self.embedder else {
-                return Err(MemoryError::Away("the embedder is not loaded".to_owned()));
-            };
-            let failed = |error: EmbedError| MemoryError::Failed {
-                what: "embedding",
-                why: chain(&error),
-            };
-            match texts.as_slice() {
-                // A single text is a question: it goes before passages, and is cached.
-                [text] => Ok(vec![queue.embed(text).await.map_err(failed)?.to_vec()]),
-                _ => queue.embed_many(texts).await.map_err(failed),
-            }
-        })
+        Box::pin(Embedder::texts(self.embedder.as_ref(), texts))
     }
 }
 

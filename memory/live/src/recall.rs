@@ -4,12 +4,14 @@
 //! that was asked before is answered from what the memory kept, as long as nothing that it sees has changed. What the router
 //! makes of it is gateway/server's `recall.rs`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use weir_memory::context::Candidate;
 use weir_memory::{
-    Memory, NodeId, Query, ReadError, Recall, RecallKey, RecallLimits, Recollected, SearchResult,
+    Memory, Node, NodeId, Query, ReadError, Recall, RecallKey, RecallLimits, Recollected,
+    SearchResult,
 };
 
 use crate::calls::{Asked, Recollection, Spent, Wanted};
@@ -148,6 +150,13 @@ fn search(
     most: usize,
 ) -> Result<(SearchResult, Vec<Candidate>), String> {
     let found = memory.search(query).map_err(|error| error.to_string())?;
+    let candidates = known_or_read(memory, &scored_hits(&found, most), &[])
+        .map_err(|error| error.to_string())?;
+    Ok((found, candidates))
+}
+
+/// The best hits, each with what it says to a request: its cosine, or how strong it is among the others.
+pub fn scored_hits(found: &SearchResult, most: usize) -> Vec<(NodeId, f32)> {
     let least = found.hits.last().map_or(0.0, |hit| hit.strength);
     let range = found.hits.first().map_or(0.0, |hit| hit.strength) - least;
     let scored = found.hits.iter().map(|hit| {
@@ -158,9 +167,14 @@ fn search(
         };
         (hit.id, hit.cosine.unwrap_or(relative))
     });
-    let candidates = candidates(memory, &scored.take(most).collect::<Vec<_>>(), &[])
-        .map_err(|error| error.to_string())?;
-    Ok((found, candidates))
+    scored.take(most).collect()
+}
+
+/// The nodes of a recall, each with its share of the attention relative to the first.
+pub fn scored_nodes(recall: &Recall) -> Vec<(NodeId, f32)> {
+    let highest = recall.nodes.first().map_or(1.0, |node| node.score);
+    let nodes = recall.nodes.iter();
+    nodes.map(|node| (node.id, node.score / highest)).collect()
 }
 
 fn attend(
@@ -172,18 +186,13 @@ fn attend(
 ) -> Result<(Recall, Vec<Candidate>), String> {
     let mut recall = memory.recall(query, found, limits);
     recall.nodes.truncate(most);
-    let highest = recall.nodes.first().map_or(1.0, |node| node.score);
-    let scored = recall
-        .nodes
-        .iter()
-        .map(|node| (node.id, node.score / highest));
     let candidates =
-        candidates(memory, &scored.collect::<Vec<_>>(), read).map_err(|error| error.to_string())?;
+        known_or_read(memory, &scored_nodes(&recall), read).map_err(|error| error.to_string())?;
     Ok((recall, candidates))
 }
 
 /// The nodes that are there, in this order; those of `read` are not read again.
-fn candidates(
+fn known_or_read(
     memory: &Memory,
     scored: &[(NodeId, f32)],
     read: &[Candidate],
@@ -191,18 +200,22 @@ fn candidates(
     let known = |id: NodeId| read.iter().find(|candidate| candidate.node.id == id);
     let unknown = scored.iter().filter(|(id, _)| known(*id).is_none());
     let ids: Vec<NodeId> = unknown.map(|(id, _)| *id).collect();
-    let mut nodes = memory.nodes(&ids)?.into_iter().peekable();
+    let mut nodes = memory.nodes(&ids)?;
+    let read_before = scored.iter().filter_map(|(id, _)| known(*id));
+    nodes.extend(read_before.map(|candidate| candidate.node.clone()));
+    Ok(candidates(nodes, scored))
+}
+
+/// The nodes with their scores, in the order of these; those that are not there are left out.
+pub fn candidates(nodes: Vec<Node>, scored: &[(NodeId, f32)]) -> Vec<Candidate> {
+    let mut by_id: HashMap<NodeId, Node> = nodes.into_iter().map(|node| (node.id, node)).collect();
     let candidate = |(id, score): &(NodeId, f32)| {
-        let node = match known(*id) {
-            Some(candidate) => candidate.node.clone(),
-            None => nodes.next_if(|node| node.id == *id)?,
-        };
         Some(Candidate {
-            node,
+            node: by_id.remove(id)?,
             score: *score,
         })
     };
-    Ok(scored.iter().filter_map(candidate).collect())
+    scored.iter().filter_map(candidate).collect()
 }
 
 fn milliseconds(since: Instant) -> f64 {
