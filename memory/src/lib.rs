@@ -39,7 +39,7 @@ pub use node::{
     NodeSource, NodeType, SHARED_TENANT, UnknownName,
 };
 pub use recall::{CacheCounts, Freshness, Recall, RecallKey, RecallLimits, Recalled, Recollected};
-pub use search::{Filter, Hit, Query, SearchError, SearchResult};
+pub use search::{Filter, Hit, Prepared, Query, SearchError, SearchResult};
 pub use store::{
     Batch, Call, Counts, Embedding, GraphCounts, KeepError, Memory, MemoryConfig, MoveError,
     OpenError, ReadError, Shadow, Tuning, WriteError, Written,

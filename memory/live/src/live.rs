@@ -8,8 +8,8 @@
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
-use tokio::sync::Semaphore;
-use tokio::task::JoinError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinHandle};
 use weir_memory::upkeep::Erased;
 use weir_memory::{
     Access, Batch, CacheCounts, Memory, NodeId, Query, ReadError, RecallLimits, Written,
@@ -74,23 +74,46 @@ impl LiveMemory {
         &self,
         work: impl FnOnce(&Memory) -> T + Send + 'static,
     ) -> Result<T, JoinError> {
-        self.beside(&self.reads, work).await
+        self.begun(&self.reads, work).await.await
     }
 
-    async fn beside<T: Send + 'static>(
+    /// Begins to read when it is this call's turn.
+    pub(crate) async fn begin_read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Memory) -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.begun(&self.reads, work).await
+    }
+
+    /// Reads if a place is free at once.
+    pub(crate) async fn read_if_free<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Memory) -> T + Send + 'static,
+    ) -> Option<T> {
+        let place = Arc::clone(&self.reads).try_acquire_owned().ok()?;
+        self.spawn(place, work).await.ok()
+    }
+
+    async fn begun<T: Send + 'static>(
         &self,
         places: &Arc<Semaphore>,
         work: impl FnOnce(&Memory) -> T + Send + 'static,
-    ) -> Result<T, JoinError> {
+    ) -> JoinHandle<T> {
         let place = Arc::clone(places).acquire_owned().await;
-        let place = place.expect("nobody closes the places");
+        self.spawn(place.expect("nobody closes the places"), work)
+    }
+
+    fn spawn<T: Send + 'static>(
+        &self,
+        place: OwnedSemaphorePermit,
+        work: impl FnOnce(&Memory) -> T + Send + 'static,
+    ) -> JoinHandle<T> {
         let store = self.store.clone();
-        let done = tokio::task::spawn_blocking(move || {
+        tokio::task::spawn_blocking(move || {
             let done = work(&store);
             drop(place);
             done
-        });
-        done.await
+        })
     }
 }
 
@@ -153,7 +176,7 @@ impl MemoryCalls for LiveMemory {
             let _call = self.store.begin_call();
             let work =
                 move |store: &Memory| store.write_as(&access, &batch).map_err(MemoryError::from);
-            ended(self.beside(&self.writes, work).await)
+            ended(self.begun(&self.writes, work).await.await)
         })
     }
 
@@ -162,7 +185,7 @@ impl MemoryCalls for LiveMemory {
             let _call = self.store.begin_call();
             let work =
                 move |store: &Memory| store.delete_as(&access, id).map_err(MemoryError::from);
-            ended(self.beside(&self.writes, work).await)
+            ended(self.begun(&self.writes, work).await.await)
         })
     }
 
@@ -173,7 +196,7 @@ impl MemoryCalls for LiveMemory {
                 let erased = store.erase_as(&access, &subject, tenant.as_deref());
                 erased.map_err(MemoryError::from)
             };
-            let erased = ended(self.beside(&self.writes, work).await)?;
+            let erased = ended(self.begun(&self.writes, work).await.await)?;
             if let Some(embedder) = &self.embedder {
                 embedder.forget_questions();
             }
