@@ -123,7 +123,7 @@ pub enum Store {
     /// In one process with one writer, in a file.
     Embedded(EmbeddedStore),
     /// In Qdrant and Neo4j, which one memory service asks. In a cluster only.
-    External(ExternalStore),
+    External(Box<ExternalStore>),
 }
 
 /// The store in two servers that are there already: vectors and words in Qdrant, rows and edges in Neo4j.

@@ -278,7 +278,11 @@ impl Index {
             tenants,
             domains: (!filter.domains.is_empty()).then(|| domains.collect()),
             types,
-            hidden: filter.hidden.iter().filter_map(|id| self.slot(*id)).collect(),
+            hidden: filter
+                .hidden
+                .iter()
+                .filter_map(|id| self.slot(*id))
+                .collect(),
         }
     }
 

@@ -42,7 +42,7 @@ pub(crate) enum MemoryCommand {
     Train(MemoryTrainArgs),
     /// Own a memory and answer the gateways of a cluster
     #[cfg(feature = "cluster")]
-    Serve(MemoryServeArgs),
+    Serve(Box<MemoryServeArgs>),
 }
 
 /// Where a memory is and how the answer is told: what all commands on a memory take.

@@ -240,7 +240,7 @@ impl Qdrant {
     pub(crate) async fn vectors(
         &self,
         ids: &[NodeId],
-    ) -> Result<HashMap<NodeId, (i64, Option<Vec<f32>>)>, StoreError> {
+    ) -> Result<HashMap<NodeId, Point>, StoreError> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
@@ -392,6 +392,9 @@ fn strange(what: &'static str, why: String) -> StoreError {
     StoreError::Strange { server, what, why }
 }
 
+/// Version of a node's row when its point was written, and its vector.
+pub(crate) type Point = (i64, Option<Vec<f32>>);
+
 /// The id of a node's point.
 pub(crate) fn point_id(id: NodeId) -> PointId {
     PointId::from(id.to_string())
@@ -417,7 +420,7 @@ pub(crate) fn node_of(
     }
 }
 
-fn retrieved(point: RetrievedPoint) -> Result<(NodeId, (i64, Option<Vec<f32>>)), StoreError> {
+fn retrieved(point: RetrievedPoint) -> Result<(NodeId, Point), StoreError> {
     let (id, version) = node_of(point.id.as_ref(), &point.payload)?;
     let dense = match named(point.vectors, DENSE) {
         Some(vector_output::Vector::Dense(dense)) => Some(dense.data),

@@ -83,30 +83,9 @@ impl ExternalMemory {
         let mut by_words = next(words.is_some())?;
         let idf = probed.iter().zip(answers).filter_map(idf_of).collect();
         let found_by_vector = !by_vector.is_empty();
-        // A list that is not full has everything that there is to find; a full one lacks nodes that only the other has.
-        let missing = [
-            (dense, DENSE, &by_vector, &by_words),
-            (words, WORDS, &by_words, &by_vector),
-        ];
-        let missing = missing.map(|(question, using, own, other)| {
-            let lacks: BTreeSet<NodeId> = other.keys().copied().collect();
-            let lacks: Vec<NodeId> = (lacks.iter().copied())
-                .filter(|id| own.len() >= pool && !own.contains_key(id))
-                .collect();
-            let question = question.filter(|_| !lacks.is_empty())?;
-            let among = Passing::must([Condition::has_id(lacks.iter().map(|id| point_id(*id)))]);
-            Some(asking(question, using, &among, lacks.len()))
-        });
-        let asked = missing.each_ref().map(Option::is_some);
-        let mut more = qdrant
-            .query(missing.into_iter().flatten().collect())
-            .await?
-            .into_iter();
-        for (list, asked) in [&mut by_vector, &mut by_words].into_iter().zip(asked) {
-            if asked {
-                list.extend(scores(more.next().unwrap_or_default())?);
-            }
-        }
+        let questions = [(dense, DENSE), (words, WORDS)];
+        self.complete(questions, [&mut by_vector, &mut by_words], pool)
+            .await?;
         let (found, versions) = self.believed(&by_vector, &by_words).await?;
         let mut hits = outside::fuse(found, found_by_vector);
         hits.truncate(query.k);
@@ -119,6 +98,36 @@ impl ExternalMemory {
             versions,
             idf,
         })
+    }
+
+    /// Asks for the scores that each of two lists of `pool` nodes lacks of the other's.
+    async fn complete(
+        &self,
+        questions: [(Option<VectorInput>, &str); 2],
+        [first, second]: [&mut Scores; 2],
+        pool: usize,
+    ) -> Result<(), StoreError> {
+        // A list that is not full has everything that there is to find; a full one lacks nodes that only the other has.
+        let lacks = |own: &Scores, other: &Scores| -> Vec<NodeId> {
+            let beyond = other.keys().filter(|id| !own.contains_key(id));
+            beyond.copied().filter(|_| own.len() >= pool).collect()
+        };
+        let lacking = [lacks(first, second), lacks(second, first)];
+        let (mut asked, mut incomplete) = (Vec::new(), Vec::new());
+        let lists = [first, second].into_iter().zip(lacking);
+        for ((question, using), (list, lacking)) in questions.into_iter().zip(lists) {
+            if let Some(question) = question.filter(|_| !lacking.is_empty()) {
+                let ids = lacking.iter().map(|id| point_id(*id));
+                let among = Passing::must([Condition::has_id(ids)]);
+                asked.push(asking(question, using, &among, lacking.len()));
+                incomplete.push(list);
+            }
+        }
+        let answers = self.inner.qdrant.query(asked).await?;
+        for (list, answer) in incomplete.into_iter().zip(answers) {
+            list.extend(scores(answer)?);
+        }
+        Ok(())
     }
 
     /// The nodes whose points say what their rows say.

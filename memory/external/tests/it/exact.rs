@@ -130,11 +130,11 @@ impl Exact {
         ids.sort_unstable();
         ids.dedup();
         let cosines = ids.iter().filter_map(|id| by_vector.get(id));
-        let cosines = Spread::of(cosines.copied().collect());
+        let cosines = Spread::of(&cosines.copied().collect::<Vec<_>>());
         let words = ids
             .iter()
             .map(|id| by_words.get(id).copied().unwrap_or(0.0));
-        let words = Spread::of(words.collect());
+        let words = Spread::of(&words.collect::<Vec<_>>());
         let weight = if by_vector.is_empty() { 1.0 } else { 0.5 };
         let mut ranked: Ranked = (ids.into_iter())
             .map(|id| {
@@ -207,7 +207,7 @@ struct Spread {
 }
 
 impl Spread {
-    fn of(values: Vec<f32>) -> Self {
+    fn of(values: &[f32]) -> Self {
         let count = values.len().max(1) as f32;
         let mean = values.iter().sum::<f32>() / count;
         let squares = values

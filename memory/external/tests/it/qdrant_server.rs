@@ -120,7 +120,7 @@ impl QdrantServer {
                 .unwrap();
         };
         // Dropped with the runtime, and the listener with it.
-        let _ = runtime.spawn(serving);
+        drop(runtime.spawn(serving));
         self.serving = Some(runtime);
     }
 }
@@ -440,10 +440,8 @@ impl Points for Service {
     ) -> Result<Response<PointsOperationResponse>, Status> {
         let request = self.0.admit(request).await?;
         self.0.with(&request.collection_name, |collection| {
-            let points = request.points.into_iter();
-            points
-                .map(|point| collection.upsert(point))
-                .collect::<Result<(), _>>()
+            let mut points = request.points.into_iter();
+            points.try_for_each(|point| collection.upsert(point))
         })?;
         Ok(done())
     }

@@ -10,6 +10,24 @@ use weir_testenv::Neo4j;
 use crate::qdrant_server::QdrantServer;
 use crate::world::{World, away, here, start, until};
 
+fn store(qdrant: &QdrantServer, neo4j: &Neo4j) -> Store {
+    Store::External {
+        collection: "kb".to_owned(),
+        qdrant: QdrantConfig {
+            url: qdrant.url(),
+            api_key: None,
+            ca: None,
+        },
+        neo4j: Neo4jConfig {
+            url: neo4j.url(),
+            user: Neo4j::USER.to_owned(),
+            password: Secret::new(Neo4j::PASSWORD),
+            database: None,
+            ca: None,
+        },
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_external_store_is_filled_and_asked_and_its_servers_are_missed() {
     let Some(world) = World::new() else { return };
@@ -17,25 +35,11 @@ async fn an_external_store_is_filled_and_asked_and_its_servers_are_missed() {
         return;
     };
     let mut qdrant = QdrantServer::start().await;
-    let options = Options {
-        store: Store::External {
-            collection: "kb".to_owned(),
-            qdrant: QdrantConfig {
-                url: qdrant.url(),
-                api_key: None,
-                ca: None,
-            },
-            neo4j: Neo4jConfig {
-                url: neo4j.url(),
-                user: Neo4j::USER.to_owned(),
-                password: Secret::new(Neo4j::PASSWORD),
-                database: None,
-                ca: None,
-            },
-        },
+    let service = start(Options {
+        store: store(&qdrant, &neo4j),
         ..world.options()
-    };
-    let service = start(options).await;
+    })
+    .await;
     let client = world.client(service.calls);
     here(&client).await;
     let access = Access {
