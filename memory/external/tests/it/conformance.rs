@@ -1,6 +1,6 @@
 //! One suite for every store: random operations, compared with the oracle while others read, across restarts.
 //!
-//! `WEIR_CONFORMANCE_SEED` gives other operations than the usual ones.
+//! `WEIR_CONFORMANCE_SEED` gives other operations than the usual ones, `WEIR_CONFORMANCE_OPERATIONS` another number of them.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -354,9 +354,17 @@ async fn read(
     }
 }
 
-async fn conform(kept: Kept, size: &Size, mean_length: Option<f32>) {
-    let seed = std::env::var("WEIR_CONFORMANCE_SEED");
-    let seed = seed.ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
+/// The number in an environment variable.
+fn number<T: std::str::FromStr>(variable: &str) -> Option<T> {
+    let value = std::env::var(variable).ok()?;
+    let number = value.parse().ok();
+    Some(number.unwrap_or_else(|| panic!("{variable} is no number: {value}")))
+}
+
+async fn conform(kept: Kept, size: Size, mean_length: Option<f32>) {
+    let seed = number("WEIR_CONFORMANCE_SEED").unwrap_or(7);
+    let operations = number("WEIR_CONFORMANCE_OPERATIONS").unwrap_or(size.operations);
+    let size = Size { operations, ..size };
     let mut suite = Suite::new(seed, size.names, mean_length);
     let mut store = kept.open().await;
     let reads = Arc::new(AtomicUsize::new(0));
@@ -421,7 +429,7 @@ async fn the_embedded_store_agrees_with_the_oracle() {
         searches: 500,
     };
     let folder = tempfile::tempdir().unwrap();
-    conform(Kept::Embedded(folder), &size, None).await;
+    conform(Kept::Embedded(folder), size, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -436,5 +444,5 @@ async fn qdrant_and_neo4j_agree_with_the_oracle() {
         searches: 400,
     };
     let kept = Kept::External(Box::new(world));
-    conform(kept, &size, Some(outside::MEAN_LENGTH)).await;
+    conform(kept, size, Some(outside::MEAN_LENGTH)).await;
 }
