@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// How a new router version takes over.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = Rule::new("!has(self.canary.disagreementsPerStep) || has(self.gate.regretMax)")
-    .message("canary.disagreementsPerStep counts judged answers, and none are asked for: write gate.regretMax too, for example 0.1")
+    .message("counts judged answers, and none are asked for: write gate.regretMax too, for example 0.1")
     .field_path(".canary.disagreementsPerStep"))]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutPolicy {
@@ -64,7 +64,7 @@ pub struct CanaryPolicy {
 /// What takes the candidate out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = Rule::new("!has(self.disagreementsMax) || has(self.regretMax)")
-    .message("disagreementsMax counts judged answers, and none are asked for: write regretMax too, for example 0.1")
+    .message("counts judged answers, and none are asked for: write regretMax too, for example 0.1")
     .field_path(".disagreementsMax"))]
 #[serde(rename_all = "camelCase")]
 pub struct GatePolicy {
