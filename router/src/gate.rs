@@ -245,18 +245,8 @@ pub fn next(
     action: Action,
     now: Duration,
 ) -> Decision {
-    let held = |phase, reason, message| Decision {
-        phase,
-        step,
-        weight: policy.weight(step),
-        reason,
-        message,
-    };
-    let running = if step == 0 {
-        Phase::Shadow
-    } else {
-        Phase::Canary
-    };
+    let held = |phase, reason, message| held(policy, step, (phase, reason), message);
+    let running = running(step);
     if action == Action::Abort {
         return ended(step, Reason::AbortedByUser, "aborted by a person");
     }
@@ -285,18 +275,9 @@ pub fn next(
     }
     let missing = traffic::missing(policy, step, &evidence.sums)
         .or_else(|| quality::missing(policy, step, &evidence.regret));
-    let overdue = policy
-        .deadline
-        .filter(|deadline| now.saturating_sub(evidence.began) > *deadline);
-    let collecting = |missing: String| match overdue {
-        None => held(running, Reason::Collecting, missing),
-        Some(deadline) => {
-            let message = format!("still missing after {} s: {missing}", deadline.as_secs());
-            held(Phase::Inconclusive, Reason::DeadlineExceeded, message)
-        }
-    };
+    let since_began = now.saturating_sub(evidence.began);
     if let Some(missing) = missing {
-        return collecting(missing);
+        return collecting(policy, step, since_began, missing);
     }
     if let Some(test) = tests.iter().find(|test| test.against.leans()) {
         let message = format!(
@@ -308,7 +289,7 @@ pub fn next(
     if step == policy.steps.len() {
         return match quality::promotes(policy, &evidence.regret) {
             quality::Promotes::Yes => ended(step, Reason::Passed, "every step was passed"),
-            quality::Promotes::NotYet(missing) => collecting(missing),
+            quality::Promotes::NotYet(missing) => collecting(policy, step, since_began, missing),
             quality::Promotes::Undecided(message) => {
                 held(Phase::Inconclusive, Reason::Undecided, message)
             }
@@ -320,6 +301,37 @@ pub fn next(
         weight: policy.weight(step + 1),
         reason: Reason::Collecting,
         message: format!("step {} of {} begins", step + 1, policy.steps.len()),
+    }
+}
+
+/// The weight stays as it is.
+fn held(policy: &Policy, step: usize, at: (Phase, Reason), message: String) -> Decision {
+    Decision {
+        phase: at.0,
+        step,
+        weight: policy.weight(step),
+        reason: at.1,
+        message,
+    }
+}
+
+fn running(step: usize) -> Phase {
+    if step == 0 {
+        Phase::Shadow
+    } else {
+        Phase::Canary
+    }
+}
+
+/// Something is missing this long after the rollout began: it is waited for until the deadline, and then told.
+fn collecting(policy: &Policy, step: usize, since_began: Duration, missing: String) -> Decision {
+    match policy.deadline.filter(|deadline| since_began > *deadline) {
+        None => held(policy, step, (running(step), Reason::Collecting), missing),
+        Some(deadline) => {
+            let message = format!("still missing after {} s: {missing}", deadline.as_secs());
+            let at = (Phase::Inconclusive, Reason::DeadlineExceeded);
+            held(policy, step, at, message)
+        }
     }
 }
 
