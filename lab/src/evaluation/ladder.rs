@@ -306,9 +306,9 @@ impl Found<'_> {
             mean(&worth.map(|worth| worth.latency_s).collect::<Vec<_>>())
         };
         format!(
-            "missed, ladder: speed-up: contexts of this log end at 400 tokens for every model, so that the fixed middle model \
-             takes {:.1} s where ten passages take it 13 s; the router takes {:.1} s because the biggest model ({:.1} s) is \
-             worth its seconds on most questions",
+            "missed, ladder: speed-up: no arm of this log has more context than 400 tokens, so that the fixed middle model takes \
+             {:.1} s, which the goal's ten passages would not let it; the router takes {:.1} s because the biggest model ({:.1} s) \
+             is worth its seconds on most questions",
             seconds(Policy::FixedMid),
             seconds(Policy::FastGrnn),
             seconds(Policy::AlwaysBiggest)

@@ -1,6 +1,6 @@
 //! `weir router eval`: the router beside every other way to decide, on an outcome log and on public tables.
 //!
-//! [`ladder`] compares on a log of our own, with both decisions; [`tables`] on tables of outcomes, which exercise the first
+//! `ladder` compares on a log of our own, with both decisions; `tables` on tables of outcomes, which exercise the first
 //! step only. Both return rows with goals, sections to read and figures; [`report`] turns them into Markdown and HTML.
 //! The learning is weir-router's; this is the counting afterwards.
 

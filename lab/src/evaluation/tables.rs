@@ -11,7 +11,6 @@ use crate::tables::{Table, TableError};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use std::collections::HashMap;
 use weir_router::QueryFacts;
 use weir_router::train::tabular::{TableExample, TableLearner, learn_table};
 use weir_router::words::Words;
@@ -25,7 +24,7 @@ const COORDINATES: usize = 32;
 const ROWS_MIN: usize = 100;
 
 /// What is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Learner(TableLearner),
     /// A classifier of words, which sees more than the features.
@@ -50,6 +49,11 @@ const WAYS: [Way; 9] = [
 const ROUTER: Way = WAYS[0];
 
 impl Way {
+    fn place(self) -> usize {
+        let place = WAYS.iter().position(|way| *way == self);
+        place.expect("every way is in the list")
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Learner(TableLearner::FastGrnn) => "FastGRNN",
@@ -81,7 +85,8 @@ struct Measured<'a> {
     /// Models from least to most able, by mean score.
     order: Vec<usize>,
     groups: Groups,
-    tallies: HashMap<Way, Tally>,
+    /// In the order of [`WAYS`].
+    tallies: Vec<Tally>,
 }
 
 pub(super) fn evaluate(
@@ -206,7 +211,7 @@ impl<'a> Measured<'a> {
             table,
             order,
             groups,
-            tallies: WAYS.into_iter().map(|way| (way, tally.clone())).collect(),
+            tallies: vec![tally; WAYS.len()],
         }
     }
 
@@ -287,7 +292,7 @@ impl<'a> Measured<'a> {
         let bigger = order[order.len() - 1];
         let gap: Vec<f64> = expected.iter().map(|e| e[bigger] - e[order[0]]).collect();
         let table = self.table;
-        let tally = self.tallies.get_mut(&way).expect("every way has a tally");
+        let tally = &mut self.tallies[way.place()];
         for (row, expected) in held_out.iter().zip(expected) {
             let model = best(expected);
             tally.score[*row] += table.rows[*row].scores[model];
@@ -300,10 +305,7 @@ impl<'a> Measured<'a> {
 
     fn decide_at_random(&mut self, held_out: &[usize]) {
         let (table, models) = (self.table, self.table.models.len() as f64);
-        let tally = self
-            .tallies
-            .get_mut(&Way::Random)
-            .expect("every way has a tally");
+        let tally = &mut self.tallies[Way::Random.place()];
         for row in held_out {
             tally.score[*row] += mean(&table.rows[*row].scores);
             tally.bigger[*row] += 0.5;
@@ -314,7 +316,7 @@ impl<'a> Measured<'a> {
 
     /// Sums over seeds become means.
     fn average(&mut self, seeds: f64) {
-        for tally in self.tallies.values_mut() {
+        for tally in &mut self.tallies {
             let all = [&mut tally.score, &mut tally.bigger, &mut tally.routes];
             all.into_iter().flatten().for_each(|value| *value /= seeds);
         }

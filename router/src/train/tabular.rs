@@ -14,6 +14,11 @@ use super::shape::Body;
 use crate::arms::{Arm, ArmTable, RecallMode, SamplingClass};
 use crate::network::{CLIP, Normaliser};
 
+/// Gradient steps on a table, about, of this many rows each; no fewer and no more passes than these.
+const STEPS: usize = 3_000;
+const BATCH: usize = 32;
+const EPOCHS: (usize, usize) = (10, 80);
+
 /// Every fifth training row says when a network has learned enough.
 const VALIDATION: usize = 5;
 
@@ -41,16 +46,18 @@ pub struct TableExample<'a> {
     pub scores: &'a [f64],
 }
 
-/// How networks are trained on tables: as the router, in fewer passes over more rows, and without prices.
-fn options(seed: u64) -> TrainOptions {
+/// How networks are trained on tables: as the router, without prices, and as many steps however many rows there are.
+fn options(seed: u64, rows: usize) -> TrainOptions {
+    let epochs_max = (STEPS * BATCH / rows.max(1)).clamp(EPOCHS.0, EPOCHS.1);
     TrainOptions {
         seed,
         per_second: 0.0,
         per_cost_unit: 0.0,
-        epochs_max: 12,
-        warm_up: 2,
-        batch: 32,
-        weight_decay: 0.1,
+        epochs_max,
+        warm_up: epochs_max / 6,
+        batch: BATCH,
+        learning_rate: 0.004,
+        weight_decay: 0.05,
         step_dropping: 0.0,
         ..TrainOptions::default()
     }
@@ -109,7 +116,7 @@ fn network(
         },
         left_out: Vec::new(),
     };
-    let options = options(seed);
+    let options = options(seed, rows.features.len());
     let part = |validation: bool| -> Vec<usize> {
         let all = 0..rows.features.len();
         all.filter(|index| (index % VALIDATION == 0) == validation)

@@ -14,7 +14,7 @@ impl Measured<'_> {
     /// Performance gap recovered, averaged over every share that the bigger model may get (Ong et al. 2024).
     fn apgr(&self, way: Way) -> Interval {
         let (weak, strong) = (self.order[0], self.order[1]);
-        let bigger = &self.tallies[&way].bigger;
+        let bigger = &self.tallies[way.place()].bigger;
         let gap = |row: usize| self.scores(row)[strong] - self.scores(row)[weak];
         self.groups.ratio(|row| bigger[row] * gap(row), gap)
     }
@@ -24,7 +24,7 @@ impl Measured<'_> {
         let [weak, strong] = [self.order[0], self.order[1]];
         let gap = |row: usize| self.scores(row)[strong] - self.scores(row)[weak];
         let gain_over = |way: Way| {
-            let (own, other) = (&self.tallies[&ROUTER].bigger, &self.tallies[&way].bigger);
+            let (own, other) = (&self.tallies[ROUTER.place()].bigger, &self.tallies[way.place()].bigger);
             self.groups
                 .ratio(|row| (own[row] - other[row]) * gap(row), gap)
         };
@@ -126,7 +126,7 @@ impl Measured<'_> {
     /// sends them there.
     fn curve(&self, way: Way) -> Vec<(f64, f64)> {
         let (weak, strong) = (self.order[0], self.order[1]);
-        let bigger = &self.tallies[&way].bigger;
+        let bigger = &self.tallies[way.place()].bigger;
         let mut rows: Vec<usize> = (0..bigger.len()).collect();
         rows.sort_by(|a, b| bigger[*b].total_cmp(&bigger[*a]));
         let total: f64 = self.lead() * rows.len() as f64;
@@ -171,7 +171,7 @@ impl Measured<'_> {
 
     pub(super) fn many(&self, into: &mut Evaluated) {
         let name = &self.table.name;
-        let score = |way: Way| &self.tallies[&way].score;
+        let score = |way: Way| &self.tallies[way.place()].score;
         let (single, oracle) = (score(Way::BestSingle), score(Way::Oracle));
         let closed = |way: Way| {
             let own = score(way);
@@ -236,7 +236,7 @@ impl Measured<'_> {
             .to_vec(),
             rows: WAYS.into_iter().map(row).collect(),
         });
-        let routes = &self.tallies[&ROUTER].routes;
+        let routes = &self.tallies[ROUTER.place()].routes;
         let row = |model: &usize| {
             vec![
                 self.table.models[*model].clone(),
