@@ -34,7 +34,7 @@ pub(crate) async fn run(command: MemoryCommand) -> Result<(), Failure> {
         MemoryCommand::Migrate(args) => crate::memory_migrate::run(args).await,
         MemoryCommand::Train(args) => crate::memory_train::run(args).await,
         #[cfg(feature = "cluster")]
-        MemoryCommand::Serve(args) => crate::memory_serve::run(args).await,
+        MemoryCommand::Serve(args) => crate::memory_serve::run(*args).await,
     }
 }
 

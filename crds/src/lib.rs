@@ -31,8 +31,9 @@ pub use inference_gateway::{
     Objective, PoolSelector, PrivacyLimits, QueryText, Tenant,
 };
 pub use memory_store::{
-    Attention, DeletionPolicy, EmbeddedStore, Embedding, GraphPolicy, Index, IndexStatus,
-    MemoryStore, MemoryStoreSpec, MemoryStoreStatus, PrunedStatus, Retention, Store, Tune,
+    Attention, DeletionPolicy, EmbeddedStore, Embedding, ExternalStore, GraphPolicy, Index,
+    IndexStatus, MemoryStore, MemoryStoreSpec, MemoryStoreStatus, Neo4jServer, PrunedStatus,
+    QdrantServer, Retention, Store, Tune,
 };
 pub use model_pool::{
     Autoscaling, Cache, Cost, HostPath, Model, ModelPool, ModelPoolSpec, ModelPoolStatus,

@@ -345,6 +345,9 @@ pub enum WriteError {
     /// The disk or the file failed.
     #[error("cannot write to the memory")]
     Storage(#[source] Box<redb::Error>),
+    /// The servers of a memory that is kept elsewhere.
+    #[error("cannot write to the external memory: {0}")]
+    Elsewhere(String),
 }
 
 /// Why a read failed.

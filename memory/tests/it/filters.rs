@@ -58,6 +58,38 @@ fn a_tenant_with_one_percent_of_the_nodes_gets_all_its_own() {
 }
 
 #[test]
+fn what_was_prepared_serves_its_own_question_until_a_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    crowded(&memory);
+    let own = query("whale");
+    let others = Filter {
+        tenant: "bulk".to_owned(),
+        ..Filter::default()
+    };
+    let cases = [
+        memory.prepare(own.text.clone(), own.filter.clone()),
+        memory.prepare(own.text.clone(), others),
+        memory.prepare("sea".to_owned(), own.filter.clone()),
+    ];
+    let wanted = memory.search(&own).unwrap();
+    for prepared in cases {
+        let found = memory.search_prepared(&own, Some(prepared)).unwrap();
+        assert_eq!(found, wanted);
+    }
+    let before = memory.prepare(own.text.clone(), own.filter.clone());
+    let nodes = vec![node("new", "whale whale")];
+    let batch = Batch {
+        nodes,
+        ..Batch::default()
+    };
+    memory.write(&batch).unwrap();
+    let found = memory.search_prepared(&own, Some(before)).unwrap();
+    assert_eq!(found, memory.search(&own).unwrap());
+    assert!(found.hits.iter().any(|hit| hit.id == id("new")));
+}
+
+#[test]
 fn shared_nodes_are_seen_by_all_and_others_by_none() {
     let dir = tempfile::tempdir().unwrap();
     let memory = open(dir.path());
@@ -187,6 +219,10 @@ fn words_alone_and_vectors_alone_are_enough() {
             ..node("b", "blue whale")
         },
         node("c", "grey whale"),
+        NewNode {
+            vector: vector([0.0, 0.0, 0.0, 1.0]),
+            ..node("d", "green frog")
+        },
     ];
     memory
         .write(&Batch {
@@ -208,7 +244,7 @@ fn words_alone_and_vectors_alone_are_enough() {
     let by_vector = memory.search(&by_vector).unwrap().hits;
     assert_eq!(
         by_vector.iter().map(|hit| hit.id).collect::<Vec<_>>(),
-        [id("a"), id("b")]
+        [id("a"), id("b"), id("d")]
     );
     assert!(
         by_vector
@@ -223,9 +259,53 @@ fn words_alone_and_vectors_alone_are_enough() {
     assert_eq!(both[0].id, id("b"));
     assert_eq!(
         both.len(),
-        3,
+        4,
         "a node without vector is still found by its words"
     );
+}
+
+#[test]
+fn while_most_nodes_wait_for_their_vectors_words_alone_find_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    let vector = |first: f32| Some(vec![first, 1.0, 0.0, 0.0]);
+    let waiting = (0..8).map(|number| node(&format!("waiting{number}"), "whale tail fin"));
+    let mut nodes: Vec<NewNode> = waiting.collect();
+    nodes.push(node("best", "whale song"));
+    for number in 0..4 {
+        nodes.push(NewNode {
+            vector: vector(0.1 * number as f32),
+            ..node(&format!("near{number}"), "song about rain")
+        });
+    }
+    let write = |nodes: Vec<NewNode>| {
+        let batch = Batch {
+            nodes,
+            ..Batch::default()
+        };
+        memory.write(&batch).unwrap();
+    };
+    write(nodes);
+    let search = |text: &str| {
+        let query = Query {
+            vector: vector(0.5),
+            ..query(text)
+        };
+        memory.search(&query).unwrap().hits
+    };
+    let found = search("whale song");
+    assert_eq!(found[0].id, id("best"));
+    assert!(found.iter().all(|hit| hit.cosine.is_none()));
+    // What no word finds is found by the vectors that there are.
+    assert_eq!(search("cetacean")[0].id, id("near3"));
+    // Enough of them, and they count.
+    let filled = (0..8).map(|number| NewNode {
+        vector: vector(-1.0),
+        ..node(&format!("waiting{number}"), "whale tail fin")
+    });
+    write(filled.collect());
+    let found = search("whale song");
+    assert!(found.iter().any(|hit| hit.cosine.is_some()));
 }
 
 #[test]
