@@ -131,7 +131,7 @@ pub(crate) struct EvalArgs {
     /// Training runs of everything that learns, each with folds of its own
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) seeds: u64,
-    /// Folds by source
+    /// Folds of the log, by source; tables are cut in three
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..))]
     pub(crate) folds: u16,
     /// Write the results into this folder, as router-eval.json, router-eval.md and drawings

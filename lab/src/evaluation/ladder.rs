@@ -14,8 +14,9 @@ use weir_router::artifact::Compression;
 use weir_router::train::compare::{Compared, FeatureGroup, NEAR, Plan, Policy, compare};
 use weir_router::train::{Episode, TrainOptions, Worth};
 
-/// Folds inside each training run, which say how many passes are made.
+/// Folds inside each training run, which say how many passes are made, and the most of these.
 const INNER_FOLDS: usize = 2;
+const EPOCHS_MAX: usize = 60;
 
 /// Weights made small, as the router offers it.
 const SMALL: Compression = Compression {
@@ -115,6 +116,7 @@ pub(super) fn evaluate(
 ) -> Result<(), EvalError> {
     let options = TrainOptions {
         folds: INNER_FOLDS,
+        epochs_max: EPOCHS_MAX,
         ..TrainOptions::default()
     };
     let (sources, families) = (log.sources(), log.families());

@@ -20,6 +20,9 @@ use weir_router::words::linear::Linear;
 /// Coordinates of the prompt's words beside what is measured of its text.
 const COORDINATES: usize = 32;
 
+/// Folds; tables have prompts enough to learn from two thirds of them.
+const FOLDS: usize = 3;
+
 /// Rows below which folds say nothing.
 const ROWS_MIN: usize = 100;
 
@@ -111,12 +114,11 @@ pub(super) fn evaluate(
         .iter()
         .map(|row| Prompt::of(&row.prompt))
         .collect();
-    let folds = command.folds.max(2);
-    let rounds = command.seeds as usize * folds;
+    let rounds = command.seeds as usize * FOLDS;
     for seed in 1..=command.seeds {
-        let fold_of = cut(&measured.groups, folds, seed);
-        for fold in 0..folds {
-            let at = (seed as usize - 1) * folds + fold;
+        let fold_of = cut(&measured.groups, FOLDS, seed);
+        for fold in 0..FOLDS {
+            let at = (seed as usize - 1) * FOLDS + fold;
             progress(at, rounds, &table.name);
             let (held_out, training): (Vec<usize>, Vec<usize>) =
                 (0..table.rows.len()).partition(|row| fold_of[*row] == fold);
@@ -126,7 +128,7 @@ pub(super) fn evaluate(
     progress(rounds, rounds, &table.name);
     measured.average(command.seeds as f64);
     into.results.notes.push(format!(
-        "{}: {} prompts ({} groups of prompts that differ in numbers, case and signs only), {} models; {folds} folds by group, {} \
+        "{}: {} prompts ({} groups of prompts that differ in numbers, case and signs only), {} models; {FOLDS} folds by group, {} \
          seeds; the first step only, on {COORDINATES} coordinates of the words and what is measured of the text: the recurrence, \
          recall and verdict are not exercised",
         table.name,

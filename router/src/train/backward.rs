@@ -75,7 +75,9 @@ impl Parameters {
         self.input_back(trace, &sum_slope, gradient);
         for (j, &value) in trace.before.iter().enumerate() {
             let start = shape.dense_u() + j * hidden;
-            add_scaled(&mut gradient.dense[start..][..hidden], &sum_slope, value);
+            if value != 0.0 {
+                add_scaled(&mut gradient.dense[start..][..hidden], &sum_slope, value);
+            }
             let row = &self.dense[start..][..hidden];
             before_slope[j] += row.iter().zip(&sum_slope).map(|(u, d)| u * d).sum::<f64>();
         }

@@ -33,7 +33,9 @@ impl Parameters {
         let mut sums = vec![0.0; hidden];
         self.add_input(input, &mut sums);
         let u = &self.dense[shape.dense_u()..][..hidden * hidden];
-        for (row, &value) in u.chunks_exact(hidden).zip(&before) {
+        // The empty state before a first step adds nothing.
+        let entries = u.chunks_exact(hidden).zip(&before);
+        for (row, &value) in entries.filter(|(_, value)| **value != 0.0) {
             add_scaled(&mut sums, row, value);
         }
         let gate_bias = &self.dense[shape.gate_bias()..][..hidden];

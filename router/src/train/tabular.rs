@@ -15,7 +15,7 @@ use crate::arms::{Arm, ArmTable, RecallMode, SamplingClass};
 use crate::network::{CLIP, Normaliser};
 
 /// Gradient steps on a table, about, of this many rows each; no fewer and no more passes than these.
-const STEPS: usize = 3_000;
+const STEPS: usize = 2_000;
 const BATCH: usize = 32;
 const EPOCHS: (usize, usize) = (10, 80);
 
@@ -90,19 +90,13 @@ pub fn learn_table(
             held_out.iter().map(|row| linear.expect(row)).collect()
         }
         TableLearner::Perceptron | TableLearner::FastGrnn | TableLearner::Mission => {
-            network(learner, &rows_in, scaling, seed, &held_out)
+            network(learner, &rows_in, &held_out, seed)
         }
     }
 }
 
 /// Trains on four fifths and keeps the pass that does best on the rest.
-fn network(
-    learner: TableLearner,
-    rows: &Rows,
-    scaling: Normaliser,
-    seed: u64,
-    held_out: &[Vec<f32>],
-) -> Vec<Vec<f64>> {
+fn network(learner: TableLearner, rows: &Rows, held_out: &[Vec<f32>], seed: u64) -> Vec<Vec<f64>> {
     let recipe = Recipe {
         body: if learner == TableLearner::Perceptron {
             Body::Perceptron
@@ -122,10 +116,7 @@ fn network(
         all.filter(|index| (index % VALIDATION == 0) == validation)
             .collect()
     };
-    let (training, validation) = (
-        dataset(rows, &part(false), scaling.clone()),
-        dataset(rows, &part(true), scaling),
-    );
+    let (training, validation) = (dataset(rows, &part(false)), dataset(rows, &part(true)));
     let loss = Loss::of(&training, recipe.lesson, options.tau, 1.0);
     let mut best: Option<(f64, Parameters)> = None;
     fit(
@@ -164,9 +155,9 @@ fn network(
     held_out.iter().map(expect).collect()
 }
 
-fn dataset(rows: &Rows, which: &[usize], normaliser: Normaliser) -> Dataset {
+fn dataset(rows: &Rows, which: &[usize]) -> Dataset {
     let models = rows.targets.first().map_or(0, Vec::len);
-    let columns = normaliser.scale.len();
+    let columns = rows.features.first().map_or(0, Vec::len);
     let quality = |score: f64| 1.0 + 4.0 * score;
     let sample = |&index: &usize| {
         let qualities: Vec<f64> = rows.targets[index].iter().map(|s| quality(*s)).collect();
@@ -201,7 +192,7 @@ fn dataset(rows: &Rows, which: &[usize], normaliser: Normaliser) -> Dataset {
     };
     Dataset {
         samples: which.iter().map(sample).collect(),
-        normaliser,
+        normaliser: Normaliser::identity(columns),
         table: ArmTable {
             arms: arms.collect(),
             models,
@@ -228,7 +219,7 @@ fn input(row: &[f32], columns: usize) -> Input {
         .collect()
 }
 
-/// Offset and scale of every column.
+/// Offset and scale of every column; a scale of 0 for one without variance.
 fn scaling(examples: &[TableExample<'_>]) -> Normaliser {
     let width = examples.first().map_or(0, |example| example.features.len());
     let count = examples.len().max(1) as f64;
@@ -247,9 +238,11 @@ fn scaling(examples: &[TableExample<'_>]) -> Normaliser {
     Normaliser { offset, scale }
 }
 
+/// A row's normalised columns; those without variance are left out.
 fn scaled(scaling: &Normaliser, row: &[f32]) -> Vec<f32> {
     let pairs = row.iter().zip(scaling.offset.iter().zip(&scaling.scale));
     pairs
+        .filter(|(_, (_, scale))| **scale > 0.0)
         .map(|(value, (offset, scale))| ((value - offset) * scale).clamp(-CLIP, CLIP))
         .collect()
 }

@@ -41,14 +41,11 @@ fn greatest_difference(artifact: &Artifact) -> f32 {
     let (columns, hidden) = (network.layout.width(), network.cell.hidden());
     let model = tract_onnx::onnx()
         .model_for_read(&mut artifact.to_bytes())
-        .unwrap()
-        .into_optimized()
-        .unwrap()
-        .into_runnable()
-        .unwrap();
+        .and_then(|model| model.into_optimized()?.into_runnable())
+        .expect("tract reads the graph");
     let row = |values: &[f32]| -> TValue {
         tract_ndarray::Array2::from_shape_vec((1, values.len()), values.to_vec())
-            .unwrap()
+            .expect("one row")
             .into_tensor()
             .into()
     };
@@ -60,7 +57,8 @@ fn greatest_difference(artifact: &Artifact) -> f32 {
         let h: Vec<f32> = (0..hidden).map(|_| rng.random_range(-1.0..1.0)).collect();
         let mut one_hot = [0.0_f32; 4];
         one_hot[step] = 1.0;
-        let outputs = model.run(tvec!(row(&x), row(&h), row(&one_hot))).unwrap();
+        let inputs = tvec!(row(&x), row(&h), row(&one_hot));
+        let outputs = model.run(inputs).expect("tract evaluates the graph");
         let mut state = h.clone();
         let input = x.iter().copied().enumerate().chain([(columns + step, 1.0)]);
         network.cell.step(input, &mut state);
@@ -68,7 +66,7 @@ fn greatest_difference(artifact: &Artifact) -> f32 {
             .map(|head| network.heads.value(head, &state) as f32)
             .collect();
         for (output, native) in outputs.iter().zip([&state, &heads]) {
-            let output = output.to_plain_array_view::<f32>().unwrap();
+            let output = output.to_plain_array_view::<f32>().expect("floats");
             for (other, native) in output.iter().zip(native) {
                 worst = worst.max((other - native).abs() / native.abs().max(1.0));
             }

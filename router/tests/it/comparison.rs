@@ -22,7 +22,7 @@ fn compared(policies: &[Policy]) -> Vec<Compared> {
         policies: policies.to_vec(),
     };
     let mut rounds = 0;
-    let found = compare(&log, &table(), &plan, &mut || rounds += 1).unwrap();
+    let found = compare(&log, &table(), &plan, &mut || rounds += 1).expect("a usable log");
     assert_eq!(rounds, plan.rounds());
     found
 }

@@ -24,7 +24,10 @@ impl Measured<'_> {
         let [weak, strong] = [self.order[0], self.order[1]];
         let gap = |row: usize| self.scores(row)[strong] - self.scores(row)[weak];
         let gain_over = |way: Way| {
-            let (own, other) = (&self.tallies[ROUTER.place()].bigger, &self.tallies[way.place()].bigger);
+            let (own, other) = (
+                &self.tallies[ROUTER.place()].bigger,
+                &self.tallies[way.place()].bigger,
+            );
             self.groups
                 .ratio(|row| (own[row] - other[row]) * gap(row), gap)
         };
