@@ -51,9 +51,12 @@ bench: components ## Benchmarks; results go to benches/results
 
 # The public tables of outcomes; without them what needs one says so and is skipped.
 ROUTING_TABLES ?= ../shared/data/routing
+TABLES = $(sort $(wildcard $(ROUTING_TABLES)/*.jsonl))
 
 .PHONY: bench-router
-bench-router: build ## The router's statistics again: coverage, error rates of the gate, certificates
+bench-router: build ## The router's numbers again: the comparison, coverage, error rates of the gate, certificates
+	@$(if $(TABLES),,echo "bench-router: SKIPPED tables: none in $(ROUTING_TABLES) (set ROUTING_TABLES)" >&2)
+	$(WEIR) router eval router/artifacts/outcomes.jsonl $(addprefix --table ,$(TABLES)) --results benches/results
 	$(WEIR) router ope --simulate --results benches/results
 	$(WEIR) router gate --simulate --results benches/results --plot benches/results/gate.svg
 	@if [ -f $(ROUTING_TABLES)/routellm_mmlu.jsonl ]; then \

@@ -23,8 +23,8 @@ pub(crate) use model::{FetchArgs, ModelArgs, ModelCommand};
 #[cfg(feature = "cluster")]
 pub(crate) use rollout::{RolloutArgs, RolloutCommand, RolloutOf};
 pub(crate) use router::{
-    CalibrateArgs, CollectArgs, GateArgs, InspectArgs, LabelArgs, OpeArgs, ReplayArgs, RewardWord,
-    RouterArgs, RouterCommand, TrainArgs,
+    CalibrateArgs, CollectArgs, EvalArgs, GateArgs, InspectArgs, LabelArgs, OpeArgs, ReplayArgs,
+    RewardWord, RouterArgs, RouterCommand, RouterReportArgs, TrainArgs,
 };
 pub(crate) use upkeep::{
     DoctorArgs, EraseArgs, ExportArgs, ImportArgs, PruneArgs, ShowArgs, StatsArgs, TuneArgs,

@@ -40,6 +40,7 @@ mod rollout;
 mod route;
 mod router;
 mod router_calibrate;
+mod router_eval;
 mod router_gate;
 mod router_ope;
 mod router_svg;

@@ -4,11 +4,12 @@ use crate::args::{CollectArgs, InspectArgs, Output, RouterCommand, TrainArgs};
 use crate::fail::Failure;
 use crate::lab;
 use crate::output::{bold, columns};
-use crate::{replay, router_calibrate, router_gate, router_ope};
+use crate::{replay, router_calibrate, router_eval, router_gate, router_ope};
 use indicatif::HumanDuration;
 use std::path::Path;
 use weir_lab::collect::{CollectOptions, CollectProgress, collect};
 use weir_lab::train::{TrainCommand, train};
+use weir_router::artifact::Compression;
 use weir_router::train::{Estimate, Evaluation, TrainOptions};
 use weir_router::{Artifact, Inspection, Router};
 
@@ -18,6 +19,8 @@ pub(crate) async fn run(command: RouterCommand) -> Result<(), Failure> {
         RouterCommand::Replay(args) => replay::run(&args),
         RouterCommand::Collect(args) => run_collect(args).await,
         RouterCommand::Train(args) => run_train(args),
+        RouterCommand::Eval(args) => router_eval::run(args),
+        RouterCommand::Report(args) => router_eval::report(&args),
         RouterCommand::Ope(args) => router_ope::run(&args),
         RouterCommand::Gate(args) => router_gate::run(&args),
         RouterCommand::Calibrate(args) => router_calibrate::run(&args),
@@ -88,6 +91,7 @@ fn facts(of: &Inspection) -> Vec<(&'static str, String)> {
         ("features", format!("{} ({})", of.features, of.schema_hash)),
         ("frozen", frozen),
         ("hidden", of.hidden.to_string()),
+        ("weights", weights(of)),
         ("zeta", format!("{:.4}", of.zeta)),
         ("nu", format!("{:.4}", of.nu)),
         ("tau", format!("{:.4}", of.tau)),
@@ -99,6 +103,23 @@ fn facts(of: &Inspection) -> Vec<(&'static str, String)> {
         ("data", data),
         ("licence", of.licence.clone()),
     ]
+}
+
+/// How the recurrent weights are stored.
+fn weights(of: &Inspection) -> String {
+    let rank = |rank: Option<usize>| rank.map_or("full".to_owned(), |rank| format!("rank {rank}"));
+    format!(
+        "W {}, U {}, {} of {} zero, {}",
+        rank(of.compression.rank_input),
+        rank(of.compression.rank_state),
+        of.zeros,
+        of.entries,
+        if of.compression.int8 {
+            "8 bits"
+        } else {
+            "32 bits"
+        }
+    )
 }
 
 /// Every arm: what it expects of a request it knows nothing of, and how much a request changes that.
@@ -184,6 +205,12 @@ async fn run_collect(args: CollectArgs) -> Result<(), Failure> {
 fn run_train(args: TrainArgs) -> Result<(), Failure> {
     let options = TrainOptions {
         seed: args.seed,
+        compression: Compression {
+            rank_input: args.rank_input,
+            rank_state: args.rank_state,
+            sparsity: args.sparsity,
+            int8: args.int8,
+        },
         ..TrainOptions::default()
     };
     let command = TrainCommand {

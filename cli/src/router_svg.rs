@@ -26,8 +26,8 @@ pub(crate) struct Curve {
 struct Frame {
     /// Least and greatest number from left to right.
     across: (f64, f64),
-    /// Greatest number upwards.
-    top: f64,
+    /// Least and greatest number upwards.
+    up: (f64, f64),
 }
 
 impl Frame {
@@ -42,6 +42,7 @@ impl Frame {
         let most = points()
             .map(|point| point.0)
             .fold(f64::NEG_INFINITY, f64::max);
+        let low = points().map(|point| point.1).fold(0.0, f64::min);
         let top = points().map(|point| point.1).fold(0.0, f64::max);
         Self {
             across: if least < most {
@@ -49,7 +50,7 @@ impl Frame {
             } else {
                 (0.0, 1.0)
             },
-            top: if top > 0.0 { top } else { 1.0 },
+            up: (low, if top > low { top } else { 1.0 }),
         }
     }
 
@@ -59,11 +60,18 @@ impl Frame {
     }
 
     fn y(&self, value: f64) -> f64 {
-        Self::BOTTOM - value / self.top * (Self::BOTTOM - Self::TOP)
+        let (low, top) = self.up;
+        Self::BOTTOM - (value - low) / (top - low) * (Self::BOTTOM - Self::TOP)
+    }
+
+    /// A place on the vertical axis.
+    fn tick(&self, share: f64) -> f64 {
+        let (low, top) = self.up;
+        low + share * (top - low)
     }
 }
 
-/// Curves over one range; the vertical axis begins at 0.
+/// Curves over one range; the vertical axis begins at 0, or below it where a curve does.
 pub(crate) fn draw(title: &str, (below, beside): (&str, &str), curves: &[Curve]) -> String {
     let frame = Frame::of(curves);
     let title = escaped(title);
@@ -88,7 +96,7 @@ pub(crate) fn draw(title: &str, (below, beside): (&str, &str), curves: &[Curve])
     for tick in 0..=TICKS {
         let share = f64::from(tick) / f64::from(TICKS);
         let (least, most) = frame.across;
-        let (across, up) = (least + share * (most - least), share * frame.top);
+        let (across, up) = (least + share * (most - least), frame.tick(share));
         let (x, y) = (frame.x(across), frame.y(up));
         text(
             Frame::LEFT - 8.0,
@@ -118,7 +126,7 @@ fn legend(index: usize) -> f64 {
 
 fn lines(svg: &mut String, frame: &Frame, curves: &[Curve]) {
     for tick in 0..=TICKS {
-        let y = frame.y(f64::from(tick) / f64::from(TICKS) * frame.top);
+        let y = frame.y(frame.tick(f64::from(tick) / f64::from(TICKS)));
         let (left, right) = (Frame::LEFT, Frame::RIGHT);
         put(
             svg,
@@ -170,6 +178,17 @@ mod tests {
             "{svg}"
         );
         assert!(svg.contains("a &lt; b"));
+    }
+
+    #[test]
+    fn what_is_below_nothing_stays_on_the_drawing() {
+        let curve = Curve {
+            name: "a".to_owned(),
+            points: vec![(0.0, -1.0), (1.0, 1.0)],
+        };
+        let svg = draw("t", ("x", "y"), &[curve]);
+        assert!(svg.contains("points=\"64.0,348.0 490.0,44.0\""), "{svg}");
+        assert!(svg.contains(">-1.00</text>"), "{svg}");
     }
 
     #[test]

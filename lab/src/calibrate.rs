@@ -9,7 +9,6 @@
 use crate::outcomes::{self, OutcomesError, Row};
 use crate::results::{Goal, Results, Row as ResultRow};
 use crate::stats::mean_interval;
-use crate::tables::linear::{Linear, Words};
 use crate::tables::{Table, TableError};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -21,6 +20,8 @@ use weir_router::calibrate::{
     thresholds,
 };
 use weir_router::train::{Episode, log_sha256};
+use weir_router::words::Words;
+use weir_router::words::linear::Linear;
 use weir_router::{ChoiceInputs, ChooseError, Router};
 
 /// Bins of equal size that the calibration error is taken over.

@@ -2,7 +2,8 @@
 //!
 //! The lab drives a gateway in process (`weir_gateway::Gateway`) and measures it; it never decides anything for one.
 //! Start with [`questions`] (what is asked) and [`grade`] (how right an answer is), then [`collect`] (what the router
-//! learns from), [`train`] (what it learned) and [`systems`] (what the result is worth). A log of decisions that were
+//! learns from), [`train`] (what it learned), [`evaluation`] (beside what else could have learned it) and [`systems`] (what
+//! the result is worth). A log of decisions that were
 //! really taken is read by [`decision_log`]: [`ope`] says what another router would have been worth on it, [`gate`] whether
 //! it may take over.
 
@@ -12,6 +13,7 @@ pub mod corpus;
 pub mod decision_log;
 mod design;
 pub mod echo;
+pub mod evaluation;
 pub mod gate;
 pub mod grade;
 pub mod ope;

@@ -4,12 +4,12 @@
 //! and `met` is computed from the goal, never typed. Knows nothing about what is measured.
 
 use crate::stats::Interval;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::path::Path;
 
 /// One benchmark's results; the shape of `benches/results/<bench>.json`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Results {
     /// Name of the benchmark and of its file.
     pub bench: String,
@@ -28,7 +28,7 @@ pub struct Results {
 }
 
 /// One number.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Row {
     /// What was measured.
     pub metric: String,

@@ -1,9 +1,7 @@
 //! Public tables of outcomes: prompts with the score that each of several models got.
 //!
 //! JSON Lines of `prompt` and `scores` (a number from 0 to 1 by model); other fields are not read, and a prompt that comes
-//! again is dropped. A table has no features: [`linear`] reads the text itself.
-
-pub mod linear;
+//! again is dropped. A table has no features: `weir_router::words` reads the text itself.
 
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};

@@ -2,21 +2,23 @@
 //!
 //! An artifact is an ONNX model of a single step (`x`, `h`, `step` in; `h_next`, `heads` out) with
 //! the manifest as JSON in its metadata, so that any tool reads the arithmetic and Weir reads the
-//! meaning. [`onnx`] owns the bytes of the graph; this file owns the manifest, the checks and the
-//! digest. What decides in production is the native evaluation of these weights
+//! meaning. [`onnx`] owns the bytes of the graph, [`Weights`] what they hold; this file owns the manifest, the checks and
+//! the digest. What decides in production is the native evaluation of these weights
 //! ([`crate::network`]).
 
 mod manifest;
 pub mod onnx;
+mod weights;
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::arms::ArmTable;
-use crate::cell::{Cell, HIDDEN_MAX};
-use crate::network::{HIDDEN, Heads, Layout, Network, Normaliser};
-use crate::schema::{FeatureSchema, Step};
+use crate::cell::HIDDEN_MAX;
+use crate::network::{HIDDEN, Layout, Network, Normaliser};
+use crate::schema::FeatureSchema;
 pub use manifest::{Manifest, Training};
+pub use weights::{Compression, Tensor, Weights};
 
 /// The largest artifact that is read or written.
 pub const BYTES_MAX: usize = 128 * 1024;
@@ -31,6 +33,7 @@ const HEADS_MAX: usize = 512;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Artifact {
     manifest: Manifest,
+    weights: Weights,
     network: Network,
     bytes: Vec<u8>,
     sha256: String,
@@ -95,44 +98,36 @@ impl Artifact {
 
     /// As [`Artifact::constant`], expecting quality `answer` of every answer in hand.
     pub fn constant_with_answer(table: &ArmTable, qualities: &[f32], answer: f32) -> Self {
-        let layout = Layout::of(FeatureSchema::current());
         let arms = table.arms.len();
-        let rows = arms + 1 + table.sampling.len();
-        let mut bias = vec![0.0; rows];
+        let mut bias = vec![0.0; arms + 1 + table.sampling.len()];
         for (arm, bias) in bias[..arms].iter_mut().enumerate() {
             *bias = qualities.get(arm).copied().unwrap_or(1.0);
         }
         bias[arms] = answer;
-        let network = Network {
-            normaliser: Normaliser::identity(layout.width()),
-            cell: Cell::zero(layout.width() + Step::ALL.len(), HIDDEN),
-            heads: Heads {
-                weights: vec![0.0; rows * HIDDEN],
-                bias,
-            },
-            layout,
-        };
-        Self::assemble(Manifest::untrained(table, &network.normaliser), network)
+        let width = Layout::of(FeatureSchema::current()).width();
+        let manifest = Manifest::untrained(table, &Normaliser::identity(width));
+        Self::assemble(manifest, Weights::constant(HIDDEN, bias))
     }
 
-    /// Puts a manifest and a network into one file.
-    pub(crate) fn assemble(manifest: Manifest, network: Network) -> Self {
-        let bytes = onnx::write(&manifest, &network);
+    /// Puts a manifest and weights into one file.
+    pub(crate) fn assemble(manifest: Manifest, weights: Weights) -> Self {
+        let bytes = onnx::write(&manifest, &weights);
         let sha256 = hex::encode(Sha256::digest(&bytes));
         Self {
+            network: weights.network(&manifest.normaliser),
             manifest,
-            network,
+            weights,
             bytes,
             sha256,
         }
     }
 
-    /// This artifact with another manifest around the same network.
+    /// This artifact with another manifest around the same weights.
     #[must_use]
     pub fn with_manifest(self, change: impl FnOnce(&mut Manifest)) -> Self {
         let mut manifest = self.manifest;
         change(&mut manifest);
-        Self::assemble(manifest, self.network)
+        Self::assemble(manifest, self.weights)
     }
 
     /// Reads an artifact and checks that this build can evaluate it.
@@ -152,18 +147,17 @@ impl Artifact {
             let what = format!("{hidden} hidden entries and {heads} heads are beyond what is read");
             return Err(ArtifactError::Inconsistent { what });
         }
-        let (cell, heads) = model.weights(&manifest)?;
-        let layout = Layout::of(FeatureSchema::current());
-        let network = Network {
-            layout,
-            normaliser: manifest.normaliser.clone(),
-            cell,
-            heads,
-        };
+        let compression = manifest.compression.unwrap_or_default();
+        compression
+            .check(hidden)
+            .map_err(|what| ArtifactError::Inconsistent { what })?;
+        let weights = model.weights(&manifest)?;
+        weights.check_sparsity(&compression)?;
         let sha256 = hex::encode(Sha256::digest(bytes));
         Ok(Self {
+            network: weights.network(&manifest.normaliser),
             manifest,
-            network,
+            weights,
             bytes: bytes.to_vec(),
             sha256,
         })
@@ -182,6 +176,11 @@ impl Artifact {
     /// SHA-256 of the file, lower-case hex.
     pub fn sha256(&self) -> &str {
         &self.sha256
+    }
+
+    /// The weights as the file stores them.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
     }
 
     /// The network, for other engines and tests.

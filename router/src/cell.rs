@@ -73,14 +73,19 @@ impl Cell {
 }
 
 /// The product of two low-rank factors: `left` is `rows` x `rank`, `right` is `rank` x `columns`,
-/// both row-major. W = W1 W2 and U = U1 U2 of a compressed cell become dense this way.
+/// both row-major. W = W1 W2 and U = U1 U2 of a compressed cell become dense this way. Sums are made in f64.
 pub fn expand_low_rank(left: &[f32], right: &[f32], rank: usize) -> Vec<f32> {
-    let columns = right.len() / rank.max(1);
-    let mut dense = vec![0.0; left.len() / rank.max(1) * columns];
-    for (row, factors) in dense.chunks_exact_mut(columns).zip(left.chunks_exact(rank)) {
-        for (&factor, right) in factors.iter().zip(right.chunks_exact(columns)) {
-            add_scaled(row, right, factor);
-        }
+    let rank = rank.max(1);
+    let columns = right.len() / rank;
+    let mut dense = Vec::with_capacity(left.len() / rank * columns);
+    for factors in left.chunks_exact(rank) {
+        let entry = |column: usize| {
+            let right = right.iter().skip(column).step_by(columns.max(1));
+            let products = factors.iter().zip(right);
+            let sum: f64 = products.map(|(l, r)| f64::from(*l) * f64::from(*r)).sum();
+            sum as f32
+        };
+        dense.extend((0..columns).map(entry));
     }
     dense
 }

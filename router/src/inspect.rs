@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use crate::arms::{Arm, SamplingClass};
-use crate::artifact::{Artifact, Training};
+use crate::artifact::{Artifact, Compression, Training};
 use crate::train::Evaluation;
 
 /// Everything worth knowing about an artifact.
@@ -24,6 +24,12 @@ pub struct Inspection {
     pub frozen: Vec<String>,
     /// Entries of the hidden state.
     pub hidden: usize,
+    /// How its weights are made small.
+    pub compression: Compression,
+    /// Entries of W and U, or of their factors, as the file stores them.
+    pub entries: usize,
+    /// Those of them that are zero.
+    pub zeros: usize,
     /// Weight of a new candidate where the cell's gate is closed.
     pub zeta: f32,
     /// Weight of a new candidate everywhere.
@@ -76,7 +82,11 @@ impl Artifact {
             bias: *bias,
             weight_norm: norm(row),
         });
+        let (entries, zeros) = self.weights().entries();
         Inspection {
+            compression: manifest.compression.unwrap_or_default(),
+            entries,
+            zeros,
             sha256: self.sha256().to_owned(),
             bytes: self.to_bytes().len(),
             schema_hash: manifest.schema_hash.clone(),

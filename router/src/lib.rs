@@ -26,6 +26,7 @@ mod router;
 pub mod schema;
 pub mod statistics;
 pub mod train;
+pub mod words;
 
 pub use arms::{Arm, ArmTable, RecallMode, SamplingClass};
 pub use artifact::{Artifact, ArtifactError, Manifest};

@@ -1,32 +1,41 @@
 //! Training: from a log of outcomes to an artifact, and how good that artifact is.
 //!
 //! [`data`] owns the log, [`sample`] turns it into numbers (with [`effects`] for what nobody
-//! observed), [`parameters`] holds the weights as
-//! one vector, [`forward`] and [`backward`] are the network in f64 and its gradient,
-//! [`objective`] is what is maximised, [`optimise`] the loop, `evaluate` the honest numbers
-//! afterwards. No clock and no ambient randomness: the same log and seed give the same bytes.
+//! observed), [`shape`] and [`parameters`] hold the weights, [`forward`] and [`backward`] are the network in f64 and its
+//! gradient, [`objective`] is what is maximised, [`optimise`] the loop and [`thin`] what makes weights small on the way.
+//! [`evaluate`] gives the honest numbers of an artifact, [`compare`] sets the router beside other ways to decide and
+//! [`tabular`] does so on tables of outcomes. No clock and no ambient randomness: the same log and seed give the same bytes.
 
 mod backward;
+mod baselines;
+pub mod compare;
 pub mod data;
 mod effects;
 pub mod evaluate;
 mod forward;
+mod mission;
 mod objective;
 mod optimise;
 mod parameters;
 mod sample;
+mod shape;
+pub mod tabular;
 #[cfg(test)]
 mod tests;
+mod thin;
+mod worth;
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::arms::ArmTable;
-use crate::artifact::{Artifact, Manifest, Training};
+use crate::artifact::{Artifact, Compression, Manifest, Training};
+use crate::network::HIDDEN;
 pub use data::{DataError, Episode, Outcome, permuted, read_episodes, write_episodes};
 pub use evaluate::{Estimate, Evaluation, RouteShare, System, evaluate};
-use optimise::fit;
+use optimise::{Recipe, fit};
 use sample::Dataset;
+pub use worth::Worth;
 
 /// The fewest questions a router is trained on.
 pub const QUESTIONS_MIN: usize = 20;
@@ -59,6 +68,8 @@ pub struct TrainOptions {
     /// Probability with which training hides the search or recall step, so that the router copes
     /// when a store is away.
     pub step_dropping: f64,
+    /// How the weights are made small.
+    pub compression: Compression,
 }
 
 impl Default for TrainOptions {
@@ -76,6 +87,7 @@ impl Default for TrainOptions {
             tau: 0.2,
             utility_weight: 1.0,
             step_dropping: 0.1,
+            compression: Compression::default(),
         }
     }
 }
@@ -109,6 +121,9 @@ pub enum TrainError {
         /// Questions with outcomes.
         questions: usize,
     },
+    /// Weights that cannot be made small that way.
+    #[error("train a router: {0}")]
+    Compression(String),
     /// The arm table has no arms.
     #[error("train a router: the arm table has no arms")]
     NoArms,
@@ -123,7 +138,12 @@ pub fn train(
     table: &ArmTable,
     options: &TrainOptions,
 ) -> Result<(Artifact, TrainReport), TrainError> {
-    Ok(train_on(&usable(episodes, table)?, table, options))
+    let episodes = usable(episodes, table)?;
+    options
+        .compression
+        .check(HIDDEN)
+        .map_err(TrainError::Compression)?;
+    Ok(train_on(&episodes, table, options))
 }
 
 /// As [`train`], on a log that was checked.
@@ -132,9 +152,10 @@ fn train_on(
     table: &ArmTable,
     options: &TrainOptions,
 ) -> (Artifact, TrainReport) {
-    let (epochs, validation_utility) = optimise::cross_validate(episodes, table, options);
+    let recipe = Recipe::default();
+    let (epochs, validation_utility) = optimise::cross_validate(episodes, table, options, &recipe);
     let data = Dataset::new(episodes, table, options);
-    let run = fit(&data, options, epochs, |_, _| ());
+    let run = fit(&data, options, (&recipe, epochs), |_, _| ());
     let training = Training {
         questions: episodes.len(),
         outcomes: episodes.iter().map(|episode| episode.outcomes.len()).sum(),
@@ -144,8 +165,8 @@ fn train_on(
         per_cost_unit: options.per_cost_unit,
         data_sha256: digest(episodes.iter().copied()),
     };
-    let network = run.parameters.network(&data);
-    let manifest = Manifest::trained(table, &network.normaliser, options.tau, training);
+    let kind = (options.tau, options.compression);
+    let manifest = Manifest::trained(table, &data.normaliser, kind, training);
     let frozen = manifest.frozen.clone();
     let report = TrainReport {
         epochs,
@@ -153,7 +174,10 @@ fn train_on(
         final_loss: run.loss,
         frozen,
     };
-    (Artifact::assemble(manifest, network), report)
+    (
+        Artifact::assemble(manifest, run.parameters.weights()),
+        report,
+    )
 }
 
 /// The episodes with outcomes, checked; one per question, in order of appearance.

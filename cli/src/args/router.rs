@@ -21,6 +21,10 @@ pub(crate) enum RouterCommand {
     Collect(CollectArgs),
     /// Train an artifact from collected outcomes
     Train(TrainArgs),
+    /// Set the router beside every other way to decide, on held-out outcomes
+    Eval(EvalArgs),
+    /// Write an evaluation again as Markdown, drawings and a page
+    Report(RouterReportArgs),
     /// Estimate what another artifact would have been worth on logged decisions
     Ope(OpeArgs),
     /// Say whether a candidate may take over, from a rollout's judged answers
@@ -82,7 +86,8 @@ pub(crate) struct CollectArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_long_help = "Example:\n  weir router train --log outcomes.jsonl --out router.onnx --report report"
+    after_long_help = "Examples:\n  weir router train --log outcomes.jsonl --out router.onnx --report report\n  \
+    weir router train --log outcomes.jsonl --out small.onnx --report small --rank-input 8 --rank-state 8 --sparsity 0.5 --int8"
 )]
 pub(crate) struct TrainArgs {
     /// The log of outcomes
@@ -97,6 +102,58 @@ pub(crate) struct TrainArgs {
     /// Seed of the training
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Make the input matrix a product of two of this rank (1 to 32)
+    #[arg(long, value_name = "RANK")]
+    pub(crate) rank_input: Option<usize>,
+    /// Make the recurrent matrix a product of two of this rank (1 to 32)
+    #[arg(long, value_name = "RANK")]
+    pub(crate) rank_state: Option<usize>,
+    /// Set this share of the entries of both matrices (or of their factors) to zero
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub(crate) sparsity: f64,
+    /// Store the matrices in 8 bits, and train for it
+    #[arg(long)]
+    pub(crate) int8: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  weir router eval outcomes.jsonl\n  \
+    weir router eval outcomes.jsonl --table mmlu.jsonl --table gsm8k.jsonl --results benches/results\n\n\
+    Everything that learns is trained on some sources of questions and judged on the others. A table has a prompt and the\n\
+    scores (0 to 1) of several models a line; it exercises the first step only.")]
+pub(crate) struct EvalArgs {
+    /// A log of outcomes, from `weir router collect`
+    #[arg(value_name = "LOG", value_hint = ValueHint::FilePath, required_unless_present = "table")]
+    pub(crate) log: Option<PathBuf>,
+    /// A public table of outcomes; may be given several times
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) table: Vec<PathBuf>,
+    /// Training runs of everything that learns, each with folds of its own
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) seeds: u64,
+    /// Folds of the log, by source; tables are cut in three
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..))]
+    pub(crate) folds: u16,
+    /// Write the results into this folder, as router-eval.json, router-eval.md and drawings
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) results: Option<PathBuf>,
+    /// text or json
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "Examples:\n  weir router report benches/results/router-eval.json\n  \
+    weir router report router-eval.json --html router-eval.html"
+)]
+pub(crate) struct RouterReportArgs {
+    /// An evaluation, from `weir router eval --results`; Markdown and drawings are written beside it
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    /// Write one page with everything, drawings included
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) html: Option<PathBuf>,
 }
 
 /// Where the labels of logged decisions come from.

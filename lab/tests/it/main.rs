@@ -4,5 +4,6 @@
 
 mod collect;
 mod default_router;
+mod evaluation;
 mod questions;
 mod systems;

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ArtifactError;
+use super::{ArtifactError, Compression};
 use crate::arms::ArmTable;
 use crate::network::{HIDDEN, Layout, Normaliser};
 use crate::schema::{FeatureSchema, FeatureSpec};
@@ -37,6 +37,9 @@ pub struct Manifest {
     pub arms: ArmTable,
     /// Softmax temperature of the policy, in quality points.
     pub tau: f64,
+    /// How its weights are made small; absent when they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
     /// How it was trained; absent for constant heads.
     pub training: Option<Training>,
     /// How it did on held-out questions; absent until evaluated.
@@ -82,6 +85,7 @@ impl Manifest {
             frozen: frozen.map(|(name, _)| name).collect(),
             arms: arms.clone(),
             tau: TAU,
+            compression: None,
             training: None,
             hold_out: None,
             licence: "Apache-2.0".to_owned(),
@@ -91,11 +95,12 @@ impl Manifest {
     pub(crate) fn trained(
         arms: &ArmTable,
         normaliser: &Normaliser,
-        tau: f64,
+        (tau, compression): (f64, Compression),
         training: Training,
     ) -> Self {
         Self {
             tau,
+            compression: (!compression.is_none()).then_some(compression),
             training: Some(training),
             ..Self::untrained(arms, normaliser)
         }

@@ -27,6 +27,16 @@ const PAIRS_SHRINKAGE: f64 = 20.0;
 const NOISE_MIN: f64 = 0.1;
 
 impl Effects {
+    /// Outcomes that say nothing about each other.
+    pub(super) fn none() -> Self {
+        Self {
+            every_arm: 0.0,
+            same_recall: 0.0,
+            same_rank: 0.0,
+            noise: NOISE_MIN,
+        }
+    }
+
     /// Measures the parts, given each arm's mean quality.
     pub(super) fn of(episodes: &[&Episode], table: &ArmTable, means: &[f64]) -> Self {
         // Mean product of residuals by what two arms share: nothing, recall, model, both.

@@ -8,10 +8,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::optimise::folds;
-use super::sample::{ArmStatistics, Dataset, Sample};
+use super::optimise::{folds, part};
+use super::sample::{Dataset, Sample};
+use super::worth::Valuer;
 use super::{Episode, TrainError, TrainOptions, train_on, usable};
-use crate::arms::{Arm, ArmTable, RecallMode};
+use crate::arms::{Arm, ArmTable};
 use crate::{ChoiceInputs, Router, State, VerdictInputs};
 
 mod bootstrap;
@@ -93,26 +94,22 @@ pub fn evaluate(
 ) -> Result<Evaluation, TrainError> {
     let episodes = usable(episodes, table)?;
     // Folds of their own, so that they do not coincide with those inside each training run.
-    let fold_of = folds(&episodes, options.folds, options.seed ^ 0x00F0_1D50);
+    let ids: Vec<&str> = episodes.iter().map(|e| e.question.as_str()).collect();
+    let fold_of = folds(&ids, options.folds, options.seed ^ 0x00F0_1D50);
     let mut all = Outcomes::new(table);
     for fold in 0..options.folds.max(2) {
-        let part = |held_out: bool| -> Vec<&Episode> {
-            let pairs = episodes.iter().zip(&fold_of);
-            pairs
-                .filter(|(_, of)| (**of == fold) == held_out)
-                .map(|(e, _)| *e)
-                .collect()
-        };
-        let (training, held_out) = (part(false), part(true));
+        let training = part(&episodes, &fold_of, (fold, false));
+        let held_out = part(&episodes, &fold_of, (fold, true));
         let (artifact, _) = train_on(&training, table, options);
         let data = Dataset::new(&training, table, options);
         let samples = data.held_out(&held_out).samples;
         let router = Router::new(artifact).expect("a trained artifact has arms");
-        let fold = Fold {
-            router,
+        let valuer = Valuer {
             arms: &data.arms,
+            table,
             options,
         };
+        let fold = Fold { router, valuer };
         for (episode, sample) in held_out.iter().zip(&samples) {
             fold.add(episode, sample, &mut all);
         }

@@ -4,6 +4,7 @@
 //! [`super::backward`].
 
 use super::parameters::{Parameters, sigmoid};
+use super::shape::Body;
 
 /// One step as it was computed.
 #[derive(Debug, Clone)]
@@ -12,27 +13,36 @@ pub(super) struct Trace<'a> {
     pub(super) before: Vec<f64>,
     pub(super) gate: Vec<f64>,
     pub(super) candidate: Vec<f64>,
+    /// What heads read and the next step starts from.
     pub(super) after: Vec<f64>,
 }
 
 impl Parameters {
     /// One step from `before`.
     pub(super) fn step<'a>(&self, input: &'a [(usize, f64)], before: Vec<f64>) -> Trace<'a> {
+        match self.shape.body {
+            Body::FastGrnn => self.cell(input, before),
+            Body::Reset => self.cell(input, self.empty()),
+            Body::Perceptron => self.layer(input, before),
+        }
+    }
+
+    fn cell<'a>(&self, input: &'a [(usize, f64)], before: Vec<f64>) -> Trace<'a> {
         let shape = &self.shape;
         let hidden = shape.hidden;
         let mut sums = vec![0.0; hidden];
-        for &(column, value) in input {
-            add_scaled(&mut sums, &self.values[column * hidden..][..hidden], value);
-        }
-        let u = &self.values[shape.u()..][..hidden * hidden];
-        for (row, &value) in u.chunks_exact(hidden).zip(&before) {
+        self.add_input(input, &mut sums);
+        let u = &self.dense[shape.dense_u()..][..hidden * hidden];
+        // The empty state before a first step adds nothing.
+        let entries = u.chunks_exact(hidden).zip(&before);
+        for (row, &value) in entries.filter(|(_, value)| **value != 0.0) {
             add_scaled(&mut sums, row, value);
         }
-        let gate_bias = &self.values[shape.gate_bias()..][..hidden];
-        let candidate_bias = &self.values[shape.candidate_bias()..][..hidden];
+        let gate_bias = &self.dense[shape.gate_bias()..][..hidden];
+        let candidate_bias = &self.dense[shape.candidate_bias()..][..hidden];
         let (zeta, nu) = (
-            sigmoid(self.values[shape.zeta()]),
-            sigmoid(self.values[shape.nu()]),
+            sigmoid(self.dense[shape.zeta()]),
+            sigmoid(self.dense[shape.nu()]),
         );
         let gate: Vec<f64> = sums
             .iter()
@@ -56,6 +66,31 @@ impl Parameters {
         }
     }
 
+    /// The perceptron: hidden entries tanh(sums + bias), then the sums, to which the next step's columns are added.
+    fn layer<'a>(&self, input: &'a [(usize, f64)], before: Vec<f64>) -> Trace<'a> {
+        let shape = &self.shape;
+        let hidden = shape.hidden;
+        let mut sums = before[hidden..].to_vec();
+        self.add_input(input, &mut sums);
+        let bias = &self.dense[shape.candidate_bias()..][..hidden];
+        let mut after: Vec<f64> = sums.iter().zip(bias).map(|(p, b)| (p + b).tanh()).collect();
+        after.extend(&sums);
+        Trace {
+            input,
+            before,
+            gate: Vec::new(),
+            candidate: Vec::new(),
+            after,
+        }
+    }
+
+    fn add_input(&self, input: &[(usize, f64)], sums: &mut [f64]) {
+        let hidden = self.shape.hidden;
+        for &(column, value) in input {
+            add_scaled(sums, &self.dense[column * hidden..][..hidden], value);
+        }
+    }
+
     /// Every step given, in order, from the empty state.
     pub(super) fn steps<'a>(
         &self,
@@ -73,7 +108,13 @@ impl Parameters {
 
     /// The state before any step.
     pub(super) fn empty(&self) -> Vec<f64> {
-        vec![0.0; self.shape.hidden]
+        vec![0.0; self.shape.state_len()]
+    }
+
+    /// The state after every step given.
+    pub(super) fn read<'a>(&self, inputs: impl Iterator<Item = &'a [(usize, f64)]>) -> Vec<f64> {
+        let last = self.steps(inputs).pop();
+        last.map_or_else(|| self.empty(), |trace| trace.after)
     }
 }
 

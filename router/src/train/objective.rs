@@ -27,6 +27,8 @@ pub(super) struct Objective<'a> {
     pub(super) tau: f64,
     /// Weight of expected utility.
     pub(super) utility_weight: f64,
+    /// Whether answers are read and judged; without, every first answer is accepted.
+    pub(super) verdict: bool,
 }
 
 /// One question on its way: the state before the choice and the slope collected there.
@@ -62,12 +64,16 @@ impl Objective<'_> {
         let policy = self.policy(&pass);
         let mut leaves = self.fill(sample);
         for observed in &sample.observed {
+            if !self.verdict {
+                leaves[observed.arm] += self.correction(sample, observed, self.accepted(observed));
+                continue;
+            }
             let answered = parameters.step(&observed.answer, pass.before_choice.clone());
             let mut slope = parameters.empty();
             loss += pass.predict_after(observed, (&answered, &mut slope), 1.0, gradient);
             let weight = observed.weight / sample.times_observed(observed.arm);
             let leaf = self.leaf(parameters, observed, &answered);
-            leaves[observed.arm] += weight * (leaf.value - self.fill_one(sample, observed.arm));
+            leaves[observed.arm] += self.correction(sample, observed, leaf.value);
             let pull = -self.utility_weight * policy[observed.arm] * weight;
             leaf.back(parameters, (&answered, &mut slope), pull, gradient);
             let back = parameters.step_back(&answered, &slope, gradient);
@@ -85,28 +91,35 @@ impl Objective<'_> {
 
     /// Expected utility of one question under the policy, without gradient.
     pub(super) fn utility(&self, parameters: &Parameters, sample: &Sample) -> f64 {
-        let traces = parameters.steps(sample.steps.iter().filter_map(Option::as_deref));
-        let before_choice = traces
-            .last()
-            .map_or_else(|| parameters.empty(), |t| t.after.clone());
-        let slope = parameters.empty();
+        let before_choice = parameters.read(sample.steps.iter().filter_map(Option::as_deref));
         let policy = self.policy(&Pass {
             parameters,
             sample,
-            before_choice,
-            slope,
+            before_choice: before_choice.clone(),
+            slope: Vec::new(),
         });
         let mut leaves = self.fill(sample);
         for observed in &sample.observed {
-            let before = traces
-                .last()
-                .map_or_else(|| parameters.empty(), |t| t.after.clone());
-            let answered = parameters.step(&observed.answer, before);
-            let leaf = self.leaf(parameters, observed, &answered);
-            let weight = observed.weight / sample.times_observed(observed.arm);
-            leaves[observed.arm] += weight * (leaf.value - self.fill_one(sample, observed.arm));
+            let worth = if self.verdict {
+                let answered = parameters.step(&observed.answer, before_choice.clone());
+                self.leaf(parameters, observed, &answered).value
+            } else {
+                self.accepted(observed)
+            };
+            leaves[observed.arm] += self.correction(sample, observed, worth);
         }
         policy.iter().zip(&leaves).map(|(p, v)| p * v).sum()
+    }
+
+    /// What an outcome is worth when its answer is accepted.
+    fn accepted(&self, observed: &Observed) -> f64 {
+        observed.quality - self.arms.price[observed.arm]
+    }
+
+    /// What an outcome that is worth `value` adds to the estimate of its arm.
+    fn correction(&self, sample: &Sample, observed: &Observed, value: f64) -> f64 {
+        let weight = observed.weight / sample.times_observed(observed.arm);
+        weight * (value - self.fill_one(sample, observed.arm))
     }
 
     fn policy(&self, pass: &Pass<'_>) -> Vec<f64> {
@@ -264,7 +277,7 @@ impl Sample {
     }
 }
 
-fn softmax(mut values: Vec<f64>, tau: f64) -> Vec<f64> {
+pub(super) fn softmax(mut values: Vec<f64>, tau: f64) -> Vec<f64> {
     let highest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     values
         .iter_mut()

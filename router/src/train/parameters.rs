@@ -1,18 +1,16 @@
-//! All weights as one vector in f64, and how the heads of arms share them.
+//! All weights in f64: the vector that is trained, and the dense one it comes to.
 //!
-//! An arm's head is a sum of a row every arm has, one per recall, one per rank, one per context
-//! size and a small one of its own, so that what is learned about a model under one recall helps
-//! under another. The artifact holds only the sums.
+//! [`super::shape`] says where everything stands. [`Parameters::fuse`] makes the dense vector after the trained one
+//! changed: low-rank factors are multiplied, head rows summed, and, once training goes through 8 bits, every weight is
+//! the one its byte stands for. [`Gradient::split`] is the way back.
 
-use std::ops::Range;
+use std::borrow::Cow;
 
 use rand_chacha::ChaCha8Rng;
 
-use super::sample::Dataset;
-use crate::arms::ArmTable;
-use crate::cell::Cell;
-use crate::network::{HIDDEN, Heads, Layout, Network};
-use crate::schema::{FeatureSchema, Step};
+use super::shape::{Body, Factored, Shape};
+use crate::artifact::{Tensor, Weights};
+use crate::network::Normaliser;
 use crate::statistics::normal;
 
 /// Initial deviation of the cell's weights, and its initial zeta and nu before the sigmoid
@@ -24,171 +22,109 @@ const INITIAL_NU: f64 = -4.0;
 /// How much faster an arm's own row decays than the rows it shares.
 const OWN_ROW_DECAY: f64 = 4.0;
 
-/// Where everything stands in the vector.
-#[derive(Debug, Clone)]
-pub(super) struct Shape {
-    pub(super) hidden: usize,
-    /// Columns, then the step one-hot.
-    pub(super) inputs: usize,
-    /// For each fused head row, the factor rows it is the sum of.
-    factors: Vec<Vec<usize>>,
-    /// Arms' own rows.
-    own: Range<usize>,
-    factor_rows: usize,
-    pub(super) arms: usize,
-}
-
-impl Shape {
-    pub(super) fn new(table: &ArmTable, columns: usize, hidden: usize) -> Self {
-        let (arms, sampling) = (table.arms.len(), table.sampling.len());
-        let mut contexts: Vec<u32> = table.arms.iter().map(|arm| arm.context_tokens).collect();
-        contexts.sort_unstable();
-        contexts.dedup();
-        // Rows: 0 for every arm, 3 recalls, ranks, contexts, arms' own, the answer, samplings.
-        let ranks = 4;
-        let context_rows = ranks + table.models;
-        let own = context_rows + contexts.len()..context_rows + contexts.len() + arms;
-        let of_arm = |(index, arm): (usize, &crate::Arm)| {
-            let context = contexts.binary_search(&arm.context_tokens).unwrap_or(0);
-            let recall = 1 + arm.recall as usize;
-            vec![
-                0,
-                recall,
-                ranks + arm.rank,
-                context_rows + context,
-                own.start + index,
-            ]
-        };
-        let mut factors: Vec<Vec<usize>> = table.arms.iter().enumerate().map(of_arm).collect();
-        factors.extend((own.end..=own.end + sampling).map(|row| vec![row]));
-        let (inputs, factor_rows) = (columns + Step::ALL.len(), own.end + 1 + sampling);
-        Self {
-            hidden,
-            inputs,
-            factors,
-            own,
-            factor_rows,
-            arms,
-        }
-    }
-
-    pub(super) fn u(&self) -> usize {
-        self.inputs * self.hidden
-    }
-
-    pub(super) fn gate_bias(&self) -> usize {
-        self.u() + self.hidden * self.hidden
-    }
-
-    pub(super) fn candidate_bias(&self) -> usize {
-        self.gate_bias() + self.hidden
-    }
-
-    pub(super) fn zeta(&self) -> usize {
-        self.candidate_bias() + self.hidden
-    }
-
-    pub(super) fn nu(&self) -> usize {
-        self.zeta() + 1
-    }
-
-    fn factor_start(&self) -> usize {
-        self.nu() + 1
-    }
-
-    /// Weights and bias of one head row.
-    pub(super) fn row_len(&self) -> usize {
-        self.hidden + 1
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.factor_start() + self.factor_rows * self.row_len()
-    }
-
-    /// Head rows after summing factors.
-    pub(super) fn heads(&self) -> usize {
-        self.factors.len()
-    }
-
-    /// The row of the answer in hand.
-    pub(super) fn answer(&self) -> usize {
-        self.arms
-    }
-
-    /// The row of a sampling class.
-    pub(super) fn sampling_row(&self, class: usize) -> usize {
-        self.arms + 1 + class
-    }
-
-    fn factor(&self, row: usize) -> Range<usize> {
-        let start = self.factor_start() + row * self.row_len();
-        start..start + self.row_len()
-    }
-}
-
-/// A point in weight space, with its heads summed.
+/// A point in weight space.
 #[derive(Debug, Clone)]
 pub(super) struct Parameters {
     pub(super) shape: Shape,
+    /// What is trained.
     pub(super) values: Vec<f64>,
-    /// `heads` rows of weights and bias.
-    pub(super) fused: Vec<f64>,
+    /// What is evaluated: W, U, biases, zeta, nu, then `heads` rows of weights and bias.
+    pub(super) dense: Vec<f64>,
+    /// Whether every weight is rounded to 8 bits before it is used.
+    pub(super) int8: bool,
 }
 
 impl Parameters {
     pub(super) fn initial(shape: Shape, mean_quality: f64, rng: &mut ChaCha8Rng) -> Self {
         let mut values = vec![0.0; shape.len()];
-        for value in &mut values[..shape.gate_bias()] {
+        for value in &mut values[..shape.matrices()] {
             *value = INITIAL_WEIGHT * normal(rng);
         }
-        values[shape.gate_bias()..shape.zeta()].fill(1.0);
-        values[shape.zeta()] = INITIAL_ZETA;
-        values[shape.nu()] = INITIAL_NU;
-        for row in [0, shape.own.end] {
+        // Factors whose product has the deviation a full matrix starts with.
+        for matrix in [&shape.w, &shape.u] {
+            if let Some(rank) = matrix.rank {
+                let scale = (1.0 / INITIAL_WEIGHT / (rank as f64).sqrt()).sqrt();
+                let both = matrix.start..matrix.right().end;
+                values[both].iter_mut().for_each(|value| *value *= scale);
+            }
+        }
+        let constants = shape.constants();
+        if shape.body == Body::Perceptron {
+            values[constants].fill(0.0);
+        } else {
+            values[constants.clone()].fill(1.0);
+            values[constants.end - 2] = INITIAL_ZETA;
+            values[constants.end - 1] = INITIAL_NU;
+        }
+        for &row in &shape.means {
             values[shape.factor(row).end - 1] = mean_quality;
         }
         let mut parameters = Self {
-            fused: Vec::new(),
+            dense: vec![0.0; shape.dense_len()],
             shape,
             values,
+            int8: false,
         };
         parameters.fuse();
         parameters
     }
 
-    /// Sums the factors into head rows; call after the values changed.
+    /// Empties the weights of columns that never vary: nothing would train them.
+    pub(super) fn freeze(&mut self, normaliser: &Normaliser) {
+        let width = self.shape.w.rank.unwrap_or(self.shape.hidden);
+        for (column, scale) in normaliser.scale.iter().enumerate() {
+            if *scale == 0.0 {
+                self.values[column * width..][..width].fill(0.0);
+            }
+        }
+        self.fuse();
+    }
+
+    /// Makes the dense vector; call after the values changed.
     pub(super) fn fuse(&mut self) {
-        let row_len = self.shape.row_len();
-        self.fused = vec![0.0; self.shape.heads() * row_len];
-        for (row, factors) in self
-            .fused
-            .chunks_exact_mut(row_len)
-            .zip(&self.shape.factors)
-        {
+        let shape = &self.shape;
+        let values = if self.int8 {
+            Cow::Owned(self.rounded_matrices())
+        } else {
+            Cow::Borrowed(&self.values)
+        };
+        let u = shape.dense_u();
+        multiply(&shape.w, &values, &mut self.dense[..u]);
+        let constants = shape.dense_constants();
+        multiply(&shape.u, &values, &mut self.dense[u..constants.start]);
+        self.dense[constants].copy_from_slice(&values[shape.constants()]);
+        for (row, factors) in shape.factors.iter().enumerate() {
+            let dense = &mut self.dense[shape.head(row)];
+            dense.fill(0.0);
             for &factor in factors {
-                let values = &self.values[self.shape.factor(factor)];
-                row.iter_mut()
+                let values = &values[shape.factor(factor)];
+                dense
+                    .iter_mut()
                     .zip(values)
                     .for_each(|(sum, value)| *sum += value);
             }
+        }
+        if self.int8 {
+            self.round_heads();
         }
     }
 
     /// The value of one head.
     pub(super) fn head(&self, row: usize, state: &[f64]) -> f64 {
-        let weights = &self.fused[row * self.shape.row_len()..][..self.shape.row_len()];
-        let products = weights
+        let weights = &self.dense[self.shape.head(row)];
+        let hidden = self.shape.hidden;
+        let products = weights[..hidden]
             .iter()
             .zip(state)
             .map(|(weight, entry)| weight * entry);
-        products.sum::<f64>() + weights[state.len()]
+        products.sum::<f64>() + weights[hidden]
     }
 
-    /// Relative decay of every value: weights shrink, biases and the gates' constants do not.
+    /// Relative decay of every trained value: weights shrink, biases and the gates' constants do not.
     pub(super) fn decay(&self) -> Vec<f64> {
         let shape = &self.shape;
         let mut decay = vec![0.0; shape.len()];
-        decay[..shape.gate_bias()].fill(1.0);
+        decay[..shape.matrices()].fill(1.0);
         for row in 0..shape.factor_rows {
             let own = shape.own.contains(&row);
             let range = shape.factor(row);
@@ -199,87 +135,178 @@ impl Parameters {
         decay
     }
 
-    /// The network these weights are, in f32; frozen columns get zero weights.
-    pub(super) fn network(&self, data: &Dataset) -> Network {
+    /// The matrices of the trained vector in the order of an artifact's file, each with the range of its values: the
+    /// columns' part of W and the step's, then W's right factor, U and its right factor.
+    fn tensors(&self) -> [std::ops::Range<usize>; 5] {
+        let (w, u) = (&self.shape.w, &self.shape.u);
+        let steps = crate::schema::Step::ALL.len();
+        let width = w.rank.unwrap_or(w.columns);
+        let split = w.start + (w.rows - steps) * width;
+        [
+            w.start..split,
+            split..w.left().end,
+            w.right(),
+            u.left(),
+            u.right(),
+        ]
+    }
+
+    /// The trained vector with its matrices as 8 bits hold them.
+    fn rounded_matrices(&self) -> Vec<f64> {
+        let mut values = self.values.clone();
+        for range in self.tensors() {
+            round(&mut values[range]);
+        }
+        values
+    }
+
+    fn round_heads(&mut self) {
+        let weights = self.head_weights();
+        let tensor = Tensor::int8(&weights);
+        let rounded = tensor.values();
+        let heads = self.shape.heads();
+        for (index, value) in rounded.iter().enumerate() {
+            let (entry, row) = (index / heads, index % heads);
+            let start = self.shape.head(row).start;
+            self.dense[start + entry] = f64::from(*value);
+        }
+    }
+
+    /// Weights of the heads, `hidden` x `heads` as the file has them.
+    fn head_weights(&self) -> Vec<f32> {
         let shape = &self.shape;
-        let narrow = |range: Range<usize>| -> Vec<f32> {
-            self.values[range]
-                .iter()
-                .map(|value| *value as f32)
-                .collect()
+        let entry = |entry: usize| {
+            (0..shape.heads()).map(move |row| self.dense[shape.head(row).start + entry] as f32)
         };
-        let mut w = narrow(0..shape.u());
-        for (column, scale) in data.normaliser.scale.iter().enumerate() {
-            if *scale == 0.0 {
-                w[column * shape.hidden..][..shape.hidden].fill(0.0);
+        (0..shape.hidden).flat_map(entry).collect()
+    }
+
+    /// The weights as an artifact stores them. Of a FastGRNN only.
+    pub(super) fn weights(&self) -> Weights {
+        let shape = &self.shape;
+        let pack = |values: Vec<f32>| {
+            if self.int8 {
+                Tensor::int8(&values)
+            } else {
+                Tensor::Float(values)
             }
-        }
-        let cell = Cell {
+        };
+        let [w, step, w_right, u, u_right] = self.tensors().map(|range| {
+            let values = self.values[range].iter().map(|value| *value as f32);
+            pack(values.collect())
+        });
+        let dense = |start: usize, len: usize| -> Vec<f32> {
+            let values = &self.dense[start..][..len];
+            values.iter().map(|value| *value as f32).collect()
+        };
+        let bias = (0..shape.heads()).map(|row| self.dense[shape.head(row).end - 1] as f32);
+        Weights {
+            hidden: shape.hidden,
             w,
-            u: narrow(shape.u()..shape.gate_bias()),
-            gate_bias: narrow(shape.gate_bias()..shape.candidate_bias()),
-            candidate_bias: narrow(shape.candidate_bias()..shape.zeta()),
-            zeta: sigmoid(self.values[shape.zeta()]) as f32,
-            nu: sigmoid(self.values[shape.nu()]) as f32,
-        };
-        let rows = self.fused.chunks_exact(shape.row_len());
-        let weights = rows
-            .clone()
-            .flat_map(|row| &row[..shape.hidden])
-            .map(|value| *value as f32);
-        let bias = rows.map(|row| row[shape.hidden] as f32);
-        let heads = Heads {
-            weights: weights.collect(),
-            bias: bias.collect(),
-        };
-        let layout = Layout::of(FeatureSchema::current());
-        Network {
-            layout,
-            normaliser: data.normaliser.clone(),
-            cell,
-            heads,
+            step,
+            w_right: shape.w.rank.map(|_| w_right),
+            u,
+            u_right: shape.u.rank.map(|_| u_right),
+            gate_bias: dense(shape.gate_bias(), shape.hidden),
+            candidate_bias: dense(shape.candidate_bias(), shape.hidden),
+            zeta: sigmoid(self.dense[shape.zeta()]) as f32,
+            nu: sigmoid(self.dense[shape.nu()]) as f32,
+            heads: pack(self.head_weights()),
+            heads_bias: bias.collect(),
         }
     }
 }
 
-impl Shape {
-    /// The shape of the networks Weir trains.
-    pub(super) fn standard(data: &Dataset) -> Self {
-        Self::new(&data.table, data.columns, HIDDEN)
+/// Replaces values by those 8 bits hold.
+fn round(values: &mut [f64]) {
+    let narrow: Vec<f32> = values.iter().map(|value| *value as f32).collect();
+    let rounded = Tensor::int8(&narrow).values();
+    for (value, rounded) in values.iter_mut().zip(rounded) {
+        *value = f64::from(rounded);
     }
 }
 
-/// The gradient, with the heads' part collected per fused row until [`Gradient::split`].
+/// The matrix, from itself or its factors.
+fn multiply(matrix: &Factored, values: &[f64], dense: &mut [f64]) {
+    let left = &values[matrix.left()];
+    let Some(rank) = matrix.rank else {
+        dense.copy_from_slice(left);
+        return;
+    };
+    let right = &values[matrix.right()];
+    dense.fill(0.0);
+    let columns = matrix.columns;
+    for (row, factors) in dense.chunks_exact_mut(columns).zip(left.chunks_exact(rank)) {
+        for (&factor, right) in factors.iter().zip(right.chunks_exact(columns)) {
+            row.iter_mut()
+                .zip(right)
+                .for_each(|(sum, value)| *sum += factor * value);
+        }
+    }
+}
+
+/// The gradient: collected in the dense vector until [`Gradient::split`] hands it to what is trained.
 #[derive(Debug, Clone)]
 pub(super) struct Gradient {
     pub(super) values: Vec<f64>,
-    pub(super) fused: Vec<f64>,
+    pub(super) dense: Vec<f64>,
 }
 
 impl Gradient {
     pub(super) fn zero(shape: &Shape) -> Self {
-        let fused = vec![0.0; shape.heads() * shape.row_len()];
         Self {
             values: vec![0.0; shape.len()],
-            fused,
+            dense: vec![0.0; shape.dense_len()],
         }
     }
 
-    /// Hands each fused row's gradient to the factors it is the sum of.
-    pub(super) fn split(&mut self, shape: &Shape) {
-        for (row, factors) in self
-            .fused
-            .chunks_exact_mut(shape.row_len())
-            .zip(&shape.factors)
-        {
+    /// Hands the dense gradient to the values it depends on. With M = A B: dA = dM B^T, dB = A^T dM. Rounding to 8 bits
+    /// is passed straight through (Bengio, Léonard, Courville 2013).
+    pub(super) fn split(&mut self, parameters: &Parameters) {
+        let shape = &parameters.shape;
+        let values = if parameters.int8 {
+            Cow::Owned(parameters.rounded_matrices())
+        } else {
+            Cow::Borrowed(&parameters.values)
+        };
+        let u = shape.dense_u();
+        let constants = shape.dense_constants();
+        let matrices = [(&shape.w, 0..u), (&shape.u, u..constants.start)];
+        for (matrix, dense) in matrices {
+            multiply_back(matrix, &values, &self.dense[dense], &mut self.values);
+        }
+        self.values[shape.constants()].copy_from_slice(&self.dense[constants]);
+        for (row, factors) in shape.factors.iter().enumerate() {
+            let dense = &self.dense[shape.head(row)];
             for &factor in factors {
                 let target = &mut self.values[shape.factor(factor)];
                 target
                     .iter_mut()
-                    .zip(&*row)
+                    .zip(dense)
                     .for_each(|(sum, value)| *sum += value);
             }
-            row.fill(0.0);
+        }
+    }
+}
+
+fn multiply_back(matrix: &Factored, values: &[f64], slope: &[f64], gradient: &mut [f64]) {
+    let Some(rank) = matrix.rank else {
+        gradient[matrix.left()].copy_from_slice(slope);
+        return;
+    };
+    let columns = matrix.columns;
+    let (left, right) = (&values[matrix.left()], &values[matrix.right()]);
+    let (left_start, right_start) = (matrix.left().start, matrix.right().start);
+    for (row, slope) in slope.chunks_exact(columns).enumerate() {
+        for (entry, right) in right.chunks_exact(columns).enumerate() {
+            let product: f64 = slope.iter().zip(right).map(|(s, r)| s * r).sum();
+            gradient[left_start + row * rank + entry] += product;
+            let factor = left[row * rank + entry];
+            let target = &mut gradient[right_start + entry * columns..][..columns];
+            target
+                .iter_mut()
+                .zip(slope)
+                .for_each(|(sum, slope)| *sum += factor * slope);
         }
     }
 }

@@ -64,7 +64,7 @@ pub(super) struct Dataset {
     pub(super) table: ArmTable,
     pub(super) arms: ArmStatistics,
     pub(super) columns: usize,
-    effects: Effects,
+    pub(super) effects: Effects,
 }
 
 /// What a log says about each arm whatever the question.
@@ -93,6 +93,26 @@ impl Dataset {
             (self.arms.clone(), self.effects),
             self.normaliser.clone(),
         )
+    }
+
+    /// The log without the columns of some features, as if nobody had measured them.
+    pub(super) fn without(mut self, left_out: &[bool]) -> Self {
+        let keep = |&(column, _): &(usize, f64)| !left_out.get(column).is_some_and(|out| *out);
+        for sample in &mut self.samples {
+            sample
+                .steps
+                .iter_mut()
+                .flatten()
+                .for_each(|input| input.retain(keep));
+            for observed in &mut sample.observed {
+                observed.answer.retain(keep);
+                observed
+                    .prefix
+                    .iter_mut()
+                    .for_each(|input| input.retain(keep));
+            }
+        }
+        self
     }
 
     fn with(
@@ -150,6 +170,19 @@ impl ArmStatistics {
             quality,
             latency_s,
             cost,
+        }
+    }
+}
+
+impl Sample {
+    /// What an arm gave where it was tried, else what is expected of it.
+    pub(super) fn known(&self, arm: usize) -> f64 {
+        let tried = self.observed.iter().filter(|observed| observed.arm == arm);
+        let (sum, count) = tried.fold((0.0, 0.0), |(s, n), o| (s + o.quality, n + 1.0));
+        if count > 0.0 {
+            sum / count
+        } else {
+            self.estimate[arm]
         }
     }
 }

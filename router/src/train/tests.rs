@@ -5,10 +5,14 @@ use rand_chacha::ChaCha8Rng;
 
 use super::effects::Effects;
 use super::objective::Objective;
-use super::parameters::{Gradient, Parameters, Shape};
-use super::sample::{Again, ArmStatistics, Input, Observed, Sample};
-use super::{Episode, Outcome};
+use super::optimise::{Lesson, Loss};
+use super::parameters::{Gradient, Parameters};
+use super::sample::{Again, ArmStatistics, Dataset, Input, Observed, Sample};
+use super::shape::{Body, HeadKind, Shape};
+use super::{Compression, Episode, Outcome};
 use crate::arms::{ArmTable, RecallMode};
+use crate::artifact::Tensor;
+use crate::network::Normaliser;
 use crate::schema::{Step, StepFeatures};
 
 const COLUMNS: usize = 6;
@@ -55,49 +59,155 @@ fn statistics(rng: &mut ChaCha8Rng, arms: usize) -> ArmStatistics {
     }
 }
 
-#[test]
-fn gradient_agrees_with_finite_differences_to_1e_6() {
-    let rng = &mut ChaCha8Rng::seed_from_u64(7);
+/// A log of one random question.
+fn random_data(rng: &mut ChaCha8Rng) -> Dataset {
     let table = ArmTable::standard(3);
-    let arms = statistics(rng, table.arms.len());
-    let sample = random_sample(rng, table.arms.len());
-    let shape = Shape::new(&table, COLUMNS, HIDDEN);
+    let arms = table.arms.len();
+    Dataset {
+        arms: statistics(rng, arms),
+        samples: vec![random_sample(rng, arms)],
+        normaliser: Normaliser::identity(COLUMNS),
+        table,
+        columns: COLUMNS,
+        effects: Effects::none(),
+    }
+}
+
+/// A point in weight space of every kind of network.
+fn random_parameters(
+    data: &Dataset,
+    (body, lesson): (Body, Lesson),
+    compression: &Compression,
+    rng: &mut ChaCha8Rng,
+) -> Parameters {
+    let shape = Shape::new(&data.table, COLUMNS, HIDDEN).with((body, lesson.heads()), compression);
     let mut parameters = Parameters::initial(shape, 3.0, rng);
     parameters
         .values
         .iter_mut()
         .for_each(|value| *value += rng.random_range(-0.2..0.2));
     parameters.fuse();
-    let objective = Objective {
-        arms: &arms,
-        tau: 0.5,
-        utility_weight: 0.7,
+    parameters
+}
+
+#[test]
+fn gradients_agree_with_finite_differences_to_1e_6() {
+    let full = Compression::default();
+    let low = Compression {
+        rank_input: Some(3),
+        rank_state: Some(2),
+        ..full
     };
-    for kept in [[true; 3], [true, false, true], [true, true, false]] {
-        let mut gradient = Gradient::zero(&parameters.shape);
-        objective.add(&parameters, &sample, kept, &mut gradient);
-        gradient.split(&parameters.shape);
-        let loss_at = |index: usize, offset: f64| {
-            let mut moved = parameters.clone();
-            moved.values[index] += offset;
-            moved.fuse();
-            objective.add(
-                &moved,
-                &sample,
-                kept,
-                &mut Gradient::zero(&parameters.shape),
-            )
-        };
-        for (index, slope) in gradient.values.iter().enumerate() {
-            const OFFSET: f64 = 1e-5;
-            let measured = (loss_at(index, OFFSET) - loss_at(index, -OFFSET)) / (2.0 * OFFSET);
-            let allowed = 1e-6 * slope.abs().max(1.0);
-            assert!(
-                (slope - measured).abs() < allowed,
-                "{index}: {slope} but {measured}"
-            );
+    let input_only = Compression {
+        rank_input: Some(2),
+        ..full
+    };
+    for (body, lesson, compression) in [
+        (Body::FastGrnn, Lesson::Utility, full),
+        (Body::FastGrnn, Lesson::Utility, low),
+        (Body::FastGrnn, Lesson::Utility, input_only),
+        (Body::FastGrnn, Lesson::Choice, low),
+        (Body::FastGrnn, Lesson::Mission, full),
+        (Body::Reset, Lesson::Utility, full),
+        (Body::Perceptron, Lesson::Utility, full),
+    ] {
+        let rng = &mut ChaCha8Rng::seed_from_u64(7);
+        let data = random_data(rng);
+        let parameters = random_parameters(&data, (body, lesson), &compression, rng);
+        let loss = Loss::of(&data, lesson, 0.5, 0.7);
+        for kept in [[true; 3], [true, false, true], [true, true, false]] {
+            check_gradient(&loss, &parameters, &data.samples[0], kept);
         }
     }
+}
+
+fn check_gradient(loss: &Loss<'_>, parameters: &Parameters, sample: &Sample, kept: [bool; 3]) {
+    const OFFSET: f64 = 1e-5;
+    let mut gradient = Gradient::zero(&parameters.shape);
+    loss.add(parameters, sample, kept, &mut gradient);
+    gradient.split(parameters);
+    let loss_at = |index: usize, offset: f64| {
+        let mut moved = parameters.clone();
+        moved.values[index] += offset;
+        moved.fuse();
+        let unused = &mut Gradient::zero(&parameters.shape);
+        loss.add(&moved, sample, kept, unused)
+    };
+    for (index, slope) in gradient.values.iter().enumerate() {
+        let measured = (loss_at(index, OFFSET) - loss_at(index, -OFFSET)) / (2.0 * OFFSET);
+        let allowed = 1e-6 * slope.abs().max(1.0);
+        assert!(
+            (slope - measured).abs() < allowed,
+            "{index}: {slope} but {measured}"
+        );
+    }
+}
+
+#[test]
+fn a_network_in_8_bits_is_evaluated_as_the_bytes_of_its_file() {
+    let rng = &mut ChaCha8Rng::seed_from_u64(4);
+    let data = random_data(rng);
+    let compression = Compression {
+        rank_input: Some(3),
+        int8: true,
+        ..Compression::default()
+    };
+    let kind = (Body::FastGrnn, Lesson::Utility);
+    let mut parameters = random_parameters(&data, kind, &compression, rng);
+    let fine = parameters.dense.clone();
+    parameters.int8 = true;
+    parameters.fuse();
+    assert_ne!(parameters.dense, fine);
+    let weights = parameters.weights();
+    let shape = &parameters.shape;
+    let [w, step] = [&weights.w, &weights.step].map(Tensor::values);
+    let right = weights.w_right.as_ref().unwrap().values();
+    let left = [w, step].concat();
+    for (row, factors) in left.chunks_exact(3).enumerate() {
+        for column in 0..shape.hidden {
+            let products = factors.iter().enumerate();
+            let sum: f64 = products
+                .map(|(i, f)| f64::from(*f) * f64::from(right[i * shape.hidden + column]))
+                .sum();
+            let own = parameters.dense[row * shape.hidden + column];
+            assert!((sum - own).abs() < 1e-12, "{sum} but {own}");
+        }
+    }
+    let u: Vec<f64> = weights.u.values().iter().map(|v| f64::from(*v)).collect();
+    assert_eq!(u, parameters.dense[shape.dense_u()..][..u.len()]);
+    let heads = weights.heads.values();
+    let first = parameters.dense[shape.head(0).start];
+    assert_eq!(f64::from(heads[0]), first);
+}
+
+#[test]
+fn a_perceptron_has_as_many_weights_as_the_cell() {
+    let table = ArmTable::standard(3);
+    let cell = Shape::new(&table, 90, 32);
+    let kind = (Body::Perceptron, HeadKind::Quality);
+    let perceptron = cell.clone().with(kind, &Compression::default());
+    let ratio = perceptron.len() as f64 / cell.len() as f64;
+    assert!((0.97..1.03).contains(&ratio), "{ratio}");
+}
+
+#[test]
+fn a_reset_state_remembers_nothing_and_a_perceptron_does_not_mind_the_order() {
+    let rng = &mut ChaCha8Rng::seed_from_u64(5);
+    let data = random_data(rng);
+    let steps = [random_input(rng, 0), random_input(rng, 1)];
+    let state = |body, order: [usize; 2], rng: &mut ChaCha8Rng| {
+        let kind = (body, Lesson::Utility);
+        let parameters = random_parameters(&data, kind, &Compression::default(), rng);
+        parameters.read(order.into_iter().map(|index| steps[index].as_slice()))
+    };
+    let same = || ChaCha8Rng::seed_from_u64(6);
+    let reset = |order| state(Body::Reset, order, &mut same());
+    assert_eq!(reset([0, 1]), reset([1, 1]));
+    let cell = |order| state(Body::FastGrnn, order, &mut same());
+    assert_ne!(cell([0, 1]), cell([1, 1]));
+    let perceptron = |order| state(Body::Perceptron, order, &mut same());
+    let (one, other) = (perceptron([0, 1]), perceptron([1, 0]));
+    assert!(one.iter().zip(&other).all(|(a, b)| (a - b).abs() < 1e-12));
 }
 
 #[test]
@@ -113,6 +223,7 @@ fn utility_is_the_part_of_the_objective_that_is_maximised() {
             arms: &arms,
             tau: 0.5,
             utility_weight,
+            verdict: true,
         };
         objective.add(
             &parameters,
@@ -125,6 +236,7 @@ fn utility_is_the_part_of_the_objective_that_is_maximised() {
         arms: &arms,
         tau: 0.5,
         utility_weight: 1.0,
+        verdict: true,
     };
     let utility = objective.utility(&parameters, &sample);
     assert!((loss(0.0) - loss(1.0) - utility).abs() < 1e-9);

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use weir_router::artifact::Compression;
 use weir_router::train::{Episode, Outcome, TrainOptions, TrainReport, train};
 use weir_router::{
     AnswerFacts, ArmTable, Artifact, QueryFacts, RecallFacts, RecallMode, SearchFacts,
@@ -32,6 +33,40 @@ pub(crate) fn table() -> ArmTable {
 pub(crate) fn trained() -> &'static (Artifact, TrainReport) {
     static TRAINED: OnceLock<(Artifact, TrainReport)> = OnceLock::new();
     TRAINED.get_or_init(|| train(&episodes(120, 1), &table(), &options()).expect("a usable log"))
+}
+
+/// The same with weights of every kind, from full floats to thin factors in 8 bits.
+pub(crate) fn trained_kinds() -> &'static [(Compression, Artifact)] {
+    static TRAINED: OnceLock<Vec<(Compression, Artifact)>> = OnceLock::new();
+    let full = Compression::default();
+    let low = Compression {
+        rank_input: Some(8),
+        rank_state: Some(6),
+        ..full
+    };
+    let thin = Compression {
+        sparsity: 0.6,
+        ..full
+    };
+    let bytes = Compression { int8: true, ..full };
+    let all = Compression {
+        sparsity: 0.5,
+        int8: true,
+        ..low
+    };
+    TRAINED.get_or_init(|| {
+        let log = episodes(60, 1);
+        let train_as = |compression| {
+            let options = TrainOptions {
+                epochs_max: 12,
+                compression,
+                ..options()
+            };
+            let (artifact, _) = train(&log, &table(), &options).expect("a usable log");
+            (compression, artifact)
+        };
+        [full, low, thin, bytes, all].map(train_as).to_vec()
+    })
 }
 
 pub(crate) fn episodes(questions: usize, seed: u64) -> Vec<Episode> {

@@ -1,8 +1,9 @@
 //! Training learns what is there, nothing that is not, and says which.
 
+use weir_router::artifact::Compression;
 use weir_router::train::{
-    DataError, Episode, QUESTIONS_MIN, TrainError, evaluate, permuted, read_episodes, train,
-    write_episodes,
+    DataError, Episode, QUESTIONS_MIN, TrainError, TrainOptions, evaluate, permuted, read_episodes,
+    train, write_episodes,
 };
 use weir_router::{AnswerFacts, RecallMode, Router, VerdictInputs};
 
@@ -47,7 +48,7 @@ fn permuted_labels_lose_or_tie_and_gain_less_than_true_ones() {
 #[test]
 fn the_same_log_and_seed_give_the_same_bytes() {
     let log = episodes(40, 2);
-    let options = weir_router::train::TrainOptions {
+    let options = TrainOptions {
         epochs_max: 8,
         ..options()
     };
@@ -59,7 +60,7 @@ fn the_same_log_and_seed_give_the_same_bytes() {
             .to_vec()
     };
     assert_eq!(bytes(), bytes());
-    let seed = weir_router::train::TrainOptions {
+    let seed = TrainOptions {
         seed: 2,
         ..options.clone()
     };
@@ -170,6 +171,53 @@ fn logs_that_contradict_themselves_are_refused_by_question() {
         }),
         "of step query belong",
     );
+}
+
+#[test]
+fn small_weights_are_trained_to_the_same_bytes_too() {
+    let log = episodes(40, 2);
+    let options = TrainOptions {
+        epochs_max: 8,
+        compression: Compression {
+            rank_input: Some(4),
+            rank_state: None,
+            sparsity: 0.5,
+            int8: true,
+        },
+        ..options()
+    };
+    let bytes = || {
+        let (artifact, report) = train(&log, &table(), &options).unwrap();
+        // Only passes whose zeros and bytes are settled are kept.
+        assert!(report.epochs > 4, "{}", report.epochs);
+        artifact.to_bytes().to_vec()
+    };
+    assert_eq!(bytes(), bytes());
+}
+
+#[test]
+fn weights_that_cannot_be_made_small_that_way_are_refused() {
+    let refused = |compression| {
+        let options = TrainOptions {
+            compression,
+            ..options()
+        };
+        let refused = train(&episodes(QUESTIONS_MIN, 4), &table(), &options);
+        refused.unwrap_err().to_string()
+    };
+    let rank = refused(Compression {
+        rank_state: Some(33),
+        ..Compression::default()
+    });
+    assert!(
+        rank.contains("state matrix is 33, it goes from 1 to 32"),
+        "{rank}"
+    );
+    let zeros = refused(Compression {
+        sparsity: 1.0,
+        ..Compression::default()
+    });
+    assert!(zeros.contains("the sparsity is 1"), "{zeros}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A linear classifier of text for several models at once: what can be known of a score from the words alone.
 //!
-//! Features are the words and pairs of neighbouring words of a text, hashed. Fitted by AdaGrad (Duchi, Hazan, Singer
+//! Fitted by AdaGrad (Duchi, Hazan, Singer
 //! 2011) on cross entropy; how strongly weights are held back is chosen on a fifth of the training texts. The same texts
 //! and seed give the same weights.
 
@@ -8,8 +8,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-/// Buckets that words are hashed into.
-const BUCKETS: usize = 1 << 16;
+use super::{BUCKETS, Words};
 
 const EPOCHS: usize = 6;
 const RATE: f64 = 0.1;
@@ -18,12 +17,6 @@ const BIAS_RATE: f64 = 0.02;
 /// Penalties that are tried, by the square of a weight.
 const PENALTIES: [f64; 4] = [0.001, 0.003, 0.01, 0.03];
 
-/// A text as features.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Words {
-    buckets: Vec<u32>,
-}
-
 /// The classifier.
 #[derive(Clone, Debug)]
 pub struct Linear {
@@ -31,71 +24,6 @@ pub struct Linear {
     /// `outputs` weights a bucket.
     weights: Vec<f64>,
     biases: Vec<f64>,
-}
-
-impl Words {
-    /// The words of a text. Numbers count as one word, whatever their digits: the digit they are is left to the pairs.
-    pub fn of(text: &str) -> Self {
-        let lower = text.to_lowercase();
-        let mut words: Vec<&str> = Vec::new();
-        let mut rest = lower.as_str();
-        while let Some(first) = rest.chars().next() {
-            let of_kind = |c: char| match kind(first) {
-                Kind::Other => false,
-                of => kind(c) == of,
-            };
-            let end = rest.find(|c| !of_kind(c)).unwrap_or(rest.len());
-            let (word, left) = rest.split_at(end.max(first.len_utf8()));
-            if kind(first) != Kind::Space {
-                words.push(if kind(first) == Kind::Digit {
-                    "0"
-                } else {
-                    word
-                });
-            }
-            rest = left;
-        }
-        let single = words.iter().map(|word| bucket(word, ""));
-        let pairs = words.windows(2).map(|pair| bucket(pair[0], pair[1]));
-        let mut buckets: Vec<u32> = single.chain(pairs).collect();
-        buckets.sort_unstable();
-        buckets.dedup();
-        Self { buckets }
-    }
-
-    /// Value of each feature: texts of any length weigh the same.
-    fn value(&self) -> f64 {
-        1.0 / (self.buckets.len().max(1) as f64).sqrt()
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Letter,
-    Digit,
-    Space,
-    Other,
-}
-
-fn kind(c: char) -> Kind {
-    if c.is_numeric() {
-        Kind::Digit
-    } else if c.is_alphabetic() {
-        Kind::Letter
-    } else if c.is_whitespace() {
-        Kind::Space
-    } else {
-        Kind::Other
-    }
-}
-
-/// FNV-1a over both words with a byte between that no text has.
-fn bucket(one: &str, other: &str) -> u32 {
-    let bytes = one.bytes().chain([0xff]).chain(other.bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    ((hash ^ (hash >> 32)) % BUCKETS as u64) as u32
 }
 
 impl Linear {
@@ -176,20 +104,6 @@ impl Linear {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn texts_are_words_and_pairs() {
-        assert_eq!(Words::of("a b"), Words::of("  A\nb "));
-        assert_eq!(Words::of("7 apples"), Words::of("42 apples"));
-        assert_ne!(
-            Words::of("a b"),
-            Words::of("b a"),
-            "the order is in the pairs"
-        );
-        assert_eq!(Words::of("x+y").buckets.len(), 5);
-        assert!(Words::of("").buckets.is_empty());
-        assert_eq!(Words::of("für äß").buckets.len(), 3);
-    }
 
     #[test]
     fn a_word_that_decides_is_found_and_seeds_repeat() {
