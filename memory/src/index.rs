@@ -256,6 +256,9 @@ impl Index {
         let mut mask: Vec<bool> = self.rows.iter().map(passes).collect();
         for slot in filter.hidden.iter().filter_map(|id| self.slot(*id)) {
             mask[slot as usize] = false;
+            for summary in self.summaries_of(slot) {
+                mask[summary as usize] = false;
+            }
         }
         let passed = mask.iter().filter(|passed| **passed).count();
         Allowed {

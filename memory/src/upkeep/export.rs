@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::line::{DocumentLine, EdgeLine, FORMAT, Header, Line, NodeLine, Vector};
 use super::{Progress, TELL_EVERY};
+use crate::node::NodeType;
 use crate::store::{Memory, ReadError};
 
 /// What was written out.
@@ -68,20 +69,26 @@ impl Memory {
             edges: rows.edges,
             documents: rows.documents,
         }))?;
-        for node in snapshot.nodes()? {
-            let node = node?;
-            let vector = snapshot.vector(node.id)?;
-            exported.nodes += 1;
-            exported.vectors += u64::from(vector.is_some());
-            lines.count(&Line::Node(NodeLine {
-                id: node.id,
-                tenant: Cow::Owned(node.tenant),
-                node_type: node.node_type,
-                source: node.source,
-                text: Cow::Owned(node.text),
-                metadata: Cow::Owned(node.metadata),
-                vector: vector.map(Vector),
-            }))?;
+        // Summaries last: a source that was read in after its summary, and changed, would take it away.
+        for summaries in [false, true] {
+            for node in snapshot.nodes()? {
+                let node = node?;
+                if (node.node_type == NodeType::Summary) != summaries {
+                    continue;
+                }
+                let vector = snapshot.vector(node.id)?;
+                exported.nodes += 1;
+                exported.vectors += u64::from(vector.is_some());
+                lines.count(&Line::Node(NodeLine {
+                    id: node.id,
+                    tenant: Cow::Owned(node.tenant),
+                    node_type: node.node_type,
+                    source: node.source,
+                    text: Cow::Owned(node.text),
+                    metadata: Cow::Owned(node.metadata),
+                    vector: vector.map(Vector),
+                }))?;
+            }
         }
         for edge in snapshot.edges()? {
             let edge = edge?;
