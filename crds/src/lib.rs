@@ -32,7 +32,8 @@ pub use inference_gateway::{
 };
 pub use memory_store::{
     Attention, DeletionPolicy, EmbeddedStore, Embedding, GraphPolicy, Index, IndexStatus,
-    MemoryStore, MemoryStoreSpec, MemoryStoreStatus, PrunedStatus, Retention, Store, Tune,
+    MemoryStore, MemoryStoreSpec, MemoryStoreStatus, PrunedStatus, Retention, Store, Summaries,
+    Tune, WriteBack,
 };
 pub use model_pool::{
     Autoscaling, Cache, Cost, HostPath, Model, ModelPool, ModelPoolSpec, ModelPoolStatus,

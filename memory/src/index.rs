@@ -188,6 +188,12 @@ impl Index {
         self.slot(id).map(|slot| self.rows[slot as usize].node_type)
     }
 
+    /// Number of nodes of a type.
+    pub(crate) fn count(&self, node_type: NodeType) -> usize {
+        let is_one = |row: &&Row| row.live && row.node_type == node_type;
+        self.rows.iter().filter(is_one).count()
+    }
+
     /// Every node with the number of its edges.
     pub(crate) fn degrees(&self) -> Vec<(NodeId, usize)> {
         let slots = self.slots.iter();

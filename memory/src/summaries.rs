@@ -44,6 +44,11 @@ impl Index {
 }
 
 impl Memory {
+    /// How many of its nodes are summaries.
+    pub fn summaries(&self) -> usize {
+        self.index().count(NodeType::Summary)
+    }
+
     /// Summaries that are among `ids`, or that were made from at least two of them and pass the filter; each once, by id. They
     /// need not have been found: a summary comes along with its sources.
     pub fn summaries_among(&self, ids: &[NodeId], filter: &Filter) -> Vec<Sources> {

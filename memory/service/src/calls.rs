@@ -101,6 +101,7 @@ impl v1::memory_server::Memory for Calls {
                 generation: self.store.generation(),
                 tuning: self.store.tuning().map(tuning),
                 pruned: Some(pruned(&self.upkept.counts())),
+                summaries: self.store.summaries() as u64,
             })
         };
         self.answer("Describe", work).await

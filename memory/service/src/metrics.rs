@@ -76,6 +76,7 @@ fn gauges(store: &Memory, refused: &AtomicUsize) {
     let refused = refused.load(Ordering::Relaxed).min(counts.pending);
     metrics::gauge!("weir_memory_nodes").set(counts.nodes as f64);
     metrics::gauge!("weir_memory_edges").set(counts.edges as f64);
+    metrics::gauge!("weir_memory_summaries").set(store.summaries() as f64);
     metrics::gauge!("weir_memory_vectors").set(counts.vectors as f64);
     metrics::gauge!("weir_memory_vectors_pending").set((counts.pending - refused) as f64);
     metrics::gauge!("weir_memory_vectors_refused").set(refused as f64);
@@ -126,6 +127,7 @@ fn describe() {
     for (name, help) in [
         ("weir_memory_nodes", "Nodes of the memory"),
         ("weir_memory_edges", "Edges of the memory"),
+        ("weir_memory_summaries", "Summaries among its nodes"),
         ("weir_memory_vectors", "Nodes with a vector"),
         (
             "weir_memory_vectors_pending",

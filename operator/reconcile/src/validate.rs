@@ -2,6 +2,8 @@
 //!
 //! Every problem says what is wrong, what exists, and what to write instead.
 
+mod summaries;
+
 use crate::keys::{api_keys, are_withdrawn, entries};
 use crate::names::WATCHED;
 use crate::stack::Stack;
@@ -136,19 +138,20 @@ fn ca_problems(stack: &Stack, pool: &ModelPool) -> Vec<Problem> {
 }
 
 fn memory_problems(stack: &Stack, memory: &MemoryStore) -> Vec<Problem> {
-    let Some(pool) = &memory.spec.embedding.pool else {
-        return Vec::new();
-    };
-    if stack.pool(pool).is_some() {
-        return Vec::new();
+    let mut problems = summaries::of_memory(stack, memory);
+    if let Some(pool) = &memory.spec.embedding.pool
+        && stack.pool(pool).is_none()
+    {
+        let on = On::new("MemoryStore", &memory.metadata.name, "spec.embedding");
+        problems.push(on.missing("pool", "ModelPool", pool, &stack.pool_names()));
     }
-    let on = On::new("MemoryStore", &memory.metadata.name, "spec.embedding");
-    vec![on.missing("pool", "ModelPool", pool, &stack.pool_names())]
+    problems
 }
 
 fn gateway_problems(stack: &Stack, gateway: &InferenceGateway) -> Vec<Problem> {
     let mut problems = selection_problems(stack, gateway);
     problems.extend(recall_problems(stack, gateway));
+    problems.extend(summaries::of_gateway(stack, gateway));
     let on = On::new("InferenceGateway", &gateway.metadata.name, "spec");
     if let Some(version) = &gateway.spec.router.version
         && stack.router(version).is_none()

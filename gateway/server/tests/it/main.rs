@@ -23,3 +23,4 @@ mod rollout;
 mod sampling;
 mod streams;
 mod world;
+mod write_back;
