@@ -18,6 +18,7 @@ mod files;
 mod home;
 mod listen;
 mod memory;
+mod search;
 mod moving;
 mod offline;
 mod probe;
@@ -36,12 +37,10 @@ pub use control::{ControlError, ControlFile, Instance, Replies, Reply, Request};
 pub use engine::{LocateError, RotatingLog, StartError, last_lines, open_log, previous, run_shim};
 pub use event::{Event, Events};
 pub use home::{Home, HomeError, StateDir, StateLock};
-pub use memory::{
-    Found, IngestLine, IngestOptions, IngestSummary, Joined, MemoryCommandError, Picture,
-    SearchOptions, ingest,
-};
+pub use memory::{IngestLine, IngestOptions, IngestSummary, MemoryCommandError, ingest};
 pub use moving::{Embeddings, Moving, MovingError, open_moving};
 pub use offline::{OfflineError, OfflineMemory, open_offline};
+pub use search::{Found, Joined, Picture, SearchOptions, Step};
 pub use sent::Sent;
 pub use session::Session;
 pub use stack::{Loaded, StackError, load};
