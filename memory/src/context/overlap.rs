@@ -48,13 +48,13 @@ pub fn overlapping(candidates: &[Candidate], least: f32) -> Vec<&Candidate> {
             other.node.tenant == first.node.tenant
                 && other.node.metadata.domain == first.node.metadata.domain
         };
-        let overlap = sources[at + 1..]
+        let others = sources[at + 1..]
             .iter()
             .filter(|(other, more)| same(other) && overlap(words, more))
             .map(|(other, _)| *other);
         let group: Vec<&Candidate> = [*first]
             .into_iter()
-            .chain(overlap)
+            .chain(others)
             .take(SOURCES_MAX)
             .collect();
         if group.len() > 1 {
