@@ -78,6 +78,10 @@ bench-memory: components ## The memory's numbers: ingest, nearest neighbours, at
 bench-operator: ## The operator's numbers on a control plane of its own, eight minutes after the build (root; Go)
 	testenv/bench_operator.sh
 
+.PHONY: bench-report
+bench-report: ## Every committed number that has a goal, the unmet first
+	@benches/report.py
+
 .PHONY: fuzz
 fuzz: ## Fuzz every parser of outside input, FUZZ_SECONDS (60) each (nightly toolchain, cargo-fuzz)
 	testenv/fuzz.sh $(or $(FUZZ_SECONDS),60)

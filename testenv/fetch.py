@@ -40,6 +40,8 @@ TEST_TOOLS = [
     ("node", "runs OpenAI's JavaScript client", "Debian: apt-get install nodejs"),
     ("npm", "installs OpenAI's JavaScript client", "Debian: apt-get install npm"),
     ("openssl", "makes the certificates of the tests", "Debian: apt-get install openssl"),
+    ("java", "runs Neo4j", "Debian: apt-get install default-jre-headless"),
+    ("mvn", "fetches Neo4j", "Debian: apt-get install maven"),
 ]
 E2E_TOOLS = [
     ("c++", "compiles the static engine", "Debian: apt-get install g++"),
@@ -254,6 +256,39 @@ def make_tiny_model():
     say(f"  tiny-random            {output}")
 
 
+def fetch_neo4j():
+    """Neo4j Community as its jars, from Maven Central: for tests of the external memory."""
+    pin = PINS["neo4j"]
+    folder = CACHE / "neo4j"
+    marker = folder / "version"
+    if marker.is_file() and marker.read_text() == pin["tree_sha256"]:
+        return
+    if not shutil.which("mvn"):
+        raise FetchError("mvn is needed to fetch Neo4j (Debian: apt-get install maven)")
+    say(f"  neo4j                  fetching {pin['version']} ({pin['jars']} jars, 123 MiB)")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        jars = pathlib.Path(temporary) / "lib"
+        command = ["mvn", "--quiet", "--batch-mode", "--file", HERE / "neo4j" / "pom.xml",
+                   f"-DoutputDirectory={jars}", "package"]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode != 0:
+            raise FetchError(f"fetching Neo4j {pin['version']} failed: {(result.stdout + result.stderr).strip()[-500:]}")
+        if (actual := tree_sha256(jars)) != pin["tree_sha256"]:
+            raise FetchError(f"the jars of Neo4j {pin['version']} have SHA-256 {actual}, components.json pins "
+                             f"{pin['tree_sha256']}: the registry served other files, nothing was kept")
+        shutil.rmtree(folder / "lib", ignore_errors=True)
+        jars.rename(folder / "lib")
+    marker.write_text(pin["tree_sha256"])
+    say(f"  neo4j                  {folder}")
+
+
+def tree_sha256(folder):
+    """One checksum of all files of a folder, as `sha256sum * | sha256sum` makes it."""
+    lines = "".join(f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
 def fetch_corpus():
     """The Python documentation: Debian's package, or WEIR_CORPUS for any folder of HTML or Markdown."""
     target = CACHE / "corpus" / "python-docs"
@@ -332,12 +367,13 @@ def python_has(module):
 
 
 def names():
-    return ["engine", "engine-static", *dict.fromkeys(pin["name"] for pin in PINS["files"]), "tiny-random", "corpus"]
+    return ["engine", "engine-static", *dict.fromkeys(pin["name"] for pin in PINS["files"]), "tiny-random", "corpus", "neo4j"]
 
 
 def needed(purpose):
-    """Everything, but the static engine only by those who make images."""
-    return [name for name in names() if name != "engine-static" or purpose == "e2e"]
+    """Everything, but the static engine only by those who make images, and Neo4j only by tests."""
+    only = {"engine-static": "e2e", "neo4j": "test"}
+    return [name for name in names() if only.get(name, purpose) == purpose]
 
 
 def list_components():
@@ -348,6 +384,7 @@ def list_components():
     static = PINS["engine-static"]
     say(f"{'engine-static':<20} the same as one static file, built from {static['package']} {static['version']} (MIT)")
     say(f"{'tiny-random':<20} two layers of random weights for load, made by tiny_model.py (Apache-2.0)")
+    say(f"{'neo4j':<20} Neo4j Community {PINS['neo4j']['version']} for tests, from Maven Central (GPL-3.0)")
     say(f"{'corpus':<20} Python 3.11 documentation (PSF licence), Debian package {DOCS_PACKAGE}")
 
 
@@ -376,6 +413,8 @@ def main():
         make_tiny_model()
     if "corpus" in wanted:
         fetch_corpus()
+    if "neo4j" in wanted:
+        fetch_neo4j()
     say("Components ready.")
 
 

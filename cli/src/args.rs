@@ -12,7 +12,7 @@ mod upkeep;
 
 pub(crate) use lab::{LabArgs, LabCommand, QuestionsArgs, RetrievalArgs, StackArgs, SystemsArgs};
 #[cfg(feature = "cluster")]
-pub(crate) use memory::MemoryServeArgs;
+pub(crate) use memory::{ExternalStoreArgs, MemoryServeArgs};
 pub(crate) use memory::{
     IngestArgs, MemoryArgs, MemoryCommand, MemoryMigrateArgs, MemoryTrainArgs, MemoryWhere,
     SearchArgs,

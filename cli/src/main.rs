@@ -15,6 +15,8 @@ mod gateway;
 mod lab;
 mod logs;
 mod memory;
+#[cfg(feature = "cluster")]
+mod memory_external;
 mod memory_migrate;
 mod memory_send;
 #[cfg(feature = "cluster")]

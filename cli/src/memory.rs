@@ -34,7 +34,7 @@ pub(crate) async fn run(command: MemoryCommand) -> Result<(), Failure> {
         MemoryCommand::Migrate(args) => crate::memory_migrate::run(args).await,
         MemoryCommand::Train(args) => crate::memory_train::run(args).await,
         #[cfg(feature = "cluster")]
-        MemoryCommand::Serve(args) => crate::memory_serve::run(args).await,
+        MemoryCommand::Serve(args) => crate::memory_serve::run(*args).await,
     }
 }
 
@@ -286,7 +286,9 @@ fn why(number: usize, passage: &Found) -> String {
         return format!("{number:>3}  found by the search itself");
     };
     let start = named(first.title.as_deref(), &first.from);
-    let mut lines = vec![format!("{number:>3}  from {start:?}, which the search found")];
+    let mut lines = vec![format!(
+        "{number:>3}  from {start:?}, which the search found"
+    )];
     let next = passage.way.iter().skip(1);
     let next = next.map(|step| named(step.title.as_deref(), &step.from));
     let title = passage.title.as_deref().or(passage.uri.as_deref());

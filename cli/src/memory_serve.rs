@@ -2,10 +2,11 @@
 
 use crate::args::MemoryServeArgs;
 use crate::fail::Failure;
+use crate::memory_external::servers;
 use crate::process_log::{self, LogFormat};
 use weir_gateway::Stop;
 use weir_memory::upkeep::PrunePolicy;
-use weir_memory_service::{EmbedderSource, Options, Server, TunePolicy, UpkeepPolicy};
+use weir_memory_service::{EmbedderSource, Options, Server, Store, TunePolicy, UpkeepPolicy};
 use weir_plan::Secret;
 
 pub(crate) async fn run(args: MemoryServeArgs) -> Result<(), Failure> {
@@ -52,8 +53,17 @@ fn options(args: MemoryServeArgs) -> Result<Options, Failure> {
             every_writes: args.tune_every_writes,
         }),
     };
+    let store = match (args.path, servers(args.external)) {
+        (Some(folder), _) => Store::Folder(folder),
+        (None, Some((collection, qdrant, neo4j))) => Store::External {
+            collection,
+            qdrant,
+            neo4j,
+        },
+        (None, None) => return Err(Failure::new("give --path or --collection")),
+    };
     Ok(Options {
-        path: args.path,
+        store,
         model: args.model,
         dimensions: args.dimensions.get(),
         embedder,

@@ -22,11 +22,20 @@ use weir_local::{Home, OfflineError, Outcome, Reply, Request, Step, Task};
 use weir_memory::upkeep::{
     BEYOND_REACH, CACHES, PrunePolicy, TuneOptions, damaged_rows, remove_damaged_rows,
 };
+#[cfg(not(feature = "cluster"))]
+use weir_memory::upkeep::{Exported, Imported};
 use weir_memory::{OpenError, ReadError};
 
 pub(crate) async fn export(args: ExportArgs) -> Result<(), Failure> {
     let mut target = Target::open(args.out)?;
-    let outcome = perform(&args.place, Task::Export, &mut target).await;
+    #[cfg(feature = "cluster")]
+    let elsewhere = crate::memory_external::export(&args.external, &mut *target.lines).await;
+    #[cfg(not(feature = "cluster"))]
+    let elsewhere: Option<Result<Exported, Failure>> = None;
+    let outcome = match elsewhere {
+        Some(exported) => exported.map(Outcome::Exported),
+        None => perform(&args.place, Task::Export, &mut target).await,
+    };
     let exported = match outcome {
         Ok(Outcome::Exported(exported)) => exported,
         Ok(other) => return Err(unexpected(&other)),
@@ -54,11 +63,23 @@ pub(crate) async fn import(args: &ImportArgs) -> Result<(), Failure> {
     let file = std::fs::canonicalize(&args.file);
     let file = file
         .map_err(|error| Failure::new(format!("cannot import {}: {error}", args.file.display())))?;
+    let without_vectors = args.without_vectors;
+    #[cfg(feature = "cluster")]
+    let elsewhere = {
+        let options = weir_memory::upkeep::ImportOptions { without_vectors };
+        crate::memory_external::import(&args.external, (&file, options)).await
+    };
+    #[cfg(not(feature = "cluster"))]
+    let elsewhere: Option<Result<Imported, Failure>> = None;
     let task = Task::Import {
         file,
-        without_vectors: args.without_vectors,
+        without_vectors,
     };
-    match run(&args.place, task).await? {
+    let outcome = match elsewhere {
+        Some(imported) => Outcome::Imported(imported?),
+        None => run(&args.place, task).await?,
+    };
+    match outcome {
         Outcome::Imported(imported) => show(args.place.output, &imported, || {
             let mut text = format!(
                 "{} new, {} changed, {} as before; {} edges, {} documents",

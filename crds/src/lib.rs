@@ -31,9 +31,9 @@ pub use inference_gateway::{
     Objective, PoolSelector, PrivacyLimits, QueryText, Tenant,
 };
 pub use memory_store::{
-    Attention, DeletionPolicy, EmbeddedStore, Embedding, GraphPolicy, Index, IndexStatus,
-    MemoryStore, MemoryStoreSpec, MemoryStoreStatus, PrunedStatus, Retention, Store, Summaries,
-    Tune, WriteBack,
+    Attention, DeletionPolicy, EmbeddedStore, Embedding, ExternalStore, GraphPolicy, Index,
+    IndexStatus, MemoryStore, MemoryStoreSpec, MemoryStoreStatus, Neo4jServer, PrunedStatus,
+    QdrantServer, Retention, Store, Summaries, Tune, WriteBack,
 };
 pub use model_pool::{
     Autoscaling, Cache, Cost, HostPath, Model, ModelPool, ModelPoolSpec, ModelPoolStatus,

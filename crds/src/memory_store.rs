@@ -11,6 +11,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::common::{CaSecretRef, NameRef, SecretKeyRef};
 use crate::schema::exactly_one;
 use crate::units::Age;
 use crate::workload::{PodOptions, Quantity, Resources};
@@ -33,6 +34,12 @@ use crate::workload::{PodOptions, Quantity, Resources};
     validation = Rule::new("!has(self.spec.writeBack) || !has(self.spec.writeBack.summaries) || !has(self.spec.embedding.pool) || self.spec.writeBack.summaries.pool != self.spec.embedding.pool")
         .message("the pool that embeds writes nothing: name a ModelPool that generates")
         .field_path(".spec.writeBack.summaries.pool"),
+    validation = Rule::new("!has(self.spec.store) || !has(self.spec.store.external) || !has(self.spec.deletionPolicy) || self.spec.deletionPolicy != 'Delete'")
+        .message("Weir deletes nothing in servers that it did not start: leave out deletionPolicy, and drop the collection and its nodes yourself")
+        .field_path(".spec.deletionPolicy"),
+    validation = Rule::new("!has(self.spec.store) || !has(self.spec.store.external) || !(has(self.spec.graphPolicy) || (has(self.spec.retention) && has(self.spec.retention.traces)) || (has(self.spec.index) && has(self.spec.index.tune)) || (has(self.spec.writeBack) && has(self.spec.writeBack.summaries)))")
+        .message("graphPolicy, retention.traces, index.tune and writeBack.summaries are for a store that Weir keeps itself: leave them out, or keep the memory embedded")
+        .field_path(".spec.store"),
     printcolumn(name = "Kind", type_ = "string", json_path = ".status.kind"),
     printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.nodes"),
     printcolumn(name = "Edges", type_ = "integer", json_path = ".status.edges"),
@@ -58,8 +65,10 @@ pub struct MemoryStoreSpec {
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message("embedding is immutable, since stored vectors would no longer fit: create another MemoryStore"))]
     pub embedding: Embedding,
-    /// Where nodes, edges and vectors are kept.
+    /// Where nodes, edges and vectors are kept. What it is cannot be changed: another store is another MemoryStore.
     #[serde(default)]
+    #[x_kube(validation = Rule::new("has(self.embedded) == has(oldSelf.embedded)")
+        .message("store is immutable in kind, since nothing would be moved: create another MemoryStore, and move the passages with weir memory export and import"))]
     pub store: Store,
     /// Where the memory service may run, and as whom. In a cluster only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -119,6 +128,74 @@ pub struct Embedding {
 pub enum Store {
     /// In one process with one writer, in a file.
     Embedded(EmbeddedStore),
+    /// In Qdrant and Neo4j, which one memory service asks. In a cluster only.
+    External(Box<ExternalStore>),
+}
+
+/// The store in two servers that are there already: vectors and words in Qdrant, rows and edges in Neo4j.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("self.collection == oldSelf.collection")
+    .message("collection is immutable, since it is the memory itself: create another MemoryStore")
+    .field_path(".collection"))]
+#[serde(rename_all = "camelCase")]
+pub struct ExternalStore {
+    /// Name of the collection in Qdrant and of the labels in Neo4j. One MemoryStore writes to a collection.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z][a-z0-9_]*$')")
+        .message("must be lower-case letters, digits and _, starting with a letter, since it is a part of labels: write for example kb"))]
+    pub collection: String,
+    /// The server of vectors and words.
+    pub qdrant: QdrantServer,
+    /// The server of rows and edges.
+    pub neo4j: Neo4jServer,
+    /// Processors and memory of the memory service. Without it, it requests 500m and 512Mi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+}
+
+/// A Qdrant server or cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("!has(self.caSecretRef) || self.url.startsWith('https://')")
+    .message("caSecretRef is for a server with a certificate: write an https:// URL, or remove it")
+    .field_path(".caSecretRef"))]
+#[serde(rename_all = "camelCase")]
+pub struct QdrantServer {
+    /// Address of its gRPC.
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = Rule::new("self.matches('^https?://[^/@?#]+$')")
+        .message("must be the address of Qdrant's gRPC without user and path: write for example http://qdrant:6334"))]
+    pub url: String,
+    /// Secret entry that holds the API key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_secret_ref: Option<SecretKeyRef>,
+    /// Secret entry with the certificate authorities, PEM, of which one signed the server's certificate. Without it, the
+    /// public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<CaSecretRef>,
+}
+
+/// A Neo4j server, version 5 or newer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("!has(self.caSecretRef) || self.url.startsWith('bolt+s://')")
+    .message("caSecretRef is for a server with a certificate: write a bolt+s:// URL, or remove it")
+    .field_path(".caSecretRef"))]
+#[serde(rename_all = "camelCase")]
+pub struct Neo4jServer {
+    /// Address of its Bolt port; bolt+s:// is with TLS.
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = Rule::new("self.matches('^bolt([+]s)?://[^/@?#]+$')")
+        .message("must be the address of one Neo4j server without user and path: write for example bolt://neo4j:7687, or bolt+s:// with TLS"))]
+    pub url: String,
+    /// Name of the database; without it, the server's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub database: Option<String>,
+    /// Secret with the entries `username` and `password`.
+    pub credentials_secret_ref: NameRef,
+    /// Secret entry with the certificate authorities, PEM, of which one signed the server's certificate. Without it, the
+    /// public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<CaSecretRef>,
 }
 
 /// The store in one file of the process that serves it.
@@ -252,7 +329,7 @@ pub struct Retention {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MemoryStoreStatus {
-    /// Where the memory is kept: embedded.
+    /// Where the memory is kept: embedded or external.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// Passages and what links them.
@@ -273,6 +350,9 @@ pub struct MemoryStoreStatus {
     /// What upkeep let go since the memory service started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pruned: Option<PrunedStatus>,
+    /// Of an external store, seconds since the oldest write that Qdrant does not know of yet; 0 when it knows all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_back_lag_seconds: Option<u64>,
     /// Ready first.
     #[serde(default)]
     pub conditions: Vec<Condition>,
@@ -313,6 +393,24 @@ pub struct PrunedStatus {
     pub edges: u64,
     /// Traces.
     pub traces: u64,
+}
+
+impl Store {
+    /// The word in a document.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Embedded(_) => "embedded",
+            Self::External(_) => "external",
+        }
+    }
+
+    /// Processors and memory of the memory service.
+    pub fn resources(&self) -> Option<&Resources> {
+        match self {
+            Self::Embedded(store) => store.resources.as_ref(),
+            Self::External(store) => store.resources.as_ref(),
+        }
+    }
 }
 
 impl EmbeddedStore {

@@ -229,7 +229,8 @@ impl Checked {
         };
         let located = |error: &ValidationError| {
             let (message, instead) = split(&error.message);
-            self.finding(&error.field_path, message, &instead)
+            // That of a rule of the whole object begins with a dot.
+            self.finding(error.field_path.trim_start_matches('.'), message, &instead)
         };
         broken.iter().map(located).collect()
     }

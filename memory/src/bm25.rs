@@ -42,6 +42,17 @@ pub(crate) struct Bm25 {
     lengths: Vec<u32>,
     texts: usize,
     length_sum: u64,
+    /// What is known of all texts, where those that are held are a part of them.
+    pub(crate) known: Option<Known>,
+}
+
+/// What the words of a question and the length of texts are like in a collection.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Known {
+    /// Inverse document frequency by term; a term that is missing occurs nowhere else.
+    pub(crate) idf: HashMap<Box<str>, f32>,
+    /// Mean length of a text in terms.
+    pub(crate) mean_length: f32,
 }
 
 impl Bm25 {
@@ -110,12 +121,17 @@ impl Bm25 {
             scores: vec![0.0; slots],
         };
         let counts = words::count(text);
+        let elsewhere = self.known.as_ref().map(|known| &known.idf);
         let mut known: Vec<(&str, &[Posting])> = (counts.terms.iter())
-            .filter_map(|(term, _)| Some((&**term, self.terms.get(term)?.as_slice())))
+            .filter_map(|(term, _)| {
+                let list = self.terms.get(term).map(Vec::as_slice);
+                let beyond = || elsewhere?.contains_key(term).then_some(&[] as &[Posting]);
+                Some((&**term, list.or_else(beyond)?))
+            })
             .collect();
         known.sort_by_key(|(_, list)| list.len());
         for (place, (term, list)) in known.into_iter().enumerate() {
-            let idf = idf(self.texts, list.len());
+            let idf = self.idf(term, list.len());
             let bit = u32::try_from(place).ok();
             let bit = bit.and_then(|bit| 1_u64.checked_shl(bit)).unwrap_or(0);
             if bit != 0 {
@@ -132,15 +148,33 @@ impl Bm25 {
         marks
     }
 
+    fn idf(&self, term: &str, containing: usize) -> f32 {
+        let known = self.known.as_ref().and_then(|known| known.idf.get(term));
+        known
+            .copied()
+            .unwrap_or_else(|| idf(self.texts, containing))
+    }
+
     /// How much the occurrences of a word count in a text of its length.
     fn saturation(&self) -> impl Fn(&Posting) -> f32 {
-        let mean_length = (self.length_sum as f32 / self.texts.max(1) as f32).max(1.0);
-        let of_length = K1 * B / mean_length;
+        let mean_length = match &self.known {
+            Some(known) => known.mean_length,
+            None => (self.length_sum as f32 / self.texts.max(1) as f32).max(1.0),
+        };
+        let counted = saturation(mean_length);
         move |posting| {
             let length = self.lengths[posting.slot as usize] as f32;
-            let tf = f32::from(posting.occurrences);
-            tf * (K1 + 1.0) / (tf + K1 * (1.0 - B) + of_length * length)
+            counted(posting.occurrences, length)
         }
+    }
+}
+
+/// How much the occurrences of a word count in a text of so many terms, where the mean text has `mean_length`.
+pub(crate) fn saturation(mean_length: f32) -> impl Fn(u16, f32) -> f32 {
+    let of_length = K1 * B / mean_length;
+    move |occurrences, length| {
+        let tf = f32::from(occurrences);
+        tf * (K1 + 1.0) / (tf + K1 * (1.0 - B) + of_length * length)
     }
 }
 

@@ -82,6 +82,8 @@ pub(crate) struct Graph {
     /// Terms of the sentences that carry edges, by source, target and relation; held only for weights that look at them.
     evidence: Option<HashMap<EdgeAt, Box<[u32]>>>,
     edges: usize,
+    /// Edges at each slot in both directions.
+    degrees: Vec<u32>,
 }
 
 impl Graph {
@@ -102,7 +104,21 @@ impl Graph {
 
     /// Edges at `slot` in both directions.
     pub(crate) fn degree(&self, slot: u32) -> usize {
-        self.outgoing(slot).len() + self.incoming(slot).len()
+        let degree = self.degrees.get(slot as usize);
+        degree.map_or(0, |degree| *degree as usize)
+    }
+
+    /// Says how many edges there are at `slot` in the graph of which this is a part.
+    pub(crate) fn set_degree(&mut self, slot: u32, degree: usize) {
+        *self.degree_mut(slot) = u32::try_from(degree).unwrap_or(u32::MAX);
+    }
+
+    fn degree_mut(&mut self, slot: u32) -> &mut u32 {
+        let at = slot as usize;
+        if self.degrees.len() <= at {
+            self.degrees.resize(at + 1, 0);
+        }
+        &mut self.degrees[at]
     }
 
     /// The name of a relation that a [`Link`] carries.
@@ -168,21 +184,27 @@ impl Graph {
             seconds: facts.seconds,
             confidence: facts.confidence,
         };
-        let forward = put(&mut self.outgoing, src, link(dst));
+        if put(&mut self.outgoing, src, link(dst)) {
+            self.edges += 1;
+            *self.degree_mut(src) += 1;
+            *self.degree_mut(dst) += 1;
+        }
         put(&mut self.incoming, dst, link(src));
         self.drop_evidence((src, dst, rel));
         if let Some(sentence) = facts.evidence.filter(|_| self.holds_evidence()) {
             self.put_evidence((src, dst, rel), words::keys(&sentence));
         }
-        self.edges += usize::from(forward);
     }
 
     /// Removes the edge if it is there.
     pub(crate) fn remove(&mut self, src: u32, dst: u32, rel: u16) {
-        let was_there = take(&mut self.outgoing, src, dst, rel);
+        if take(&mut self.outgoing, src, dst, rel) {
+            self.edges -= 1;
+            *self.degree_mut(src) -= 1;
+            *self.degree_mut(dst) -= 1;
+        }
         take(&mut self.incoming, dst, src, rel);
         self.drop_evidence((src, dst, rel));
-        self.edges -= usize::from(was_there);
     }
 
     /// Removes every edge at `slot`.

@@ -11,6 +11,7 @@ use crate::graph::{self, EdgeFacts, Graph};
 use crate::node::{Metadata, NodeId, NodeType, SHARED_TENANT};
 use crate::recall;
 use crate::search::Filter;
+use crate::slots::SlotSet;
 use crate::vectors::snapshot::{GraphIdentity, Snapshot, SnapshotError};
 use crate::vectors::{HnswParameters, Planned, Vectors};
 use crate::words::{self, WordCounts};
@@ -131,6 +132,33 @@ pub(crate) struct Index {
     pub(crate) generation: u64,
     /// Number of the last write at a tenant's nodes since the store was opened, apart for traces.
     changed: HashMap<(u32, bool), u64>,
+    /// Time of the newest node beyond those that are held, where they are a part of a larger memory.
+    pub(crate) newest_beyond: u32,
+}
+
+/// What a filter lets through, slot by slot.
+pub(crate) struct Passing<'a> {
+    rows: &'a [Row],
+    tenants: [Option<u32>; 2],
+    /// `None` where all pass.
+    domains: Option<Vec<u32>>,
+    types: [bool; NodeType::ALL.len()],
+    hidden: SlotSet,
+}
+
+impl Passing<'_> {
+    /// Whether the node in `slot` passes.
+    pub(crate) fn passes(&self, slot: u32) -> bool {
+        self.labels(&self.rows[slot as usize]) && !self.hidden.contains(&slot)
+    }
+
+    fn labels(&self, row: &Row) -> bool {
+        let domain = |domains: &Vec<u32>| row.domain.is_some_and(|own| domains.contains(&own));
+        row.live
+            && self.types[row.node_type as usize]
+            && self.tenants.contains(&Some(row.tenant))
+            && self.domains.as_ref().is_none_or(domain)
+    }
 }
 
 /// Which slots a filter lets through.
@@ -165,6 +193,7 @@ impl Index {
             graph: Graph::default(),
             generation: 0,
             changed: HashMap::new(),
+            newest_beyond: 0,
         }
     }
 
@@ -210,7 +239,10 @@ impl Index {
     /// Time of the newest node in seconds; 0 when there is none.
     pub(crate) fn newest(&self) -> u32 {
         let live = self.rows.iter().filter(|row| row.live);
-        live.map(|row| row.seconds).max().unwrap_or(0)
+        live.map(|row| row.seconds)
+            .max()
+            .unwrap_or(0)
+            .max(self.newest_beyond)
     }
 
     /// The type of the node in a live slot, and its time in seconds.
@@ -235,16 +267,11 @@ impl Index {
         ids
     }
 
-    /// Evaluates `filter` for every slot.
-    pub(crate) fn allowed(&self, filter: &Filter) -> Allowed {
+    /// A filter in the numbers of this index.
+    pub(crate) fn passing(&self, filter: &Filter) -> Passing<'_> {
         let number = |name: &str| self.names.get(name).copied();
         let tenants = [number(&filter.tenant), number(SHARED_TENANT)];
-        let domains: Vec<Option<u32>> = filter
-            .domains
-            .iter()
-            .map(|name| number(name))
-            .filter(Option::is_some)
-            .collect();
+        let domains = filter.domains.iter().filter_map(|name| number(name));
         let mut types = [false; NodeType::ALL.len()];
         for node_type in NodeType::ALL {
             types[node_type as usize] = match filter.types.as_slice() {
@@ -252,19 +279,29 @@ impl Index {
                 asked => asked.contains(&node_type),
             };
         }
-        let passes = |row: &Row| {
-            row.live
-                && types[row.node_type as usize]
-                && tenants.contains(&Some(row.tenant))
-                && (filter.domains.is_empty()
-                    || (row.domain.is_some() && domains.contains(&row.domain)))
-        };
-        let mut mask: Vec<bool> = self.rows.iter().map(passes).collect();
-        for slot in filter.hidden.iter().filter_map(|id| self.slot(*id)) {
-            mask[slot as usize] = false;
-            for summary in self.summaries_of(slot) {
-                mask[summary as usize] = false;
-            }
+        Passing {
+            rows: &self.rows,
+            tenants,
+            domains: (!filter.domains.is_empty()).then(|| domains.collect()),
+            types,
+            hidden: self.hidden(filter),
+        }
+    }
+
+    /// The slots of what a filter hides, and of summaries of that.
+    fn hidden(&self, filter: &Filter) -> SlotSet {
+        let slots = filter.hidden.iter().filter_map(|id| self.slot(*id));
+        slots
+            .flat_map(|slot| self.summaries_of(slot).chain([slot]))
+            .collect()
+    }
+
+    /// Evaluates `filter` for every slot.
+    pub(crate) fn allowed(&self, filter: &Filter) -> Allowed {
+        let passing = self.passing(filter);
+        let mut mask: Vec<bool> = self.rows.iter().map(|row| passing.labels(row)).collect();
+        for slot in &passing.hidden {
+            mask[*slot as usize] = false;
         }
         let passed = mask.iter().filter(|passed| **passed).count();
         Allowed {

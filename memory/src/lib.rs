@@ -7,10 +7,11 @@
 //! Read in this order: `node.rs` (the data), `store.rs` (what is durable), `search.rs` (the fused
 //! search), `vectors.rs` (nearest vectors, by comparing all or by an HNSW graph), `recall.rs` (the walk
 //! through the edges), `context.rs` (what enters a prompt), `ingest.rs` (from files to nodes),
-//! `upkeep.rs` (what is done beside questions).
+//! `upkeep.rs` (what is done beside questions), `outside.rs` (for stores in other servers).
 
 pub mod context;
 pub mod ingest;
+pub mod outside;
 pub mod upkeep;
 
 mod access;
@@ -39,7 +40,7 @@ pub use node::{
     NodeSource, NodeType, SHARED_TENANT, UnknownName,
 };
 pub use recall::{CacheCounts, Freshness, Recall, RecallKey, RecallLimits, Recalled, Recollected};
-pub use search::{Filter, Hit, Query, SearchError, SearchResult};
+pub use search::{Filter, Hit, Prepared, Query, SearchError, SearchResult};
 pub use store::{
     Batch, Call, Counts, Embedding, GraphCounts, KeepError, Memory, MemoryConfig, MoveError,
     OpenError, ReadError, Shadow, Tuning, WriteError, Written,

@@ -310,6 +310,20 @@ impl NewNode {
     pub fn indexed_text(&self) -> String {
         indexed_text(&self.metadata, &self.text)
     }
+
+    /// Whether writing it would change nothing: equal in all but the time, unless it states one. Vectors do not count.
+    pub fn is_stored_as(&self, stored: &Node) -> bool {
+        let timestamp = self.metadata.timestamp.or(stored.metadata.timestamp);
+        stored.tenant == self.tenant
+            && stored.text == self.text
+            && stored.node_type == self.node_type
+            && stored.source == self.source
+            && stored.metadata
+                == Metadata {
+                    timestamp,
+                    ..self.metadata.clone()
+                }
+    }
 }
 
 fn indexed_text(metadata: &Metadata, text: &str) -> String {
@@ -384,5 +398,16 @@ impl NewEdge {
             weight: 1.0,
             metadata: EdgeMetadata::default(),
         }
+    }
+
+    /// Whether writing it would change nothing: equal in all but the time, unless it states one.
+    pub fn is_stored_as(&self, stored: &Edge) -> bool {
+        let timestamp = self.metadata.timestamp.or(stored.metadata.timestamp);
+        stored.weight == self.weight
+            && stored.metadata
+                == EdgeMetadata {
+                    timestamp,
+                    ..self.metadata.clone()
+                }
     }
 }

@@ -16,6 +16,7 @@ pub(crate) use walk::DEGREE_MAX;
 
 use self::walk::{Member, Walk};
 use crate::attention::{self, AttentionWeights, Example, LabelledQuestion, Subgraph, Wanted};
+use crate::index::Index;
 use crate::node::NodeId;
 use crate::search::{Query, SearchError, SearchResult};
 use crate::store::{Memory, ReadError};
@@ -117,14 +118,7 @@ impl Memory {
         found: &SearchResult,
         limits: &RecallLimits,
     ) -> Recall {
-        let index = self.index();
-        let walk = Walk::new(&index, query, (weights, weights.wanted()));
-        let members = walk.members(found, limits);
-        if members.is_empty() {
-            return Recall::default();
-        }
-        let scores = walk.subgraph(&members).scores(weights);
-        summarise(&walk, &members, &scores)
+        spread(&self.index(), weights, (query, found), limits)
     }
 
     /// The subgraph of a question with its gold nodes; `None` when it has none of them.
@@ -150,6 +144,22 @@ impl Memory {
         let graph = walk.subgraph(&members);
         Ok(Some(Example { graph, gold }))
     }
+}
+
+/// Spreads attention from the hits through the graph of an index, which may hold a part of a memory.
+pub(crate) fn spread(
+    index: &Index,
+    weights: &AttentionWeights,
+    (query, found): (&Query, &SearchResult),
+    limits: &RecallLimits,
+) -> Recall {
+    let walk = Walk::new(index, query, (weights, weights.wanted()));
+    let members = walk.members(found, limits);
+    if members.is_empty() {
+        return Recall::default();
+    }
+    let scores = walk.subgraph(&members).scores(weights);
+    summarise(&walk, &members, &scores)
 }
 
 fn summarise(walk: &Walk<'_>, members: &[Member], scores: &[f64]) -> Recall {

@@ -7,7 +7,7 @@
 
 use std::cmp::Ordering;
 
-use crate::index::Index;
+use crate::index::{Allowed, Index};
 use crate::node::{NodeId, NodeType};
 use crate::store::Memory;
 use crate::vectors::{self, Effort, near, slot_of};
@@ -87,19 +87,63 @@ pub enum SearchError {
     NotAVector,
 }
 
+/// What is known of a question before its vector: which nodes it may see, and how well each has its words. Made beside the
+/// embedding of the question, it takes no time of its own.
+#[derive(Debug)]
+pub struct Prepared {
+    text: String,
+    filter: Filter,
+    generation: u64,
+    allowed: Allowed,
+    words: Vec<f32>,
+}
+
+impl Prepared {
+    fn of(index: &Index, text: String, filter: Filter) -> Self {
+        Self {
+            generation: index.generation,
+            allowed: index.allowed(&filter),
+            words: index.words.scores(&text, index.slots()),
+            text,
+            filter,
+        }
+    }
+
+    fn fits(&self, index: &Index, query: &Query) -> bool {
+        self.generation == index.generation
+            && self.text == query.text
+            && self.filter == query.filter
+    }
+}
+
 impl Memory {
+    /// What can be said of a question without its vector, for [`Memory::search_prepared`].
+    pub fn prepare(&self, text: String, filter: Filter) -> Prepared {
+        Prepared::of(&self.index(), text, filter)
+    }
+
     /// The `query.k` strongest nodes that the filter lets through.
     pub fn search(&self, query: &Query) -> Result<SearchResult, SearchError> {
+        self.search_prepared(query, None)
+    }
+
+    /// The same with what was prepared, which is not used where a write came since, or for another text or filter.
+    pub fn search_prepared(
+        &self,
+        query: &Query,
+        prepared: Option<Prepared>,
+    ) -> Result<SearchResult, SearchError> {
         let unit = unit_query(query, self.config().dimensions)?;
         let index = self.index();
-        let allowed = index.allowed(&query.filter);
+        let Prepared { allowed, words, .. } = prepared
+            .filter(|prepared| prepared.fits(&index, query))
+            .unwrap_or_else(|| Prepared::of(&index, query.text.clone(), query.filter.clone()));
         let pool = POOL_MIN.max(4 * query.k);
         let ef = pool.max(index.vectors.ef_search());
         let cosines = unit
             .as_deref()
             .map(|unit| index.vectors.nearest(unit, allowed.by_slot(), (pool, ef)))
             .unwrap_or_default();
-        let words = index.words.scores(&query.text, index.slots());
         let passing = words.iter().zip(&allowed.mask);
         let held = (0_u32..).zip(passing);
         let held = held.filter(|(_, (score, passes))| **passes && **score > 0.0);
@@ -163,7 +207,7 @@ pub(crate) fn unit_query(
     unit(vector, dimensions).map(Some)
 }
 
-fn unit(vector: &[f32], dimensions: usize) -> Result<Vec<f32>, SearchError> {
+pub(crate) fn unit(vector: &[f32], dimensions: usize) -> Result<Vec<f32>, SearchError> {
     if vector.len() != dimensions {
         return Err(SearchError::Dimensions {
             expected: dimensions,
@@ -190,7 +234,7 @@ fn fuse(
     };
     found.sort_unstable();
     found.dedup();
-    let mut hits: Vec<Hit> = (found.into_iter())
+    let hits: Vec<Hit> = (found.into_iter())
         .map(|slot| {
             let known = cosines.binary_search_by_key(&slot, |(slot, _)| *slot);
             let cosine = known.ok().map(|at| cosines[at].1).or_else(|| own(slot));
@@ -203,14 +247,15 @@ fn fuse(
             }
         })
         .collect();
+    by_strength(hits, !cosines.is_empty())
+}
+
+/// The hits with their strengths, strongest first. `by_vector` says whether any node was found by its vector.
+pub(crate) fn by_strength(mut hits: Vec<Hit>, by_vector: bool) -> Vec<Hit> {
     hits.sort_unstable_by_key(|hit| hit.id);
     let by_cosine = Spread::of(hits.iter().filter_map(|hit| hit.cosine));
     let by_words = Spread::of(hits.iter().map(|hit| hit.bm25.unwrap_or(0.0)));
-    let words_weight = if cosines.is_empty() {
-        1.0
-    } else {
-        WORDS_WEIGHT
-    };
+    let words_weight = if by_vector { WORDS_WEIGHT } else { 1.0 };
     for hit in &mut hits {
         let cosine = hit.cosine.map_or(0.0, |cosine| by_cosine.z(cosine));
         hit.strength = cosine + words_weight * by_words.z(hit.bm25.unwrap_or(0.0));

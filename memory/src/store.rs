@@ -340,7 +340,9 @@ pub enum WriteError {
     #[error("erasing a subject needs an admin key")]
     EraseNeedsAdmin,
     /// A summary of what its tenant's requests may not read.
-    #[error("summary {id} and its source {made_from} belong to two tenants: a summary is its sources' tenant's, or made from shared nodes")]
+    #[error(
+        "summary {id} and its source {made_from} belong to two tenants: a summary is its sources' tenant's, or made from shared nodes"
+    )]
     SummaryTenant {
         /// The summary.
         id: NodeId,
@@ -348,7 +350,9 @@ pub enum WriteError {
         made_from: NodeId,
     },
     /// A summary of what was there before.
-    #[error("summary {id} was made from node {made_from} as it was before: read that again and summarise it anew")]
+    #[error(
+        "summary {id} was made from node {made_from} as it was before: read that again and summarise it anew"
+    )]
     SourceChanged {
         /// The summary.
         id: NodeId,
@@ -361,6 +365,9 @@ pub enum WriteError {
     /// The disk or the file failed.
     #[error("cannot write to the memory")]
     Storage(#[source] Box<redb::Error>),
+    /// The servers of a memory that is kept elsewhere.
+    #[error("cannot write to the external memory: {0}")]
+    Elsewhere(String),
 }
 
 /// Why a read failed.

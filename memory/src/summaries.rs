@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::index::Index;
-use crate::node::{NodeId, NodeType};
+use crate::node::{NewEdge, Node, NodeId, NodeType, SHARED_TENANT};
 use crate::search::Filter;
-use crate::store::Memory;
+use crate::store::{Memory, WriteError};
 
 /// The relation from a summary to what it was made from.
 pub const SUMMARISES: &str = "summarises";
@@ -21,6 +21,26 @@ pub struct Sources {
     pub summary: NodeId,
     /// What it was made from.
     pub sources: Vec<NodeId>,
+}
+
+/// Whether an edge from a node of this type says what a summary was made from.
+pub(crate) fn says_source(src: Option<NodeType>, rel: &str) -> bool {
+    rel == SUMMARISES && src == Some(NodeType::Summary)
+}
+
+/// Whether a summary may be made from a source, and was made from what the source says now. A summary belongs to the tenant of
+/// its sources, or to one that may read them: it repeats what they say.
+pub(crate) fn check_source(new: &NewEdge, [summary, source]: [&Node; 2]) -> Result<(), WriteError> {
+    let (id, made_from) = (new.src, new.dst);
+    if source.tenant != summary.tenant && source.tenant != SHARED_TENANT {
+        return Err(WriteError::SummaryTenant { id, made_from });
+    }
+    match &new.metadata.source_digest {
+        Some(digest) if *digest != source.digest() => {
+            Err(WriteError::SourceChanged { id, made_from })
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Index {
@@ -60,10 +80,8 @@ impl Memory {
         }
         let there: HashSet<u32> = slots.iter().copied().collect();
         seen.retain(|slot, sources| *sources > 1 && !there.contains(slot));
-        if !seen.is_empty() {
-            let allowed = index.allowed(filter);
-            seen.retain(|slot, _| allowed.mask[*slot as usize]);
-        }
+        let passing = index.passing(filter);
+        seen.retain(|slot, _| passing.passes(*slot));
         let all = slots.into_iter().chain(seen.into_keys());
         let made_from = all.map(|slot| Sources {
             summary: index.id(slot),

@@ -19,8 +19,10 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::store::{DamagedRow, Erased, damaged_rows, remove_damaged_rows};
 pub use doctor::{Check, Diagnosis};
-pub use export::{ExportError, Exported};
-pub use import::{ImportError, ImportOptions, Imported};
+pub use export::{ExportError, ExportLines, Exported};
+pub use import::{
+    DocumentPassages, ImportError, ImportOptions, Imported, Importing, identity_of, import_into,
+};
 pub use prune::{PrunePolicy, Pruned, Pruning, SLICE_ROWS, Slice};
 pub use show::{End, Shown};
 pub use stats::{Degrees, RelationStats, Stats};

@@ -45,7 +45,8 @@ only weir-engine plan
 only weir-proto
 only weir-certificates plan
 only weir-memory-live memory embed models engine plan
-only weir-memory-service proto certificates memory-live memory embed models engine plan
+only weir-memory-external memory-live memory embed models engine plan
+only weir-memory-service proto certificates memory-external memory-live memory embed models engine plan
 only weir-gateway-cluster proto certificates gateway engine memory memory-live embed models router plan
 only weir-reconcile crds plan router
 only weir-operator proto certificates reconcile crds plan router

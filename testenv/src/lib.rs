@@ -6,9 +6,11 @@
 //! (`checks/layers.sh`), and it depends on nothing. Go on with `llama_server.rs`.
 
 mod llama_server;
+mod neo4j;
 mod tls_server;
 
 pub use llama_server::LlamaServer;
+pub use neo4j::Neo4j;
 pub use tls_server::UntrustedTlsServer;
 
 use std::io::Write;

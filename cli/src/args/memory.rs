@@ -42,7 +42,7 @@ pub(crate) enum MemoryCommand {
     Train(MemoryTrainArgs),
     /// Own a memory and answer the gateways of a cluster
     #[cfg(feature = "cluster")]
-    Serve(MemoryServeArgs),
+    Serve(Box<MemoryServeArgs>),
 }
 
 /// Where a memory is and how the answer is told: what all commands on a memory take.
@@ -198,15 +198,22 @@ pub(crate) struct MemoryMigrateArgs {
 #[derive(Debug, Args)]
 #[command(
     group = clap::ArgGroup::new("source").required(true).args(["embedder", "embeddings_url"]),
-    after_long_help = "Example:\n  weir memory serve --path /var/lib/weir/memory --tls /etc/weir/tls \
-    --model all-minilm-l6-v2 --dimensions 384 --embedder /var/lib/weir/embedder\n\n\
+    group = clap::ArgGroup::new("store").required(true).args(["path", "collection"]),
+    after_long_help = "Examples:\n  weir memory serve --path /var/lib/weir/memory --tls /etc/weir/tls \
+    --model all-minilm-l6-v2 --dimensions 384 --embedder /var/lib/weir/embedder\n  \
+    weir memory serve --collection kb --qdrant-url http://qdrant:6334 --neo4j-url bolt://neo4j:7687 \
+    --tls /etc/weir/tls --model all-minilm-l6-v2 --dimensions 384 --embedder /var/lib/weir/embedder\n\n\
+    A store in Qdrant and Neo4j is written by one such service at a time. It takes the password of Neo4j from\n\
+    WEIR_NEO4J_PASSWORD and the key of Qdrant from WEIR_QDRANT_API_KEY.\n\n\
     Gateways of the namespace in the service's own certificate may call, by their certificates. The health port answers\n\
     /healthz, /readyz and /metrics without one. SIGTERM lets calls in flight finish; a second one ends at once."
 )]
 pub(crate) struct MemoryServeArgs {
     /// Folder of the store; it is made when it is missing
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
-    pub(crate) path: PathBuf,
+    pub(crate) path: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) external: ExternalStoreArgs,
     /// Name of the embedding model; a store keeps the one it was made with
     #[arg(long)]
     pub(crate) model: String,
@@ -265,6 +272,56 @@ pub(crate) struct MemoryServeArgs {
     /// Where probes and metrics are answered
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8081")]
     pub(crate) listen_health: std::net::SocketAddr,
+}
+
+/// A memory in Qdrant and Neo4j.
+#[cfg(feature = "cluster")]
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ExternalStoreArgs {
+    /// Keep the store in Qdrant and Neo4j, under this name: lower-case letters, digits and _
+    #[arg(long, value_name = "NAME", requires_all = ["qdrant_url", "neo4j_url"])]
+    pub(crate) collection: Option<String>,
+    /// Address of Qdrant's gRPC, such as http://qdrant:6334
+    #[arg(long, value_name = "URL", requires = "collection", value_hint = ValueHint::Url)]
+    pub(crate) qdrant_url: Option<String>,
+    /// Key for Qdrant
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "WEIR_QDRANT_API_KEY",
+        hide_env_values = true
+    )]
+    pub(crate) qdrant_api_key: Option<String>,
+    /// File of the authorities that signed Qdrant's certificate [default: those of the system]
+    #[arg(long, value_name = "FILE", requires = "qdrant_url", value_hint = ValueHint::FilePath)]
+    pub(crate) qdrant_ca: Option<PathBuf>,
+    /// Address of Neo4j, such as bolt://neo4j:7687, or bolt+s:// with TLS
+    #[arg(long, value_name = "URL", requires = "collection", value_hint = ValueHint::Url)]
+    pub(crate) neo4j_url: Option<String>,
+    /// Name of the database [default: the server's]
+    #[arg(long, value_name = "NAME", requires = "neo4j_url")]
+    pub(crate) neo4j_database: Option<String>,
+    /// User of Neo4j
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "WEIR_NEO4J_USERNAME",
+        default_value = "neo4j"
+    )]
+    pub(crate) neo4j_username: String,
+    /// Password of that user
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        env = "WEIR_NEO4J_PASSWORD",
+        default_value = "",
+        hide_env_values = true,
+        hide_default_value = true
+    )]
+    pub(crate) neo4j_password: String,
+    /// File of the authorities that signed Neo4j's certificate [default: those of the system]
+    #[arg(long, value_name = "FILE", requires = "neo4j_url", value_hint = ValueHint::FilePath)]
+    pub(crate) neo4j_ca: Option<PathBuf>,
 }
 
 fn node_type(word: &str) -> Result<NodeType, String> {

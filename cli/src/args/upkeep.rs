@@ -16,6 +16,9 @@ pub(crate) struct ExportArgs {
     /// The file to write [default: standard output]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) out: Option<PathBuf>,
+    #[cfg(feature = "cluster")]
+    #[command(flatten)]
+    pub(crate) external: super::ExternalStoreArgs,
     #[command(flatten)]
     pub(crate) place: MemoryWhere,
 }
@@ -33,6 +36,9 @@ pub(crate) struct ImportArgs {
     /// Leave the vectors out
     #[arg(long)]
     pub(crate) without_vectors: bool,
+    #[cfg(feature = "cluster")]
+    #[command(flatten)]
+    pub(crate) external: super::ExternalStoreArgs,
     #[command(flatten)]
     pub(crate) place: MemoryWhere,
 }

@@ -5,7 +5,12 @@ use weir_crds::stack::{Resource, SourceFile};
 
 #[test]
 fn example_stacks_are_valid() {
-    for name in ["offline.yaml", "lfm2.yaml", "cluster.yaml"] {
+    for name in [
+        "offline.yaml",
+        "lfm2.yaml",
+        "cluster.yaml",
+        "external-memory.yaml",
+    ] {
         let path = in_crate("../examples/stacks").join(name);
         let file = SourceFile::read(&path).expect("the example exists");
         let documents = match weir_crds::stack::parse(&[file]) {

@@ -155,7 +155,8 @@ impl Gauges<'_> {
         }
         self.set_rollout();
         for (outcome, count) in self.summaries {
-            metrics::counter!("weir_summaries_total", "outcome" => outcome.as_str()).absolute(count);
+            metrics::counter!("weir_summaries_total", "outcome" => outcome.as_str())
+                .absolute(count);
         }
         if let Some(memory) = &self.serving.memory {
             let presence = memory.presence();

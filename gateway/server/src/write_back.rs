@@ -276,7 +276,11 @@ fn request(pool: &Pool, passages: &str, deadline: Instant) -> ChatRequest {
 }
 
 /// Does something at a pool; `None` as soon as somebody else asks that too.
-async fn undisturbed<T>(engines: &Engines, pool: &Pool, work: impl Future<Output = T>) -> Option<T> {
+async fn undisturbed<T>(
+    engines: &Engines,
+    pool: &Pool,
+    work: impl Future<Output = T>,
+) -> Option<T> {
     let mut look = tokio::time::interval(LOOK_EVERY);
     tokio::pin!(work);
     loop {

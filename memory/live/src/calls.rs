@@ -186,10 +186,12 @@ impl From<WriteError> for MemoryError {
                 field: format!("edges[{edge}].{end}"),
                 message: error.to_string(),
             },
-            WriteError::Stored(_) | WriteError::Storage(_) => Self::Failed {
-                what: "writing to the memory",
-                why: chain(&error),
-            },
+            WriteError::Stored(_) | WriteError::Storage(_) | WriteError::Elsewhere(_) => {
+                Self::Failed {
+                    what: "writing to the memory",
+                    why: chain(&error),
+                }
+            }
             _ => Self::Refused(error.to_string()),
         }
     }

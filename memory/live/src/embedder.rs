@@ -10,6 +10,9 @@ use weir_embed::{EmbedError, EmbedQueue, QUESTION_BYTES_MAX, QUESTIONS_MAX, Rece
 use weir_engine::{EngineError, Engines};
 use weir_plan::{Pool, chain};
 
+use crate::calls::MemoryError;
+use crate::recall::EMBED_BUDGET;
+
 /// Longest wait for the vectors of one batch: an engine without a graphics card reads a few hundred tokens a second.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -133,6 +136,45 @@ impl Embedder {
         tokio::time::timeout(budget, vector)
             .await
             .unwrap_or_else(late)
+    }
+}
+
+impl Embedder {
+    /// The vector of a question when it can be had in time and fits a memory of vectors of `dimensions` values.
+    pub async fn fitting(&self, text: &str, dimensions: usize) -> Option<Arc<[f32]>> {
+        let vector = self.question(text, EMBED_BUDGET).await;
+        let vector = vector.map_err(|error| error.to_string());
+        let fitting = vector.and_then(|vector| match vector.len() {
+            length if length == dimensions => Ok(vector),
+            length => Err(format!(
+                "{length} dimensions, the memory holds {dimensions}"
+            )),
+        });
+        fitting
+            .inspect_err(|error| tracing::warn!(error, "the question was not embedded"))
+            .ok()
+    }
+
+    /// Vectors of texts by a model in this process, in their order.
+    ///
+    /// # Errors
+    /// There is no such model, or it refuses a text.
+    pub async fn texts(
+        embedder: Option<&Self>,
+        texts: Vec<String>,
+    ) -> Result<Vec<Vec<f32>>, MemoryError> {
+        let Some(Self::InProcess(queue)) = embedder else {
+            return Err(MemoryError::Away("the embedder is not loaded".to_owned()));
+        };
+        let failed = |error: EmbedError| MemoryError::Failed {
+            what: "embedding",
+            why: chain(&error),
+        };
+        match texts.as_slice() {
+            // A single text is a question: it goes before passages, and is cached.
+            [text] => Ok(vec![queue.embed(text).await.map_err(failed)?.to_vec()]),
+            _ => queue.embed_many(texts).await.map_err(failed),
+        }
     }
 }
 

@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use weir_memory::{Memory, NodeId, WriteError};
+use weir_memory::{Memory, NodeId};
 use weir_plan::chain;
 
+use crate::calls::{MemoryError, Reply};
 use crate::embedder::{Embedder, NoVectors};
 
 /// How often new passages are looked for when nobody announces them (nodes also arrive through the HTTP API).
@@ -28,9 +29,71 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(10);
 /// How often a passage is tried alone before it is left without a vector.
 const TRIES_MAX: u32 = 3;
 
+/// Id and text.
+pub type Passage = (NodeId, String);
+
+/// A store whose passages may wait for vectors.
+pub trait Unembedded: Send + Sync {
+    /// How many wait, as last seen.
+    fn waiting(&self) -> usize;
+
+    /// Up to `limit` of them.
+    fn passages(&self, limit: usize) -> Reply<'_, Vec<Passage>>;
+
+    /// Stores vectors; how many. One is ignored when its passage is gone, or changed since it was handed out.
+    fn set(&self, vectors: Vec<(NodeId, Vec<f32>)>) -> Reply<'_, usize>;
+
+    /// Joins up to `limit` passages with new vectors to others of the same topic; how many were looked at.
+    fn join(&self, limit: usize) -> Reply<'_, usize>;
+
+    /// What is wrong and worth a warning; said once.
+    fn problem(&self) -> Option<String>;
+}
+
+impl Unembedded for Memory {
+    fn waiting(&self) -> usize {
+        self.counts().pending
+    }
+
+    fn passages(&self, limit: usize) -> Reply<'_, Vec<Passage>> {
+        let store = self.clone();
+        beside(move || Ok(store.pending_vectors(limit)?))
+    }
+
+    fn set(&self, vectors: Vec<(NodeId, Vec<f32>)>) -> Reply<'_, usize> {
+        let store = self.clone();
+        beside(move || Ok(store.set_vectors(&vectors)?))
+    }
+
+    fn join(&self, limit: usize) -> Reply<'_, usize> {
+        let store = self.clone();
+        beside(move || {
+            store
+                .join_topics(limit)
+                .map_err(|error| MemoryError::Failed {
+                    what: "joining topics",
+                    why: chain(&error),
+                })
+        })
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.snapshot_problem().map(|problem| chain(&problem))
+    }
+}
+
+fn beside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, MemoryError> + Send + 'static,
+) -> Reply<'static, T> {
+    Box::pin(async move {
+        let done = tokio::task::spawn_blocking(work).await;
+        done.unwrap_or_else(|error| Err(MemoryError::Away(error.to_string())))
+    })
+}
+
 /// Runs until `stop`. `wake` announces new passages, `given_up` counts those that get no vector.
 pub async fn fill(
-    memory: Memory,
+    memory: impl Unembedded,
     embedder: Embedder,
     wake: Arc<Notify>,
     given_up: Arc<AtomicUsize>,
@@ -42,11 +105,8 @@ pub async fn fill(
         refused: HashMap::new(),
     };
     loop {
-        if let Some(problem) = filler.memory.snapshot_problem() {
-            tracing::warn!(
-                "searches by vector are slower for a while: {}",
-                chain(&problem)
-            );
+        if let Some(problem) = filler.memory.problem() {
+            tracing::warn!("searches by vector are slower for a while: {problem}");
         }
         let Some(round) = stop.run_until_cancelled(filler.round()).await else {
             return;
@@ -69,8 +129,8 @@ pub async fn fill(
 }
 
 /// Passages without a vector, and those among them that were refused.
-struct Filler {
-    memory: Memory,
+struct Filler<M> {
+    memory: M,
     embedder: Embedder,
     refused: HashMap<NodeId, Refusal>,
 }
@@ -82,11 +142,11 @@ struct Refusal {
     times: u32,
 }
 
-impl Filler {
+impl<M: Unembedded> Filler<M> {
     /// Embeds new passages in one batch or, when there are none, those that were refused before. How many passages got a
     /// vector.
     async fn round(&mut self) -> Result<usize, String> {
-        if self.memory.counts().pending == 0 {
+        if self.memory.waiting() == 0 {
             self.refused.clear();
             return Ok(self.join().await);
         }
@@ -106,12 +166,10 @@ impl Filler {
 
     /// A batch of passages that were never refused, and those that were and may be tried again.
     async fn pending(&mut self) -> Result<(Vec<Passage>, Vec<Passage>), String> {
-        let (reader, batch) = (self.memory.clone(), self.embedder.batch());
+        let batch = self.embedder.batch();
         let limit = batch + self.refused.len();
-        let pending = tokio::task::spawn_blocking(move || reader.pending_vectors(limit))
-            .await
-            .map_err(|error| error.to_string())?
-            .map_err(|error| chain(&error))?;
+        let pending = self.memory.passages(limit).await;
+        let pending = pending.map_err(|error| error.to_string())?;
         if pending.len() < limit {
             // These are all there are: what was refused and is not among them has been removed.
             let waiting: HashSet<NodeId> = pending.iter().map(|(id, _)| *id).collect();
@@ -173,15 +231,11 @@ impl Filler {
     /// Joins passages of one topic, which their vectors tell; how many were looked at. Those that wait for it are kept in the
     /// store, so that none is forgotten.
     async fn join(&self) -> usize {
-        let (memory, limit) = (self.memory.clone(), 2 * self.embedder.batch());
-        let joined = tokio::task::spawn_blocking(move || memory.join_topics(limit)).await;
-        let why = match joined {
-            Ok(Ok(looked_at)) => return looked_at,
-            Ok(Err(error)) => chain(&error),
-            Err(error) => error.to_string(),
+        let joined = self.memory.join(2 * self.embedder.batch()).await;
+        let late = |why: &MemoryError| {
+            tracing::warn!("passages of one topic are not joined yet: {why}");
         };
-        tracing::warn!("passages of one topic are not joined yet: {why}");
-        0
+        joined.inspect_err(late).unwrap_or(0)
     }
 
     /// Embeds passages and writes their vectors, all or none.
@@ -190,24 +244,12 @@ impl Filler {
         let vectors = self.embedder.passages(texts).await?;
         let ids = passages.iter().map(|(id, _)| *id);
         let rows: Vec<_> = ids.zip(vectors).collect();
-        let writer = self.memory.clone();
-        tokio::task::spawn_blocking(move || writer.set_vectors(&rows))
-            .await
-            .map_err(|error| NoVectors::Away(error.to_string()))?
-            .map_err(|error| {
-                let why = chain(&error);
-                match error {
-                    WriteError::Dimensions { .. } | WriteError::NotAVector { .. } => {
-                        NoVectors::Refused(why)
-                    }
-                    _ => NoVectors::Away(why),
-                }
-            })
+        self.memory.set(rows).await.map_err(|error| match error {
+            MemoryError::Refused(why) => NoVectors::Refused(why),
+            other => NoVectors::Away(other.to_string()),
+        })
     }
 }
-
-/// Id and text.
-type Passage = (NodeId, String);
 
 /// Only compared within this process.
 fn digest(text: &str) -> u64 {

@@ -1,8 +1,9 @@
 //! The memory as a request sees it: calls that a store in this process or a service answers.
 //!
 //! Owns [`MemoryCalls`], the one way in which a gateway asks a memory, and [`LiveMemory`], which answers from an open
-//! store and its [`Embedder`]. The other implementation is the client of the memory service (`gateway/cluster`), and the
-//! service itself answers with a [`LiveMemory`]. Also fills in missing vectors and keeps the memory up in the background. Storage, search and
+//! store and its [`Embedder`]. The other implementations are the client of the memory service (`gateway/cluster`) and the
+//! memory in Qdrant and Neo4j (`memory/external`); the service itself answers with a [`LiveMemory`] or with the latter. Also
+//! fills in missing vectors and keeps the memory up in the background. Storage, search and
 //! attention are weir-memory; this crate adds time: budgets, threads, embedding. Reading on: `calls.rs`, `live.rs`,
 //! `recall.rs`, `fill.rs`, `upkeep.rs`.
 
@@ -20,7 +21,7 @@ pub use calls::{
     Wanted,
 };
 pub use embedder::{Embedder, NoVectors};
-pub use fill::fill;
+pub use fill::{Passage, Unembedded, fill};
 pub use live::LiveMemory;
-pub use recall::{EMBED_BUDGET, STORE_BUDGET};
+pub use recall::{EMBED_BUDGET, STORE_BUDGET, candidates, scored_hits, scored_nodes};
 pub use upkeep::{TunePolicy, UpkeepCounts, UpkeepPolicy, Upkept, keep_up};

@@ -8,9 +8,8 @@
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
-use tokio::sync::Semaphore;
-use tokio::task::JoinError;
-use weir_embed::EmbedError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinHandle};
 use weir_memory::upkeep::Erased;
 use weir_memory::{
     Access, Batch, CacheCounts, Memory, NodeId, Query, ReadError, RecallLimits, Written,
@@ -21,7 +20,7 @@ use crate::calls::{
     Asked, Attended, Found, MemoryCalls, MemoryError, Presence, Recollection, Reply, Sought,
 };
 use crate::embedder::Embedder;
-use crate::recall::{EMBED_BUDGET, recollect};
+use crate::recall::recollect;
 
 /// Reads of the store that run at a time, for each processor; more would take each other's time.
 const READS_PER_PROCESSOR: usize = 2;
@@ -50,19 +49,8 @@ impl LiveMemory {
 
     /// The question's vector when it can be had in time and fits the store.
     pub(crate) async fn vector_of(&self, text: &str) -> Option<Arc<[f32]>> {
-        let vector = match &self.embedder {
-            Some(embedder) => embedder.question(text, EMBED_BUDGET).await,
-            None => return None,
-        };
-        let wanted = self.store.config().dimensions;
-        let vector = vector.map_err(|error| error.to_string());
-        let fitting = vector.and_then(|vector| match vector.len() {
-            length if length == wanted => Ok(vector),
-            length => Err(format!("{length} dimensions, the memory holds {wanted}")),
-        });
-        fitting
-            .inspect_err(|error| tracing::warn!(error, "the question was not embedded"))
-            .ok()
+        let embedder = self.embedder.as_ref()?;
+        embedder.fitting(text, self.store.config().dimensions).await
     }
 
     /// The query of a call, with its vector where it can have one.
@@ -86,23 +74,46 @@ impl LiveMemory {
         &self,
         work: impl FnOnce(&Memory) -> T + Send + 'static,
     ) -> Result<T, JoinError> {
-        self.beside(&self.reads, work).await
+        self.begun(&self.reads, work).await.await
     }
 
-    async fn beside<T: Send + 'static>(
+    /// Begins to read when it is this call's turn.
+    pub(crate) async fn begin_read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Memory) -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.begun(&self.reads, work).await
+    }
+
+    /// Reads if a place is free at once.
+    pub(crate) async fn read_if_free<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Memory) -> T + Send + 'static,
+    ) -> Option<T> {
+        let place = Arc::clone(&self.reads).try_acquire_owned().ok()?;
+        self.spawn(place, work).await.ok()
+    }
+
+    async fn begun<T: Send + 'static>(
         &self,
         places: &Arc<Semaphore>,
         work: impl FnOnce(&Memory) -> T + Send + 'static,
-    ) -> Result<T, JoinError> {
+    ) -> JoinHandle<T> {
         let place = Arc::clone(places).acquire_owned().await;
-        let place = place.expect("nobody closes the places");
+        self.spawn(place.expect("nobody closes the places"), work)
+    }
+
+    fn spawn<T: Send + 'static>(
+        &self,
+        place: OwnedSemaphorePermit,
+        work: impl FnOnce(&Memory) -> T + Send + 'static,
+    ) -> JoinHandle<T> {
         let store = self.store.clone();
-        let done = tokio::task::spawn_blocking(move || {
+        tokio::task::spawn_blocking(move || {
             let done = work(&store);
             drop(place);
             done
-        });
-        done.await
+        })
     }
 }
 
@@ -165,7 +176,7 @@ impl MemoryCalls for LiveMemory {
             let _call = self.store.begin_call();
             let work =
                 move |store: &Memory| store.write_as(&access, &batch).map_err(MemoryError::from);
-            ended(self.beside(&self.writes, work).await)
+            ended(self.begun(&self.writes, work).await.await)
         })
     }
 
@@ -174,7 +185,7 @@ impl MemoryCalls for LiveMemory {
             let _call = self.store.begin_call();
             let work =
                 move |store: &Memory| store.delete_as(&access, id).map_err(MemoryError::from);
-            ended(self.beside(&self.writes, work).await)
+            ended(self.begun(&self.writes, work).await.await)
         })
     }
 
@@ -185,7 +196,7 @@ impl MemoryCalls for LiveMemory {
                 let erased = store.erase_as(&access, &subject, tenant.as_deref());
                 erased.map_err(MemoryError::from)
             };
-            let erased = ended(self.beside(&self.writes, work).await)?;
+            let erased = ended(self.begun(&self.writes, work).await.await)?;
             if let Some(embedder) = &self.embedder {
                 embedder.forget_questions();
             }
@@ -194,20 +205,7 @@ impl MemoryCalls for LiveMemory {
     }
 
     fn embed(&self, texts: Vec<String>) -> Reply<'_, Vec<Vec<f32>>> {
-        Box::pin(async move {
-            let Some(Embedder::InProcess(queue)) = &self.embedder else {
-                return Err(MemoryError::Away("the embedder is not loaded".to_owned()));
-            };
-            let failed = |error: EmbedError| MemoryError::Failed {
-                what: "embedding",
-                why: chain(&error),
-            };
-            match texts.as_slice() {
-                // A single text is a question: it goes before passages, and is cached.
-                [text] => Ok(vec![queue.embed(text).await.map_err(failed)?.to_vec()]),
-                _ => queue.embed_many(texts).await.map_err(failed),
-            }
-        })
+        Box::pin(Embedder::texts(self.embedder.as_ref(), texts))
     }
 }
 

@@ -4,13 +4,19 @@
 //! that was asked before is answered from what the memory kept, as long as nothing that it sees has changed. What the router
 //! makes of it is gateway/server's `recall.rs`.
 
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+use tokio::task::JoinError;
 use weir_memory::context::Candidate;
 use weir_memory::{
-    Filter, Memory, NodeId, Query, ReadError, Recall, RecallKey, RecallLimits, Recollected,
-    SearchResult, Sources,
+    Filter, Memory, Node, NodeId, Prepared, Query, ReadError, Recall, RecallKey, RecallLimits,
+    Recollected, SearchResult, Sources,
 };
 
 use crate::calls::{Asked, Recollection, Spent, Wanted};
@@ -25,10 +31,10 @@ pub const STORE_BUDGET: Duration = Duration::from_millis(1000);
 pub(crate) async fn recollect(memory: &LiveMemory, asked: Asked) -> Recollection {
     let mut spent = Spent::default();
     let started = Instant::now();
-    let vector = match asked.vector {
-        Some(vector) => Some(Arc::from(vector)),
-        None if asked.embed => memory.vector_of(&asked.text).await,
-        None => None,
+    let (vector, prepared) = match asked.vector {
+        Some(vector) => (Some(Arc::from(vector)), None),
+        None if asked.embed => embedded(memory, &asked.text, asked.wanted.as_ref()).await,
+        None => (None, None),
     };
     spent.embed = milliseconds(started);
     let Some(wanted) = asked.wanted else {
@@ -39,8 +45,8 @@ pub(crate) async fn recollect(memory: &LiveMemory, asked: Asked) -> Recollection
             ..Recollection::default()
         };
     };
-    let (found, attended) =
-        remembered(memory, (asked.text, vector.clone()), wanted, &mut spent).await;
+    let question = (asked.text, vector.clone(), prepared);
+    let (found, attended) = remembered(memory, question, wanted, &mut spent).await;
     Recollection {
         vector,
         found,
@@ -48,6 +54,24 @@ pub(crate) async fn recollect(memory: &LiveMemory, asked: Asked) -> Recollection
         generation: memory.store.generation(),
         spent,
     }
+}
+
+/// The question's vector and, where that takes a while, what the search can do without it in the meantime.
+async fn embedded(
+    memory: &LiveMemory,
+    text: &str,
+    wanted: Option<&Wanted>,
+) -> (Option<Arc<[f32]>>, Option<Prepared>) {
+    let mut vector = pin!(memory.vector_of(text));
+    let at_once = poll_fn(|context| Poll::Ready(vector.as_mut().poll(context))).await;
+    let (wanted, vector) = match (at_once, wanted) {
+        (Poll::Ready(vector), _) => return (vector, None),
+        (Poll::Pending, None) => return (vector.await, None),
+        (Poll::Pending, Some(wanted)) => (wanted, vector),
+    };
+    let (text, filter) = (text.to_owned(), wanted.filter.clone());
+    let prepared = memory.read_if_free(move |store| store.prepare(text, filter));
+    tokio::join!(vector, prepared)
 }
 
 /// What the search and the attention of a question gave.
@@ -59,7 +83,7 @@ type Steps = (
 /// From what was recalled for the same question lately, or step by step.
 async fn remembered(
     memory: &LiveMemory,
-    (text, vector): (String, Option<Arc<[f32]>>),
+    (text, vector, prepared): (String, Option<Arc<[f32]>>, Option<Prepared>),
     wanted: Wanted,
     spent: &mut Spent,
 ) -> Steps {
@@ -85,37 +109,28 @@ async fn remembered(
         k: limits.seeds,
         exclude_edges: Vec::new(),
     };
-    steps(memory, query, (limits, candidates, key), spent).await
+    steps(memory, (query, prepared), (limits, candidates, key), spent).await
 }
 
+/// Search and attention, one after the other on one thread; what was found is told before attention begins.
 async fn steps(
     memory: &LiveMemory,
-    query: Query,
+    (query, prepared): (Query, Option<Prepared>),
     (limits, candidates, key): (RecallLimits, usize, Option<RecallKey>),
     spent: &mut Spent,
 ) -> Steps {
-    let query = Arc::new(query);
-    let started = Instant::now();
-    let asking = Arc::clone(&query);
+    let (tell, told) = oneshot::channel();
     let work = move |store: &Memory| {
         // Before the search, so that a write that comes beside it makes what was found old.
-        let freshness = store.freshness(&asking.filter);
-        search(store, &asking, candidates).map(|found| (freshness, found))
-    };
-    let found = in_time("search", memory, work).await;
-    spent.search = milliseconds(started);
-    let Some((freshness, found)) = found else {
-        return (None, None);
-    };
-    let started = Instant::now();
-    let seeds = found.clone();
-    let work = move |store: &Memory| {
-        let (recall, nodes) = attend(store, &query, &seeds, &limits, candidates)?;
+        let freshness = store.freshness(&query.filter);
+        let found = Arc::new(search(store, (&query, prepared), candidates)?);
+        tell.send(Arc::clone(&found))
+            .map_err(|_| "nobody waits for it".to_owned())?;
+        let (recall, nodes) = attend(store, &query, &found, &limits, candidates)?;
         if let Some(key) = key {
-            let (found, hits) = seeds;
             let answer = Arc::new(Recollected {
-                found,
-                hits,
+                found: found.0.clone(),
+                hits: found.1.clone(),
                 recall: recall.clone(),
                 nodes: nodes.clone(),
             });
@@ -123,32 +138,55 @@ async fn steps(
         }
         Ok((recall, nodes))
     };
-    let attended = in_time("recall", memory, work).await;
+    let started = Instant::now();
+    let searched = async {
+        let task = memory.begin_read(work).await;
+        match told.await {
+            Ok(found) => Ok((found, task)),
+            Err(_) => Err(ended(task.await).err().unwrap_or_default()),
+        }
+    };
+    let searched = in_time("search", searched).await;
+    spent.search = milliseconds(started);
+    let Some((found, task)) = searched else {
+        return (None, None);
+    };
+    let started = Instant::now();
+    let attended = in_time("recall", async { ended(task.await) }).await;
     spent.attend = milliseconds(started);
-    (Some(found), attended)
+    (Some(Arc::unwrap_or_clone(found)), attended)
 }
 
-async fn in_time<T: Send + 'static>(
+async fn in_time<T>(
     step: &'static str,
-    memory: &LiveMemory,
-    work: impl FnOnce(&Memory) -> Result<T, String> + Send + 'static,
+    work: impl Future<Output = Result<T, String>>,
 ) -> Option<T> {
-    let done = tokio::time::timeout(STORE_BUDGET, memory.read(work)).await;
-    let done = match done {
-        Ok(Ok(done)) => done,
-        Ok(Err(_)) => Err("its thread died".to_owned()),
-        Err(_) => Err(format!("nothing within {STORE_BUDGET:?}")),
-    };
-    done.inspect_err(|error| tracing::warn!(step, error, "a memory step was skipped"))
+    let done = tokio::time::timeout(STORE_BUDGET, work).await;
+    done.unwrap_or_else(|_| Err(format!("nothing within {STORE_BUDGET:?}")))
+        .inspect_err(|error| tracing::warn!(step, error, "a memory step was skipped"))
         .ok()
+}
+
+/// What a read gave, or that its thread died.
+fn ended<T>(done: Result<Result<T, String>, JoinError>) -> Result<T, String> {
+    done.unwrap_or_else(|_| Err("its thread died".to_owned()))
 }
 
 fn search(
     memory: &Memory,
-    query: &Query,
+    (query, prepared): (&Query, Option<Prepared>),
     most: usize,
 ) -> Result<(SearchResult, Vec<Candidate>), String> {
-    let found = memory.search(query).map_err(|error| error.to_string())?;
+    let found = memory
+        .search_prepared(query, prepared)
+        .map_err(|error| error.to_string())?;
+    let candidates = known_or_read(memory, &scored_hits(&found, most), &[])
+        .map_err(|error| error.to_string())?;
+    Ok((found, candidates))
+}
+
+/// The best hits, each with what it says to a request: its cosine, or how strong it is among the others.
+pub fn scored_hits(found: &SearchResult, most: usize) -> Vec<(NodeId, f32)> {
     let least = found.hits.last().map_or(0.0, |hit| hit.strength);
     let range = found.hits.first().map_or(0.0, |hit| hit.strength) - least;
     let scored = found.hits.iter().map(|hit| {
@@ -159,10 +197,14 @@ fn search(
         };
         (hit.id, hit.cosine.unwrap_or(relative))
     });
-    let candidates = candidates(memory, &scored.take(most).collect::<Vec<_>>(), &[])
-        .map_err(|error| error.to_string())?;
-    let candidates = with_summaries(memory, &query.filter, candidates);
-    Ok((found, candidates.map_err(|error| error.to_string())?))
+    scored.take(most).collect()
+}
+
+/// The nodes of a recall, each with its share of the attention relative to the first.
+pub fn scored_nodes(recall: &Recall) -> Vec<(NodeId, f32)> {
+    let highest = recall.nodes.first().map_or(1.0, |node| node.score);
+    let nodes = recall.nodes.iter();
+    nodes.map(|node| (node.id, node.score / highest)).collect()
 }
 
 fn attend(
@@ -174,13 +216,8 @@ fn attend(
 ) -> Result<(Recall, Vec<Candidate>), String> {
     let mut recall = memory.recall(query, found, limits);
     recall.nodes.truncate(most);
-    let highest = recall.nodes.first().map_or(1.0, |node| node.score);
-    let scored = recall
-        .nodes
-        .iter()
-        .map(|node| (node.id, node.score / highest));
     let candidates =
-        candidates(memory, &scored.collect::<Vec<_>>(), read).map_err(|error| error.to_string())?;
+        known_or_read(memory, &scored_nodes(&recall), read).map_err(|error| error.to_string())?;
     let candidates = with_summaries(memory, &query.filter, candidates);
     Ok((recall, candidates.map_err(|error| error.to_string())?))
 }
@@ -213,7 +250,7 @@ fn with_summaries(
 }
 
 /// The nodes that are there, in this order; those of `read` are not read again.
-fn candidates(
+fn known_or_read(
     memory: &Memory,
     scored: &[(NodeId, f32)],
     read: &[Candidate],
@@ -221,15 +258,17 @@ fn candidates(
     let known = |id: NodeId| read.iter().find(|candidate| candidate.node.id == id);
     let unknown = scored.iter().filter(|(id, _)| known(*id).is_none());
     let ids: Vec<NodeId> = unknown.map(|(id, _)| *id).collect();
-    let mut nodes = memory.nodes(&ids)?.into_iter().peekable();
-    let candidate = |(id, score): &(NodeId, f32)| {
-        let node = match known(*id) {
-            Some(candidate) => candidate.node.clone(),
-            None => nodes.next_if(|node| node.id == *id)?,
-        };
-        Some(Candidate::new(node, *score))
-    };
-    Ok(scored.iter().filter_map(candidate).collect())
+    let mut nodes = memory.nodes(&ids)?;
+    let read_before = scored.iter().filter_map(|(id, _)| known(*id));
+    nodes.extend(read_before.map(|candidate| candidate.node.clone()));
+    Ok(candidates(nodes, scored))
+}
+
+/// The nodes with their scores, in the order of these; those that are not there are left out.
+pub fn candidates(nodes: Vec<Node>, scored: &[(NodeId, f32)]) -> Vec<Candidate> {
+    let mut by_id: HashMap<NodeId, Node> = nodes.into_iter().map(|node| (node.id, node)).collect();
+    let candidate = |(id, score): &(NodeId, f32)| Some(Candidate::new(by_id.remove(id)?, *score));
+    scored.iter().filter_map(candidate).collect()
 }
 
 fn milliseconds(since: Instant) -> f64 {
@@ -282,7 +321,8 @@ mod tests {
     #[tokio::test]
     async fn a_summary_comes_along_with_its_sources_and_says_what_they_are() {
         let (_folder, memory) = open();
-        let nodes = ["words of the first", "words of the second"].map(|text| NewNode::new("t", text));
+        let nodes =
+            ["words of the first", "words of the second"].map(|text| NewNode::new("t", text));
         let summary = NewNode {
             node_type: NodeType::Summary,
             ..NewNode::new("t", "both say little")

@@ -8,19 +8,20 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 use tonic::{Code, Request, Response, Status};
-use weir_memory::{Memory, Tuning};
-use weir_memory_live::{LiveMemory, MemoryCalls, UpkeepCounts, Upkept, wire};
+use weir_memory::Tuning;
+use weir_memory_live::{MemoryCalls, UpkeepCounts, Upkept, wire};
 use weir_proto::memory::v1;
 
 use crate::metrics::Metrics;
+use crate::served::Served;
 
 /// Most texts of one call, as for OpenAI.
 const TEXTS_MAX: usize = 2048;
 
 /// The service.
 pub(crate) struct Calls {
-    store: Memory,
-    memory: LiveMemory,
+    store: Served,
+    memory: Arc<dyn MemoryCalls>,
     /// New passages wait for vectors.
     wake: Arc<Notify>,
     /// Passages that get no vector.
@@ -31,8 +32,8 @@ pub(crate) struct Calls {
 
 impl Calls {
     pub(crate) fn new(
-        store: Memory,
-        memory: LiveMemory,
+        store: Served,
+        memory: Arc<dyn MemoryCalls>,
         (wake, given_up, upkept): (Arc<Notify>, Arc<AtomicUsize>, Arc<Upkept>),
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -88,12 +89,13 @@ impl v1::memory_server::Memory for Calls {
         _: Request<v1::DescribeRequest>,
     ) -> Result<Response<v1::Description>, Status> {
         let work = async {
-            let (counts, config) = (self.store.counts(), self.store.config());
+            let (counts, (model, dimensions)) = (self.store.counts(), self.store.identity());
+            let (behind, lag) = self.store.behind().unwrap_or_default();
             // Gateways want the embedder's pool while some wait: for one that is not tried again it would never go to zero.
             let given_up = self.given_up.load(Ordering::Relaxed);
             Ok(v1::Description {
-                embedding_model: config.embedding_model.clone(),
-                dimensions: u32::try_from(config.dimensions).unwrap_or(u32::MAX),
+                embedding_model: model.to_owned(),
+                dimensions: u32::try_from(dimensions).unwrap_or(u32::MAX),
                 nodes: counts.nodes as u64,
                 edges: counts.edges as u64,
                 vectors: counts.vectors as u64,
@@ -102,6 +104,9 @@ impl v1::memory_server::Memory for Calls {
                 tuning: self.store.tuning().map(tuning),
                 pruned: Some(pruned(&self.upkept.counts())),
                 summaries: self.store.summaries() as u64,
+                away: self.store.away().unwrap_or_default(),
+                behind: behind as u64,
+                lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
             })
         };
         self.answer("Describe", work).await

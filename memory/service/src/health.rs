@@ -1,6 +1,7 @@
 //! `/healthz`, `/readyz` and `/metrics` over plain HTTP, for probes that have no certificate: nothing private is shown.
 //!
 //! Alive means this process answers; ready means the store is open, the embedder loaded, and the service not told to stop.
+//! An external store is asked from the start, whether its servers are there or not: what it lacks is said by `Describe`.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,10 +14,10 @@ use axum::routing::get;
 use http::{StatusCode, header};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use weir_memory::Memory;
 use weir_memory_live::Upkept;
 
 use crate::metrics::Metrics;
+use crate::served::Served;
 
 /// How often recorded times are folded.
 const UPKEEP: Duration = Duration::from_secs(10);
@@ -35,7 +36,7 @@ enum Phase {
     Opening,
     /// Calls are answered. Also while the last ones are, when it was told to stop.
     Open {
-        store: Memory,
+        store: Served,
         refused: Arc<AtomicUsize>,
         upkept: Arc<Upkept>,
         draining: bool,
@@ -50,7 +51,7 @@ impl Health {
     }
 
     /// The store is open; `refused` counts its passages that get no vector.
-    pub(crate) fn open(&self, store: Memory, refused: Arc<AtomicUsize>, upkept: Arc<Upkept>) {
+    pub(crate) fn open(&self, store: Served, refused: Arc<AtomicUsize>, upkept: Arc<Upkept>) {
         *self.phase() = Phase::Open {
             store,
             refused,

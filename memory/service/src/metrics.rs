@@ -11,6 +11,8 @@ use tonic::Code;
 use weir_memory::Memory;
 use weir_memory_live::{UpkeepCounts, Upkept};
 
+use crate::served::Served;
+
 /// Seconds; from a search in a small memory to a batch of passages.
 const SECONDS: [f64; 11] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0,
@@ -52,12 +54,14 @@ impl Metrics {
     }
 
     /// The text of a scrape; of a store that is open, how much it holds.
-    pub(crate) fn render(&self, open: Option<(&Memory, &AtomicUsize, &Upkept)>) -> String {
+    pub(crate) fn render(&self, open: Option<(&Served, &AtomicUsize, &Upkept)>) -> String {
         if let Some((store, refused, upkept)) = open {
             with_local_recorder(&self.recorder, || {
                 gauges(store, refused);
-                recalled(store);
-                kept_up(&upkept.counts());
+                if let Served::Embedded(store) = store {
+                    recalled(store);
+                    kept_up(&upkept.counts());
+                }
             });
         }
         self.handle.render()
@@ -71,7 +75,7 @@ impl std::fmt::Debug for Metrics {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
-fn gauges(store: &Memory, refused: &AtomicUsize) {
+fn gauges(store: &Served, refused: &AtomicUsize) {
     let counts = store.counts();
     let refused = refused.load(Ordering::Relaxed).min(counts.pending);
     metrics::gauge!("weir_memory_nodes").set(counts.nodes as f64);
@@ -81,6 +85,11 @@ fn gauges(store: &Memory, refused: &AtomicUsize) {
     metrics::gauge!("weir_memory_vectors_pending").set((counts.pending - refused) as f64);
     metrics::gauge!("weir_memory_vectors_refused").set(refused as f64);
     metrics::gauge!("weir_memory_generation").set(store.generation() as f64);
+    if let Some((behind, lag)) = store.behind() {
+        metrics::gauge!("weir_memory_behind").set(behind as f64);
+        metrics::gauge!("weir_memory_lag_seconds").set(lag.as_secs_f64());
+        metrics::gauge!("weir_memory_away").set(f64::from(u8::from(store.away().is_some())));
+    }
 }
 
 /// How recall does: its cache, and what searches find.
@@ -157,6 +166,18 @@ fn describe() {
         (
             "weir_memory_upkeep_slice_rows_max",
             "The most rows that one slice of upkeep read or removed",
+        ),
+        (
+            "weir_memory_behind",
+            "Nodes of an external store whose vectors and words are still to follow",
+        ),
+        (
+            "weir_memory_lag_seconds",
+            "Time since the oldest of these was written",
+        ),
+        (
+            "weir_memory_away",
+            "1 while a server of an external store cannot be asked",
         ),
     ] {
         metrics::describe_gauge!(name, help);

@@ -12,11 +12,17 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use weir_embed::{EmbedQueue, LoadError};
 use weir_engine::Engines;
 use weir_memory::{Memory, MemoryConfig, OpenError};
-use weir_memory_live::{Embedder, LiveMemory, UpkeepPolicy, Upkept, fill, keep_up, wire};
+use weir_memory_external::{
+    ConfigError, ExternalConfig, ExternalMemory, Neo4jConfig, QdrantConfig,
+};
+use weir_memory_live::{
+    Embedder, LiveMemory, MemoryCalls, UpkeepPolicy, Upkept, fill, keep_up, wire,
+};
 use weir_plan::{Endpoint, Pool, Secret, Tier};
 use weir_proto::memory::v1::memory_server::MemoryServer;
 
@@ -24,6 +30,7 @@ use crate::acceptor;
 use crate::calls::Calls;
 use crate::certificates::{Certificates, TlsError};
 use crate::health::{self, Health};
+use crate::served::Served;
 
 /// Longest wait for calls in flight after the service was told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
@@ -40,8 +47,8 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 /// What is served, and where.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Folder of the store; it is made when it is missing.
-    pub path: PathBuf,
+    /// Where the store is kept.
+    pub store: Store,
     /// Name of the embedding model, part of the store's identity.
     pub model: String,
     /// Length of every vector, part of the store's identity.
@@ -56,6 +63,22 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Where probes and metrics are answered, over plain HTTP.
     pub listen_health: SocketAddr,
+}
+
+/// Where a store is kept.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// In a folder, which is made when it is missing.
+    Folder(PathBuf),
+    /// In Qdrant and Neo4j.
+    External {
+        /// Name of the collection and of the labels.
+        collection: String,
+        /// How Qdrant is asked.
+        qdrant: QdrantConfig,
+        /// How Neo4j is asked.
+        neo4j: Neo4jConfig,
+    },
 }
 
 /// Where vectors come from.
@@ -94,6 +117,9 @@ pub enum ServeError {
     /// The store cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The external store cannot be asked as it is said.
+    #[error(transparent)]
+    External(#[from] ConfigError),
     /// The embedder cannot be loaded.
     #[error(transparent)]
     Embedder(#[from] LoadError),
@@ -177,22 +203,18 @@ impl Server {
 
 /// An open store with what makes its vectors, once for questions and once for passages.
 struct Opened {
-    store: Memory,
+    store: Served,
     questions: Embedder,
     passages: Embedder,
     upkeep: UpkeepPolicy,
 }
 
 fn open(options: &Options) -> Result<Opened, ServeError> {
-    let config = MemoryConfig {
-        dimensions: options.dimensions,
-        embedding_model: options.model.clone(),
-    };
-    let store = Memory::open(&options.path, &config)?;
+    let mut revision = None;
     let (questions, passages) = match &options.embedder {
         EmbedderSource::Folder(folder) => {
             let queue = load(folder, options.dimensions)?;
-            store.embedded_by(queue.revision())?;
+            revision = Some(queue.revision().to_owned());
             let embedder = Embedder::InProcess(queue);
             (embedder.clone(), embedder)
         }
@@ -208,6 +230,34 @@ fn open(options: &Options) -> Result<Opened, ServeError> {
                 Embedder::pool(Engines::new(), known)
             };
             (asking(pool.clone(), ca.clone()), asking(pool, ca.clone()))
+        }
+    };
+    let (dimensions, embedding_model) = (options.dimensions, options.model.clone());
+    let store = match &options.store {
+        Store::Folder(path) => {
+            let config = MemoryConfig {
+                dimensions,
+                embedding_model,
+            };
+            let store = Memory::open(path, &config)?;
+            if let Some(revision) = revision {
+                store.embedded_by(&revision)?;
+            }
+            Served::Embedded(store)
+        }
+        Store::External {
+            collection,
+            qdrant,
+            neo4j,
+        } => {
+            let config = ExternalConfig {
+                collection: collection.clone(),
+                dimensions,
+                embedding_model,
+                qdrant: qdrant.clone(),
+                neo4j: neo4j.clone(),
+            };
+            Served::External(ExternalMemory::new(config, Some(questions.clone()))?)
         }
     };
     let counts = store.counts();
@@ -276,24 +326,16 @@ async fn serve(
         upkeep,
     } = opened;
     let (wake, given_up) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
-    let filling = fill(
-        store.clone(),
-        passages,
-        Arc::clone(&wake),
-        Arc::clone(&given_up),
-        stop.clone(),
-    );
-    let filler = tokio::spawn(filling);
     let upkept = Arc::new(Upkept::default());
-    let keeping = keep_up(store.clone(), upkeep, Arc::clone(&upkept), stop.clone());
-    let keeper = tokio::spawn(keeping);
+    let told = Told {
+        wake: Arc::clone(&wake),
+        given_up: Arc::clone(&given_up),
+        upkept: Arc::clone(&upkept),
+        stop: stop.clone(),
+    };
+    let (keeper, memory) = begin(&store, (questions, passages), upkeep, told);
     health.open(store.clone(), Arc::clone(&given_up), Arc::clone(&upkept));
-    let calls = Calls::new(
-        store.clone(),
-        LiveMemory::new(store, Some(questions)),
-        (wake, given_up, upkept),
-        health.metrics(),
-    );
+    let calls = Calls::new(store, memory, (wake, given_up, upkept), health.metrics());
     let service = MemoryServer::new(calls)
         .max_decoding_message_size(wire::MESSAGE_BYTES_MAX)
         .max_encoding_message_size(wire::MESSAGE_BYTES_MAX);
@@ -320,10 +362,51 @@ async fn serve(
     };
     stop.cancel();
     // It ends with its token; what it was embedding is found again at the next start.
-    let _ = filler.await;
     let _ = keeper.await;
     health.close();
     served
+}
+
+/// How what goes on behind the calls is told of them, and tells them.
+struct Told {
+    wake: Arc<Notify>,
+    given_up: Arc<AtomicUsize>,
+    upkept: Arc<Upkept>,
+    stop: CancellationToken,
+}
+
+/// Begins what goes on behind the calls, and gives who answers them.
+fn begin(
+    store: &Served,
+    (questions, passages): (Embedder, Embedder),
+    upkeep: UpkeepPolicy,
+    told: Told,
+) -> (JoinHandle<()>, Arc<dyn MemoryCalls>) {
+    let Told {
+        wake,
+        given_up,
+        upkept,
+        stop,
+    } = told;
+    match store {
+        Served::Embedded(store) => {
+            let keeping = keep_up(store.clone(), upkeep, upkept, stop.clone());
+            let filling = fill(store.clone(), passages, wake, given_up, stop);
+            let memory = LiveMemory::new(store.clone(), Some(questions));
+            let both = async move {
+                tokio::join!(keeping, filling);
+            };
+            (tokio::spawn(both), Arc::new(memory))
+        }
+        Served::External(store) => {
+            let tending = store.clone();
+            let filling = fill(store.clone(), passages, wake, given_up, stop.clone());
+            let both = async move {
+                tokio::join!(tending.run(stop), filling);
+            };
+            (tokio::spawn(both), Arc::new(store.clone()))
+        }
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {

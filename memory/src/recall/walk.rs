@@ -9,7 +9,7 @@ use super::RecallLimits;
 use super::view::View;
 use crate::attention::{self, AttentionWeights, Edges, Shares, Subgraph, Wanted};
 use crate::graph::Link;
-use crate::index::Index;
+use crate::index::{Index, Passing};
 use crate::node::NodeId;
 use crate::search::{Hit, Query, SearchResult};
 use crate::slots::{SlotMap, SlotSet};
@@ -37,7 +37,7 @@ pub(super) struct Walk<'a> {
     index: &'a Index,
     weights: &'a AttentionWeights,
     view: View<'a>,
-    allowed: Vec<bool>,
+    passing: Passing<'a>,
     excluded: HashSet<(u32, u32)>,
     /// Place of each relation when all are ordered by name: numbers differ after a reopening.
     ranks: Vec<usize>,
@@ -56,7 +56,7 @@ impl<'a> Walk<'a> {
             index,
             weights,
             view: View::new(index, query, wanted),
-            allowed: index.allowed(&query.filter).mask,
+            passing: index.passing(&query.filter),
             excluded,
             ranks: ranks(index),
         }
@@ -79,7 +79,7 @@ impl<'a> Walk<'a> {
             let Some(slot) = self.index.slot(hit.id) else {
                 continue;
             };
-            if self.allowed[slot as usize] {
+            if self.passing.passes(slot) {
                 let hit = Some(*hit);
                 members.push(Member {
                     slot,
@@ -162,7 +162,7 @@ impl<'a> Walk<'a> {
         let outgoing = graph.outgoing(slot).iter().map(|link| (*link, true));
         let incoming = graph.incoming(slot).iter().map(|link| (*link, false));
         outgoing.chain(incoming).filter(move |(link, _)| {
-            self.allowed[link.to as usize]
+            self.passing.passes(link.to)
                 && link.to != slot
                 && !self.excluded.contains(&(slot, link.to))
         })

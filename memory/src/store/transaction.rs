@@ -20,7 +20,7 @@ use super::{WriteError, Written};
 use crate::access::Access;
 use crate::graph::EdgeFacts;
 use crate::index::{Change, Index, Labels, VectorChange};
-use crate::node::{EdgeMetadata, Metadata, NewEdge, NewNode, Node, NodeId, NodeType};
+use crate::node::{EdgeMetadata, NewEdge, NewNode, Node, NodeId, NodeType};
 use crate::{vectors, words};
 
 pub use erase::Erased;
@@ -150,32 +150,17 @@ impl<'t> Transaction<'t> {
             .map_err(WriteError::Stored)
     }
 
-    /// False where the caller may not know of the node, which is then not there for it.
     fn may_remove(&self, access: Option<&Access>, id: NodeId) -> Result<bool, WriteError> {
-        let Some(access) = access else {
-            return Ok(true);
-        };
-        match self.stored_node(id)?.filter(|node| access.may_read(node)) {
-            Some(node) if access.may_change(&node.tenant) => Ok(true),
-            Some(_) => Err(WriteError::OtherTenant { id }),
-            None => Ok(false),
+        match access {
+            Some(access) => access.may_remove(id, self.stored_node(id)?.as_ref()),
+            None => Ok(true),
         }
     }
 
-    /// Neither another tenant's node may be replaced, nor one be given to another tenant.
     fn check_put(&self, access: Option<&Access>, new: &NewNode) -> Result<(), WriteError> {
-        let Some(access) = access.filter(|access| !access.admin) else {
-            return Ok(());
-        };
-        if !access.may_change(&new.tenant) {
-            let tenant = new.tenant.clone();
-            return Err(WriteError::NeedsAdmin { tenant });
-        }
-        match self.stored_node(new.id)? {
-            Some(before) if !access.may_change(&before.tenant) => {
-                Err(WriteError::OtherTenant { id: new.id })
-            }
-            _ => Ok(()),
+        match access {
+            Some(access) => access.check_put(new, self.stored_node(new.id)?.as_ref()),
+            None => Ok(()),
         }
     }
 
@@ -188,20 +173,8 @@ impl<'t> Transaction<'t> {
         let Some(access) = access else {
             return Ok(());
         };
-        let mut changeable = false;
-        for (end, id) in [("src", new.src), ("dst", new.dst)] {
-            let stored = self.stored_node(id)?.filter(|node| access.may_read(node));
-            let node = stored.ok_or(WriteError::NotReadable {
-                edge: place,
-                end,
-                id,
-            })?;
-            changeable |= access.may_change(&node.tenant);
-        }
-        match changeable {
-            true => Ok(()),
-            false => Err(WriteError::SharedEdge { edge: place }),
-        }
+        let (src, dst) = (self.stored_node(new.src)?, self.stored_node(new.dst)?);
+        access.check_join((place, new), [src.as_ref(), dst.as_ref()])
     }
 
     fn put_node(&mut self, new: &NewNode, written: &mut Written) -> Result<(), WriteError> {
@@ -211,7 +184,7 @@ impl<'t> Transaction<'t> {
             .is_some_and(|old| old.indexed_text() == new.indexed_text());
         self.types.insert(new.id, Some(new.node_type));
         match &before {
-            Some(old) if same_content(old, new) => {
+            Some(old) if new.is_stored_as(old) => {
                 written.unchanged += 1;
                 return self.refresh_vector(new);
             }
@@ -365,9 +338,7 @@ impl<'t> Transaction<'t> {
         let key = (new.src.as_u128(), new.dst.as_u128(), new.rel.as_str());
         if let Some(bytes) = self.edges.get(key)? {
             let old = row::decode_edge(key, bytes.value()).map_err(WriteError::Stored)?;
-            let mut metadata = new.metadata.clone();
-            metadata.timestamp = metadata.timestamp.or(old.metadata.timestamp);
-            if old.weight == new.weight && old.metadata == metadata {
+            if new.is_stored_as(&old) {
                 return Ok(false);
             }
         }
@@ -449,18 +420,4 @@ impl<'t> Transaction<'t> {
         }
         Ok(())
     }
-}
-
-/// Equal in all but the time, unless the new node states one.
-fn same_content(old: &Node, new: &NewNode) -> bool {
-    let timestamp = new.metadata.timestamp.or(old.metadata.timestamp);
-    old.tenant == new.tenant
-        && old.text == new.text
-        && old.node_type == new.node_type
-        && old.source == new.source
-        && old.metadata
-            == Metadata {
-                timestamp,
-                ..new.metadata.clone()
-            }
 }

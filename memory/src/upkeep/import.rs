@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Progress;
 use super::line::{FORMAT, Header, Line};
 use crate::node::{NewEdge, NewNode, NodeId};
-use crate::store::{Edit, Memory, WriteError, check_edge, check_node};
+use crate::store::{Edit, Memory, MemoryConfig, WriteError, Written, check_edge, check_node};
 
 /// Lines of one write.
 const BATCH_LINES: usize = 1000;
@@ -132,9 +132,102 @@ pub enum ImportError {
     },
 }
 
+/// The passages of documents: tenant, key, ids.
+pub type DocumentPassages = (String, String, Vec<NodeId>);
+
+/// A memory that exports can be read into, wherever it is kept.
+pub trait Importing {
+    /// Its identity.
+    fn config(&self) -> &MemoryConfig;
+
+    /// Writes a batch, durable when it returns, all or nothing.
+    ///
+    /// # Errors
+    /// What is wrong with it, or that it cannot be written.
+    fn put(
+        &self,
+        nodes: &[NewNode],
+        edges: &[NewEdge],
+        documents: &[DocumentPassages],
+    ) -> Result<Written, WriteError>;
+
+    /// Nodes that wait for a vector, and the number of the last write.
+    fn now(&self) -> (usize, u64);
+}
+
+impl Importing for Memory {
+    fn config(&self) -> &MemoryConfig {
+        self.config()
+    }
+
+    fn put(
+        &self,
+        nodes: &[NewNode],
+        edges: &[NewEdge],
+        documents: &[DocumentPassages],
+    ) -> Result<Written, WriteError> {
+        self.edit(&Edit {
+            nodes,
+            edges,
+            documents,
+            ..Edit::default()
+        })
+    }
+
+    fn now(&self) -> (usize, u64) {
+        (self.counts().pending, self.generation())
+    }
+}
+
 impl Memory {
     /// Reads an export in. `tell` is called after each batch, when it is durable, and may end the reading.
     pub fn import(
+        &self,
+        input: &mut dyn BufRead,
+        options: ImportOptions,
+        tell: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Imported, ImportError> {
+        import_into(self, input, options, tell)
+    }
+}
+
+/// Reads an export into a memory. `tell` is called after each batch, when it is durable, and may end the reading.
+///
+/// # Errors
+/// A line cannot be taken, or the memory not be written; what was told is in the memory.
+pub fn import_into(
+    memory: &dyn Importing,
+    input: &mut dyn BufRead,
+    options: ImportOptions,
+    tell: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Imported, ImportError> {
+    Reading { memory }.run(input, options, tell)
+}
+
+/// Whose vectors an export holds, from its first line.
+///
+/// # Errors
+/// It is no export.
+pub fn identity_of(input: &mut dyn BufRead) -> Result<MemoryConfig, ImportError> {
+    let mut lines = Lines {
+        input,
+        number: 0,
+        bytes: Vec::new(),
+    };
+    let header = header(&mut lines)?;
+    Ok(MemoryConfig {
+        dimensions: header.dimensions,
+        embedding_model: header.embedding_model,
+    })
+}
+
+/// A memory that is read into.
+struct Reading<'a> {
+    memory: &'a dyn Importing,
+}
+
+impl Reading<'_> {
+    fn run(
         &self,
         input: &mut dyn BufRead,
         options: ImportOptions,
@@ -175,8 +268,7 @@ impl Memory {
                 announced,
             });
         }
-        imported.pending = self.counts().pending;
-        imported.generation = self.generation();
+        (imported.pending, imported.generation) = self.memory.now();
         Ok(imported)
     }
 
@@ -187,10 +279,8 @@ impl Memory {
             });
         }
         let file = (header.embedding_model.clone(), header.dimensions);
-        let memory = (
-            self.config().embedding_model.clone(),
-            self.config().dimensions,
-        );
+        let config = self.memory.config();
+        let memory = (config.embedding_model.clone(), config.dimensions);
         if file != memory && !options.without_vectors {
             return Err(ImportError::Identity { file, memory });
         }
@@ -222,7 +312,7 @@ impl Memory {
                     metadata: node.metadata.into_owned(),
                     vector: vector.map(|vector| vector.0),
                 };
-                let checked = check_node(&node, self.config().dimensions);
+                let checked = check_node(&node, self.memory.config().dimensions);
                 checked.map_err(|error| bad(error.to_string()))?;
                 batch.nodes.push(node);
             }
@@ -256,13 +346,8 @@ impl Memory {
         let batch = std::mem::take(batch);
         let (numbers, edges): (Vec<u64>, Vec<NewEdge>) = batch.edges.into_iter().unzip();
         let documents = batch.documents.as_slice();
-        let mut write = |edges: &[NewEdge], documents: &[_]| {
-            let written = self.edit(&Edit {
-                nodes: &batch.nodes,
-                edges,
-                documents,
-                ..Edit::default()
-            })?;
+        let mut write = |edges: &[NewEdge], documents: &[DocumentPassages]| {
+            let written = self.memory.put(&batch.nodes, edges, documents)?;
             imported.inserted += written.inserted;
             imported.updated += written.updated;
             imported.unchanged += written.unchanged;
@@ -305,7 +390,7 @@ impl Memory {
 struct Batch {
     nodes: Vec<NewNode>,
     edges: Vec<(u64, NewEdge)>,
-    documents: Vec<(String, String, Vec<NodeId>)>,
+    documents: Vec<DocumentPassages>,
     bytes: usize,
     first: u64,
     last: u64,

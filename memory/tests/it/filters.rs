@@ -58,6 +58,38 @@ fn a_tenant_with_one_percent_of_the_nodes_gets_all_its_own() {
 }
 
 #[test]
+fn what_was_prepared_serves_its_own_question_until_a_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    crowded(&memory);
+    let own = query("whale");
+    let others = Filter {
+        tenant: "bulk".to_owned(),
+        ..Filter::default()
+    };
+    let cases = [
+        memory.prepare(own.text.clone(), own.filter.clone()),
+        memory.prepare(own.text.clone(), others),
+        memory.prepare("sea".to_owned(), own.filter.clone()),
+    ];
+    let wanted = memory.search(&own).unwrap();
+    for prepared in cases {
+        let found = memory.search_prepared(&own, Some(prepared)).unwrap();
+        assert_eq!(found, wanted);
+    }
+    let before = memory.prepare(own.text.clone(), own.filter.clone());
+    let nodes = vec![node("new", "whale whale")];
+    let batch = Batch {
+        nodes,
+        ..Batch::default()
+    };
+    memory.write(&batch).unwrap();
+    let found = memory.search_prepared(&own, Some(before)).unwrap();
+    assert_eq!(found, memory.search(&own).unwrap());
+    assert!(found.hits.iter().any(|hit| hit.id == id("new")));
+}
+
+#[test]
 fn shared_nodes_are_seen_by_all_and_others_by_none() {
     let dir = tempfile::tempdir().unwrap();
     let memory = open(dir.path());

@@ -111,20 +111,35 @@ fn a_summary_goes_in_the_write_in_which_a_source_changes_or_goes() {
 #[test]
 fn what_does_not_change_a_source_lets_its_summaries_stay() {
     let (_folder, memory) = world();
-    write(&memory, vec![node("heron", "the heron fishes at dawn")], Vec::new()).unwrap();
+    write(
+        &memory,
+        vec![node("heron", "the heron fishes at dawn")],
+        Vec::new(),
+    )
+    .unwrap();
     let near = NewEdge::new(id("heron"), id("bees"), "near");
     write(&memory, Vec::new(), vec![near]).unwrap();
-    memory.set_vectors(&[(id("heron"), vec![1.0, 0.0, 0.0, 0.0])]).unwrap();
+    memory
+        .set_vectors(&[(id("heron"), vec![1.0, 0.0, 0.0, 0.0])])
+        .unwrap();
     assert!(is_there(&memory, "pond") && is_there(&memory, "all"));
     let stale = memory.doctor(false).unwrap();
-    assert!(!stale.is_wrong(), "an edge at a source is no change of it: {stale:?}");
+    assert!(
+        !stale.is_wrong(),
+        "an edge at a source is no change of it: {stale:?}"
+    );
 }
 
 #[test]
 fn summaries_leave_the_stamps_of_their_sources_alone() {
     let folder = tempfile::tempdir().unwrap();
     let memory = open(folder.path());
-    write(&memory, vec![node("heron", "the heron fishes at dawn")], Vec::new()).unwrap();
+    write(
+        &memory,
+        vec![node("heron", "the heron fishes at dawn")],
+        Vec::new(),
+    )
+    .unwrap();
     let stamp = |memory: &Memory| memory.node(id("heron")).unwrap().unwrap().stamp;
     let before = stamp(&memory);
     let edge = made_from(&memory, "one", "heron");
@@ -153,7 +168,12 @@ fn a_summary_of_what_a_source_said_before_is_refused_whole() {
         made_from(&memory, "late", "bees"),
         made_from(&memory, "late", "heron"),
     ];
-    write(&memory, vec![node("heron", "the heron is gone")], Vec::new()).unwrap();
+    write(
+        &memory,
+        vec![node("heron", "the heron is gone")],
+        Vec::new(),
+    )
+    .unwrap();
     let refused = write(&memory, vec![summary("late", "bees, heron")], edges.clone());
     let made_from = id("heron");
     assert!(
@@ -229,7 +249,11 @@ fn an_export_is_read_in_over_sources_that_changed_with_its_summaries() {
     let text = String::from_utf8(export.clone()).unwrap();
     let nodes = text.lines().filter(|line| line.contains("\"node\""));
     let late = nodes.skip(3).filter(|line| line.contains("\"summary\""));
-    assert_eq!(late.count(), 2, "summaries come after what they were made from");
+    assert_eq!(
+        late.count(),
+        2,
+        "summaries come after what they were made from"
+    );
     let changed = node("reeds", "reeds are cut");
     write(&memory, vec![changed], Vec::new()).unwrap();
     assert!(!is_there(&memory, "pond"));
@@ -256,7 +280,11 @@ fn a_summary_of_several_comes_along_with_them_where_it_may_be_seen() {
         ..Filter::default()
     };
     assert_eq!(seen(&["heron", "reeds"], &all), [id("pond")]);
-    assert_eq!(seen(&["heron", "bees"], &all), [], "one of its sources is not several");
+    assert_eq!(
+        seen(&["heron", "bees"], &all),
+        [],
+        "one of its sources is not several"
+    );
     assert_eq!(seen(&["pond"], &all), [id("pond")], "it was found itself");
     let documents = Filter {
         types: vec![NodeType::Doc],
@@ -306,8 +334,10 @@ fn shown(candidates: &[Candidate], budget: usize) -> Vec<NodeId> {
     context.blocks.iter().map(|block| block.id).collect()
 }
 
-const HERON: &str = "The heron of the pond fishes at dawn, when the water is still and the frogs are loud.";
-const STORK: &str = "The stork of the meadow hunts at noon, when the grass is dry and the mice are slow.";
+const HERON: &str =
+    "The heron of the pond fishes at dawn, when the water is still and the frogs are loud.";
+const STORK: &str =
+    "The stork of the meadow hunts at noon, when the grass is dry and the mice are slow.";
 const BOTH: &str = "Heron and stork hunt at dawn and noon.";
 const BEES: &str = "Bees swarm in may.";
 
@@ -319,9 +349,16 @@ fn a_prompt_shows_the_sources_where_they_fit_and_the_summary_where_they_do_not()
         candidate("stork", STORK, 0.8),
         candidate("bees", BEES, 0.2),
     ];
-    assert_eq!(shown(&candidates, 200), [id("heron"), id("stork"), id("bees")]);
+    assert_eq!(
+        shown(&candidates, 200),
+        [id("heron"), id("stork"), id("bees")]
+    );
     let narrow = shown(&candidates, 40);
-    assert_eq!(narrow, [id("both"), id("bees")], "and there is room for others");
+    assert_eq!(
+        narrow,
+        [id("both"), id("bees")],
+        "and there is room for others"
+    );
     let context = assemble(&candidates, 40, &words);
     assert!(context.text.contains("type=summary"), "{}", context.text);
     assert_eq!(context.blocks[0].summarises, [id("heron"), id("stork")]);
@@ -378,16 +415,33 @@ fn nodes_overlap_that_share_words_within_one_tenant_and_domain() {
     assert_eq!(group(&[one.clone(), elsewhere], 0.2), []);
     let mut trace = two.clone();
     trace.node.node_type = NodeType::Trace;
-    assert_eq!(group(&[one.clone(), trace], 0.2), [], "an answer is no fact");
+    assert_eq!(
+        group(&[one.clone(), trace], 0.2),
+        [],
+        "an answer is no fact"
+    );
     let known = standing_for("known", "heron, dawn, pond", 0.5, &["one", "two"]);
-    assert_eq!(group(&[one, two, known], 0.2), [], "it is summarised already");
+    assert_eq!(
+        group(&[one, two, known], 0.2),
+        [],
+        "it is summarised already"
+    );
 }
 
 #[test]
 fn a_summary_says_no_more_than_its_sources() {
     let sources = [HERON, STORK];
-    assert!(says_no_more("The heron fishes at dawn and the stork hunts at noon.", &sources));
-    assert!(!says_no_more("The heron fishes at dawn, 300 frogs a year.", &sources), "a number");
-    assert!(!says_no_more("Elephants march through burning cities.", &sources));
+    assert!(says_no_more(
+        "The heron fishes at dawn and the stork hunts at noon.",
+        &sources
+    ));
+    assert!(
+        !says_no_more("The heron fishes at dawn, 300 frogs a year.", &sources),
+        "a number"
+    );
+    assert!(!says_no_more(
+        "Elephants march through burning cities.",
+        &sources
+    ));
     assert!(!says_no_more("", &sources));
 }

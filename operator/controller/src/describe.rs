@@ -174,5 +174,7 @@ async fn describe(url: &str, leaf: &Entries) -> Result<Counts, DescribeError> {
                 edges: pruned.edges,
                 traces: pruned.traces,
             }),
+        away: Some(said.away).filter(|why| !why.is_empty()),
+        lag_seconds: said.lag_ms / 1000,
     })
 }

@@ -5,7 +5,7 @@ use crate::cache::get;
 use crate::context::{Context, Next, ReconcileError, after, is_ending, refused, sooner};
 use crate::key::Key;
 use crate::pki::Identity;
-use crate::{paused, tls_secret};
+use crate::{paused, shown, tls_secret};
 use std::sync::Arc;
 use weir_crds::MemoryStore;
 use weir_reconcile::condition::is_paused;
@@ -25,12 +25,14 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, Reco
     if is_paused(&seen.store.metadata) {
         return paused::status(context, &*seen.store).await;
     }
-    let problems = memory_store::validate(&seen.store, &seen.stack);
+    let mut problems = memory_store::validate(&seen.store, &seen.stack);
     if !problems.is_empty() {
+        shown::explain(context, &[&*seen.store], &mut problems).await?;
         let observed = observed(context, key, &Applied::default());
         let now = (problems.as_slice(), context.now());
         let status = memory_store::status(&seen.store, &seen.stack, &observed, now);
-        return Ok(context.statuses.write(&*seen.store, &status).await?);
+        let wait = context.statuses.write(&*seen.store, &status).await?;
+        return Ok(sooner(wait, Some(shown::LOOK_AGAIN)));
     }
     let tls = tls_secret::build(context, &*seen.store, tls(key)).await?;
     let mut desired = vec![tls.document];

@@ -44,8 +44,21 @@ pub fn cluster_only(stack: &Stack, gateway: &InferenceGateway) -> Vec<Problem> {
                 on.problem("source", CLUSTER_ONLY, CLAIM.into(), instead.into())
             }),
     );
+    problems.extend(memory.and_then(external_store));
     problems.extend(plaintext(gateway));
     problems
+}
+
+/// A store that only a memory service asks.
+fn external_store(memory: &MemoryStore) -> Option<Problem> {
+    let Store::External(_) = &memory.spec.store else {
+        return None;
+    };
+    let on = On::new("MemoryStore", &memory.metadata.name, "spec.store");
+    let message = "Qdrant and Neo4j are asked by a memory service, which runs in a cluster only";
+    let instead =
+        "write store: {embedded: {}}, and move the passages with weir memory export and import";
+    Some(on.problem("external", CLUSTER_ONLY, message.into(), instead.into()))
 }
 
 /// A gateway that is to speak HTTPS, and would not on this machine, to others than this machine.
@@ -128,9 +141,12 @@ fn of_pool(pool: &ModelPool) -> Vec<&'static str> {
 }
 
 fn of_memory(memory: &MemoryStore) -> Vec<&'static str> {
-    let Store::Embedded(embedded) = &memory.spec.store;
+    let embedded = match &memory.spec.store {
+        Store::Embedded(embedded) => *embedded != EmbeddedStore::default(),
+        Store::External(_) => false,
+    };
     set(&[
-        ("store.embedded", *embedded != EmbeddedStore::default()),
+        ("store.embedded", embedded),
         ("pod", memory.spec.pod.is_some()),
         (
             "deletionPolicy",

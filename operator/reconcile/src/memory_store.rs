@@ -1,7 +1,8 @@
 //! MemoryStore: what has to exist for one memory to be served, and what is known of it.
 //!
 //! In a cluster the store and its embedder belong to one process, `weir memory serve`, that gateways ask; this file makes
-//! its objects and reads its state. What lies in the store is none of its business.
+//! its objects and reads its state. What lies in the store is none of its business; of an external one, the service itself
+//! makes collections, indexes and constraints and says what does not fit.
 
 mod build;
 mod status;

@@ -349,10 +349,7 @@ fn memory_plan(stack: &Stack, memory: &MemoryStore, observed: &Observed) -> Memo
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a share has a few digits"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "a share has a few digits")]
 fn summaries(summaries: &crds::Summaries) -> SummariesPlan {
     SummariesPlan {
         pool: summaries.pool.clone(),

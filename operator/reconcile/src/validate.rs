@@ -9,7 +9,10 @@ use crate::names::WATCHED;
 use crate::stack::Stack;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use weir_crds::{Auth, Engine, InferenceGateway, MemoryStore, ModelPool, NameRef, Privacy, Secret};
+use weir_crds::{
+    Auth, CaSecretRef, Engine, ExternalStore, InferenceGateway, MemoryStore, ModelPool, NameRef,
+    Privacy, Secret, Store,
+};
 
 /// Names that stand for other logs than an engine's, in `weir logs` and on the disk.
 const RESERVED: [&str; 2] = ["gateway", "decisions"];
@@ -78,35 +81,10 @@ fn secret_problems(stack: &Stack, pool: &ModelPool) -> Vec<Problem> {
     let Engine::External(external) = &pool.spec.engine else {
         return Vec::new();
     };
-    let Some(reference) = &external.api_key_secret_ref else {
-        return Vec::new();
-    };
-    let on = On::new(
-        "ModelPool",
-        &pool.metadata.name,
-        "spec.engine.external.apiKeySecretRef",
-    );
-    let Some(secret) = stack.secret(&reference.name) else {
-        return vec![on.missing("name", "Secret", &reference.name, &stack.secret_names())];
-    };
-    let entries = entries(secret);
-    let usable = |value: &Vec<u8>| !value.is_empty() && value.iter().all(u8::is_ascii_graphic);
-    match entries.get(&reference.key) {
-        Some(value) if usable(value) => Vec::new(),
-        Some(_) => vec![on.problem(
-            "key",
-            "SecretMalformed",
-            format!(
-                "entry {:?} is empty, or has spaces or line ends",
-                reference.key
-            ),
-            "write the token alone".into(),
-        )],
-        None => {
-            let exist: Vec<&str> = entries.keys().map(String::as_str).collect();
-            vec![on.missing("key", "entry", &reference.key, &exist)]
-        }
-    }
+    let part = "spec.engine.external.apiKeySecretRef";
+    let on = On::new("ModelPool", &pool.metadata.name, part);
+    let reference = external.api_key_secret_ref.as_ref();
+    reference.map_or_else(Vec::new, |it| key_problems(stack, &on, (&it.name, &it.key)))
 }
 
 /// What is wrong with the certificate authorities of an external pool.
@@ -114,11 +92,36 @@ fn ca_problems(stack: &Stack, pool: &ModelPool) -> Vec<Problem> {
     let Engine::External(external) = &pool.spec.engine else {
         return Vec::new();
     };
-    let Some(reference) = &external.ca_secret_ref else {
-        return Vec::new();
-    };
     let part = "spec.engine.external.caSecretRef";
     let on = On::new("ModelPool", &pool.metadata.name, part);
+    let reference = external.ca_secret_ref.as_ref();
+    reference.map_or_else(Vec::new, |it| authority_problems(stack, &on, it))
+}
+
+/// What is wrong with an entry of a Secret that is sent as a key.
+fn key_problems(stack: &Stack, on: &On<'_>, (secret, key): (&str, &str)) -> Vec<Problem> {
+    let Some(secret) = stack.secret(secret) else {
+        return vec![on.missing("name", "Secret", secret, &stack.secret_names())];
+    };
+    let entries = entries(secret);
+    let usable = |value: &Vec<u8>| !value.is_empty() && value.iter().all(u8::is_ascii_graphic);
+    match entries.get(key) {
+        Some(value) if usable(value) => Vec::new(),
+        Some(_) => vec![on.problem(
+            "key",
+            "SecretMalformed",
+            format!("entry {key:?} is empty, or has spaces or line ends"),
+            "write the token alone".into(),
+        )],
+        None => {
+            let exist: Vec<&str> = entries.keys().map(String::as_str).collect();
+            vec![on.missing("key", "entry", key, &exist)]
+        }
+    }
+}
+
+/// What is wrong with an entry of a Secret that holds certificate authorities.
+fn authority_problems(stack: &Stack, on: &On<'_>, reference: &CaSecretRef) -> Vec<Problem> {
     let Some(secret) = stack.secret(&reference.name) else {
         return vec![on.missing("name", "Secret", &reference.name, &stack.secret_names())];
     };
@@ -139,12 +142,65 @@ fn ca_problems(stack: &Stack, pool: &ModelPool) -> Vec<Problem> {
 
 fn memory_problems(stack: &Stack, memory: &MemoryStore) -> Vec<Problem> {
     let mut problems = summaries::of_memory(stack, memory);
+    if let Store::External(external) = &memory.spec.store {
+        problems.extend(server_problems(stack, memory, external));
+    }
     if let Some(pool) = &memory.spec.embedding.pool
         && stack.pool(pool).is_none()
     {
         let on = On::new("MemoryStore", &memory.metadata.name, "spec.embedding");
         problems.push(on.missing("pool", "ModelPool", pool, &stack.pool_names()));
     }
+    problems
+}
+
+/// What is wrong with the Secrets of an external store, and a second memory that writes to it.
+fn server_problems(stack: &Stack, memory: &MemoryStore, external: &ExternalStore) -> Vec<Problem> {
+    let on = |part| On::new("MemoryStore", &memory.metadata.name, part);
+    let mut problems = Vec::new();
+    if let Some(it) = &external.qdrant.api_key_secret_ref {
+        let on = on("spec.store.external.qdrant.apiKeySecretRef");
+        problems.extend(key_problems(stack, &on, (&it.name, &it.key)));
+    }
+    if let Some(it) = &external.qdrant.ca_secret_ref {
+        let on = on("spec.store.external.qdrant.caSecretRef");
+        problems.extend(authority_problems(stack, &on, it));
+    }
+    let credentials = &external.neo4j.credentials_secret_ref.name;
+    for entry in ["username", "password"] {
+        let on = on("spec.store.external.neo4j.credentialsSecretRef");
+        let found = key_problems(stack, &on, (credentials, entry));
+        problems.extend(
+            found
+                .into_iter()
+                .filter(|found| !problems.contains(found))
+                .collect::<Vec<_>>(),
+        );
+    }
+    if let Some(it) = &external.neo4j.ca_secret_ref {
+        let on = on("spec.store.external.neo4j.caSecretRef");
+        problems.extend(authority_problems(stack, &on, it));
+    }
+    let own = name(&memory.metadata.name);
+    let place = |external: &ExternalStore| {
+        let (qdrant, neo4j) = (&external.qdrant.url, &external.neo4j.url);
+        (external.collection.clone(), qdrant.clone(), neo4j.clone())
+    };
+    let before = stack.memories.iter();
+    let mut before = before.take_while(|other| name(&other.metadata.name) != own);
+    let shared = before.find(|other| match &other.spec.store {
+        Store::External(other) => place(other) == place(external),
+        Store::Embedded(_) => false,
+    });
+    problems.extend(shared.map(|other| {
+        let other = name(&other.metadata.name);
+        let message = format!(
+            "MemoryStore {other} writes to {:?} too",
+            external.collection
+        );
+        let instead = "give each its own collection, or let gateways share one MemoryStore".into();
+        on("spec.store.external").problem("collection", "CollectionShared", message, instead)
+    }));
     problems
 }
 

@@ -196,7 +196,11 @@ impl Link {
         PERIOD
     }
 
+    /// Why it is not asked, though it answers.
     fn unfit(&self, description: &Description) -> Option<String> {
+        if !description.away.is_empty() {
+            return Some(description.away.clone());
+        }
         let MemoryService {
             embedding_model,
             dimensions,

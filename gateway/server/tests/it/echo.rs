@@ -221,7 +221,10 @@ fn events(body: &Value, mode: Mode, open: Open) -> Response {
             choice["logprobs"] = json!({"content": [{"token": word, "logprob": -0.1}]});
         }
         sent.push(Ok(event(body, &json!([choice]))));
-        if !matches!(mode, Mode::Echo | Mode::Say(_) | Mode::SlowlySay(..) | Mode::Slow(_)) {
+        if !matches!(
+            mode,
+            Mode::Echo | Mode::Say(_) | Mode::SlowlySay(..) | Mode::Slow(_)
+        ) {
             break;
         }
     }

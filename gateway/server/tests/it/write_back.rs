@@ -16,8 +16,10 @@ use weir_plan::{
 use weir_router::{ArmTable, Artifact, RecallMode, Router};
 
 const QUESTION: &str = "When does the heron fish?";
-const DAWN: &str = "The heron fishes at dawn in the shallow water of the pond, and it never fishes at noon.";
-const POND: &str = "At dawn the pond is shallow: the heron fishes in its water until the sun is high.";
+const DAWN: &str =
+    "The heron fishes at dawn in the shallow water of the pond, and it never fishes at noon.";
+const POND: &str =
+    "At dawn the pond is shallow: the heron fishes in its water until the sun is high.";
 const SUMMARY: &str = "The heron fishes at dawn in the shallow pond, never at noon.";
 
 /// A router that answers with the graph's recall, at this rank.
@@ -84,7 +86,11 @@ impl Remembering {
             }
         };
         let ended = tokio::time::timeout(Duration::from_secs(10), ended).await;
-        assert!(ended.is_ok(), "{outcome:?}: {:?}", self.world.gateway.summaries());
+        assert!(
+            ended.is_ok(),
+            "{outcome:?}: {:?}",
+            self.world.gateway.summaries()
+        );
     }
 
     fn count(&self, outcome: Outcome) -> u64 {
@@ -106,8 +112,11 @@ async fn what_overlaps_is_compressed_once_and_stands_for_its_sources() {
             Echo::start(Mode::Echo).await,
             Echo::start(Mode::Say(SUMMARY)).await,
         );
-        let memory =
-            remembering(vec![pool("big", &[&asked]), pool("small", &[&small])], |_| {}).await;
+        let memory = remembering(
+            vec![pool("big", &[&asked]), pool("small", &[&small])],
+            |_| {},
+        )
+        .await;
         let body = asking_with("auto", QUESTION, &json!({"stream": stream}));
         memory.world.chat(&body).await.text().await;
         memory.until(Outcome::Written).await;
@@ -115,7 +124,10 @@ async fn what_overlaps_is_compressed_once_and_stands_for_its_sources() {
             panic!("{stream}: {:?}", memory.summaries());
         };
         let node = memory.memory.node(summary).unwrap().unwrap();
-        assert_eq!((node.text.as_str(), node.node_type), (SUMMARY, NodeType::Summary));
+        assert_eq!(
+            (node.text.as_str(), node.node_type),
+            (SUMMARY, NodeType::Summary)
+        );
         assert_eq!(node.tenant, "anonymous");
         let mut sources: Vec<NodeId> = (memory.memory.edges(summary).unwrap().iter())
             .map(|edge| edge.dst)
@@ -125,7 +137,10 @@ async fn what_overlaps_is_compressed_once_and_stands_for_its_sources() {
         expected.sort_unstable();
         assert_eq!(sources, expected, "the bees are no part of it");
         let sent = small.bodies()[0].to_string();
-        assert!(sent.contains("fishes at dawn") && !sent.contains(QUESTION), "{sent}");
+        assert!(
+            sent.contains("fishes at dawn") && !sent.contains(QUESTION),
+            "{sent}"
+        );
 
         let body = asking_with("auto", QUESTION, &json!({"weir": {"explain": true}}));
         memory.world.chat(&body).await.text().await;
@@ -134,10 +149,18 @@ async fn what_overlaps_is_compressed_once_and_stands_for_its_sources() {
 
         // A source that changes takes it away.
         let changed = json!({"nodes": [{"id": memory.ids[1], "text": "The pond is dry."}]});
-        memory.world.post("/v1/memory/nodes", &changed).await.text().await;
+        memory
+            .world
+            .post("/v1/memory/nodes", &changed)
+            .await
+            .text()
+            .await;
         assert_eq!(memory.summaries(), []);
         let scrape = memory.world.get("/metrics").await.text().await;
-        assert!(scrape.contains("weir_summaries_total{outcome=\"written\"} 1"), "{scrape}");
+        assert!(
+            scrape.contains("weir_summaries_total{outcome=\"written\"} 1"),
+            "{scrape}"
+        );
     }
 }
 
@@ -147,22 +170,48 @@ async fn a_summary_in_a_prompt_is_cited_with_its_sources() {
         Echo::start(Mode::Echo).await,
         Echo::start(Mode::Say(SUMMARY)).await,
     );
-    let long = |text: &str| format!("{text} {}", "It is seen there every day of the year. ".repeat(16));
-    let memory = remembering(vec![pool("big", &[&asked]), pool("small", &[&small])], |_| {}).await;
+    let long = |text: &str| {
+        format!(
+            "{text} {}",
+            "It is seen there every day of the year. ".repeat(16)
+        )
+    };
+    let memory = remembering(
+        vec![pool("big", &[&asked]), pool("small", &[&small])],
+        |_| {},
+    )
+    .await;
     let nodes = json!({"nodes": [
         {"id": memory.ids[0], "text": long(DAWN)}, {"id": memory.ids[1], "text": long(POND)},
     ]});
-    memory.world.post("/v1/memory/nodes", &nodes).await.text().await;
-    memory.world.chat(&asking("auto", QUESTION)).await.text().await;
+    memory
+        .world
+        .post("/v1/memory/nodes", &nodes)
+        .await
+        .text()
+        .await;
+    memory
+        .world
+        .chat(&asking("auto", QUESTION))
+        .await
+        .text()
+        .await;
     memory.until(Outcome::Written).await;
     let body = asking_with("auto", QUESTION, &json!({"weir": {"explain": true}}));
     let reply = memory.world.chat(&body).await.json().await;
     let sources = reply["weir"]["sources"].as_array().unwrap();
     let of_summary = |source: &&Value| source["id"] == memory.summaries()[0].to_string();
     let summary = sources.iter().find(of_summary).expect("it is shown");
-    assert_eq!(summary["summarises"].as_array().unwrap().len(), 2, "{summary}");
+    assert_eq!(
+        summary["summarises"].as_array().unwrap().len(),
+        2,
+        "{summary}"
+    );
     let shown = |id: NodeId| sources.iter().any(|source| source["id"] == id.to_string());
-    assert!(!shown(memory.ids[0]) && !shown(memory.ids[1]), "{sources:?}");
+    assert!(
+        !shown(memory.ids[0]) && !shown(memory.ids[1]),
+        "{sources:?}"
+    );
 }
 
 #[tokio::test]
@@ -186,7 +235,12 @@ async fn a_cloud_pool_that_summarises_sees_no_connection_from_a_local_request() 
     assert_eq!(memory.summaries(), []);
     assert!(local.connections() > 0);
     // Where nothing forbids it, the pool is asked: else this test would show nothing.
-    memory.world.chat(&asking("auto", QUESTION)).await.text().await;
+    memory
+        .world
+        .chat(&asking("auto", QUESTION))
+        .await
+        .text()
+        .await;
     memory.until(Outcome::Written).await;
     assert!(cloud.connections() > 0);
 }
@@ -210,7 +264,9 @@ async fn a_tenant_that_stays_local_is_not_summarised_in_the_cloud() {
     let headers = [("authorization", "Bearer sk-acme")];
     let wide = asking_with("auto", QUESTION, &json!({"weir": {"privacy": "cloud"}}));
     let path = "/v1/chat/completions";
-    let sent = memory.world.send(Method::POST, path, &headers, wide.to_string());
+    let sent = memory
+        .world
+        .send(Method::POST, path, &headers, wide.to_string());
     sent.await.text().await;
     memory.until(Outcome::TooFar).await;
     assert_eq!((cloud.connections(), memory.summaries()), (0, Vec::new()));
@@ -218,7 +274,10 @@ async fn a_tenant_that_stays_local_is_not_summarised_in_the_cloud() {
 
 #[tokio::test]
 async fn nothing_is_written_that_a_pool_beyond_the_request_would_embed() {
-    let (local, embedder) = (Echo::start(Mode::Say(SUMMARY)).await, Echo::start(Mode::Echo).await);
+    let (local, embedder) = (
+        Echo::start(Mode::Say(SUMMARY)).await,
+        Echo::start(Mode::Echo).await,
+    );
     let memory = remembering(vec![pool("local", &[&local])], |plan| {
         let far = Pool {
             privacy: Privacy::Cloud,
@@ -231,16 +290,31 @@ async fn nothing_is_written_that_a_pool_beyond_the_request_would_embed() {
     let body = asking_with("auto", QUESTION, &json!({"weir": {"privacy": "local"}}));
     memory.world.chat(&body).await.text().await;
     memory.until(Outcome::TooFar).await;
-    assert_eq!((embedder.connections(), memory.summaries()), (0, Vec::new()));
+    assert_eq!(
+        (embedder.connections(), memory.summaries()),
+        (0, Vec::new())
+    );
 }
 
 #[tokio::test]
 async fn what_says_more_than_its_sources_or_hardly_less_is_not_kept() {
-    for said in ["The heron ate 40 frogs at dawn.", "Elephants march.", DAWN_AND_POND] {
-        let (asked, small) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Say(said)).await);
+    for said in [
+        "The heron ate 40 frogs at dawn.",
+        "Elephants march.",
+        DAWN_AND_POND,
+    ] {
+        let (asked, small) = (
+            Echo::start(Mode::Echo).await,
+            Echo::start(Mode::Say(said)).await,
+        );
         let pools = vec![pool("big", &[&asked]), pool("small", &[&small])];
         let memory = remembering(pools, |_| {}).await;
-        memory.world.chat(&asking("auto", QUESTION)).await.text().await;
+        memory
+            .world
+            .chat(&asking("auto", QUESTION))
+            .await
+            .text()
+            .await;
         memory.until(Outcome::Unfaithful).await;
         assert_eq!(memory.summaries(), [], "{said}");
     }
@@ -254,7 +328,12 @@ async fn a_summary_gives_way_to_who_asks_the_pool() {
     let (asked, small) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Hang).await);
     let pools = vec![pool("big", &[&asked]), pool("small", &[&small])];
     let memory = remembering(pools, |_| {}).await;
-    memory.world.chat(&asking("auto", QUESTION)).await.text().await;
+    memory
+        .world
+        .chat(&asking("auto", QUESTION))
+        .await
+        .text()
+        .await;
     small.until_open(1).await;
     let pinned = asking("small-model", "hi");
     tokio::select! {
@@ -270,7 +349,12 @@ async fn a_source_that_changes_meanwhile_leaves_no_summary() {
     let pools = vec![pool("big", &[&asked]), pool("small", &[&small])];
     let memory = remembering(pools, |_| {}).await;
     small.set(Mode::SlowlySay(2000, SUMMARY));
-    memory.world.chat(&asking("auto", QUESTION)).await.text().await;
+    memory
+        .world
+        .chat(&asking("auto", QUESTION))
+        .await
+        .text()
+        .await;
     small.until_open(1).await;
     assert!(memory.memory.delete(memory.ids[1]).unwrap());
     memory.until(Outcome::Outdated).await;
@@ -299,7 +383,12 @@ async fn a_measurement_leaves_nothing_behind() {
     let gateway = &memory.world.gateway;
     gateway.answer(gateway.serving(), ask).await.unwrap();
     // The next answer that may leave something comes after whatever this one began.
-    memory.world.chat(&asking("auto", QUESTION)).await.text().await;
+    memory
+        .world
+        .chat(&asking("auto", QUESTION))
+        .await
+        .text()
+        .await;
     memory.until(Outcome::Written).await;
     assert_eq!(small.bodies().len(), 1);
 }
@@ -312,7 +401,18 @@ async fn without_the_field_nothing_is_summarised() {
     );
     let pools = vec![pool("big", &[&asked]), pool("small", &[&small])];
     let memory = remembering(pools, |plan| plan.memory.as_mut().unwrap().summaries = None).await;
-    memory.world.chat(&asking("auto", QUESTION)).await.text().await;
-    let begun = memory.world.gateway.summaries().iter().map(|(_, count)| count).sum::<u64>();
+    memory
+        .world
+        .chat(&asking("auto", QUESTION))
+        .await
+        .text()
+        .await;
+    let begun = memory
+        .world
+        .gateway
+        .summaries()
+        .iter()
+        .map(|(_, count)| count)
+        .sum::<u64>();
     assert_eq!((begun, small.connections()), (0, 0));
 }

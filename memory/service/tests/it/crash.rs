@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use weir_memory::{Access, Batch, Memory, MemoryConfig, NewNode, NodeId};
 use weir_memory_live::MemoryCalls;
-use weir_memory_service::{Options, Server};
+use weir_memory_service::{Options, Server, Store};
 
 use crate::world::{MODEL, World, here};
 
@@ -28,7 +28,7 @@ async fn a_child_that_serves_until_it_is_killed() {
     let Some(world) = World::new() else { return };
     let folder = PathBuf::from(folder);
     let server = Server::bind(Options {
-        path: folder.join("store"),
+        store: Store::Folder(folder.join("store")),
         tls: folder.join("memory-tls"),
         ..world.options()
     });

@@ -8,7 +8,11 @@
 
 mod certificates;
 mod crash;
+mod external;
 mod http;
+#[expect(dead_code, reason = "tests of weir-memory-external make more of it")]
+#[path = "../../../external/tests/it/qdrant_server.rs"]
+mod qdrant_server;
 mod recall;
 mod restart;
 mod world;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use weir_gateway::MemoryAsset;
 use weir_gateway::ask::{Ask, Caller};
 use weir_memory_live::{MemoryCalls, Presence};
-use weir_memory_service::{Options, ServeError};
+use weir_memory_service::{Options, ServeError, Store};
 
 use crate::http::{call, gateway};
 use crate::world::{World, away, start, until};
@@ -124,7 +124,7 @@ async fn a_store_is_not_opened_for_another_model_or_an_embedder_of_another_lengt
         "{error}"
     );
     let shorter = start(Options {
-        path: world.path("other"),
+        store: Store::Folder(world.path("other")),
         dimensions: 7,
         ..world.options()
     });

@@ -14,11 +14,11 @@ use weir_embed::Embedder;
 use weir_gateway_cluster::{MemoryService, RemoteMemory};
 use weir_memory::{Batch, EdgeMetadata, Metadata, NewEdge, NewNode, NodeId};
 use weir_memory_live::{MemoryCalls, Presence, UpkeepPolicy};
-use weir_memory_service::{EmbedderSource, Options, ServeError, Server};
+use weir_memory_service::{EmbedderSource, Options, ServeError, Server, Store};
 use weir_testenv::{MINILM, component};
 
 /// Longest wait for anything.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Name of the embedding model in these tests.
 pub(crate) const MODEL: &str = "minilm";
@@ -107,7 +107,7 @@ impl World {
     pub(crate) fn options(&self) -> Options {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         Options {
-            path: self.path("store"),
+            store: Store::Folder(self.path("store")),
             model: MODEL.to_owned(),
             dimensions: self.dimensions,
             embedder: EmbedderSource::Folder(self.embedder.clone()),

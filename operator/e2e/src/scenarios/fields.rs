@@ -301,7 +301,7 @@ async fn plan(namespace: &Namespace<'_>) -> Result<Value> {
     Ok(serde_json::from_slice(&plan.0)?)
 }
 
-/// Down a path: fields of objects, entries of lists by their number, name, id or type.
+/// Down a path: fields of objects, entries of lists by their number, name, id or type, or by the flag before them.
 fn find<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
     let mut parts = path.split('.').filter(|part| !part.is_empty());
     parts.try_fold(value, |at, part| match at {
@@ -311,9 +311,11 @@ fn find<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
                 names.iter().any(|name| item[*name] == part)
             };
             let number = part.parse::<usize>().ok();
+            let flag = || items.iter().position(|item| item == part);
             number
                 .and_then(|number| items.get(number))
                 .or_else(|| items.iter().find(called))
+                .or_else(|| items.get(flag()? + 1))
         }
         _ => at.get(part),
     })

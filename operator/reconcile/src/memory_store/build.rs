@@ -1,6 +1,7 @@
 //! The objects of a memory: claim, StatefulSet, Service, disruption budget, network policy.
 //!
 //! The claim is an object of its own and not a template of the StatefulSet: so it can grow, and stay when the memory goes.
+//! An external store has none: what its service keeps on the disk is the embedder.
 
 use crate::names::{
     self, FETCH_CONTAINER, MEMORY_HEALTH_PORT, MEMORY_LABEL, MEMORY_PORT, STATE_FOLDER, TLS_FOLDER,
@@ -19,8 +20,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use std::collections::BTreeMap;
 use weir_crds::{
-    CaSecretRef, DeletionPolicy, EmbeddedStore, Engine, MemoryStore, MemoryStoreSpec, ModelPool,
-    Store,
+    CaSecretRef, DeletionPolicy, EmbeddedStore, Engine, ExternalStore, MemoryStore,
+    MemoryStoreSpec, ModelPool, Store,
 };
 
 /// Name of the container that serves the memory.
@@ -33,12 +34,15 @@ const EMBEDDER_FILES: [&str; 3] = ["model.safetensors", "tokenizer.json", "confi
 const SOURCE_FOLDER: &str = "/var/lib/weir-source";
 /// Where the authorities of an external pool that embeds are mounted.
 const EMBEDDINGS_CA_FOLDER: &str = "/etc/weir/embeddings-ca";
-/// Their file.
-const EMBEDDINGS_CA_FILE: &str = "ca.crt";
+/// Where the authorities of Qdrant are mounted.
+const QDRANT_CA_FOLDER: &str = "/etc/weir/qdrant-ca";
+/// Where the authorities of Neo4j are mounted.
+const NEO4J_CA_FOLDER: &str = "/etc/weir/neo4j-ca";
+/// The file of authorities.
+const CA_FILE: &str = "ca.crt";
 
 /// The objects of a memory. Where a pool embeds for it, `stack` says how that is reached.
 pub fn build(store: &MemoryStore, stack: &Stack, platform: &Platform) -> Vec<Object> {
-    let Store::Embedded(embedded) = &store.spec.store;
     let owner = Owner {
         kind: "MemoryStore",
         label: MEMORY_LABEL,
@@ -50,8 +54,10 @@ pub fn build(store: &MemoryStore, stack: &Stack, platform: &Platform) -> Vec<Obj
     let mut objects: Vec<Object> = object::authorities(&owner, &name, (platform, false))
         .into_iter()
         .collect();
+    if let Store::Embedded(embedded) = &store.spec.store {
+        objects.push(claim(&owner, store.spec.deletion_policy, embedded));
+    }
     objects.extend([
-        claim(&owner, store.spec.deletion_policy, embedded),
         network::service(&owner, name.clone(), (MEMORY_PORT, None), "ClusterIP"),
         network::policy_for_weir(&owner, name.clone(), ports, namespace),
         network::budget(&owner, name.clone()),
@@ -65,7 +71,7 @@ pub fn build(store: &MemoryStore, stack: &Stack, platform: &Platform) -> Vec<Obj
                     match_labels: Some(names::selector(MEMORY_LABEL, owner.name())),
                     ..LabelSelector::default()
                 },
-                template: template(store, embedded, (stack, platform)),
+                template: template(store, (stack, platform)),
                 ..StatefulSetSpec::default()
             }),
             status: None,
@@ -95,29 +101,33 @@ fn claim(owner: &Owner<'_>, policy: DeletionPolicy, embedded: &EmbeddedStore) ->
     }))
 }
 
-fn template(
-    store: &MemoryStore,
-    embedded: &EmbeddedStore,
-    (stack, platform): (&Stack, &Platform),
-) -> PodTemplateSpec {
+fn template(store: &MemoryStore, (stack, platform): (&Stack, &Platform)) -> PodTemplateSpec {
     let name = store.metadata.name.as_deref().unwrap_or_default();
     let labels = names::selector(MEMORY_LABEL, name);
+    let state = match &store.spec.store {
+        Store::Embedded(_) => pod::claim("state", &names::memory(name), false),
+        Store::External(_) => pod::scratch("state", false),
+    };
     let mut volumes = vec![
-        pod::claim("state", &names::memory(name), false),
+        state,
         pod::secret("tls", &names::memory_tls(name), false),
         pod::scratch("tmp", false),
     ];
     volumes.extend(in_place(store).map(|(claim, _)| pod::claim("source", claim, true)));
     let embeds = store.spec.embedding.pool.as_deref();
     let embeds = embeds.and_then(|pool| stack.pool(pool));
-    volumes.extend(embeds.and_then(external_ca).map(ca_volume));
+    let embeddings_ca = embeds.and_then(external_ca);
+    volumes.extend(embeddings_ca.map(|ca| ca_volume("embeddings-ca", ca)));
+    if let Store::External(external) = &store.spec.store {
+        volumes.extend(server_cas(external).map(|(name, _, _, ca)| ca_volume(name, ca)));
+    }
     let mut fetch = fetch(store, platform);
     if let Some(fetch) = fetch.as_mut().filter(|_| platform.ca_bundle.is_some()) {
         let config_map = names::authorities(&names::memory(name));
         volumes.push(pod::authorities(fetch, &config_map, platform));
     }
     let pod = PodSpec {
-        containers: vec![container(store, embedded, (stack, platform))],
+        containers: vec![container(store, (stack, platform))],
         init_containers: fetch.map(|fetch| vec![fetch]),
         volumes: Some(volumes),
         termination_grace_period_seconds: Some(30),
@@ -138,15 +148,10 @@ fn in_place(store: &MemoryStore) -> Option<(&str, &str)> {
     source.strip_prefix("pvc://")?.split_once('/')
 }
 
-fn container(
-    store: &MemoryStore,
-    embedded: &EmbeddedStore,
-    (stack, platform): (&Stack, &Platform),
-) -> Container {
+fn container(store: &MemoryStore, (stack, platform): (&Stack, &Platform)) -> Container {
     let embedding = &store.spec.embedding;
     let mut args: Vec<String> = ["memory", "serve"].map(str::to_owned).into();
     let pairs = [
-        ("--path", format!("{STATE_FOLDER}/memory")),
         ("--tls", TLS_FOLDER.to_owned()),
         ("--listen", format!("0.0.0.0:{MEMORY_PORT}")),
         ("--listen-health", format!("0.0.0.0:{MEMORY_HEALTH_PORT}")),
@@ -163,13 +168,22 @@ fn container(
         pod::mount("tls", TLS_FOLDER, true),
         pod::mount("tmp", "/tmp", false),
     ];
+    match &store.spec.store {
+        Store::Embedded(_) => args.extend(["--path".into(), format!("{STATE_FOLDER}/memory")]),
+        Store::External(external) => {
+            args.extend(external_args(external));
+            env.extend(external_secrets(external));
+            let cas = server_cas(external);
+            mounts.extend(cas.map(|(name, folder, _, _)| pod::mount(name, folder, true)));
+        }
+    }
     match (&embedding.pool, in_place(store)) {
         (Some(pool), _) => {
             args.extend(pool_args(store, stack.pool(pool)));
             env.extend(stack.pool(pool).and_then(pool_key));
             if stack.pool(pool).and_then(external_ca).is_some() {
                 mounts.push(pod::mount("embeddings-ca", EMBEDDINGS_CA_FOLDER, true));
-                let file = format!("{EMBEDDINGS_CA_FOLDER}/{EMBEDDINGS_CA_FILE}");
+                let file = format!("{EMBEDDINGS_CA_FOLDER}/{CA_FILE}");
                 args.extend(["--embeddings-ca".into(), file]);
             }
         }
@@ -179,7 +193,7 @@ fn container(
         }
         (None, None) => args.extend(["--embedder".into(), EMBEDDER_FOLDER.into()]),
     }
-    let resources = embedded.resources.as_ref();
+    let resources = store.spec.store.resources();
     Container {
         command: Some(vec!["/weir".into()]),
         args: Some(args),
@@ -224,6 +238,46 @@ fn upkeep_args(spec: &MemoryStoreSpec) -> Vec<String> {
         .collect()
 }
 
+/// Where the two servers of an external store are, and whom they believe.
+fn external_args(external: &ExternalStore) -> Vec<String> {
+    let (qdrant, neo4j) = (&external.qdrant, &external.neo4j);
+    let mut pairs = vec![
+        ("--collection", external.collection.clone()),
+        ("--qdrant-url", qdrant.url.clone()),
+        ("--neo4j-url", neo4j.url.clone()),
+    ];
+    pairs.extend((neo4j.database.clone()).map(|database| ("--neo4j-database", database)));
+    let cas = server_cas(external);
+    pairs.extend(cas.map(|(_, folder, flag, _)| (flag, format!("{folder}/{CA_FILE}"))));
+    let pairs = pairs.into_iter();
+    pairs
+        .flat_map(|(flag, value)| [flag.to_owned(), value])
+        .collect()
+}
+
+/// The credentials of the two servers, which stand in no argument.
+fn external_secrets(external: &ExternalStore) -> Vec<EnvVar> {
+    let credentials = &external.neo4j.credentials_secret_ref.name;
+    let mut env = vec![
+        pod::secret_variable("WEIR_NEO4J_USERNAME", credentials, "username"),
+        pod::secret_variable("WEIR_NEO4J_PASSWORD", credentials, "password"),
+    ];
+    let key = external.qdrant.api_key_secret_ref.as_ref();
+    env.extend(key.map(|key| pod::secret_variable("WEIR_QDRANT_API_KEY", &key.name, &key.key)));
+    env
+}
+
+/// The authorities of the servers that have their own: volume, folder, flag and Secret.
+fn server_cas(
+    external: &ExternalStore,
+) -> impl Iterator<Item = (&'static str, &'static str, &'static str, &CaSecretRef)> {
+    let qdrant = external.qdrant.ca_secret_ref.as_ref();
+    let qdrant = qdrant.map(|ca| ("qdrant-ca", QDRANT_CA_FOLDER, "--qdrant-ca", ca));
+    let neo4j = external.neo4j.ca_secret_ref.as_ref();
+    let neo4j = neo4j.map(|ca| ("neo4j-ca", NEO4J_CA_FOLDER, "--neo4j-ca", ca));
+    qdrant.into_iter().chain(neo4j)
+}
+
 /// Where a pool that embeds is asked, and for which model.
 fn pool_args(store: &MemoryStore, pool: Option<&ModelPool>) -> Vec<String> {
     let namespace = store.metadata.namespace.as_deref().unwrap_or_default();
@@ -257,12 +311,12 @@ fn external_ca(pool: &ModelPool) -> Option<&CaSecretRef> {
 }
 
 /// That one entry and no other, which might be a key.
-fn ca_volume(ca: &CaSecretRef) -> Volume {
-    let mut volume = pod::secret("embeddings-ca", &ca.name, false);
+fn ca_volume(name: &str, ca: &CaSecretRef) -> Volume {
+    let mut volume = pod::secret(name, &ca.name, false);
     if let Some(secret) = &mut volume.secret {
         secret.items = Some(vec![KeyToPath {
             key: ca.key.clone(),
-            path: EMBEDDINGS_CA_FILE.into(),
+            path: CA_FILE.into(),
             mode: None,
         }]);
     }

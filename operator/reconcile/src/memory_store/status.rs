@@ -49,6 +49,12 @@ pub struct Counts {
     /// What upkeep let go since the service started.
     #[serde(default)]
     pub pruned: PrunedStatus,
+    /// Why the servers of an external store cannot be asked.
+    #[serde(default)]
+    pub away: Option<String>,
+    /// Of an external store, seconds since the oldest write that Qdrant does not know of yet.
+    #[serde(default)]
+    pub lag_seconds: u64,
 }
 
 /// What a memory service measured of its index.
@@ -81,8 +87,18 @@ pub fn status(
     let graph = graph_ready(observed);
     let vectors = vectors_ready(store, stack, (observed, &graph));
     let ready = ready(store, problems, observed, (&graph, &vectors));
-    let Store::Embedded(_) = &store.spec.store;
-    let counts = observed.counts.as_ref();
+    // What a store holds whose servers are away is not known now.
+    let counts = observed
+        .counts
+        .as_ref()
+        .filter(|counts| counts.away.is_none());
+    let lag = match &store.spec.store {
+        Store::Embedded(_) => None,
+        Store::External(_) => {
+            let lag = observed.counts.as_ref().map(|counts| counts.lag_seconds);
+            lag.or(before.write_back_lag_seconds)
+        }
+    };
     let prunes = store.spec.graph_policy.is_some() || store.spec.retention.traces.is_some();
     let pruned = counts
         .filter(|_| prunes)
@@ -95,10 +111,11 @@ pub fn status(
     let tuned = index_tuned(store, observed);
     conditions.extend(tuned.map(|tuned| ("IndexTuned", tuned)));
     MemoryStoreStatus {
-        kind: Some("embedded".into()),
+        kind: Some(store.spec.store.as_str().into()),
         nodes: counts.map(|counts| counts.nodes).or(before.nodes),
         edges: counts.map(|counts| counts.edges).or(before.edges),
         vectors: counts.map(|counts| counts.vectors).or(before.vectors),
+        write_back_lag_seconds: lag,
         index: match counts {
             Some(counts) => counts.tuning.as_ref().map(index),
             None => before.index,
@@ -168,6 +185,17 @@ fn graph_ready(observed: &Observed) -> Verdict {
             "Silent",
             format!("the memory service does not answer: {why}"),
         ),
+        (
+            Some(Counts {
+                away: Some(why), ..
+            }),
+            None,
+        ) => {
+            let text = format!(
+                "the memory service runs, its store cannot be asked: {why}; see store.external and its Secrets"
+            );
+            Verdict::no("StoreAway", text)
+        }
         (Some(counts), None) => {
             let text = format!("{} nodes, {} edges", counts.nodes, counts.edges);
             Verdict::yes("Serving", text)
@@ -240,7 +268,9 @@ fn larger_claim(
     claim: Option<&PersistentVolumeClaim>,
     refused: &str,
 ) -> Option<String> {
-    let Store::Embedded(embedded) = &store.spec.store;
+    let Store::Embedded(embedded) = &store.spec.store else {
+        return None;
+    };
     let claim = claim?;
     let name = claim.metadata.name.as_deref()?;
     let capacity = claim.status.as_ref()?.capacity.as_ref()?;

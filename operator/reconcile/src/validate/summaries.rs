@@ -23,7 +23,8 @@ pub(super) fn of_memory(stack: &Stack, memory: &MemoryStore) -> Vec<Problem> {
     match stack.pool(pool) {
         None => vec![on.missing("pool", "ModelPool", pool, &stack.pool_names())],
         Some(found) if stack.embeds(found) => {
-            let message = format!("pool {pool} embeds for a MemoryStore, and such a pool writes nothing");
+            let message =
+                format!("pool {pool} embeds for a MemoryStore, and such a pool writes nothing");
             let instead = "name a ModelPool that generates".into();
             vec![on.problem("pool", "SummariserEmbeds", message, instead)]
         }

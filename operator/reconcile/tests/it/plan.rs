@@ -70,6 +70,7 @@ fn examples_load_and_plan() {
         ("offline.yaml", "demo", 3),
         ("lfm2.yaml", "lfm2", 4),
         ("cluster.yaml", "support", 3),
+        ("external-memory.yaml", "library", 1),
     ] {
         let path = in_crate("../../examples/stacks").join(name);
         let file = SourceFile::read(&path).expect("the example exists");
