@@ -80,7 +80,6 @@ fn gauges(store: &Served, refused: &AtomicUsize) {
     let refused = refused.load(Ordering::Relaxed).min(counts.pending);
     metrics::gauge!("weir_memory_nodes").set(counts.nodes as f64);
     metrics::gauge!("weir_memory_edges").set(counts.edges as f64);
-    metrics::gauge!("weir_memory_summaries").set(store.summaries() as f64);
     metrics::gauge!("weir_memory_vectors").set(counts.vectors as f64);
     metrics::gauge!("weir_memory_vectors_pending").set((counts.pending - refused) as f64);
     metrics::gauge!("weir_memory_vectors_refused").set(refused as f64);
@@ -92,9 +91,10 @@ fn gauges(store: &Served, refused: &AtomicUsize) {
     }
 }
 
-/// How recall does: its cache, and what searches find.
+/// How recall does: summaries, its cache, and what searches find.
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
 fn recalled(store: &Memory) {
+    metrics::gauge!("weir_memory_summaries").set(store.summaries() as f64);
     let cache = store.cache_counts();
     metrics::counter!("weir_memory_recall_cache_hits_total").absolute(cache.hits);
     metrics::counter!("weir_memory_recall_cache_misses_total").absolute(cache.misses);
