@@ -61,7 +61,8 @@ GATEWAY = [
      (share(rate("weir_rollout_errors_total", "version"), rate("weir_rollout_requests_total", "version")), "{{version}}")),
     ("Rollout: decisions that differ", "reqps",
      (rate("weir_rollout_shadowed_total", "namespace"), "decided twice"),
-     (rate("weir_rollout_disagreements_total", "namespace"), "differ")),
+     (rate("weir_rollout_disagreements_total", "namespace"), "differ"),
+     (rate("weir_rollout_labels_total", "namespace"), "judged")),
     ("Age of the plan", "s", (largest("weir_plan_age_seconds"), "{{pod}}")),
     ("Decision records lost", "short", (rate("weir_log_rows_lost_total", "pod"), "{{pod}}")),
 ]

@@ -55,7 +55,7 @@ first=$((SECONDS - started))
 printf '\nFirst answer %s s after weir up.\n' "$first"
 ask "In Python, what is the default value of the maxsize parameter of functools.lru_cache? Answer with the number only."
 ask 'Which function of the inspect module is documented with the words "Return True if the type of object is a MethodWrapperType"? Answer with the name only.'
-ask "Which Python keyword handles an exception after a try block? Answer with the keyword only."
+ask "In which Python version was the match statement added? Answer with the version only."
 
 step "weir status"
 "$weir" status

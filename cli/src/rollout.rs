@@ -111,7 +111,22 @@ fn described(rollout: &RouterRollout) -> String {
         "{} requests decided by both, {} of them differently",
         evidence.shadowed, evidence.disagreements
     );
-    format!("{head}\n{versions}\n{decided}")
+    let regret = evidence.regret.as_ref().map(|regret| {
+        let known = match (regret.estimate, regret.lower, regret.upper) {
+            (Some(estimate), Some(lower), Some(upper)) => {
+                format!(
+                    "regret {estimate:.3}, between {lower:.3} and {upper:.3} at every look, by "
+                )
+            }
+            _ => String::new(),
+        };
+        let (labels, of) = (regret.labelled, regret.disagreements);
+        format!("\n{known}{labels} labels of {of} disagreements")
+    });
+    format!(
+        "{head}\n{versions}\n{decided}{}",
+        regret.unwrap_or_default()
+    )
 }
 
 fn table(attempts: &[RouterRollout]) -> String {
@@ -161,6 +176,8 @@ mod tests {
                     "active": {"requests": 130, "errors": 1, "p99Milliseconds": 420},
                     "candidate": {"requests": 7, "errors": 0},
                     "shadowed": 240, "disagreements": 12,
+                    "regret": {"estimate": 0.25, "lower": -0.1, "upper": 0.6, "compared": 90,
+                               "disagreements": 12, "labelled": 9},
                 },
             },
         });
@@ -184,6 +201,7 @@ mod tests {
             "candidate v2 at 5 %: 7 of 200 requests of the candidate",
             "v1        130        1        420 ms",
             "240 requests decided by both, 12 of them differently",
+            "regret 0.250, between -0.100 and 0.600 at every look, by 9 labels of 12 disagreements",
             "support-v2-1",
             "step 1/3: 7/200 requests, 0 errors",
         ] {

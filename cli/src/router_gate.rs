@@ -65,6 +65,7 @@ fn policy(args: &GateArgs) -> Result<Policy, Failure> {
         p99_latency_ratio_max: P99_LATENCY_RATIO_MAX,
         error_rate_max: ERROR_RATE_MAX,
         confidence: args.confidence,
+        deadline: None,
         quality: Some(Quality {
             regret_max: args.regret_max,
             disagreements_per_step: args.disagreements,

@@ -7,7 +7,8 @@
 
 use crate::common::{NameRef, Privacy};
 use crate::expose::Expose;
-use crate::router_rollout::{GatewayRouterStatus, RolloutPolicy};
+use crate::rollout_policy::RolloutPolicy;
+use crate::router_rollout::GatewayRouterStatus;
 use crate::schema::exactly_one;
 use crate::units::{ByteSize, Duration};
 use crate::workload::{PodOptions, Resources};
@@ -255,7 +256,7 @@ pub enum GuardrailAction {
 #[schemars(transform = exactly_one)]
 pub enum Auth {
     /// Holders of a key of this Secret. Each entry's name is TENANT.KEYID or TENANT.KEYID.SCOPES, its value the key;
-    /// SCOPES are ask, memory and admin joined by '-', without them ask and memory.
+    /// SCOPES are ask, memory, judge and admin joined by '-', without them ask and memory.
     ApiKeysSecretRef(NameRef),
     /// Everybody, as tenant `anonymous`.
     Anonymous {},

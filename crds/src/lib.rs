@@ -12,6 +12,7 @@ mod expose;
 mod inference_gateway;
 mod memory_store;
 mod model_pool;
+mod rollout_policy;
 mod router_rollout;
 mod router_version;
 pub mod schema;
@@ -39,11 +40,11 @@ pub use model_pool::{
     Autoscaling, Cache, Cost, HostPath, Model, ModelPool, ModelPoolSpec, ModelPoolStatus,
     ModelStatus, PerformanceStatus, Sampling, Update, WhenCold,
 };
+pub use rollout_policy::{CanaryPolicy, GatePolicy, RolloutPolicy, ShadowPolicy};
 pub use router_rollout::{
-    CanaryPolicy, GatePolicy, GatewayRouterStatus, ProcessRef, ProcessSums, RolloutAction,
-    RolloutEvidenceStatus, RolloutLedger, RolloutPhase, RolloutPolicy, RolloutSums, RouterRollout,
-    RouterRolloutSpec, RouterRolloutStatus, ShadowPolicy, VersionEvidenceStatus, VersionRef,
-    VersionSums,
+    GatewayRouterStatus, ProcessRef, ProcessSums, RegretStatus, RegretSums, RolloutAction,
+    RolloutEvidenceStatus, RolloutLedger, RolloutPhase, RolloutSums, RouterRollout,
+    RouterRolloutSpec, RouterRolloutStatus, VersionEvidenceStatus, VersionRef, VersionSums,
 };
 pub use router_version::{
     Artifact, ConfigMapKeyRef, Holdout, RouterVersion, RouterVersionSpec, RouterVersionStatus,

@@ -10,6 +10,7 @@
 )]
 #![expect(clippy::duplicated_attributes, reason = "printer columns share a type")]
 
+use crate::rollout_policy::{CanaryPolicy, GatePolicy, ShadowPolicy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -33,6 +34,11 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Weight", type_ = "integer", json_path = ".status.weight"),
     printcolumn(name = "Evidence", type_ = "string", json_path = ".status.progress"),
+    printcolumn(
+        name = "Regret",
+        type_ = "number",
+        json_path = ".status.evidence.regret.estimate"
+    ),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
     printcolumn(
         name = "Age",
@@ -74,67 +80,6 @@ pub struct VersionRef {
     /// SHA-256 of the artifact.
     #[schemars(length(max = 128))]
     pub sha256: String,
-}
-
-/// How a new router version takes over.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RolloutPolicy {
-    /// What the candidate decides before anybody gets its answers.
-    #[serde(default)]
-    pub shadow: ShadowPolicy,
-    /// Who gets the candidate's answers, step by step.
-    #[serde(default)]
-    pub canary: CanaryPolicy,
-    /// What takes the candidate out.
-    #[serde(default)]
-    pub gate: GatePolicy,
-}
-
-/// What the candidate decides before anybody gets its answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ShadowPolicy {
-    /// Requests that both versions decide while the active one answers; 0 goes to the canary at once.
-    #[serde(default = "ShadowPolicy::default_requests")]
-    #[schemars(range(min = 0, max = 10_000_000))]
-    pub requests: u32,
-}
-
-/// Who gets the candidate's answers, step by step.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct CanaryPolicy {
-    /// Percent of users, step after step. A user stays with the candidate once it is theirs.
-    #[serde(default = "CanaryPolicy::default_steps")]
-    #[schemars(length(max = 16), inner(range(min = 1, max = 99)))]
-    #[x_kube(validation = Rule::new("size(self) > 0 && self.isSorted() && self.all(a, self.exists_one(b, b == a))")
-        .message("must rise from step to step: write percentages such as [5, 25, 50]"))]
-    pub steps: Vec<u32>,
-    /// Requests of each version that have to end in each step. The first step also waits for about 1,000 of the active
-    /// version, since with fewer its 99th percentile is not known.
-    #[serde(default = "CanaryPolicy::default_requests_per_step")]
-    #[schemars(range(min = 1, max = 10_000_000))]
-    pub requests_per_step: u32,
-}
-
-/// What takes the candidate out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct GatePolicy {
-    /// The candidate's 99th percentile of latency may be this many times the active version's. Latencies are counted in
-    /// steps of 10 %.
-    #[serde(default = "GatePolicy::default_p99_latency_ratio_max")]
-    #[schemars(range(min = 1.0, max = 100.0))]
-    pub p99_latency_ratio_max: f64,
-    /// The candidate's error rate may be above the active version's up to here.
-    #[serde(default = "GatePolicy::default_error_rate_max")]
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub error_rate_max: f64,
-    /// Probability that a candidate within these limits is never rolled back, however long it is watched.
-    #[serde(default = "GatePolicy::default_confidence")]
-    #[schemars(range(min = 0.5, max = 0.9999))]
-    pub confidence: f64,
 }
 
 /// What a person asks of a rollout.
@@ -226,6 +171,34 @@ pub struct RolloutEvidenceStatus {
     /// Of them, those that the versions would have answered differently.
     #[serde(default)]
     pub disagreements: u64,
+    /// What judges said of the answers, where gate.regretMax asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regret: Option<RegretStatus>,
+}
+
+/// What judges said: points, on the scale of 1 to 5 and over all requests, that the candidate's answers are worth less than
+/// the active version's.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegretStatus {
+    /// As it is estimated, from 50 labels on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<f64>,
+    /// It is not below this, with the gate's confidence and however often somebody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lower: Option<f64>,
+    /// It is not above this, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upper: Option<f64>,
+    /// Requests of the canary that were compared.
+    #[serde(default)]
+    pub compared: u64,
+    /// Of them, those that the versions decided differently.
+    #[serde(default)]
+    pub disagreements: u64,
+    /// Of these, those that were judged.
+    #[serde(default)]
+    pub labelled: u64,
 }
 
 /// What was counted of one version.
@@ -250,6 +223,9 @@ pub struct RolloutLedger {
     /// Of gateway processes that are gone.
     #[serde(default)]
     pub folded: RolloutSums,
+    /// Labels of gateway processes that are gone.
+    #[serde(default)]
+    pub folded_regret: RegretSums,
     /// The last report of each gateway process.
     #[serde(default)]
     #[schemars(length(max = 256))]
@@ -273,6 +249,9 @@ pub struct ProcessSums {
     pub boot: String,
     /// Its totals.
     pub sums: RolloutSums,
+    /// Its labels.
+    #[serde(default)]
+    pub regret: RegretSums,
 }
 
 /// A gateway process.
@@ -305,6 +284,38 @@ pub struct RolloutSums {
     pub disagreements: u64,
 }
 
+/// Totals of what was judged, since the attempt began; in millionths where they are no counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegretSums {
+    /// Requests compared.
+    #[serde(default)]
+    pub compared: u64,
+    /// Of them, those that the versions decided differently.
+    #[serde(default)]
+    pub disagreements: u64,
+    /// Of these, those that were judged.
+    #[serde(default)]
+    pub labelled: u64,
+    /// Weight of the disagreements.
+    #[serde(default)]
+    pub disagreeing: i64,
+    /// Weight of the disagreements that the labels stand for.
+    #[serde(default)]
+    pub stood_for: i64,
+    /// Variance of it, from drawing what is judged.
+    #[serde(default)]
+    pub stood_for_variance: i64,
+    /// Weight of requests, by group of users; trailing zeros are left out.
+    #[serde(default)]
+    #[schemars(length(max = 256))]
+    pub weights: Vec<i64>,
+    /// Weighted terms of the labels, by group of users; trailing zeros are left out.
+    #[serde(default)]
+    #[schemars(length(max = 256))]
+    pub terms: Vec<i64>,
+}
+
 /// Totals of one version.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -325,7 +336,7 @@ pub struct VersionSums {
 }
 
 /// What an InferenceGateway says about its router.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayRouterStatus {
     /// The version that decides, `builtin` for the default artifact.
@@ -343,6 +354,12 @@ pub struct GatewayRouterStatus {
     /// Percent of users that the candidate answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
+    /// Points that the candidate's answers are worth less than the active version's, where judges say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regret: Option<f64>,
+    /// That is not above this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regret_upper: Option<f64>,
     /// The RouterRollout of the candidate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<String>,
@@ -366,63 +383,6 @@ impl RolloutPhase {
             Self::RolledBack => "RolledBack",
             Self::Aborted => "Aborted",
             Self::Inconclusive => "Inconclusive",
-        }
-    }
-}
-
-impl ShadowPolicy {
-    fn default_requests() -> u32 {
-        100
-    }
-}
-
-impl Default for ShadowPolicy {
-    fn default() -> Self {
-        Self {
-            requests: Self::default_requests(),
-        }
-    }
-}
-
-impl CanaryPolicy {
-    fn default_steps() -> Vec<u32> {
-        vec![5, 25, 50]
-    }
-
-    fn default_requests_per_step() -> u32 {
-        200
-    }
-}
-
-impl Default for CanaryPolicy {
-    fn default() -> Self {
-        Self {
-            steps: Self::default_steps(),
-            requests_per_step: Self::default_requests_per_step(),
-        }
-    }
-}
-
-impl GatePolicy {
-    fn default_p99_latency_ratio_max() -> f64 {
-        1.1
-    }
-
-    fn default_error_rate_max() -> f64 {
-        0.01
-    }
-
-    fn default_confidence() -> f64 {
-        0.95
-    }
-}
-
-impl Default for GatePolicy {
-    fn default() -> Self {
-        Self {
-            p99_latency_ratio_max: Self::default_p99_latency_ratio_max(),
-            error_rate_max: Self::default_error_rate_max(),
-            confidence: Self::default_confidence(),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The gateway's decision log as it is read again: its lines, and the labels that belong to its decisions.
 //!
 //! Scores that came later and a line that a crash cut short are no decisions. What a label is worth depends on how its
-//! decision was picked: a score that a client sent of its own accord has no known probability, so labels come from a file
-//! that says it, or with a promise of the caller. Evaluated in [`crate::ope`] and [`crate::gate`].
+//! decision was picked: a judge's score in the log says with which probability, one that a client sent of its own accord has
+//! none. Such a one is a label only by a promise of the caller; or labels come from a file that says it. Evaluated in [`crate::ope`] and [`crate::gate`].
 
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use weir_gateway::record::{FeedbackRow, Record, is_fault};
 use weir_router::ope::Label;
 
 /// The lowest score: what a failed request is worth.
-pub(crate) const WORST: f64 = 1.0;
+pub(crate) use weir_gateway::comparison::WORST;
 
 /// One line of a log.
 #[derive(Debug)]
@@ -145,11 +145,19 @@ impl DecisionLog {
     ) -> Result<HashMap<String, Label>, DecisionLogError> {
         let mut labels = HashMap::new();
         match source {
-            None if self.scores.is_empty() => {}
             None => {
-                return Err(DecisionLogError::Voluntary {
-                    scores: self.scores.len(),
-                });
+                // Of two labels of one decision the gateway counts the first.
+                for score in &self.scores {
+                    if let Some(propensity) = score.propensity {
+                        let label = label(&score.feedback_for, score.score, propensity)?;
+                        labels.entry(score.feedback_for.clone()).or_insert(label);
+                    }
+                }
+                if labels.is_empty() && !self.scores.is_empty() {
+                    return Err(DecisionLogError::Voluntary {
+                        scores: self.scores.len(),
+                    });
+                }
             }
             // A later score of the same decision replaces the earlier one, as in the gateway.
             Some(LabelSource::Scores { propensity }) => {
@@ -257,6 +265,7 @@ mod tests {
             feedback_for: "d-1".to_owned(),
             score,
             label: None,
+            propensity: None,
         }
     }
 
@@ -277,6 +286,20 @@ mod tests {
         };
         assert_eq!(labels["d-1"], expected, "the later score counts");
         assert!(DecisionLog::default().labels(None).unwrap().is_empty());
+        let judged = |score| FeedbackRow {
+            propensity: Some(0.25),
+            ..scored(score)
+        };
+        let log = DecisionLog {
+            scores: vec![scored(2.0), judged(5.0), judged(1.0)],
+            ..DecisionLog::default()
+        };
+        let labels = log.labels(None).unwrap();
+        let first = Label {
+            reward: 5.0,
+            propensity: 0.25,
+        };
+        assert_eq!(labels["d-1"], first, "a judge's first word counts");
     }
 
     #[test]

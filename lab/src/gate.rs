@@ -8,6 +8,7 @@ use crate::decision_log::{DecisionLog, DecisionLogError, LabelSource, ended_by_c
 use crate::ope::{OpeError, bound};
 use serde::Serialize;
 use std::time::Duration;
+use weir_gateway::comparison::Comparison;
 use weir_gateway::evidence::Role;
 use weir_gateway::record::{ChoiceRow, Record, RolloutRow, is_fault};
 use weir_router::Router;
@@ -121,6 +122,7 @@ pub fn gate(log: &DecisionLog, question: &Question<'_>) -> Result<Report, GateEr
         regret: vec![against_active(&rows)],
         heard: Some(now),
         listening: now,
+        began: now,
     };
     if let Some(reference) = question.reference {
         evidence.regret.push(against_reference(&rows, reference)?);
@@ -239,34 +241,15 @@ fn check_labels(rows: &[Both<'_>], with_reference: bool) -> Result<(), GateError
     })
 }
 
-/// Given the random draw that both share each version does one thing: where they agree nothing has to be judged.
+/// Rows of a canary in the order in which they were decided.
 fn against_active(rows: &[Both<'_>]) -> RegretEvidence {
     let (mut evidence, mut learner) = (RegretEvidence::default(), Learner::default());
-    for both in rows.iter().filter(|both| both.is_evidence()) {
-        let Some([active, candidate]) = both.choices() else {
-            continue;
-        };
-        let expected = [active, candidate].map(|of| expected(active, of.outcome.arm));
-        let agrees = both.rollout.shadow.agrees;
-        let candidate_does: &[f64] = if agrees { &[1.0, 0.0] } else { &[0.0, 1.0] };
-        let dispatched = usize::from(!agrees && both.rollout.dispatched == Role::Candidate);
-        let row = Compared {
-            bucket: both.rollout.bucket,
-            weight: both.rollout.weight,
-            dispatched,
-            active: &[1.0, 0.0],
-            candidate: candidate_does,
-            baseline: &[1.0, 0.0],
-            expected: &expected,
-            label: both.label,
-        };
-        evidence.observe(&row, &mut learner);
+    for both in rows {
+        if let Some(comparison) = Comparison::of(both.row) {
+            evidence.observe(&comparison.compared(both.label), &mut learner);
+        }
     }
     evidence
-}
-
-fn expected(active: &ChoiceRow, arm: usize) -> f64 {
-    active.outcome.qualities.get(arm).copied().unwrap_or(3.0)
 }
 
 /// What the reference would do that neither version did is known through their exploration.

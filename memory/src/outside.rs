@@ -90,6 +90,12 @@ pub fn unit_query(vector: &[f32], dimensions: usize) -> Result<Vec<f32>, SearchE
     search::unit(vector, dimensions)
 }
 
+/// Whether as many of the nodes have vectors as it takes for these to say which node is nearer. Below that, words alone
+/// find nodes wherever they find any.
+pub fn by_vector_pays(vectors: usize, nodes: usize) -> bool {
+    search::by_vector_pays(vectors, nodes)
+}
+
 /// Nodes that are taken from each of the two rankings for a query of `k` hits.
 pub fn pool(k: usize) -> usize {
     search::POOL_MIN.max(4 * k)

@@ -2,8 +2,8 @@
 //!
 //! Takes the best allowed nodes by cosine (`vectors.rs`: all compared, or a walk through a graph when there are many) and
 //! by BM25, and fuses the two. The filter is applied inside both, so a tenant with few nodes still gets its best ones. A
-//! node that only its words found has its exact cosine all the same. Nothing is read from disk here. Reading on:
-//! `recall.rs`.
+//! node that only its words found has its exact cosine all the same. While many nodes still wait for their vectors, words alone
+//! find them ([`by_vector_pays`]). Nothing is read from disk here. Reading on: `recall.rs`.
 
 use std::cmp::Ordering;
 
@@ -14,6 +14,15 @@ use crate::vectors::{self, Effort, near, slot_of};
 
 /// How much a standard deviation of BM25 counts next to one of cosine.
 const WORDS_WEIGHT: f32 = 0.5;
+
+/// Share of the nodes that must have a vector before vectors say which node is nearer, of 4.
+const WITH_VECTOR_MIN: usize = 3;
+
+/// Whether vectors tell which nodes are near. While few nodes have one, these would stand before all others: a node that is
+/// hardly like the question before one that has all of its words and waits for its vector.
+pub(crate) fn by_vector_pays(vectors: usize, nodes: usize) -> bool {
+    4 * vectors >= WITH_VECTOR_MIN * nodes
+}
 
 /// Fewest nodes taken from each of the two rankings to compare: their spread is what a z-score is
 /// relative to.
@@ -138,6 +147,11 @@ impl Memory {
         let Prepared { allowed, words, .. } = prepared
             .filter(|prepared| prepared.fits(&index, query))
             .unwrap_or_else(|| Prepared::of(&index, query.text.clone(), query.filter.clone()));
+        let some_word = words
+            .iter()
+            .zip(&allowed.mask)
+            .any(|(score, passes)| *passes && *score > 0.0);
+        let unit = unit.filter(|_| !some_word || by_vector_pays(index.vectors.len(), index.len()));
         let pool = POOL_MIN.max(4 * query.k);
         let ef = pool.max(index.vectors.ef_search());
         let cosines = unit

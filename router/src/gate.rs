@@ -41,6 +41,9 @@ pub struct Policy {
     /// Probability that a candidate within the limits is never rolled back, and that one beyond the largest regret is
     /// never promoted.
     pub confidence: f64,
+    /// A rollout that is still collecting this long after it began is inconclusive; `None` waits for as long as it takes.
+    #[serde(default)]
+    pub deadline: Option<Duration>,
     /// What is demanded of the answers; `None` where nobody judges them.
     #[serde(default)]
     pub quality: Option<Quality>,
@@ -59,7 +62,7 @@ pub struct Quality {
 }
 
 /// Labelled disagreements before regret is tested: with fewer their spread is not known.
-const DISAGREEMENTS_MIN: u64 = 50;
+pub const DISAGREEMENTS_MIN: u64 = 50;
 
 /// Where a rollout stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +106,8 @@ pub enum Reason {
     EvidenceStale,
     /// The evidence speaks against the candidate without deciding.
     Undecided,
+    /// Something is still missing when the time for it is over.
+    DeadlineExceeded,
     /// The last step was passed.
     Passed,
     /// A person promoted it.
@@ -133,6 +138,8 @@ pub struct Evidence {
     pub heard: Option<Duration>,
     /// Since when reports would have been heard: the rollout has begun, and this operator leads.
     pub listening: Duration,
+    /// When the rollout began.
+    pub began: Duration,
 }
 
 /// Where a rollout stands now, and why.
@@ -165,6 +172,7 @@ impl Reason {
             Self::Paused => "Paused",
             Self::EvidenceStale => "EvidenceStale",
             Self::Undecided => "Undecided",
+            Self::DeadlineExceeded => "DeadlineExceeded",
             Self::Passed => "Passed",
             Self::Promoted => "Promoted",
             Self::AbortedByUser => "AbortedByUser",
@@ -237,18 +245,8 @@ pub fn next(
     action: Action,
     now: Duration,
 ) -> Decision {
-    let held = |phase, reason, message| Decision {
-        phase,
-        step,
-        weight: policy.weight(step),
-        reason,
-        message,
-    };
-    let running = if step == 0 {
-        Phase::Shadow
-    } else {
-        Phase::Canary
-    };
+    let held = |phase, reason, message| held(policy, step, (phase, reason), message);
+    let running = running(step);
     if action == Action::Abort {
         return ended(step, Reason::AbortedByUser, "aborted by a person");
     }
@@ -277,8 +275,9 @@ pub fn next(
     }
     let missing = traffic::missing(policy, step, &evidence.sums)
         .or_else(|| quality::missing(policy, step, &evidence.regret));
+    let since_began = now.saturating_sub(evidence.began);
     if let Some(missing) = missing {
-        return held(running, Reason::Collecting, missing);
+        return collecting(policy, step, since_began, missing);
     }
     if let Some(test) = tests.iter().find(|test| test.against.leans()) {
         let message = format!(
@@ -290,7 +289,7 @@ pub fn next(
     if step == policy.steps.len() {
         return match quality::promotes(policy, &evidence.regret) {
             quality::Promotes::Yes => ended(step, Reason::Passed, "every step was passed"),
-            quality::Promotes::NotYet(missing) => held(running, Reason::Collecting, missing),
+            quality::Promotes::NotYet(missing) => collecting(policy, step, since_began, missing),
             quality::Promotes::Undecided(message) => {
                 held(Phase::Inconclusive, Reason::Undecided, message)
             }
@@ -302,6 +301,37 @@ pub fn next(
         weight: policy.weight(step + 1),
         reason: Reason::Collecting,
         message: format!("step {} of {} begins", step + 1, policy.steps.len()),
+    }
+}
+
+/// The weight stays as it is.
+fn held(policy: &Policy, step: usize, at: (Phase, Reason), message: String) -> Decision {
+    Decision {
+        phase: at.0,
+        step,
+        weight: policy.weight(step),
+        reason: at.1,
+        message,
+    }
+}
+
+fn running(step: usize) -> Phase {
+    if step == 0 {
+        Phase::Shadow
+    } else {
+        Phase::Canary
+    }
+}
+
+/// Something is missing this long after the rollout began: it is waited for until the deadline, and then told.
+fn collecting(policy: &Policy, step: usize, since_began: Duration, missing: String) -> Decision {
+    match policy.deadline.filter(|deadline| since_began > *deadline) {
+        None => held(policy, step, (running(step), Reason::Collecting), missing),
+        Some(deadline) => {
+            let message = format!("still missing after {} s: {missing}", deadline.as_secs());
+            let at = (Phase::Inconclusive, Reason::DeadlineExceeded);
+            held(policy, step, at, message)
+        }
     }
 }
 

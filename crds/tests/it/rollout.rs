@@ -39,13 +39,14 @@ fn refusals(change: impl Fn(&mut Value)) -> Vec<String> {
 #[test]
 fn only_the_action_of_a_rollout_changes() {
     assert_eq!(refusals(|spec| spec["action"] = "Abort".into()), [""; 0]);
-    let changes: [fn(&mut Value); 6] = [
+    let changes: [fn(&mut Value); 7] = [
         |spec| spec["gateway"] = "other".into(),
         |spec| spec["from"]["version"] = "router-v5".into(),
         |spec| spec["to"]["sha256"] = "c".repeat(64).into(),
         |spec| spec["shadow"]["requests"] = 0.into(),
         |spec| spec["canary"]["requestsPerStep"] = 1.into(),
         |spec| spec["gate"]["errorRateMax"] = 1.into(),
+        |spec| spec["gate"]["regretMax"] = 0.5.into(),
     ];
     for change in changes {
         let refused = refusals(change);

@@ -8,6 +8,7 @@ use weir_gateway::evidence::RolloutReport;
 use weir_plan::Revision;
 use weir_proto::control::v1 as wire;
 use weir_router::gate::evidence::VersionEvidence;
+use weir_router::gate::regret::RegretEvidence;
 
 /// Changes are told at most this often.
 const BUSY: Duration = Duration::from_secs(1);
@@ -56,6 +57,20 @@ fn evidence(report: RolloutReport) -> wire::RolloutEvidence {
         candidate: Some(version(&sums.candidate)),
         shadowed: sums.shadowed,
         disagreements: sums.disagreements,
+        regret: Some(regret(report.regret)),
+    }
+}
+
+fn regret(of: RegretEvidence) -> wire::RegretEvidence {
+    wire::RegretEvidence {
+        compared: of.compared,
+        disagreements: of.disagreements,
+        labelled: of.labelled,
+        disagreeing: of.disagreeing,
+        stood_for: of.stood_for,
+        stood_for_variance: of.stood_for_variance,
+        weights: of.weights,
+        terms: of.terms,
     }
 }
 
@@ -90,6 +105,35 @@ pub(crate) fn revision(revision: Revision) -> wire::Revision {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_are_reported_with_the_rest_of_a_rollout() {
+        let judged = RegretEvidence {
+            compared: 5,
+            disagreements: 4,
+            labelled: 3,
+            disagreeing: 4_000_000,
+            stood_for: 3_000_000,
+            stood_for_variance: 2,
+            weights: vec![0, 5_000_000],
+            terms: vec![0, 0, -1],
+        };
+        let sent = evidence(RolloutReport {
+            rollout: "support-v2-1".into(),
+            regret: judged.clone(),
+            ..RolloutReport::default()
+        });
+        let sent = sent.regret.expect("labels");
+        assert_eq!(
+            (sent.compared, sent.disagreements, sent.labelled),
+            (5, 4, 3)
+        );
+        assert_eq!(
+            (sent.disagreeing, sent.stood_for, sent.stood_for_variance),
+            (4_000_000, 3_000_000, 2)
+        );
+        assert_eq!((sent.weights, sent.terms), (judged.weights, judged.terms));
+    }
 
     #[test]
     fn changes_are_told_at_most_every_second_and_life_every_five() {

@@ -96,7 +96,9 @@ pub enum Scope {
     Ask,
     /// Read and write the memory.
     Memory,
-    /// Read every tenant's decisions.
+    /// Read every tenant's decisions and give labels, which decide what becomes of a router version.
+    Judge,
+    /// All of it, for every tenant.
     Admin,
 }
 

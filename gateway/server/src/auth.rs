@@ -33,7 +33,7 @@ impl Identity {
     pub(crate) fn of(auth: &Auth, headers: &HeaderMap) -> Result<Self, AuthError> {
         let keys = match auth {
             Auth::Anonymous => {
-                let scopes = vec![Scope::Ask, Scope::Memory, Scope::Admin];
+                let scopes = vec![Scope::Ask, Scope::Memory, Scope::Judge, Scope::Admin];
                 return Ok(Self {
                     tenant: ANONYMOUS.to_owned(),
                     key_id: None,
@@ -90,6 +90,7 @@ fn name(scope: Scope) -> &'static str {
     match scope {
         Scope::Ask => "ask",
         Scope::Memory => "memory",
+        Scope::Judge => "judge",
         Scope::Admin => "admin",
     }
 }

@@ -5,6 +5,7 @@
 
 pub use crate::row_log::LogError;
 
+use crate::comparison::Comparison;
 use crate::evidence::Dispatched;
 use crate::record::{Feedback, FeedbackRow, Record, is_fault};
 use crate::row_log::{RowLog, Target};
@@ -61,19 +62,22 @@ impl Decisions {
         self.lock().records.get(id).cloned()
     }
 
-    /// Adds a score to a decision. False when it is not kept any more.
-    pub fn feedback(&self, id: &str, feedback: &Feedback) -> bool {
+    /// Adds a score to a decision and to the log. False when the decision is not kept any more; then it is logged only if
+    /// it `counts`, as evidence of a rollout.
+    pub(crate) fn feedback(&self, id: &str, feedback: &Feedback, counts: bool) -> bool {
         let mut inner = self.lock();
-        let Some(record) = inner.records.get_mut(id) else {
-            return false;
-        };
-        record.quality = Some(feedback.clone());
-        inner.write(&FeedbackRow {
-            feedback_for: id.to_owned(),
-            score: feedback.score,
-            label: feedback.label.clone(),
+        let kept = inner.records.get_mut(id).map(|record| {
+            record.quality = Some(feedback.clone());
         });
-        true
+        if kept.is_some() || counts {
+            inner.write(&FeedbackRow {
+                feedback_for: id.to_owned(),
+                score: feedback.score,
+                label: feedback.label.clone(),
+                propensity: feedback.propensity,
+            });
+        }
+        kept.is_some()
     }
 
     pub(crate) fn keep(&self, record: &Record) {
@@ -146,6 +150,9 @@ impl Draft {
         self.row.outcome.error = error.map(str::to_owned);
         if let Some(dispatched) = self.dispatched.take() {
             let failed = std::thread::panicking() || error.is_some_and(is_fault);
+            if let Some(comparison) = Comparison::of(&self.row) {
+                dispatched.compared(&self.row.decision_id, comparison, failed);
+            }
             dispatched.end(self.row.latency_ms.total, failed);
         }
         self.decisions.keep(&self.row);
@@ -195,10 +202,10 @@ mod tests {
         decisions.keep(&record("a"));
         let feedback = Feedback {
             score: 4.0,
-            label: None,
+            ..Feedback::default()
         };
-        assert!(decisions.feedback("a", &feedback));
-        assert!(!decisions.feedback("b", &feedback));
+        assert!(decisions.feedback("a", &feedback, false));
+        assert!(!decisions.feedback("b", &feedback, false));
         assert_eq!(
             decisions.get("a").and_then(|row| row.quality),
             Some(feedback)

@@ -2,13 +2,17 @@
 //!
 //! Owns the counters of the rollout that the plan names, and keeps them while it names none, as during a pause: the operator
 //! knows what was reported before and believes no totals that are smaller. A request is open from its dispatch until its row is finished,
-//! whichever way it ends: a guard that is dropped counts. Nothing is concluded here; that is weir-router's gate. Which
-//! version a request belongs to is `candidate.rs`.
+//! whichever way it ends: a guard that is dropped counts. Requests that the versions decided differently wait for a judge's
+//! score and are counted once. Nothing is concluded here; that is weir-router's gate. Which version a request belongs to is
+//! `candidate.rs`, what is compared `comparison.rs`.
 
+use crate::comparison::{Comparison, Unjudged, WORST};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
 use weir_plan::CandidatePlan;
 use weir_router::gate::evidence::{RolloutEvidence, VersionEvidence};
+use weir_router::gate::regret::{Learner, RegretEvidence};
+use weir_router::ope::Label;
 
 /// A version's part in a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +45,8 @@ pub struct RolloutReport {
     pub counting: u64,
     /// What was counted.
     pub evidence: RolloutEvidence,
+    /// What judges said of the answers.
+    pub regret: RegretEvidence,
 }
 
 /// The counters. Cheap to clone; all clones are the same.
@@ -51,33 +57,60 @@ pub(crate) struct Evidence {
 
 #[derive(Debug, Default)]
 struct Inner {
-    rollout: Option<RolloutReport>,
+    rollout: Option<Counting>,
     /// The one that the plan named last, while it names none.
-    left: Option<RolloutReport>,
+    left: Option<Counting>,
     /// Rollouts that were counted.
     countings: u64,
     /// Over all rollouts, for the metrics.
     total: RolloutEvidence,
+    /// Labelled disagreements of all rollouts, for the metrics.
+    labelled: u64,
+}
+
+/// One rollout as it is counted.
+#[derive(Debug, Default)]
+struct Counting {
+    report: RolloutReport,
+    learner: Learner,
+    unjudged: Unjudged,
+}
+
+impl Counting {
+    fn judged(&mut self, comparison: &Comparison, label: Label) {
+        let row = comparison.compared(Some(label));
+        self.report.regret.judged(&row, &mut self.learner);
+    }
 }
 
 impl Inner {
+    /// The rollout of this name, as far as it is still counted.
+    fn countings(&mut self, rollout: &str) -> impl Iterator<Item = &mut Counting> {
+        let known = self.rollout.iter_mut().chain(&mut self.left);
+        known.filter(move |counting| counting.report.rollout == rollout)
+    }
+
     /// Both places where something of a rollout is counted; only the total when it is neither the present one nor the one
     /// that was left: what was open then ends later.
     fn of(&mut self, rollout: &str) -> impl Iterator<Item = &mut RolloutEvidence> {
         let known = self.rollout.iter_mut().chain(&mut self.left);
         known
-            .filter(move |report| report.rollout == rollout)
-            .map(|report| &mut report.evidence)
+            .filter(move |counting| counting.report.rollout == rollout)
+            .map(|counting| &mut counting.report.evidence)
             .chain([&mut self.total])
     }
 
-    fn begin(&mut self, candidate: &CandidatePlan) -> RolloutReport {
+    fn begin(&mut self, candidate: &CandidatePlan) -> Counting {
         self.countings += 1;
-        RolloutReport {
+        let report = RolloutReport {
             rollout: candidate.rollout.clone(),
             uid: candidate.uid.clone(),
             counting: self.countings,
-            evidence: RolloutEvidence::default(),
+            ..RolloutReport::default()
+        };
+        Counting {
+            report,
+            ..Counting::default()
         }
     }
 }
@@ -92,22 +125,49 @@ impl Evidence {
             inner.left = known;
             return;
         };
-        let is_same = |known: &RolloutReport| {
-            known.rollout == candidate.rollout && known.uid == candidate.uid
+        let is_same = |known: &Counting| {
+            known.report.rollout == candidate.rollout && known.report.uid == candidate.uid
         };
-        let report = known.filter(is_same);
-        let report = report.unwrap_or_else(|| inner.begin(candidate));
-        inner.rollout = Some(report);
+        let counting = known.filter(is_same);
+        let counting = counting.unwrap_or_else(|| inner.begin(candidate));
+        inner.rollout = Some(counting);
     }
 
     /// The present rollout's totals.
     pub(crate) fn report(&self) -> Option<RolloutReport> {
-        self.lock().rollout.clone()
+        let inner = self.lock();
+        let counting = inner.rollout.as_ref()?;
+        Some(counting.report.clone())
     }
 
     /// The totals of all rollouts.
     pub(crate) fn total(&self) -> RolloutEvidence {
         self.lock().total.clone()
+    }
+
+    /// Labelled disagreements of all rollouts.
+    pub(crate) fn labelled(&self) -> u64 {
+        self.lock().labelled
+    }
+
+    /// A judge's score of a decision. Whether it was counted: it belongs to a disagreement that waited for one, so that no
+    /// decision counts twice.
+    pub(crate) fn judged(&self, id: &str, label: Label) -> bool {
+        let mut inner = self.lock();
+        let Inner {
+            rollout,
+            left,
+            labelled,
+            ..
+        } = &mut *inner;
+        for counting in rollout.iter_mut().chain(left) {
+            if let Some(comparison) = counting.unjudged.take(id) {
+                counting.judged(&comparison, label);
+                *labelled += 1;
+                return true;
+            }
+        }
+        false
     }
 
     /// Both versions have decided a request.
@@ -146,6 +206,30 @@ pub(crate) struct Dispatched {
 }
 
 impl Dispatched {
+    /// The request gave an answer that can be compared, or failed, which is the worst one.
+    pub(crate) fn compared(&self, id: &str, comparison: Comparison, failed: bool) {
+        let mut inner = self.evidence.lock();
+        let mut judged = 0;
+        for counting in inner.countings(&self.rollout) {
+            let row = comparison.compared(None);
+            counting.report.regret.decided(&row);
+            if !comparison.differs() {
+                continue;
+            }
+            if failed {
+                let worst = Label {
+                    reward: WORST,
+                    propensity: 1.0,
+                };
+                counting.judged(&comparison, worst);
+                judged += 1;
+            } else {
+                counting.unjudged.insert(id, comparison);
+            }
+        }
+        inner.labelled += judged;
+    }
+
     /// The request has ended after this time.
     pub(crate) fn end(mut self, milliseconds: f64, failed: bool) {
         self.count(milliseconds, failed);
@@ -272,5 +356,35 @@ mod tests {
             let after = evidence.report().unwrap_or_default();
             assert!(after.counting > before.counting);
         }
+    }
+
+    const GOOD: Label = Label {
+        reward: 5.0,
+        propensity: 1.0,
+    };
+
+    fn judged(evidence: &Evidence) -> (u64, u64) {
+        let regret = evidence.report().unwrap_or_default().regret;
+        (regret.disagreements, regret.labelled)
+    }
+
+    #[test]
+    fn a_disagreement_is_judged_once_also_in_a_pause_and_one_of_another_rollout_never() {
+        let evidence = Evidence::default();
+        evidence.follow(Some(&candidate("a", "1")));
+        for id in ["first", "second", "third"] {
+            let request = evidence.dispatched("a", Role::Active);
+            request.compared(id, Comparison::disagreement(), false);
+            request.end(5.0, false);
+        }
+        assert!(evidence.judged("first", GOOD));
+        assert!(!evidence.judged("first", GOOD) && !evidence.judged("fourth", GOOD));
+        evidence.follow(None);
+        assert!(evidence.judged("second", GOOD), "a judge knows of no pause");
+        evidence.follow(Some(&candidate("a", "1")));
+        assert_eq!(judged(&evidence), (3, 2));
+        evidence.follow(Some(&candidate("a", "2")));
+        assert!(!evidence.judged("third", GOOD), "it was made again");
+        assert_eq!((judged(&evidence), evidence.labelled()), ((0, 0), 2));
     }
 }

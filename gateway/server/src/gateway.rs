@@ -19,11 +19,23 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use weir_engine::Engines;
 use weir_memory_live::Presence;
 use weir_plan::{Endpoint, GatewayPlan};
+use weir_router::ope::Label;
 
 /// A gateway. Cheap to clone; all clones are the same gateway.
 #[derive(Clone, Debug)]
 pub struct Gateway {
     inner: Arc<Inner>,
+}
+
+/// What became of a score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scored {
+    /// Nothing is known of the decision in this process.
+    Unknown,
+    /// It is in the decision's record and in the log.
+    Recorded,
+    /// It is also a label of the running rollout.
+    Counted,
 }
 
 #[derive(Debug)]
@@ -154,9 +166,19 @@ impl Gateway {
         self.inner.decisions.get(id)
     }
 
-    /// Adds a score to a decision. False when it is not kept any more.
-    pub fn feedback(&self, id: &str, feedback: &Feedback) -> bool {
-        self.inner.decisions.feedback(id, feedback)
+    /// Adds a score to a decision; one with a propensity is also the label of a rollout's disagreement.
+    pub fn feedback(&self, id: &str, feedback: &Feedback) -> Scored {
+        let judged = |propensity| {
+            let reward = feedback.score;
+            self.inner.evidence.judged(id, Label { reward, propensity })
+        };
+        let counts = feedback.propensity.is_some_and(judged);
+        let kept = self.inner.decisions.feedback(id, feedback, counts);
+        match (counts, kept) {
+            (true, _) => Scored::Counted,
+            (false, true) => Scored::Recorded,
+            (false, false) => Scored::Unknown,
+        }
     }
 
     /// Rows that the log could not take or write.

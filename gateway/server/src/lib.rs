@@ -11,6 +11,7 @@ mod auth;
 mod candidate;
 mod check;
 mod choose;
+pub mod comparison;
 mod counts;
 pub mod decisions;
 pub mod dispatch;

@@ -41,6 +41,8 @@ pub(crate) struct Gauges<'a> {
     pub(crate) rollouts: RolloutEvidence,
     /// What became of summaries.
     pub(crate) summaries: [(Outcome, u64); Outcome::ALL.len()],
+    /// Labelled disagreements of all rollouts.
+    pub(crate) labelled: u64,
 }
 
 impl Metrics {
@@ -189,6 +191,7 @@ impl Gauges<'_> {
         }
         metrics::counter!("weir_rollout_shadowed_total").absolute(of.shadowed);
         metrics::counter!("weir_rollout_disagreements_total").absolute(of.disagreements);
+        metrics::counter!("weir_rollout_labels_total").absolute(self.labelled);
     }
 }
 
@@ -211,7 +214,7 @@ fn describe() {
     }
 }
 
-const COUNTERS: [(&str, &str); 17] = [
+const COUNTERS: [(&str, &str); 18] = [
     ("weir_requests_total", "Requests by route and status"),
     (
         "weir_answers_total",
@@ -252,6 +255,10 @@ const COUNTERS: [(&str, &str); 17] = [
     (
         "weir_rollout_disagreements_total",
         "Of them, those that the versions would have answered differently",
+    ),
+    (
+        "weir_rollout_labels_total",
+        "Of these, those of a canary whose answers were judged",
     ),
     (
         "weir_summaries_total",

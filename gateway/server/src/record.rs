@@ -328,6 +328,9 @@ pub struct Feedback {
     pub score: f64,
     /// Free words.
     pub label: Option<String>,
+    /// A judge's probability of having picked this decision; absent where somebody scored of their own accord.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub propensity: Option<f64>,
 }
 
 /// A line of the log that is no decision: a score that came later.
@@ -339,6 +342,9 @@ pub struct FeedbackRow {
     pub score: f64,
     /// Free words.
     pub label: Option<String>,
+    /// A judge's probability of having picked this decision; absent where somebody scored of their own accord.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub propensity: Option<f64>,
 }
 
 /// A context block that stood in the prompt.

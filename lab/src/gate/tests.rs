@@ -68,6 +68,7 @@ fn log(rows: usize, lost: f64) -> DecisionLog {
                 feedback_for: id.clone(),
                 score: score.clamp(1.0, 5.0),
                 label: None,
+                propensity: None,
             });
         }
         log.decisions.push(Record {
@@ -107,6 +108,7 @@ fn policy() -> Policy {
         p99_latency_ratio_max: 1.1,
         error_rate_max: 0.01,
         confidence: 0.95,
+        deadline: None,
         quality: Some(Quality {
             regret_max: 0.3,
             disagreements_per_step: 100,
@@ -173,6 +175,7 @@ fn a_reference_is_compared_from_the_same_rows() {
             feedback_for: row.decision_id.clone(),
             score: 3.5,
             label: None,
+            propensity: None,
         })
         .collect();
     judged.scores.extend(unjudged);

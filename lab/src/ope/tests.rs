@@ -75,6 +75,7 @@ fn log(router: &Router, rows: usize, judged: usize) -> DecisionLog {
         feedback_for: record.decision_id.clone(),
         score: quality(record.choice.as_ref().unwrap().outcome.arm, row / judged),
         label: None,
+        propensity: None,
     });
     DecisionLog {
         scores: scores.collect(),

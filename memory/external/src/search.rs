@@ -1,7 +1,8 @@
 //! Searching: one batch of questions to Qdrant, one look at the rows, then the fusion that the embedded store does.
 //!
 //! Qdrant filters inside its own walk, so a tenant with few nodes gets its best ones. A point counts only where its
-//! version is the row's: one that is behind, or whose row is gone, is not found.
+//! version is the row's: one that is behind, or whose row is gone, is not found. While many nodes wait for their vectors, words
+//! alone find them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -82,7 +83,12 @@ impl ExternalMemory {
         let mut by_vector = next(dense.is_some())?;
         let mut by_words = next(words.is_some())?;
         let idf = probed.iter().zip(answers).filter_map(idf_of).collect();
+        let counts = self.state().counts;
+        if !by_words.is_empty() && !outside::by_vector_pays(counts.vectors, counts.nodes) {
+            by_vector.clear();
+        }
         let found_by_vector = !by_vector.is_empty();
+        let dense = dense.filter(|_| found_by_vector);
         let questions = [(dense, DENSE), (words, WORDS)];
         self.complete(questions, [&mut by_vector, &mut by_words], pool)
             .await?;

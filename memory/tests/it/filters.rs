@@ -219,6 +219,10 @@ fn words_alone_and_vectors_alone_are_enough() {
             ..node("b", "blue whale")
         },
         node("c", "grey whale"),
+        NewNode {
+            vector: vector([0.0, 0.0, 0.0, 1.0]),
+            ..node("d", "green frog")
+        },
     ];
     memory
         .write(&Batch {
@@ -240,7 +244,7 @@ fn words_alone_and_vectors_alone_are_enough() {
     let by_vector = memory.search(&by_vector).unwrap().hits;
     assert_eq!(
         by_vector.iter().map(|hit| hit.id).collect::<Vec<_>>(),
-        [id("a"), id("b")]
+        [id("a"), id("b"), id("d")]
     );
     assert!(
         by_vector
@@ -255,9 +259,53 @@ fn words_alone_and_vectors_alone_are_enough() {
     assert_eq!(both[0].id, id("b"));
     assert_eq!(
         both.len(),
-        3,
+        4,
         "a node without vector is still found by its words"
     );
+}
+
+#[test]
+fn while_most_nodes_wait_for_their_vectors_words_alone_find_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    let vector = |first: f32| Some(vec![first, 1.0, 0.0, 0.0]);
+    let waiting = (0..8).map(|number| node(&format!("waiting{number}"), "whale tail fin"));
+    let mut nodes: Vec<NewNode> = waiting.collect();
+    nodes.push(node("best", "whale song"));
+    for number in 0..4 {
+        nodes.push(NewNode {
+            vector: vector(0.1 * number as f32),
+            ..node(&format!("near{number}"), "song about rain")
+        });
+    }
+    let write = |nodes: Vec<NewNode>| {
+        let batch = Batch {
+            nodes,
+            ..Batch::default()
+        };
+        memory.write(&batch).unwrap();
+    };
+    write(nodes);
+    let search = |text: &str| {
+        let query = Query {
+            vector: vector(0.5),
+            ..query(text)
+        };
+        memory.search(&query).unwrap().hits
+    };
+    let found = search("whale song");
+    assert_eq!(found[0].id, id("best"));
+    assert!(found.iter().all(|hit| hit.cosine.is_none()));
+    // What no word finds is found by the vectors that there are.
+    assert_eq!(search("cetacean")[0].id, id("near3"));
+    // Enough of them, and they count.
+    let filled = (0..8).map(|number| NewNode {
+        vector: vector(-1.0),
+        ..node(&format!("waiting{number}"), "whale tail fin")
+    });
+    write(filled.collect());
+    let found = search("whale song");
+    assert!(found.iter().any(|hit| hit.cosine.is_some()));
 }
 
 #[test]

@@ -23,6 +23,7 @@ use weir_reconcile::condition::is_paused;
 use weir_reconcile::router_rollout::{self, GatewayReport, Heard, Rollouts};
 use weir_reconcile::{ServedRouters, Stack};
 use weir_router::gate::evidence::{Histogram, RolloutEvidence, VersionEvidence};
+use weir_router::gate::regret::{BUCKETS, RegretEvidence};
 
 /// How often an attempt that runs is looked at.
 const EVERY: Duration = Duration::from_secs(1);
@@ -162,11 +163,14 @@ fn reports(context: &Context, rollout: &RouterRollout) -> Reports {
     // One that was made again under its name has nothing of the one before. Gateways of before name no uid.
     let of_this = |evidence: &wire::RolloutEvidence| evidence.uid.is_empty() || evidence.uid == uid;
     let reports = all.into_iter().filter(|(.., evidence)| of_this(evidence));
+    let asks_for_labels = rollout.spec.gate.regret_max.is_some();
     let reports = reports.map(|(process, at, evidence)| {
+        let regret = evidence.regret.as_ref().filter(|_| asks_for_labels);
         let report = GatewayReport {
             pod: process.pod,
             boot: counting(&process.boot, evidence.counting),
             evidence: read(&evidence),
+            regret: regret.map(read_regret).unwrap_or_default(),
         };
         (report, at.elapsed())
     });
@@ -274,5 +278,19 @@ fn read(evidence: &wire::RolloutEvidence) -> RolloutEvidence {
         candidate: version(&evidence.candidate),
         shadowed: evidence.shadowed,
         disagreements: evidence.disagreements,
+    }
+}
+
+fn read_regret(of: &wire::RegretEvidence) -> RegretEvidence {
+    let buckets = |sums: &[i64]| sums.iter().copied().take(BUCKETS).collect();
+    RegretEvidence {
+        compared: of.compared,
+        disagreements: of.disagreements,
+        labelled: of.labelled,
+        disagreeing: of.disagreeing,
+        stood_for: of.stood_for,
+        stood_for_variance: of.stood_for_variance,
+        weights: buckets(&of.weights),
+        terms: buckets(&of.terms),
     }
 }

@@ -66,7 +66,7 @@ struct Args {
 type Scenario = for<'a> fn(&'a World) -> LocalBoxFuture<'a, Result<()>>;
 
 /// In the order in which they run: the first installs, the last uninstalls.
-const SCENARIOS: [(&str, &str, Scenario); 14] = [
+const SCENARIOS: [(&str, &str, Scenario); 15] = [
     (
         "install",
         "helm installs the operator, which becomes ready",
@@ -109,6 +109,11 @@ const SCENARIOS: [(&str, &str, Scenario); 14] = [
         "rollouts",
         "a good router version takes over under load, a bad one is taken out",
         |w| Box::pin(scenarios::rollouts::run(w)),
+    ),
+    (
+        "regret",
+        "of versions as fast as each other judges' labels decide",
+        |w| Box::pin(scenarios::regret::run(w)),
     ),
     (
         "mistakes",

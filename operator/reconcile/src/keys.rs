@@ -1,7 +1,7 @@
 //! API keys out of a Secret: who they belong to, what they allow, and only their hashes.
 //!
-//! An entry's name is `<tenant>.<keyId>` or `<tenant>.<keyId>.<scopes>`, where scopes are `ask`, `memory` and `admin`
-//! joined by `-` (`acme.laptop.ask-memory`). Without scopes a key may ask and use the memory. The entry's value is the
+//! An entry's name is `<tenant>.<keyId>` or `<tenant>.<keyId>.<scopes>`, where scopes are `ask`, `memory`, `judge` and
+//! `admin` joined by `-` (`acme.laptop.ask-memory`). Without scopes a key may ask and use the memory. The entry's value is the
 //! key itself, which leaves this file only as its SHA-256.
 //!
 //! A Secret that is gone is no Secret without entries: whoever brings it back, by a restore or by making it anew, takes
@@ -60,7 +60,7 @@ impl KeyError {
             Self::Name(_) => "name it TENANT.KEYID or TENANT.KEYID.SCOPES, with letters, digits, \
                               '_' and '-', for example acme.laptop"
                 .into(),
-            Self::Scope { .. } => "write ask, memory or admin, joined by '-'".into(),
+            Self::Scope { .. } => "write ask, memory, judge or admin, joined by '-'".into(),
             Self::RepeatedId(_) => "give each entry its own key id".into(),
             Self::RepeatedKey(_) => "give each entry its own key".into(),
             Self::Value(_) => format!(
@@ -172,6 +172,7 @@ fn api_key(entry: &str, value: &[u8]) -> Result<ApiKey, KeyError> {
     let scope = |word: &str| match word {
         "ask" => Ok(Scope::Ask),
         "memory" => Ok(Scope::Memory),
+        "judge" => Ok(Scope::Judge),
         "admin" => Ok(Scope::Admin),
         _ => Err(KeyError::Scope {
             entry: entry.to_owned(),

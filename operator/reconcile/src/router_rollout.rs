@@ -6,7 +6,9 @@
 //! is lost, the version that was active serves; never the candidate.
 
 mod attempts;
+mod demands;
 mod evidence;
+mod status;
 
 pub use evidence::{GatewayReport, fold, leave};
 
@@ -15,18 +17,19 @@ use crate::plan::ServedRouters;
 use crate::stack::Stack;
 use crate::validate::name;
 use attempts::{End, active, current, decides, has_ended, number, rollout_name, step_of, surplus};
-use evidence::{p99, since_start, total};
+use demands::{action, policy};
+use evidence::{since_start, total, total_regret};
 use k8s_openapi::jiff::Timestamp;
+use status::{decided, progress, regret_status};
 use std::sync::LazyLock;
 use std::time::Duration;
 use weir_crds::{
-    Condition, GatewayRouterStatus, InferenceGateway, RolloutAction, RolloutEvidenceStatus,
-    RolloutLedger, RolloutPhase, RouterRollout, RouterRolloutSpec, RouterRolloutStatus, Time,
-    VersionEvidenceStatus, VersionRef,
+    GatewayRouterStatus, InferenceGateway, RolloutAction, RolloutLedger, RouterRollout,
+    RouterRolloutSpec, RouterRolloutStatus, Time, VersionRef,
 };
 use weir_plan::{CandidatePhase, CandidatePlan, RouterPlan};
-use weir_router::gate::evidence::{RolloutEvidence, VersionEvidence};
-use weir_router::gate::{self, Action, Decision, Evidence, Phase, Policy};
+use weir_router::gate::evidence::RolloutEvidence;
+use weir_router::gate::{self, Evidence};
 
 /// Rollouts of a gateway that are kept, the newest first.
 pub const KEPT: usize = 10;
@@ -178,6 +181,9 @@ impl Rollouts {
         self.status.rollout = rollout.metadata.name.clone();
         self.status.phase = status.and_then(|status| status.phase);
         self.status.weight = Some(status.map_or(0, |status| status.weight));
+        let regret = status.and_then(|status| status.evidence.regret.as_ref());
+        self.status.regret = regret.and_then(|regret| regret.estimate);
+        self.status.regret_upper = regret.and_then(|regret| regret.upper);
     }
 
     /// Begins an attempt. One that the gateway's status names already was not seen yet, or was deleted by a person who
@@ -236,16 +242,21 @@ pub fn step(rollout: &RouterRollout, ledger: &RolloutLedger, heard: &Heard) -> S
         };
     }
     before.ledger = ledger.clone();
+    let began = before.started_at.as_ref().map_or(heard.now, |at| at.0);
+    let spec = &rollout.spec;
+    let policy = policy(spec);
+    let judged = policy.quality.as_ref().map(|_| total_regret(ledger));
     let evidence = Evidence {
         sums: since_start(ledger),
-        regret: Vec::new(),
+        regret: judged.into_iter().collect(),
         heard: heard.report.map(since_epoch),
         listening: since_epoch(heard.listening),
+        began: since_epoch(began),
     };
     let at = before.step as usize;
-    let spec = &rollout.spec;
     let now = since_epoch(heard.now);
-    let decision = gate::next(at, &policy(spec), &evidence, action(spec.action), now);
+    let decision = gate::next(at, &policy, &evidence, action(spec.action), now);
+    before.evidence.regret = regret_status(&policy, &evidence.regret);
     let mut status = decided(&before, &decision, (rollout.metadata.generation, heard.now));
     let mut sums = evidence.sums;
     if decision.step != at || status.step_started_at.is_none() {
@@ -255,7 +266,12 @@ pub fn step(rollout: &RouterRollout, ledger: &RolloutLedger, heard: &Heard) -> S
         status.ledger.step_start = total(ledger);
         sums = RolloutEvidence::default();
     }
-    status.progress = progress(spec, &decision, &sums);
+    let labels = status.evidence.regret.as_ref();
+    status.progress = progress(
+        spec,
+        &decision,
+        (&sums, labels.map(|regret| regret.labelled)),
+    );
     status.started_at = before.started_at.or(Some(Time(heard.now)));
     let moved = before.phase != status.phase
         || before.step != status.step
@@ -310,108 +326,8 @@ fn router_plan(version: &VersionRef) -> Option<RouterPlan> {
     })
 }
 
-fn decided(
-    before: &RouterRolloutStatus,
-    decision: &Decision,
-    (generation, now): (Option<i64>, Timestamp),
-) -> RouterRolloutStatus {
-    let is_active = decision.phase == Phase::Active;
-    let ready = Condition {
-        type_: "Ready".to_owned(),
-        status: if is_active { "True" } else { "False" }.to_owned(),
-        reason: decision.reason.as_str().to_owned(),
-        message: decision.message.clone(),
-        observed_generation: generation,
-        last_transition_time: Time(now),
-    };
-    let kept = before
-        .conditions
-        .iter()
-        .find(|one| one.status == ready.status);
-    let last_transition_time = kept.map_or_else(
-        || ready.last_transition_time.clone(),
-        |one| one.last_transition_time.clone(),
-    );
-    RouterRolloutStatus {
-        phase: Some(phase(decision.phase)),
-        step: u32::try_from(decision.step).unwrap_or(u32::MAX),
-        weight: decision.weight,
-        reason: decision.reason.as_str().to_owned(),
-        message: decision.message.clone(),
-        evidence: evidence_status(&before.ledger),
-        ended_at: decision.phase.ended().then_some(Time(now)),
-        conditions: vec![Condition {
-            last_transition_time,
-            ..ready
-        }],
-        ..before.clone()
-    }
-}
-
 fn since_epoch(at: Timestamp) -> Duration {
     Duration::try_from(at.as_duration()).unwrap_or_default()
-}
-
-fn progress(spec: &RouterRolloutSpec, decision: &Decision, sums: &RolloutEvidence) -> String {
-    if decision.step == 0 {
-        return format!("{}/{} decided by both", sums.shadowed, spec.shadow.requests);
-    }
-    format!(
-        "step {}/{}: {}/{} requests, {} errors",
-        decision.step,
-        spec.canary.steps.len(),
-        sums.candidate.requests,
-        spec.canary.requests_per_step,
-        sums.candidate.errors
-    )
-}
-
-fn evidence_status(ledger: &RolloutLedger) -> RolloutEvidenceStatus {
-    let sums = evidence::read(&total(ledger));
-    let version = |of: &VersionEvidence| VersionEvidenceStatus {
-        requests: of.requests,
-        errors: of.errors,
-        p99_milliseconds: p99(of),
-    };
-    RolloutEvidenceStatus {
-        active: version(&sums.active),
-        candidate: version(&sums.candidate),
-        shadowed: sums.shadowed,
-        disagreements: sums.disagreements,
-    }
-}
-
-fn policy(spec: &RouterRolloutSpec) -> Policy {
-    Policy {
-        shadow_requests: u64::from(spec.shadow.requests),
-        steps: spec.canary.steps.clone(),
-        requests_per_step: u64::from(spec.canary.requests_per_step),
-        p99_latency_ratio_max: spec.gate.p99_latency_ratio_max,
-        error_rate_max: spec.gate.error_rate_max,
-        confidence: spec.gate.confidence,
-        // The reports of gateways carry no labels: answers are judged from the log, by `weir router gate`.
-        quality: None,
-    }
-}
-
-fn action(action: RolloutAction) -> Action {
-    match action {
-        RolloutAction::Continue => Action::Continue,
-        RolloutAction::Pause => Action::Pause,
-        RolloutAction::Promote => Action::Promote,
-        RolloutAction::Abort => Action::Abort,
-    }
-}
-
-fn phase(phase: Phase) -> RolloutPhase {
-    match phase {
-        Phase::Shadow => RolloutPhase::Shadow,
-        Phase::Canary => RolloutPhase::Canary,
-        Phase::Active => RolloutPhase::Active,
-        Phase::RolledBack => RolloutPhase::RolledBack,
-        Phase::Aborted => RolloutPhase::Aborted,
-        Phase::Inconclusive => RolloutPhase::Inconclusive,
-    }
 }
 
 #[cfg(test)]

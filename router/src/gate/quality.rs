@@ -3,6 +3,11 @@
 use super::regret::RegretEvidence;
 use super::{DISAGREEMENTS_MIN, Policy, Reason, Test};
 
+/// Share of the disagreements whose labels may be on their way, or lost, while the others decide.
+const UNJUDGED_MAX: f64 = 0.2;
+/// Standard deviations by which labels that were drawn may stand for another number of disagreements than there are.
+const DEVIATIONS: f64 = 4.0;
+
 /// Whether the last step ends with a promotion.
 pub(super) enum Promotes {
     Yes,
@@ -19,7 +24,8 @@ pub(super) fn tested(policy: &Policy, regret: &[RegretEvidence]) -> Vec<Test> {
     };
     let planned = policy.planned(quality);
     let known = regret.iter().enumerate();
-    let known = known.filter(|(_, of)| of.labelled >= DISAGREEMENTS_MIN);
+    let known =
+        known.filter(|(_, of)| of.labelled >= DISAGREEMENTS_MIN && ill_judged(of).is_none());
     known
         .map(|(index, of)| Test {
             against: of.against_at_most(quality.regret_max, planned),
@@ -44,7 +50,24 @@ pub(super) fn missing(policy: &Policy, step: usize, regret: &[RegretEvidence]) -
     let quality = policy.quality.as_ref()?;
     let needed = quality.disagreements_per_step.max(DISAGREEMENTS_MIN) * step as u64;
     let have = labelled(regret);
-    (have < needed).then(|| format!("{have} of {needed} labelled disagreements"))
+    if have < needed {
+        return Some(format!("{have} of {needed} labelled disagreements"));
+    }
+    regret.iter().find_map(ill_judged)
+}
+
+/// What is wrong with labels that do not stand for the disagreements there were: whoever gave them has chosen.
+fn ill_judged(of: &RegretEvidence) -> Option<String> {
+    let (share, deviation) = of.share_judged()?;
+    let allowed = UNJUDGED_MAX + DEVIATIONS * deviation;
+    ((share - 1.0).abs() > allowed).then(|| {
+        format!(
+            "the labels stand for {:.0} % of {} disagreements: judge all of them, or send with each label the probability \
+             with which it was picked",
+            share * 100.0,
+            of.disagreements
+        )
+    })
 }
 
 /// Whether the regret against every baseline is known to be within the limit.

@@ -1,16 +1,20 @@
 //! Regret: what a baseline's answers would have been worth more than the candidate's, as sums that merge.
 //!
-//! Every request gives one term, from the probabilities with which each version takes each arm: mu_B of the baseline (the
-//! active version, or a fixed reference), mu_C of the candidate, and p = (1 - w) mu_A + w mu_C of what is dispatched when
-//! the candidate has the share w of users. With d what was dispatched, y what a judge gave, e the propensity of its label
-//! and m what was expected before,
+//! Every request that was judged gives one term, from the probabilities with which each version takes each arm: mu_B of the
+//! baseline (the active version, or a fixed reference), mu_C of the candidate, and p = (1 - w) mu_A + w mu_C of what is
+//! dispatched when the candidate has the share w of users. With d what was dispatched, y what a judge gave and m what was
+//! expected before,
 //!
 //! ```text
-//! z = sum_a (mu_B - mu_C)(a) m(a)  +  (mu_B - mu_C)(d) / p(d) [judged] (y - m(d)) / e
+//! z = sum_a (mu_B - mu_C)(a) m(a)  +  (mu_B - mu_C)(d) / p(d) (y - m(d))
 //! ```
 //!
-//! has the regret as its mean whatever m is, since m knows earlier rows only ([`Learner`]). Where versions agree the term
-//! is 0 and nothing has to be judged. Terms of a step are weighted by 4 w (1 - w), about the inverse of their variance.
+//! has the regret of its request as its mean whatever m is, since m knows earlier labels only ([`Learner`]). Where versions
+//! agree the term is 0 and nothing has to be judged. A label that was drawn with the propensity e stands for 1 / e
+//! disagreements. Labels come later than their answers and some never come, so the terms are taken per disagreement that
+//! they stand for, and times the disagreements that there were (Hajek's ratio): with all of them judged that is the plain
+//! mean. [`RegretEvidence::share_judged`] is the denominator over the numerator; the gate decides nothing while it is far
+//! from one. Terms of a step are weighted by 4 w (1 - w), about the inverse of their variance.
 //!
 //! A user stays with a version, so terms of one user are not independent: sums are kept by bucket of users, and the
 //! spread is that of buckets. [`RegretEvidence::against_at_most`] and its sister are the tests, valid however often
@@ -43,6 +47,9 @@ const PENALTY: f64 = 4.0;
 /// The largest regret there is, on a scale of 1 to 5.
 const REGRET_MAX: f64 = 4.0;
 
+/// Sums are kept in millionths.
+const MILLION: f64 = 1e6;
+
 /// One request as all versions decided it.
 #[derive(Clone, Copy, Debug)]
 pub struct Compared<'a> {
@@ -70,16 +77,27 @@ pub struct Learner {
     sums: RidgeSums,
 }
 
-/// Sums of one comparison. They merge by addition, over gateways and over steps.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// Sums of one comparison, in millionths where they are no counts. They merge by addition of integers, over gateways and
+/// over steps, so that the order in which reports come changes nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct RegretEvidence {
-    /// Weight and weighted terms of each bucket of users.
-    buckets: Vec<(f64, f64)>,
     /// Requests compared.
     pub compared: u64,
-    /// Of them, those whose versions differ and that somebody judged.
+    /// Of them, those that the versions decided differently.
+    pub disagreements: u64,
+    /// Of these, those that somebody judged.
     pub labelled: u64,
+    /// Weight of the disagreements.
+    pub disagreeing: i64,
+    /// Weight that the labels stand for: of each, over its propensity.
+    pub stood_for: i64,
+    /// Variance that drawing the labels gives to that.
+    pub stood_for_variance: i64,
+    /// Weight of the requests compared, by bucket of users. Trailing zeros may be missing.
+    pub weights: Vec<i64>,
+    /// Weighted terms of the labels over their propensities, by bucket of users. Trailing zeros may be missing.
+    pub terms: Vec<i64>,
 }
 
 /// What is known of a regret.
@@ -105,11 +123,8 @@ impl Default for Learner {
 }
 
 impl Learner {
-    /// The term of a request, from what earlier rows taught; then this one teaches.
-    pub fn term(&mut self, row: &Compared<'_>) -> f64 {
-        if row.label.is_none() && row.baseline == row.candidate {
-            return 0.0;
-        }
+    /// The term of a request that was judged, from what earlier labels taught; then this one teaches.
+    fn term(&mut self, row: &Compared<'_>, reward: f64) -> f64 {
         let model = self.sums.fit(0.0);
         let of = |arm: usize| model.at(&[1.0, row.expected[arm]]);
         let arms = row.baseline.iter().zip(row.candidate).enumerate();
@@ -117,15 +132,47 @@ impl Learner {
         let predicted =
             differing.map(|(arm, (baseline, candidate))| (baseline - candidate) * of(arm));
         let mut term: f64 = predicted.sum();
-        let Some(label) = row.label else { return term };
         let d = row.dispatched;
         let difference = row.baseline[d] - row.candidate[d];
         if difference != 0.0 {
-            let residual = (label.reward - of(d)) / label.propensity;
-            term += difference / dispatched(row) * residual;
+            term += difference / dispatched(row) * (reward - of(d));
         }
-        self.sums.add(&[1.0, row.expected[d]], label.reward, 1.0);
+        self.sums.add(&[1.0, row.expected[d]], reward, 1.0);
         term
+    }
+}
+
+impl Compared<'_> {
+    /// Whether a judge of this answer says which of the two is better.
+    fn differs(&self) -> bool {
+        self.baseline != self.candidate
+    }
+}
+
+/// 4 w (1 - w) in millionths: 0 where nothing was dispatched by chance.
+fn weight(row: &Compared<'_>) -> i64 {
+    let percent = i64::from(row.weight.min(100));
+    400 * percent * (100 - percent)
+}
+
+fn millionths(value: f64) -> i64 {
+    (value * MILLION).round() as i64
+}
+
+fn put(sums: &mut Vec<i64>, bucket: u8, value: i64) {
+    let bucket = usize::from(bucket);
+    if sums.len() <= bucket {
+        sums.resize(bucket + 1, 0);
+    }
+    sums[bucket] = sums[bucket].saturating_add(value);
+}
+
+fn add(sums: &mut Vec<i64>, others: &[i64]) {
+    if sums.len() < others.len() {
+        sums.resize(others.len(), 0);
+    }
+    for (own, other) in sums.iter_mut().zip(others) {
+        *own = own.saturating_add(*other);
     }
 }
 
@@ -135,46 +182,79 @@ fn dispatched(row: &Compared<'_>) -> f64 {
     (1.0 - share) * row.active[row.dispatched] + share * row.candidate[row.dispatched]
 }
 
-impl Default for RegretEvidence {
-    fn default() -> Self {
-        Self {
-            buckets: vec![(0.0, 0.0); BUCKETS],
-            compared: 0,
-            labelled: 0,
-        }
-    }
-}
-
 impl RegretEvidence {
-    /// Adds a request. One of which nothing was dispatched by chance, as in the shadow, says nothing.
+    /// Adds a request, with its label where it has one.
     pub fn observe(&mut self, row: &Compared<'_>, learner: &mut Learner) {
-        let share = f64::from(row.weight) / 100.0;
-        let weight = 4.0 * share * (1.0 - share);
-        if weight <= 0.0 {
+        self.decided(row);
+        self.judged(row, learner);
+    }
+
+    /// Adds a request that both versions decided and whose label, if one is needed, comes by [`Self::judged`]. One of which
+    /// nothing was dispatched by chance, as in the shadow, says nothing.
+    pub fn decided(&mut self, row: &Compared<'_>) {
+        let weight = weight(row);
+        if weight == 0 {
             return;
         }
-        let term = learner.term(row);
-        let (weights, terms) = &mut self.buckets[usize::from(row.bucket)];
-        *weights += weight;
-        *terms += weight * term;
+        put(&mut self.weights, row.bucket, weight);
         self.compared += 1;
-        let differs = row.baseline != row.candidate;
-        self.labelled += u64::from(differs && row.label.is_some());
+        if row.differs() {
+            self.disagreements += 1;
+            self.disagreeing = self.disagreeing.saturating_add(weight);
+        }
+    }
+
+    /// Adds the label of a request that was decided; without one nothing.
+    pub fn judged(&mut self, row: &Compared<'_>, learner: &mut Learner) {
+        let (weight, Some(label)) = (weight(row), row.label) else {
+            return;
+        };
+        if weight == 0 {
+            return;
+        }
+        let term = learner.term(row, label.reward);
+        if !row.differs() {
+            return;
+        }
+        let share = weight as f64 / MILLION;
+        let stands_for = share / label.propensity;
+        let variance = stands_for * stands_for * (1.0 - label.propensity);
+        self.labelled += 1;
+        self.stood_for = self.stood_for.saturating_add(millionths(stands_for));
+        self.stood_for_variance = self.stood_for_variance.saturating_add(millionths(variance));
+        put(&mut self.terms, row.bucket, millionths(stands_for * term));
     }
 
     /// Adds what another process counted.
     pub fn add(&mut self, other: &Self) {
-        for (own, others) in self.buckets.iter_mut().zip(&other.buckets) {
-            *own = (own.0 + others.0, own.1 + others.1);
-        }
         self.compared += other.compared;
+        self.disagreements += other.disagreements;
         self.labelled += other.labelled;
+        self.disagreeing = self.disagreeing.saturating_add(other.disagreeing);
+        self.stood_for = self.stood_for.saturating_add(other.stood_for);
+        self.stood_for_variance = self
+            .stood_for_variance
+            .saturating_add(other.stood_for_variance);
+        add(&mut self.weights, &other.weights);
+        add(&mut self.terms, &other.terms);
     }
 
     /// The regret as it is estimated; 0 of nothing.
     pub fn regret(&self) -> f64 {
-        let (weights, terms) = self.sums();
+        let buckets = self.buckets();
+        let (weights, terms) = buckets.fold((0.0, 0.0), |sum, (weight, term)| {
+            (sum.0 + weight, sum.1 + term)
+        });
         if weights > 0.0 { terms / weights } else { 0.0 }
+    }
+
+    /// For how many of the disagreements the labels stand, as a share, and by how much chance may have changed that: one
+    /// standard deviation. `None` without a disagreement.
+    pub fn share_judged(&self) -> Option<(f64, f64)> {
+        let disagreeing = self.disagreeing as f64 / MILLION;
+        let deviation = (self.stood_for_variance as f64 / MILLION).max(0.0).sqrt();
+        let stood_for = self.stood_for as f64 / MILLION;
+        (disagreeing > 0.0).then(|| (stood_for / disagreeing, deviation / disagreeing))
     }
 
     /// Against "the regret is at most this". `planned` labelled disagreements are those it is sharpest at.
@@ -202,18 +282,21 @@ impl RegretEvidence {
         Bounds { value, low, high }
     }
 
-    fn sums(&self) -> (f64, f64) {
-        let buckets = self.buckets.iter();
-        buckets.fold((0.0, 0.0), |sum, bucket| {
-            (sum.0 + bucket.0, sum.1 + bucket.1)
+    /// Weight and weighted terms of each bucket, as if all disagreements were judged.
+    fn buckets(&self) -> impl Iterator<Item = (f64, f64)> {
+        let share = self.share_judged().map_or(0.0, |(share, _)| share);
+        let for_all = if share > 0.0 { 1.0 / share } else { 0.0 };
+        let of =
+            |sums: &[i64], bucket: usize| sums.get(bucket).map_or(0.0, |sum| *sum as f64 / MILLION);
+        (0..BUCKETS).map(move |bucket| {
+            let term = of(&self.terms, bucket) * for_all;
+            (of(&self.weights, bucket), term)
         })
     }
 
     fn against(&self, regret: f64, sign: f64, planned: u64) -> Against {
-        let terms = self
-            .buckets
-            .iter()
-            .map(|(weight, term)| sign * (term - regret * weight));
+        let buckets = self.buckets();
+        let terms = buckets.map(|(weight, term)| sign * (term - regret * weight));
         let (sum, squares) = terms.fold((0.0, 0.0), |(s, v), term| (s + term, v + term * term));
         let alpha: f64 = 0.05;
         let ln = -2.0 * alpha.ln();
@@ -237,123 +320,4 @@ impl RegretEvidence {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn row<'a>(bucket: u8, dispatched: usize, reward: f64) -> Compared<'a> {
-        Compared {
-            bucket,
-            weight: 50,
-            dispatched,
-            active: &[1.0, 0.0],
-            candidate: &[0.0, 1.0],
-            baseline: &[1.0, 0.0],
-            expected: &[3.0, 3.0],
-            label: Some(Label {
-                reward,
-                propensity: 1.0,
-            }),
-        }
-    }
-
-    #[test]
-    fn versions_that_agree_have_no_regret_and_need_no_judge() {
-        let (mut evidence, mut learner) = (RegretEvidence::default(), Learner::default());
-        let agreeing = Compared {
-            candidate: &[1.0, 0.0],
-            label: None,
-            ..row(1, 0, 0.0)
-        };
-        evidence.observe(&agreeing, &mut learner);
-        assert_eq!((evidence.compared, evidence.labelled), (1, 0));
-        assert_eq!(evidence.regret(), 0.0);
-        let shadowed = Compared {
-            weight: 0,
-            ..row(1, 0, 5.0)
-        };
-        evidence.observe(&shadowed, &mut learner);
-        assert_eq!(evidence.compared, 1, "nothing was dispatched by chance");
-    }
-
-    #[test]
-    fn the_first_term_is_the_formula() {
-        // m = 3 before any row: z = 0 + 1 / .5 (5 - 3) when the active version answered.
-        assert!((Learner::default().term(&row(0, 0, 5.0)) - 4.0).abs() < 1e-9);
-        assert!((Learner::default().term(&row(0, 1, 5.0)) + 4.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn what_is_expected_is_learned_from_earlier_rows_only() {
-        let mut learner = Learner::default();
-        let first = learner.term(&row(0, 0, 5.0));
-        for _ in 0..500 {
-            learner.term(&row(0, 0, 5.0));
-        }
-        let later = learner.term(&row(0, 0, 5.0));
-        assert!(later < 0.1 * first, "{later} {first}");
-    }
-
-    proptest! {
-        #[test]
-        fn the_term_s_mean_is_the_regret_whatever_is_expected(
-            mu in prop::array::uniform3(0.0_f64..1.0),
-            weight in 1_u32..100,
-            expected in prop::array::uniform2(1.0_f64..5.0),
-            rewards in prop::array::uniform2(1.0_f64..5.0),
-            e in 0.2_f64..1.0,
-        ) {
-            let [active, candidate, baseline] = mu.map(|p| [p, 1.0 - p]);
-            let share = f64::from(weight) / 100.0;
-            let mut mean = 0.0;
-            for dispatched in 0..2 {
-                let chance = (1.0 - share) * active[dispatched] + share * candidate[dispatched];
-                for (judged, probability) in [(true, e), (false, 1.0 - e)] {
-                    let row = Compared {
-                        bucket: 0, weight, dispatched, active: &active, candidate: &candidate,
-                        baseline: &baseline, expected: &expected,
-                        label: judged.then_some(Label { reward: rewards[dispatched], propensity: e }),
-                    };
-                    if chance > 0.0 {
-                        mean += chance * probability * Learner::default().term(&row);
-                    }
-                }
-            }
-            let regret: f64 = (0..2).map(|arm| (baseline[arm] - candidate[arm]) * rewards[arm]).sum();
-            prop_assert!((mean - regret).abs() < 1e-9, "{mean} {regret}");
-        }
-
-        #[test]
-        fn bounds_hold_the_estimate_and_what_lies_beyond_them_is_refused(
-            rows in prop::collection::vec((any::<u8>(), 0_usize..2, 1.0_f64..5.0), 20..200),
-        ) {
-            let (mut evidence, mut learner) = (RegretEvidence::default(), Learner::default());
-            for (bucket, dispatched, reward) in rows {
-                evidence.observe(&row(bucket, dispatched, reward), &mut learner);
-            }
-            let bounds = evidence.bounds(0.05, 300);
-            prop_assert!(bounds.low <= bounds.value && bounds.value <= bounds.high);
-            if bounds.high < REGRET_MAX - 0.01 {
-                prop_assert!(evidence.against_at_least(bounds.high + 0.01, 300).decides(20.0_f64.ln()));
-            }
-        }
-
-        #[test]
-        fn evidence_merges(rows in prop::collection::vec((any::<u8>(), 0_usize..2, 1.0_f64..5.0), 1..60), cut in 0_usize..60) {
-            let cut = cut.min(rows.len());
-            let mut learner = Learner::default();
-            let mut parts = [RegretEvidence::default(), RegretEvidence::default()];
-            let mut whole = RegretEvidence::default();
-            let mut again = Learner::default();
-            for (index, (bucket, dispatched, reward)) in rows.iter().enumerate() {
-                let row = row(*bucket, *dispatched, *reward);
-                parts[usize::from(index >= cut)].observe(&row, &mut learner);
-                whole.observe(&row, &mut again);
-            }
-            let [mut first, second] = parts;
-            first.add(&second);
-            prop_assert!((first.regret() - whole.regret()).abs() < 1e-9);
-            prop_assert_eq!(first.labelled, whole.labelled);
-        }
-    }
-}
+mod tests;

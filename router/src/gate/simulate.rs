@@ -93,6 +93,7 @@ impl World {
                 p99_latency_ratio_max: 1.1,
                 error_rate_max: 0.01,
                 confidence: 0.95,
+                deadline: None,
                 quality: Some(Quality {
                     regret_max: 0.1,
                     disagreements_per_step: 100,
@@ -115,6 +116,7 @@ impl World {
             regret: vec![RegretEvidence::default()],
             heard: Some(now),
             listening: now,
+            began: now,
         };
         evidence.sums.shadowed = self.policy.shadow_requests;
         let mut learner = Learner::default();

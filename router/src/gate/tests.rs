@@ -16,6 +16,7 @@ fn policy() -> Policy {
         p99_latency_ratio_max: 1.1,
         error_rate_max: 0.01,
         confidence: 0.95,
+        deadline: None,
         quality: None,
     }
 }
@@ -46,6 +47,7 @@ fn heard(active: VersionEvidence, candidate: VersionEvidence) -> Evidence {
         regret: Vec::new(),
         heard: Some(NOW),
         listening: NOW,
+        began: NOW,
     }
 }
 
@@ -420,6 +422,62 @@ fn answers_that_do_not_decide_are_waited_for_and_then_inconclusive() {
         (inconclusive.phase, inconclusive.reason),
         (Phase::Inconclusive, Reason::Undecided)
     );
+}
+
+#[test]
+fn labels_that_somebody_chose_decide_nothing() {
+    let policy = judged(0.5, 2_000);
+    let mut chosen = answered(1_200, 4.0, 2.0);
+    let unjudged = regret::Compared {
+        bucket: 7,
+        weight: 50,
+        dispatched: 0,
+        active: &[1.0, 0.0],
+        candidate: &[0.0, 1.0],
+        baseline: &[1.0, 0.0],
+        expected: &[3.0, 3.0],
+        label: None,
+    };
+    // One in six is on its way, which is allowed; then as many are missing as were judged.
+    (0..240).for_each(|_| chosen.regret[0].decided(&unjudged));
+    assert_eq!(at_last(&policy, &chosen).reason, Reason::Regret);
+    (0..960).for_each(|_| chosen.regret[0].decided(&unjudged));
+    let held = at_last(&policy, &chosen);
+    assert_eq!(
+        (held.phase, held.reason),
+        (Phase::Canary, Reason::Collecting)
+    );
+    assert!(
+        held.message
+            .starts_with("the labels stand for 50 % of 2400 disagreements"),
+        "{}",
+        held.message
+    );
+}
+
+#[test]
+fn what_is_still_missing_after_the_deadline_is_inconclusive_and_comes_too_late_for_nothing() {
+    let policy = Policy {
+        deadline: Some(Duration::from_secs(600)),
+        ..judged(0.5, 2_000)
+    };
+    let since = |seconds: u64, evidence: Evidence| {
+        let began = NOW.saturating_sub(Duration::from_secs(seconds));
+        at_last(&policy, &Evidence { began, ..evidence })
+    };
+    let starved = answered(12, 3.0, 3.0);
+    assert_eq!(since(600, starved.clone()).reason, Reason::Collecting);
+    let held = since(601, starved);
+    assert_eq!(
+        (held.phase, held.weight, held.reason),
+        (Phase::Inconclusive, 50, Reason::DeadlineExceeded)
+    );
+    assert_eq!(
+        held.message,
+        "still missing after 600 s: 12 of 300 labelled disagreements"
+    );
+    assert_eq!(since(900, answered(1_200, 3.0, 3.0)).phase, Phase::Active);
+    assert_eq!(since(900, answered(1_200, 4.0, 2.0)).reason, Reason::Regret);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `GET /v1/decisions/{id}`: everything that was recorded about one answer.
 //!
-//! Readable by the tenant that asked and by admin keys; to everybody else it does not exist. Reading on: `record.rs`.
+//! Readable by the tenant that asked, by judges and by admin keys; to everybody else it does not exist. Reading on:
+//! `record.rs`.
 
 use super::{Shared, Surfaces};
 use crate::auth::Identity;
@@ -17,7 +18,7 @@ pub(crate) async fn show(
     headers: HeaderMap,
 ) -> Result<Json<Record>, Rescue> {
     let serving = surfaces.gateway.serving();
-    let identity = surfaces.identify(&serving, &headers, Scope::Ask)?;
+    let identity = surfaces.identify_any(&serving, &headers, &[Scope::Ask, Scope::Judge])?;
     Ok(Json(visible(&surfaces, &identity, &id)?))
 }
 
@@ -28,7 +29,7 @@ pub(crate) fn visible(
     id: &str,
 ) -> Result<Record, Rescue> {
     let record = surfaces.gateway.decision(id).ok_or_else(unknown)?;
-    let may = record.tenant == identity.tenant || identity.has(Scope::Admin);
+    let may = record.tenant == identity.tenant || identity.has(Scope::Judge);
     if may { Ok(record) } else { Err(unknown()) }
 }
 

@@ -79,6 +79,7 @@ pub(crate) async fn metrics(State(surfaces): Shared) -> Response {
         standing: surfaces.gateway.standing(),
         rollouts: surfaces.gateway.evidence().total(),
         summaries: surfaces.gateway.summaries(),
+        labelled: surfaces.gateway.evidence().labelled(),
     };
     let text = surfaces.metrics.render(&gauges);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()

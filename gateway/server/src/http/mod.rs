@@ -119,6 +119,18 @@ impl Surfaces {
         Ok(Identity::of(&serving.plan.auth, headers)?.require(scope)?)
     }
 
+    /// The same where one of several scopes is enough.
+    fn identify_any(
+        &self,
+        serving: &Serving,
+        headers: &HeaderMap,
+        scopes: &[Scope],
+    ) -> Result<Identity, Rescue> {
+        let identity = Identity::of(&serving.plan.auth, headers)?;
+        let has_one = scopes.iter().copied().find(|scope| identity.has(*scope));
+        Ok(identity.require(has_one.unwrap_or(scopes[0]))?)
+    }
+
     /// A place among the requests in flight, kept until the last byte has left.
     async fn enter(&self, serving: &Serving, deadline: Instant) -> Result<Place, Rescue> {
         self.admission.enter(&serving.plan.limits, deadline).await

@@ -13,6 +13,7 @@ mod echo;
 mod embedder;
 mod errors;
 mod failover;
+mod labels;
 mod log;
 mod memory;
 mod privacy;

@@ -12,16 +12,30 @@ use weir_router::Router;
 use weir_router::gate::{Action, Decision, Evidence, Phase, Policy, Reason, next};
 
 /// The active version asks the pool `small`, the candidate the pool `big`.
-struct Trial {
-    world: World,
+pub(crate) struct Trial {
+    pub(crate) world: World,
     small: Echo,
-    big: Echo,
+    pub(crate) big: Echo,
 }
 
 fn version(name: &str) -> RouterPlan {
     RouterPlan {
         version: name.to_owned(),
         sha256: "0".repeat(64),
+    }
+}
+
+/// What is demanded of a canary of one step, of its latency and errors alone.
+pub(crate) fn policy() -> Policy {
+    Policy {
+        shadow_requests: 0,
+        steps: vec![25],
+        requests_per_step: 100,
+        p99_latency_ratio_max: 1.1,
+        error_rate_max: 0.01,
+        confidence: 0.95,
+        deadline: None,
+        quality: None,
     }
 }
 
@@ -46,18 +60,21 @@ fn both(candidate: Option<Router>) -> Assets {
 }
 
 impl Trial {
-    async fn start(phase: CandidatePhase) -> Self {
+    pub(crate) async fn start(phase: CandidatePhase) -> Self {
         Self::of(phase, Some(prefers(1, 2))).await
     }
 
-    async fn of(phase: CandidatePhase, candidate: Option<Router>) -> Self {
+    pub(crate) async fn of(phase: CandidatePhase, candidate: Option<Router>) -> Self {
         let (small, big) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
         let world = World::with_assets(trying(&small, &big, phase), both(candidate)).await;
         Self { world, small, big }
     }
 
-    fn serve(&self, phase: CandidatePhase) {
-        let plan = trying(&self.small, &self.big, phase);
+    pub(crate) fn plan(&self, phase: CandidatePhase) -> GatewayPlan {
+        trying(&self.small, &self.big, phase)
+    }
+
+    pub(crate) fn serve(&self, plan: GatewayPlan) {
         self.world
             .gateway
             .apply(plan, both(Some(prefers(1, 2))))
@@ -70,7 +87,7 @@ impl Trial {
         reply.header("x-weir-model").to_owned()
     }
 
-    async fn ask(&self, user: usize, more: &Value) -> crate::world::Reply {
+    pub(crate) async fn ask(&self, user: usize, more: &Value) -> crate::world::Reply {
         let mut body = asking_with("auto", "hi", more);
         body["user"] = format!("user-{user}").into();
         self.world.chat(&body).await
@@ -85,29 +102,21 @@ impl Trial {
         users.for_each_concurrent(64, ask).await;
     }
 
-    fn report(&self) -> RolloutReport {
+    pub(crate) fn report(&self) -> RolloutReport {
         self.world.gateway.rollout_report().unwrap()
     }
 
     /// What the gate makes of it, at its first canary step.
     fn judged(&self) -> Decision {
-        let policy = Policy {
-            shadow_requests: 0,
-            steps: vec![25],
-            requests_per_step: 100,
-            p99_latency_ratio_max: 1.1,
-            error_rate_max: 0.01,
-            confidence: 0.95,
-            quality: None,
-        };
         let now = Duration::from_secs(1);
         let evidence = Evidence {
             sums: self.report().evidence,
             heard: Some(now),
             listening: now,
+            began: now,
             regret: Vec::new(),
         };
-        next(1, &policy, &evidence, Action::Continue, now)
+        next(1, &policy(), &evidence, Action::Continue, now)
     }
 }
 
@@ -164,7 +173,7 @@ async fn a_canary_answers_its_share_of_users_and_keeps_them() {
     }
     let share = tried.iter().filter(|tried| **tried).count();
     assert!((30..=70).contains(&share), "{share} of 200");
-    trial.serve(CandidatePhase::Canary { weight: 50 });
+    trial.serve(trial.plan(CandidatePhase::Canary { weight: 50 }));
     for (user, tried) in tried.iter().enumerate().filter(|(_, tried)| **tried) {
         assert_eq!(trial.model_for(user).await == "big-model", *tried);
     }

@@ -28,7 +28,7 @@ use weir_crds::{InferenceGateway, ModelPool, RouterRollout, RouterVersion};
 use weir_plan::{CandidatePhase, GatewayPlan};
 use weir_proto::control::v1::operator_message::Message;
 use weir_proto::control::v1::{
-    GatewayMessage, Report, RolloutEvidence, VersionEvidence, gateway_message,
+    GatewayMessage, RegretEvidence, Report, RolloutEvidence, VersionEvidence, gateway_message,
 };
 use weir_reconcile::router_rollout::GatewayReport;
 
@@ -197,28 +197,55 @@ impl Gateway {
 
     /// The same of the rollout with this uid, in this counting.
     async fn counted_as(&self, (uid, counting): (&str, u64), requests: u64, errors: u64) {
-        let version = |errors| {
-            Some(VersionEvidence {
-                requests,
-                errors,
-                open: 0,
-                latency_ms_buckets: [vec![0; 40], vec![requests]].concat(),
-            })
-        };
+        let counted = counted((uid, counting), requests, errors);
+        self.reports(counted).await;
+    }
+
+    async fn reports(&self, rollout: RolloutEvidence) {
         let report = Report {
-            rollouts: vec![RolloutEvidence {
-                rollout: "support-v2-1".into(),
-                active: version(0),
-                candidate: version(errors),
-                shadowed: requests * 2,
-                disagreements: 0,
-                uid: uid.into(),
-                counting,
-            }],
+            rollouts: vec![rollout],
             ..Report::default()
         };
         let message = Some(gateway_message::Message::Report(report));
         self.up.send(GatewayMessage { message }).await.unwrap();
+    }
+}
+
+fn counted((uid, counting): (&str, u64), requests: u64, errors: u64) -> RolloutEvidence {
+    let version = |errors| {
+        Some(VersionEvidence {
+            requests,
+            errors,
+            open: 0,
+            latency_ms_buckets: [vec![0; 40], vec![requests]].concat(),
+        })
+    };
+    RolloutEvidence {
+        rollout: "support-v2-1".into(),
+        active: version(0),
+        candidate: version(errors),
+        shadowed: requests * 2,
+        disagreements: 0,
+        uid: uid.into(),
+        counting,
+        regret: None,
+    }
+}
+
+/// As many labels by which the candidate's answers are two points worse, of users in as many groups.
+fn judged(labels: u64) -> RegretEvidence {
+    let each = 750_000;
+    let weight = each * i64::try_from(labels).unwrap();
+    let groups = usize::try_from(labels).unwrap();
+    RegretEvidence {
+        compared: labels,
+        disagreements: labels,
+        labelled: labels,
+        disagreeing: weight,
+        stood_for: weight,
+        stood_for_variance: 0,
+        weights: vec![each; groups],
+        terms: vec![each * 2; groups],
     }
 }
 
@@ -281,6 +308,63 @@ async fn a_candidate_whose_reports_are_errors_is_rolled_back_and_out_of_the_next
     assert_eq!(after.candidate, None);
     assert_eq!(after.router.unwrap().version, "v1");
     assert!(after.revision > trying.revision);
+}
+
+/// Nothing speaks against the candidate but what judges said, and only where the attempt asks for labels.
+#[tokio::test]
+async fn a_candidate_that_judges_find_worse_is_rolled_back_with_the_numbers() {
+    for asks in [false, true] {
+        let authority = authority();
+        let operator = operator(&authority, Leadership::Leader { epoch: EPOCH }).await;
+        let mut attempt = rollout();
+        attempt.spec.gate.regret_max = asks.then_some(0.5);
+        let answer = serde_json::to_value(&attempt).unwrap();
+        let (client, calls) = conversation(vec![
+            call(Method::PATCH, STATUS).answers(answer),
+            call(Method::POST, EVENTS).answers(json!({"metadata": {}, "eventTime": null})),
+        ]);
+        let scenario = Scenario::new(client, operator.hub.clone(), vec![attempt]);
+        scenario.publish();
+        let channel = channel(&authority, operator.address, Some(&id().uri())).await;
+        let gateway = in_time(connect(channel)).await.unwrap();
+        let report = RolloutEvidence {
+            regret: Some(judged(100)),
+            ..counted(("support-v2-1", 1), 80, 0)
+        };
+        gateway.reports(report).await;
+        heard(&operator.hub, 80).await;
+        assert_eq!(
+            scenario.look().await.is_none(),
+            asks,
+            "it ends where labels decide"
+        );
+        let status = &calls.body(0)["status"];
+        if asks {
+            assert_eq!(
+                (&status["phase"], &status["reason"]),
+                (&json!("RolledBack"), &json!("Regret"))
+            );
+            let regret = &status["evidence"]["regret"];
+            assert_eq!(
+                (&regret["estimate"], &regret["labelled"]),
+                (&json!(2.0), &json!(100))
+            );
+            let told = calls.body(1);
+            assert_eq!(
+                (&told["reason"], &told["type"]),
+                (&json!("Regret"), &json!("Warning"))
+            );
+            let note = told["note"].as_str().unwrap();
+            assert!(
+                note.contains("2.000 points less") && note.contains("0.5 is allowed"),
+                "{note}"
+            );
+        } else {
+            assert_eq!(status["evidence"].get("regret"), None);
+            assert_eq!(status["ledger"]["processes"][0]["regret"]["labelled"], 0);
+        }
+        calls.ended();
+    }
 }
 
 /// A gateway that began to count at zero has fewer requests than before, and its errors count all the same.

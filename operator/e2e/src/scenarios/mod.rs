@@ -8,6 +8,7 @@ pub(crate) mod fields;
 pub(crate) mod idle;
 pub(crate) mod mistakes;
 pub(crate) mod privacy;
+pub(crate) mod regret;
 pub(crate) mod rollouts;
 pub(crate) mod scale;
 pub(crate) mod stack;

@@ -73,7 +73,8 @@ async fn a_good_version_takes_over(namespace: &Namespace<'_>, gateway: &Gateway)
         Ok(status["endedAt"].is_string().then_some(status))
     });
     let ended = ended.await;
-    print(namespace, &load).await?;
+    println!("    {:.1} s into the load:", load.at());
+    print(namespace).await?;
     let ended = ended.with_context(|| format!("{rollout} does not end"))?;
     ensure!(
         fewer.is_none(),
@@ -125,7 +126,7 @@ async fn people_decide(namespace: &Namespace<'_>, gateway: &Gateway) -> Result<(
 }
 
 /// Names a version and promotes the attempt at it; its name.
-async fn promote(namespace: &Namespace<'_>, version: &str) -> Result<String> {
+pub(super) async fn promote(namespace: &Namespace<'_>, version: &str) -> Result<String> {
     name(namespace, version).await?;
     let rollout = begun(namespace, version).await?;
     let promise = "becomes active unless the evidence has decided against it";
@@ -180,7 +181,8 @@ async fn a_bad_version_is_taken_out(namespace: &Namespace<'_>, gateway: &Gateway
     name(namespace, "bad").await?;
     let rollout = begun(namespace, "bad").await?;
     let ended = ends(namespace, &rollout, "RolledBack", 180).await;
-    print(namespace, &load).await?;
+    println!("    {:.1} s into the load:", load.at());
+    print(namespace).await?;
     let (total, failures) = load.outcome().await?;
     let status = ended?;
     ensure!(status["reason"] == "ErrorRate", "its status is {status}");
@@ -208,14 +210,14 @@ async fn version(namespace: &Namespace<'_>, version: &str, rank: usize) -> Resul
 }
 
 /// The gateway names another version.
-async fn name(namespace: &Namespace<'_>, version: &str) -> Result<()> {
+pub(super) async fn name(namespace: &Namespace<'_>, version: &str) -> Result<()> {
     let patch = json!({"spec": {"router": {"version": version}}});
     let patched = namespace.patch("InferenceGateway", "load", patch).await;
     patched.map(drop)
 }
 
 /// The attempt at a version that the gateway names, once it has begun.
-async fn begun(namespace: &Namespace<'_>, version: &str) -> Result<String> {
+pub(super) async fn begun(namespace: &Namespace<'_>, version: &str) -> Result<String> {
     let api = namespace.weir("InferenceGateway").await?;
     let begun = namespace.world.until(Duration::from_secs(60), async || {
         let gateway = api.get("load").await?;
@@ -235,7 +237,7 @@ async fn begun(namespace: &Namespace<'_>, version: &str) -> Result<String> {
         .with_context(|| format!("no attempt at {version} begins"))
 }
 
-async fn status(namespace: &Namespace<'_>, rollout: &str) -> Result<Value> {
+pub(super) async fn status(namespace: &Namespace<'_>, rollout: &str) -> Result<Value> {
     let api = namespace.weir("RouterRollout").await?;
     Ok(api.get(rollout).await?.data["status"].clone())
 }
@@ -247,7 +249,12 @@ fn candidates(status: &Value) -> u64 {
 }
 
 /// Waits until a rollout has ended in this phase; its status.
-async fn ends(namespace: &Namespace<'_>, rollout: &str, phase: &str, within: u64) -> Result<Value> {
+pub(super) async fn ends(
+    namespace: &Namespace<'_>,
+    rollout: &str,
+    phase: &str,
+    within: u64,
+) -> Result<Value> {
     let seen = namespace
         .world
         .until(Duration::from_secs(within), async || {
@@ -263,7 +270,7 @@ async fn ends(namespace: &Namespace<'_>, rollout: &str, phase: &str, within: u64
 }
 
 /// Waits until the gateway's status says which version decides.
-async fn says(
+pub(super) async fn says(
     namespace: &Namespace<'_>,
     active: &str,
     fits: impl Fn(&Value) -> bool,
@@ -287,9 +294,9 @@ async fn says(
     Ok(())
 }
 
-async fn print(namespace: &Namespace<'_>, load: &Load) -> Result<()> {
+pub(super) async fn print(namespace: &Namespace<'_>) -> Result<()> {
     let arguments = ["-n", &namespace.name, "get", "ig,rr"];
     let printed = namespace.world.tool("kubectl", &arguments).await?;
-    println!("    {:.1} s into the load:\n{printed}", load.at());
+    println!("{printed}");
     Ok(())
 }

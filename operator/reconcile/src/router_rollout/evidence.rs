@@ -3,8 +3,9 @@
 //! Reports are totals since a process began to count, so that a later one replaces an earlier one and a lost one costs
 //! nothing. When a process is gone its last totals are folded, and what it had open has failed.
 
-use weir_crds::{ProcessRef, ProcessSums, RolloutLedger, RolloutSums, VersionSums};
+use weir_crds::{ProcessRef, ProcessSums, RegretSums, RolloutLedger, RolloutSums, VersionSums};
 use weir_router::gate::evidence::{Histogram, RolloutEvidence, VersionEvidence};
+use weir_router::gate::regret::RegretEvidence;
 
 /// Processes that are remembered as gone, the newest last; a report can hardly be later than that.
 const GONE_MAX: usize = 256;
@@ -18,6 +19,8 @@ pub struct GatewayReport {
     pub boot: String,
     /// Its totals.
     pub evidence: RolloutEvidence,
+    /// Its labels; none where the gate does not ask for any.
+    pub regret: RegretEvidence,
 }
 
 /// Takes a report into the ledger: it replaces the process' earlier one. A pod that reports as another process has lost
@@ -32,14 +35,16 @@ pub fn fold(ledger: &mut RolloutLedger, report: &GatewayReport) -> bool {
         .processes
         .iter()
         .position(|one| one.pod == report.pod);
-    let sums = write(&report.evidence);
+    let (sums, regret) = (write(&report.evidence), write_regret(&report.regret));
     match of_pod {
         Some(at) if ledger.processes[at].boot == report.boot => {
             let process = &mut ledger.processes[at];
-            if begun(&report.evidence) < begun(&read(&process.sums)) {
+            let before = (read(&process.sums), read_regret(&process.regret));
+            if begun(&report.evidence, &report.regret) < begun(&before.0, &before.1) {
                 return false;
             }
             process.sums = sums;
+            process.regret = regret;
             return true;
         }
         Some(at) => end(ledger, at),
@@ -49,6 +54,7 @@ pub fn fold(ledger: &mut RolloutLedger, report: &GatewayReport) -> bool {
         pod: report.pod.clone(),
         boot: report.boot.clone(),
         sums,
+        regret,
     });
     true
 }
@@ -73,6 +79,9 @@ fn end(ledger: &mut RolloutLedger, at: usize) {
     let mut folded = read(&ledger.folded);
     folded.add(&last);
     ledger.folded = write(&folded);
+    let mut labels = read_regret(&ledger.folded_regret);
+    labels.add(&read_regret(&process.regret));
+    ledger.folded_regret = write_regret(&labels);
     ledger.gone.push(ProcessRef {
         pod: process.pod,
         boot: process.boot,
@@ -81,14 +90,17 @@ fn end(ledger: &mut RolloutLedger, at: usize) {
     ledger.gone.drain(..forgotten);
 }
 
-/// Requests that were begun: grows with every request, whether it has ended or not.
-fn begun(of: &RolloutEvidence) -> (u64, u64, u64) {
+/// Requests that were begun, and labels: grows with every one, whether it has ended or not.
+fn begun(of: &RolloutEvidence, regret: &RegretEvidence) -> [u64; 5] {
     let ended = of.active.requests + of.candidate.requests;
-    (
+    let open = of.active.open + of.candidate.open;
+    [
         of.shadowed,
-        ended + of.active.open + of.candidate.open,
+        ended + open,
         ended,
-    )
+        regret.compared,
+        regret.labelled,
+    ]
 }
 
 /// Everything that was counted.
@@ -98,6 +110,15 @@ pub(super) fn total(ledger: &RolloutLedger) -> RolloutSums {
         total.add(&read(&process.sums));
     }
     write(&total)
+}
+
+/// Everything that was judged.
+pub(super) fn total_regret(ledger: &RolloutLedger) -> RegretEvidence {
+    let mut total = read_regret(&ledger.folded_regret);
+    for process in &ledger.processes {
+        total.add(&read_regret(&process.regret));
+    }
+    total
 }
 
 /// What was counted since the present step began.
@@ -123,6 +144,32 @@ pub(super) fn read(sums: &RolloutSums) -> RolloutEvidence {
         candidate: version(&sums.candidate),
         shadowed: sums.shadowed,
         disagreements: sums.disagreements,
+    }
+}
+
+fn read_regret(sums: &RegretSums) -> RegretEvidence {
+    RegretEvidence {
+        compared: sums.compared,
+        disagreements: sums.disagreements,
+        labelled: sums.labelled,
+        disagreeing: sums.disagreeing,
+        stood_for: sums.stood_for,
+        stood_for_variance: sums.stood_for_variance,
+        weights: sums.weights.clone(),
+        terms: sums.terms.clone(),
+    }
+}
+
+fn write_regret(of: &RegretEvidence) -> RegretSums {
+    RegretSums {
+        compared: of.compared,
+        disagreements: of.disagreements,
+        labelled: of.labelled,
+        disagreeing: of.disagreeing,
+        stood_for: of.stood_for,
+        stood_for_variance: of.stood_for_variance,
+        weights: of.weights.clone(),
+        terms: of.terms.clone(),
     }
 }
 

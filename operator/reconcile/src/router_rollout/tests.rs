@@ -1,10 +1,11 @@
 //! A gateway's rollouts from the first version to the eleventh attempt, and one of them from shadow to rollback.
 
+mod labels;
 mod lost;
 
 use super::*;
-use weir_crds::{RolloutSums, stack};
-use weir_router::gate::evidence::Histogram;
+use weir_crds::{RolloutPhase, RolloutSums, stack};
+use weir_router::gate::evidence::{Histogram, VersionEvidence};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).expect("a time")
@@ -55,6 +56,7 @@ fn attempt(number: u32, from: &str, to: &str, phase: Option<RolloutPhase>) -> Ro
         canary: weir_crds::CanaryPolicy {
             steps: vec![25],
             requests_per_step: 100,
+            ..weir_crds::CanaryPolicy::default()
         },
         gate: weir_crds::GatePolicy::default(),
         action: RolloutAction::Continue,
@@ -263,6 +265,7 @@ fn report(pod: &str, boot: &str, evidence: RolloutEvidence) -> GatewayReport {
         pod: pod.to_owned(),
         boot: boot.to_owned(),
         evidence,
+        ..GatewayReport::default()
     }
 }
 

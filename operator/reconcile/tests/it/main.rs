@@ -9,4 +9,5 @@ mod keep;
 mod kinds;
 mod local_mode;
 mod plan;
+mod rollouts;
 mod router_version;
