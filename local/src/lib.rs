@@ -40,7 +40,7 @@ pub use home::{Home, HomeError, StateDir, StateLock};
 pub use memory::{IngestLine, IngestOptions, IngestSummary, MemoryCommandError, ingest};
 pub use moving::{Embeddings, Moving, MovingError, open_moving};
 pub use offline::{OfflineError, OfflineMemory, open_offline};
-pub use search::{Found, Joined, Picture, SearchOptions, Step};
+pub use search::{Found, Hop, Joined, Picture, SearchOptions};
 pub use sent::Sent;
 pub use session::Session;
 pub use stack::{Loaded, StackError, load};

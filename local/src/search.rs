@@ -52,13 +52,13 @@ pub struct Found {
     pub depth: u8,
     /// How attention came to it, from a passage that the search found; empty for one of those.
     #[serde(default)]
-    pub way: Vec<Step>,
+    pub way: Vec<Hop>,
 }
 
 /// An edge on the way to a passage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Step {
+pub struct Hop {
     /// Id of the node that it leads on from.
     pub from: String,
     /// Title of that node, or where it came from.
@@ -226,13 +226,13 @@ impl Seen {
     }
 
     /// The edges from a passage that the search found to this one.
-    fn way(&self, memory: &Memory, to: NodeId) -> Result<Vec<Step>, MemoryCommandError> {
+    fn way(&self, memory: &Memory, to: NodeId) -> Result<Vec<Hop>, MemoryCommandError> {
         let known = self.known();
         let (mut at, mut way) = (to, Vec::new());
         while let Some((edge, from)) = way_to(memory, at, &known)? {
             let node = memory.node(from)?;
             let metadata = node.map(|node| node.metadata).unwrap_or_default();
-            way.push(Step {
+            way.push(Hop {
                 from: from.to_string(),
                 title: metadata.title.or(metadata.uri),
                 rel: edge.rel,
