@@ -127,7 +127,7 @@ fn miss(memory: &Memory, query: &Query) -> anyhow::Result<Arc<Recollected>> {
         let scored: Vec<_> = scored.into_iter().take(CANDIDATES).collect();
         let ids: Vec<NodeId> = scored.iter().map(|(id, _)| *id).collect();
         let nodes = memory.nodes(&ids)?.into_iter().zip(scored);
-        let of = |(node, (_, score))| Candidate { node, score };
+        let of = |(node, (_, score))| Candidate::new(node, score);
         Ok(nodes.map(of).collect())
     };
     let hits = found.hits.iter().map(|hit| (hit.id, hit.strength));

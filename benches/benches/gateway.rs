@@ -293,5 +293,6 @@ fn memory_plan() -> MemoryPlan {
         seeds: 64,
         hops: 2,
         nodes_max: 256,
+        summaries: None,
     }
 }

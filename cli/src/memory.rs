@@ -7,7 +7,7 @@ use crate::fail::Failure;
 use crate::memory_send::{self, Target};
 use crate::memory_svg;
 use crate::memory_upkeep;
-use crate::output::{columns, warning};
+use crate::output::{columns, dim, warning};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -215,7 +215,14 @@ async fn search(args: SearchArgs) -> Result<(), Failure> {
         Output::Text if found.is_empty() => {
             anstream::println!("nothing was found; `weir memory ingest PATH` reads documents in");
         }
-        Output::Text => anstream::println!("{}", table(&found)),
+        Output::Text => {
+            anstream::println!("{}", table(&found));
+            if args.why {
+                found.iter().enumerate().for_each(|(index, passage)| {
+                    anstream::println!("{}", why(index + 1, passage));
+                });
+            }
+        }
     }
     Ok(())
 }
@@ -254,6 +261,9 @@ fn table(found: &[Found]) -> String {
             passage
                 .cosine
                 .map_or_else(|| "-".into(), |cosine| format!("{cosine:.2}")),
+            passage
+                .vector_rank
+                .map_or_else(|| "-".into(), |rank| rank.to_string()),
             passage.depth.to_string(),
             passage
                 .title
@@ -264,7 +274,35 @@ fn table(found: &[Found]) -> String {
         ]
     });
     columns(
-        &["#", "SCORE", "COSINE", "HOPS", "TITLE", "TEXT"],
+        &["#", "SCORE", "COSINE", "BY VECTOR", "HOPS", "TITLE", "TEXT"],
         rows.collect(),
     )
+}
+
+/// How attention came to a passage, in lines.
+fn why(number: usize, passage: &Found) -> String {
+    let named = |title: Option<&str>, id: &str| title.unwrap_or(id).to_owned();
+    let [first, ..] = passage.way.as_slice() else {
+        return format!("{number:>3}  found by the search itself");
+    };
+    let start = named(first.title.as_deref(), &first.from);
+    let mut lines = vec![format!(
+        "{number:>3}  from {start:?}, which the search found"
+    )];
+    let next = passage.way.iter().skip(1);
+    let next = next.map(|step| named(step.title.as_deref(), &step.from));
+    let title = passage.title.as_deref().or(passage.uri.as_deref());
+    let ends = next.chain([named(title, &passage.id)]);
+    for (step, end) in passage.way.iter().zip(ends) {
+        let arrow = match step.along {
+            true => format!("--{}-->", step.rel),
+            false => format!("<--{}--", step.rel),
+        };
+        lines.push(format!("     {arrow} {end:?}"));
+        if let Some(sentence) = &step.evidence {
+            let sentence: Vec<&str> = sentence.split_whitespace().collect();
+            lines.push(dim(format!("         {}", sentence.join(" "))));
+        }
+    }
+    lines.join("\n")
 }

@@ -315,7 +315,9 @@ mod tests {
             text: "the heron fishes".to_owned(),
             score,
             cosine: None,
+            vector_rank: None,
             depth,
+            way: Vec::new(),
         }
     }
 

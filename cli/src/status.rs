@@ -51,6 +51,9 @@ pub(crate) fn text(status: &Status) -> String {
                 index.recall, index.ef_search, index.measured_at
             ));
         }
+        if memory.summaries > 0 {
+            parts.push(format!("{} of the nodes are summaries", memory.summaries));
+        }
         if memory.pruned_edges + memory.pruned_traces > 0 {
             parts.push(format!(
                 "upkeep let go of {} edges and {} traces",

@@ -34,7 +34,7 @@ pub use inference_gateway::{
 pub use memory_store::{
     Attention, DeletionPolicy, EmbeddedStore, Embedding, ExternalStore, GraphPolicy, Index,
     IndexStatus, MemoryStore, MemoryStoreSpec, MemoryStoreStatus, Neo4jServer, PrunedStatus,
-    QdrantServer, Retention, Store, Tune,
+    QdrantServer, Retention, Store, Summaries, Tune, WriteBack,
 };
 pub use model_pool::{
     Autoscaling, Cache, Cost, HostPath, Model, ModelPool, ModelPoolSpec, ModelPoolStatus,

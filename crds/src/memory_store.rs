@@ -31,11 +31,14 @@ use crate::workload::{PodOptions, Quantity, Resources};
     doc = "A memory: nodes, edges and vectors that gateways recall from.",
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')")
         .message("metadata.name names a Service too, so it must be at most 40 lower-case letters, digits and '-', starting with a letter: write for example kb"),
+    validation = Rule::new("!has(self.spec.writeBack) || !has(self.spec.writeBack.summaries) || !has(self.spec.embedding.pool) || self.spec.writeBack.summaries.pool != self.spec.embedding.pool")
+        .message("the pool that embeds writes nothing: name a ModelPool that generates")
+        .field_path(".spec.writeBack.summaries.pool"),
     validation = Rule::new("!has(self.spec.store) || !has(self.spec.store.external) || !has(self.spec.deletionPolicy) || self.spec.deletionPolicy != 'Delete'")
         .message("Weir deletes nothing in servers that it did not start: leave out deletionPolicy, and drop the collection and its nodes yourself")
         .field_path(".spec.deletionPolicy"),
-    validation = Rule::new("!has(self.spec.store) || !has(self.spec.store.external) || !(has(self.spec.graphPolicy) || (has(self.spec.retention) && has(self.spec.retention.traces)) || (has(self.spec.index) && has(self.spec.index.tune)))")
-        .message("graphPolicy, retention.traces and index.tune are for a store that Weir keeps itself: leave them out, or keep the memory embedded")
+    validation = Rule::new("!has(self.spec.store) || !has(self.spec.store.external) || !(has(self.spec.graphPolicy) || (has(self.spec.retention) && has(self.spec.retention.traces)) || (has(self.spec.index) && has(self.spec.index.tune)) || (has(self.spec.writeBack) && has(self.spec.writeBack.summaries)))")
+        .message("graphPolicy, retention.traces, index.tune and writeBack.summaries are for a store that Weir keeps itself: leave them out, or keep the memory embedded")
         .field_path(".spec.store"),
     printcolumn(name = "Kind", type_ = "string", json_path = ".status.kind"),
     printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.nodes"),
@@ -83,6 +86,9 @@ pub struct MemoryStoreSpec {
     /// Which edges are worth their place. Without it, every edge stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graph_policy: Option<GraphPolicy>,
+    /// What answers leave in the memory.
+    #[serde(default)]
+    pub write_back: WriteBack,
     /// How long what wears out is kept.
     #[serde(default)]
     pub retention: Retention,
@@ -286,6 +292,30 @@ pub struct GraphPolicy {
     pub max_age: Option<Age>,
 }
 
+/// What answers leave in the memory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WriteBack {
+    /// Nodes that are recalled together and overlap are compressed once, and the summary is recalled with them: a prompt shows
+    /// it where they do not all fit. Without it, nothing is summarised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summaries: Option<Summaries>,
+}
+
+/// Who writes summaries, and of what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Summaries {
+    /// Name of a ModelPool that the gateway selects: a small one. It is asked while it answers nobody, and what a request
+    /// recalled is summarised only where the request's privacy reaches the pool.
+    #[schemars(length(min = 1, max = 253))]
+    pub pool: String,
+    /// Least attention of a node for it to be summarised, as a share of the attention of the node with the most.
+    #[serde(default = "Summaries::default_min_attention")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub min_attention: f64,
+}
+
 /// How long what wears out is kept.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -314,6 +344,9 @@ pub struct MemoryStoreStatus {
     /// What searches find; absent while it was not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<IndexStatus>,
+    /// Summaries that it holds; absent where none are written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summaries: Option<u64>,
     /// What upkeep let go since the memory service started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pruned: Option<PrunedStatus>,
@@ -417,6 +450,12 @@ impl Tune {
 
     fn default_every_writes() -> u32 {
         10_000
+    }
+}
+
+impl Summaries {
+    fn default_min_attention() -> f64 {
+        0.2
     }
 }
 

@@ -4,7 +4,8 @@
 //! ends of the wire; what they do is in `memory.rs`, `world.rs` and `shared.rs`.
 
 use crate::home::{Home, StateDir};
-use crate::memory::{Found, IngestLine, IngestOptions, IngestSummary, Picture, SearchOptions};
+use crate::memory::{IngestLine, IngestOptions, IngestSummary};
+use crate::search::{Found, Picture, SearchOptions};
 use crate::status::Status;
 use crate::upkeep::{Outcome, Task};
 use serde::{Deserialize, Serialize};

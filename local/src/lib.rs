@@ -21,6 +21,7 @@ mod memory;
 mod moving;
 mod offline;
 mod probe;
+mod search;
 mod sent;
 mod session;
 mod shared;
@@ -36,12 +37,10 @@ pub use control::{ControlError, ControlFile, Instance, Replies, Reply, Request};
 pub use engine::{LocateError, RotatingLog, StartError, last_lines, open_log, previous, run_shim};
 pub use event::{Event, Events};
 pub use home::{Home, HomeError, StateDir, StateLock};
-pub use memory::{
-    Found, IngestLine, IngestOptions, IngestSummary, Joined, MemoryCommandError, Picture,
-    SearchOptions, ingest,
-};
+pub use memory::{IngestLine, IngestOptions, IngestSummary, MemoryCommandError, ingest};
 pub use moving::{Embeddings, Moving, MovingError, open_moving};
 pub use offline::{OfflineError, OfflineMemory, open_offline};
+pub use search::{Found, Hop, Joined, Picture, SearchOptions};
 pub use sent::Sent;
 pub use session::Session;
 pub use stack::{Loaded, StackError, load};

@@ -4,7 +4,8 @@
 //! be put into the temporary folder is made readable by the user alone before anything connects.
 
 use crate::control::{Reply, Request, line};
-use crate::memory::{self, IngestOptions, MemoryCommandError, SearchOptions};
+use crate::memory::{self, IngestOptions, MemoryCommandError};
+use crate::search::{self, SearchOptions};
 use crate::shared::Shared;
 use crate::upkeep::{Outcome, Step, Task, perform};
 use std::io;
@@ -86,9 +87,9 @@ async fn serve(stream: UnixStream, shared: &Shared) -> io::Result<()> {
             }
             Reply::Draining
         }
-        Ok(Request::Search(options)) => find(shared, &options, memory::search, Reply::Found).await,
+        Ok(Request::Search(options)) => find(shared, &options, search::search, Reply::Found).await,
         Ok(Request::Picture(options)) => {
-            find(shared, &options, memory::picture, Reply::Pictured).await
+            find(shared, &options, search::picture, Reply::Pictured).await
         }
         Ok(Request::Ingest(options)) => ingest(shared, options, &mut write).await?,
         Ok(Request::Upkeep(task)) => upkeep(shared, task, &mut write).await?,

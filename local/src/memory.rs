@@ -1,23 +1,18 @@
-//! The two memory commands, the same for a running instance and for files that nobody has open.
+//! Reading files into a memory, the same for a running instance and for files that nobody has open, and what a MemoryStore says
+//! of its memory.
 //!
-//! Storage, search and reading files are `weir-memory`; this file turns them into messages that cross the control socket.
-//! Read on in weir-memory-live's `fill.rs` for what happens to passages after they were read.
+//! Storage and reading files are `weir-memory`; this file turns them into messages that cross the control socket. Read on in
+//! weir-memory-live's `fill.rs` for what happens to passages after they were read, in `search.rs` for how they are found.
 
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 use weir_crds::Age;
 use weir_memory::ingest::{self, IngestProgress};
 use weir_memory::upkeep::PrunePolicy;
-use weir_memory::{
-    EdgeId, Filter, Memory, NodeId, NodeType, Query, Recall, RecallLimits, Recalled,
-};
+use weir_memory::{Memory, RecallLimits};
 use weir_memory_live::{TunePolicy, UpkeepPolicy};
-
-/// Longest text of a passage in a search result, in characters.
-const SNIPPET_CHARS: usize = 240;
 
 /// What to read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,22 +27,6 @@ pub struct IngestOptions {
     /// Whether documents go whose files below these folders are gone.
     #[serde(default)]
     pub mirror: bool,
-}
-
-/// What to find.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SearchOptions {
-    /// The question.
-    pub text: String,
-    /// Who asks; sees its own passages and everybody's.
-    pub tenant: String,
-    /// Domains to look in; empty means all.
-    pub domains: Vec<String>,
-    /// Kinds of passages; empty means all but traces.
-    pub types: Vec<NodeType>,
-    /// Passages wanted.
-    pub count: usize,
 }
 
 /// How far reading is.
@@ -89,54 +68,6 @@ pub struct IngestSummary {
     pub bad: Vec<(PathBuf, String)>,
     /// Passages whose vector is still to be computed.
     pub vectors_pending: usize,
-}
-
-/// A passage that was found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Found {
-    /// Id of the node.
-    pub id: String,
-    /// Title of its document.
-    pub title: Option<String>,
-    /// Where it came from.
-    pub uri: Option<String>,
-    /// Its beginning.
-    pub text: String,
-    /// Share of attention, all passages together 1.
-    pub score: f32,
-    /// Cosine similarity; absent while its vector is not there.
-    pub cosine: Option<f32>,
-    /// Hops from a passage that the search found itself.
-    pub depth: u8,
-}
-
-/// What a search found and how it came there.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Picture {
-    /// What was found, most attention first, then nodes that only led there.
-    pub nodes: Vec<Found>,
-    /// How many of the nodes were found.
-    pub listed: usize,
-    /// The edges between them.
-    pub edges: Vec<Joined>,
-}
-
-/// An edge of a picture.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Joined {
-    /// Id of the node where it starts.
-    pub src: String,
-    /// Id of the node where it ends.
-    pub dst: String,
-    /// Its relation.
-    pub rel: String,
-    /// Its weight.
-    pub weight: f32,
-    /// Whether a node of the picture was reached by it.
-    pub led: bool,
 }
 
 /// How much of the graph a request's attention looks at, as its MemoryStore says.
@@ -232,119 +163,6 @@ pub fn ingest(
             .collect(),
         vectors_pending: memory.counts().pending,
     })
-}
-
-/// Finds passages as a request would: search, then recall through the graph. Without the question's vector, by words
-/// alone.
-pub(crate) fn search(
-    memory: &Memory,
-    vector: Option<Vec<f32>>,
-    limits: RecallLimits,
-    options: &SearchOptions,
-) -> Result<Vec<Found>, MemoryCommandError> {
-    let recall = recall(memory, vector, limits, options)?;
-    let mut all = Vec::new();
-    for recalled in recall.nodes.iter().take(options.count) {
-        all.extend(found(memory, recalled)?);
-    }
-    Ok(all)
-}
-
-/// As [`search`], with the nodes that led to those found and the edges between them all.
-pub(crate) fn picture(
-    memory: &Memory,
-    vector: Option<Vec<f32>>,
-    limits: RecallLimits,
-    options: &SearchOptions,
-) -> Result<Picture, MemoryCommandError> {
-    let recall = recall(memory, vector, limits, options)?;
-    let known: HashMap<NodeId, &Recalled> =
-        recall.nodes.iter().map(|node| (node.id, node)).collect();
-    let best = recall.nodes.iter().take(options.count);
-    let mut shown: Vec<NodeId> = best.map(|node| node.id).collect();
-    let listed = shown.len();
-    let mut led = HashSet::new();
-    let mut at = 0;
-    while let Some(id) = shown.get(at).copied() {
-        at += 1;
-        if let Some((edge, from)) = way_to(memory, id, &known)? {
-            led.insert(edge);
-            if !shown.contains(&from) {
-                shown.push(from);
-            }
-        }
-    }
-    let mut picture = Picture {
-        listed,
-        ..Picture::default()
-    };
-    for id in &shown {
-        picture.nodes.extend(found(memory, known[id])?);
-        let edges = memory.edges(*id)?.into_iter();
-        for edge in edges.filter(|edge| edge.src == *id && shown.contains(&edge.dst)) {
-            picture.edges.push(Joined {
-                led: led.contains(&edge.id),
-                src: edge.src.to_string(),
-                dst: edge.dst.to_string(),
-                rel: edge.rel,
-                weight: edge.weight,
-            });
-        }
-    }
-    Ok(picture)
-}
-
-/// The edge by which most attention came to a node from one that is a hop nearer to the question, and that node.
-fn way_to(
-    memory: &Memory,
-    id: NodeId,
-    known: &HashMap<NodeId, &Recalled>,
-) -> Result<Option<(EdgeId, NodeId)>, MemoryCommandError> {
-    let depth = known[&id].depth;
-    let edges = memory.edges(id)?;
-    let ways = edges.iter().filter_map(|edge| {
-        let other = if edge.src == id { edge.dst } else { edge.src };
-        let nearer = known.get(&other).filter(|node| node.depth + 1 == depth)?;
-        Some((edge.id, other, nearer.score * edge.weight))
-    });
-    let strongest = ways.max_by(|a, b| a.2.total_cmp(&b.2).then(b.0.cmp(&a.0)));
-    Ok(strongest.map(|(edge, other, _)| (edge, other)))
-}
-
-fn recall(
-    memory: &Memory,
-    vector: Option<Vec<f32>>,
-    limits: RecallLimits,
-    options: &SearchOptions,
-) -> Result<Recall, MemoryCommandError> {
-    let filter = Filter {
-        tenant: options.tenant.clone(),
-        domains: options.domains.clone(),
-        types: options.types.clone(),
-        hidden: Vec::new(),
-    };
-    let query = Query {
-        text: options.text.clone(),
-        vector,
-        filter,
-        k: options.count.max(limits.seeds),
-        exclude_edges: Vec::new(),
-    };
-    let hits = memory.search(&query)?;
-    Ok(memory.recall(&query, &hits, &limits))
-}
-
-/// The passage of a node; `None` when it was removed meanwhile.
-fn found(memory: &Memory, recalled: &Recalled) -> Result<Option<Found>, MemoryCommandError> {
-    Ok(memory.node(recalled.id)?.map(|node| Found {
-        id: recalled.id.to_string(),
-        title: node.metadata.title,
-        uri: node.metadata.uri,
-        text: node.text.chars().take(SNIPPET_CHARS).collect(),
-        score: recalled.score,
-        cosine: recalled.cosine,
-        depth: recalled.depth,
-    }))
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! Only with the state folder's lock in hand, so that a `weir up` that starts meanwhile says who is in its way.
 
 use crate::home::{Home, HomeError, StateLock};
-use crate::memory::{self, Found, MemoryCommandError, Picture, SearchOptions};
+use crate::memory::{self, MemoryCommandError};
+use crate::search::{self, Found, Picture, SearchOptions};
 use crate::stack::{Loaded, StackError};
 use std::path::{Path, PathBuf};
 use weir_crds::MemoryStore;
@@ -63,7 +64,7 @@ impl OfflineMemory {
     /// The memory cannot be read.
     pub async fn search(&self, options: &SearchOptions) -> Result<Vec<Found>, MemoryCommandError> {
         let vector = self.vector(&options.text).await;
-        memory::search(&self.memory, vector, self.limits, options)
+        search::search(&self.memory, vector, self.limits, options)
     }
 
     /// Finds passages as a request would, and what led to them.
@@ -72,7 +73,7 @@ impl OfflineMemory {
     /// The memory cannot be read.
     pub async fn picture(&self, options: &SearchOptions) -> Result<Picture, MemoryCommandError> {
         let vector = self.vector(&options.text).await;
-        memory::picture(&self.memory, vector, self.limits, options)
+        search::picture(&self.memory, vector, self.limits, options)
     }
 
     /// The vector of a text, when the embedder is on this machine and does not fail: words alone find something too.

@@ -218,6 +218,7 @@ impl OpenMemory {
                 let ef_search = u32::try_from(tuning.ef_search).unwrap_or(u32::MAX);
                 IndexStatus::measured(tuning.recall, ef_search, tuning.measured_at)
             }),
+            summaries: self.memory.summaries() as u64,
             pruned_edges: upkept.edges(),
             pruned_traces: upkept.traces,
         }

@@ -110,6 +110,9 @@ pub struct MemoryStatus {
     pub embedding: String,
     /// What searches find; absent while it was not measured.
     pub index: Option<IndexStatus>,
+    /// Summaries among the nodes.
+    #[serde(default)]
+    pub summaries: u64,
     /// Edges that upkeep let go since this memory is served.
     pub pruned_edges: u64,
     /// Traces that it let go.

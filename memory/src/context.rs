@@ -2,10 +2,16 @@
 //!
 //! Pure. Takes candidates from the best down, leaves out near duplicates, prints each as a numbered
 //! block whose text is quoted line by line (`> `), so that no text can pose as another block or as
-//! an instruction, and stops at the budget.
+//! an instruction, and stops at the budget. Which of a summary and its sources is printed is
+//! `context/choice.rs`, which sources are worth a summary `context/overlap.rs`.
+
+mod choice;
+mod overlap;
+
+pub use overlap::{overlapping, says_no_more};
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::node::{Node, NodeId};
@@ -38,6 +44,19 @@ pub struct Candidate {
     pub node: Node,
     /// Its attention (any positive scale); candidates come highest first.
     pub score: f32,
+    /// What it was made from, where it is a summary.
+    pub summarises: Vec<NodeId>,
+}
+
+impl Candidate {
+    /// A node that was made from no other.
+    pub fn new(node: Node, score: f32) -> Self {
+        Self {
+            node,
+            score,
+            summarises: Vec::new(),
+        }
+    }
 }
 
 /// One block of the context.
@@ -57,6 +76,8 @@ pub struct Block {
     pub text: String,
     /// Tokens of the printed block, header and title included.
     pub tokens: usize,
+    /// What it was made from, where it is a summary.
+    pub summarises: Vec<NodeId>,
 }
 
 /// What enters a prompt.
@@ -72,7 +93,8 @@ pub struct Context {
 
 /// Fills `budget_tokens` with the best candidates, which come highest first.
 ///
-/// Near duplicates of a block are left out. The last block may be cut at the end of a sentence; a
+/// Near duplicates of a block are left out. A summary stands for its sources where these do not all
+/// fit, and is left out where they do. The last block may be cut at the end of a sentence; a
 /// candidate of which not one sentence fits gives way to the next ones. `count` counts tokens;
 /// `Context::tokens` is its count of the whole text and never exceeds the budget.
 pub fn assemble(
@@ -80,21 +102,32 @@ pub fn assemble(
     budget_tokens: usize,
     count: &dyn Fn(&str) -> usize,
 ) -> Context {
+    let fill = |candidates: &[&Candidate]| filled(candidates, budget_tokens, count);
+    choice::settled(candidates, count, &fill)
+}
+
+/// A page with these candidates, the best first, and which of them it has whole.
+fn filled(
+    candidates: &[&Candidate],
+    budget_tokens: usize,
+    count: &dyn Fn(&str) -> usize,
+) -> (Context, HashSet<NodeId>) {
     let highest = candidates
         .iter()
         .map(|candidate| candidate.score)
         .fold(f32::MIN, f32::max);
     let page = Page {
         context: Context::default(),
+        said: HashSet::new(),
         tokens_max: 0,
         by_parts: true,
         budget_tokens,
         highest,
         count,
     };
-    let context = page.filled(candidates, true);
+    let (context, said) = page.filled(candidates, true);
     if context.tokens <= budget_tokens {
-        return context;
+        return (context, said);
     }
     // A tokenizer that makes more of a joint than any that is known.
     page.filled(candidates, false)
@@ -117,6 +150,8 @@ enum Fit {
 struct Page<'a> {
     /// Its tokens are those of the text when it was last counted.
     context: Context,
+    /// Candidates that it has whole, itself or in almost the same words.
+    said: HashSet<NodeId>,
     /// No fewer than the text has.
     tokens_max: usize,
     /// Whether parts that surely fit together are not counted together.
@@ -128,9 +163,10 @@ struct Page<'a> {
 
 impl Page<'_> {
     /// This page, which is empty, with the best candidates.
-    fn filled(&self, candidates: &[Candidate], by_parts: bool) -> Context {
+    fn filled(&self, candidates: &[&Candidate], by_parts: bool) -> (Context, HashSet<NodeId>) {
         let mut page = Self {
             context: Context::default(),
+            said: HashSet::new(),
             by_parts,
             ..*self
         };
@@ -139,10 +175,14 @@ impl Page<'_> {
         for candidate in candidates {
             let shingles = Shingles::of(&candidate.node.text);
             if shown.iter().any(|other| other.is_near(&shingles)) {
+                page.said.insert(candidate.node.id);
                 continue;
             }
             match page.add(candidate) {
-                Fit::Whole => shown.push(shingles),
+                Fit::Whole => {
+                    page.said.insert(candidate.node.id);
+                    shown.push(shingles);
+                }
                 Fit::Cut => break,
                 Fit::None => misfits += 1,
             }
@@ -151,7 +191,7 @@ impl Page<'_> {
             }
         }
         page.count_whole();
-        page.context
+        (page.context, page.said)
     }
 
     fn add(&mut self, candidate: &Candidate) -> Fit {
@@ -217,6 +257,7 @@ impl Page<'_> {
             score: candidate.score,
             text: text.to_owned(),
             tokens,
+            summarises: candidate.summarises.clone(),
         });
         true
     }

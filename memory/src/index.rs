@@ -217,6 +217,12 @@ impl Index {
         self.slot(id).map(|slot| self.rows[slot as usize].node_type)
     }
 
+    /// Number of nodes of a type.
+    pub(crate) fn count(&self, node_type: NodeType) -> usize {
+        let is_one = |row: &&Row| row.live && row.node_type == node_type;
+        self.rows.iter().filter(is_one).count()
+    }
+
     /// Every node with the number of its edges.
     pub(crate) fn degrees(&self) -> Vec<(NodeId, usize)> {
         let slots = self.slots.iter();
@@ -278,12 +284,16 @@ impl Index {
             tenants,
             domains: (!filter.domains.is_empty()).then(|| domains.collect()),
             types,
-            hidden: filter
-                .hidden
-                .iter()
-                .filter_map(|id| self.slot(*id))
-                .collect(),
+            hidden: self.hidden(filter),
         }
+    }
+
+    /// The slots of what a filter hides, and of summaries of that.
+    fn hidden(&self, filter: &Filter) -> SlotSet {
+        let slots = filter.hidden.iter().filter_map(|id| self.slot(*id));
+        slots
+            .flat_map(|slot| self.summaries_of(slot).chain([slot]))
+            .collect()
     }
 
     /// Evaluates `filter` for every slot.

@@ -25,6 +25,7 @@ mod search;
 mod sentences;
 mod slots;
 mod store;
+mod summaries;
 mod topics;
 mod vectors;
 mod words;
@@ -44,6 +45,7 @@ pub use store::{
     Batch, Call, Counts, Embedding, GraphCounts, KeepError, Memory, MemoryConfig, MoveError,
     OpenError, ReadError, Shadow, Tuning, WriteError, Written,
 };
+pub use summaries::{SUMMARISES, Sources};
 pub use topics::TopicsError;
 pub use vectors::snapshot::SnapshotError;
 pub use vectors::{Effort, HnswParameters};

@@ -41,6 +41,18 @@ impl NodeId {
         Self(Uuid::new_v5(&NAMESPACE, name.as_bytes()))
     }
 
+    /// The identity of the summary of these nodes, in whichever order: whoever makes it, it is written once.
+    pub fn of_summary(tenant: &str, sources: &[Self]) -> Self {
+        let mut sources = sources.to_vec();
+        sources.sort_unstable();
+        let mut name = format!("{tenant}{SEPARATOR}summary");
+        for source in sources {
+            name.push(SEPARATOR);
+            name.push_str(&source.to_string());
+        }
+        Self(Uuid::new_v5(&NAMESPACE, name.as_bytes()))
+    }
+
     /// The identity as a number, which is how the store orders nodes.
     pub fn as_u128(self) -> u128 {
         self.0.as_u128()
@@ -253,6 +265,11 @@ impl Node {
     pub fn indexed_text(&self) -> String {
         indexed_text(&self.metadata, &self.text)
     }
+
+    /// A digest of its title and text: the same on every machine (UUID v5).
+    pub fn digest(&self) -> String {
+        Uuid::new_v5(&NAMESPACE, self.indexed_text().as_bytes()).to_string()
+    }
 }
 
 /// A node to be written. An existing node of the same id is replaced.
@@ -332,6 +349,10 @@ pub struct EdgeMetadata {
     /// says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence: Option<String>,
+    /// [`Node::digest`] of what a summary was made from, on its edge to that. A write whose source says something else by then
+    /// is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_digest: Option<String>,
 }
 
 /// An edge as it is stored.

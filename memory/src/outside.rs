@@ -14,6 +14,7 @@ use crate::node::{Edge, NewEdge, NewNode, Node, NodeId};
 use crate::recall::{self, Recall, RecallLimits};
 use crate::search::{self, Hit, Query, SearchError, SearchResult};
 use crate::store::{self, WriteError};
+use crate::summaries;
 use crate::vectors::{self, HnswParameters};
 use crate::words;
 
@@ -61,6 +62,19 @@ pub fn check_node(node: &NewNode, dimensions: usize) -> Result<(), WriteError> {
 /// What is wrong with it.
 pub fn check_edge(edge: &NewEdge) -> Result<(), WriteError> {
     store::check_edge(edge)
+}
+
+/// Whether an edge from a node says what a summary was made from: such edges change nothing about the source.
+pub fn says_source(src: &Node, rel: &str) -> bool {
+    summaries::says_source(Some(src.node_type), rel)
+}
+
+/// Whether a summary may be made from a source, and was made from what the source says now.
+///
+/// # Errors
+/// The source belongs to another tenant, or says something else.
+pub fn check_source(new: &NewEdge, [summary, source]: [&Node; 2]) -> Result<(), WriteError> {
+    summaries::check_source(new, [summary, source])
 }
 
 /// A vector at length 1; `None` when it has no direction.

@@ -37,7 +37,7 @@ pub struct Filter {
     pub domains: Vec<String>,
     /// Types to see; empty means all except [`NodeType::Trace`].
     pub types: Vec<NodeType>,
-    /// Nodes that are not seen whatever else holds, nor any edge at them. Measurements keep back with it what would give
+    /// Nodes that are not seen whatever else holds, nor any edge at them, nor a summary of them. Measurements keep back with it what would give
     /// an answer away; no client can ask for it, and a memory service is never told.
     pub hidden: Vec<NodeId>,
 }

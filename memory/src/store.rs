@@ -339,6 +339,26 @@ pub enum WriteError {
     /// An erasure that the caller may not ask for.
     #[error("erasing a subject needs an admin key")]
     EraseNeedsAdmin,
+    /// A summary of what its tenant's requests may not read.
+    #[error(
+        "summary {id} and its source {made_from} belong to two tenants: a summary is its sources' tenant's, or made from shared nodes"
+    )]
+    SummaryTenant {
+        /// The summary.
+        id: NodeId,
+        /// What it was made from.
+        made_from: NodeId,
+    },
+    /// A summary of what was there before.
+    #[error(
+        "summary {id} was made from node {made_from} as it was before: read that again and summarise it anew"
+    )]
+    SourceChanged {
+        /// The summary.
+        id: NodeId,
+        /// What it was made from.
+        made_from: NodeId,
+    },
     /// A row that is there cannot be read.
     #[error("cannot compare with what is stored")]
     Stored(#[source] ReadError),

@@ -28,9 +28,6 @@ pub use show::{End, Shown};
 pub use stats::{Degrees, RelationStats, Stats};
 pub use tune::{Measured, Measuring, TuneError, TuneOptions, Tuned};
 
-/// The relation from a summary to what it was made from.
-pub(crate) const SUMMARISES: &str = "summarises";
-
 /// What an erasure did to caches: part of its receipt.
 pub const CACHES: &str = "a memory keeps no answers; what was recalled for questions and the questions whose vectors were kept are forgotten";
 

@@ -97,7 +97,9 @@ pub(crate) struct IngestArgs {
 #[command(
     after_long_help = "Examples:\n  weir memory search \"how do I cache a function\"\n  \
     weir memory search \"refund\" --domain support --type doc -n 5 --output json\n  \
+    weir memory search \"how do I cache a function\" --why\n  \
     weir memory search \"how do I cache a function\" --svg attention.svg\n\n\
+    BY VECTOR is a passage's place when vectors alone are compared, - where it is not among as many as a search looks at.\n\
     Search and recall go as far as the MemoryStore's attention lets a request go."
 )]
 pub(crate) struct SearchArgs {
@@ -116,6 +118,9 @@ pub(crate) struct SearchArgs {
     /// Passages wanted
     #[arg(short = 'n', long, default_value_t = 10)]
     pub(crate) count: usize,
+    /// Also say how attention came to each passage: the edges that led there, and the sentences that say them
+    #[arg(long)]
+    pub(crate) why: bool,
     /// Also draw what was found, what led there and the edges between them
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) svg: Option<PathBuf>,

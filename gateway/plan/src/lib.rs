@@ -103,6 +103,19 @@ pub struct MemoryPlan {
     pub hops: usize,
     /// Largest subgraph attention sees.
     pub nodes_max: usize,
+    /// How what is recalled together is summarised; `None` where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summaries: Option<SummariesPlan>,
+}
+
+/// How what is recalled together is summarised.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SummariesPlan {
+    /// Name of the pool, one of [`GatewayPlan::pools`], that writes summaries.
+    pub pool: String,
+    /// Least attention of a node, relative to the node with the most, for it to be summarised.
+    pub min_attention: f32,
 }
 
 /// Where vectors come from.

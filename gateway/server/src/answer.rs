@@ -1,7 +1,7 @@
 //! The life of a request, in order. Read [`Gateway::answer`] and [`Gateway::steps`]: one line a step.
 //!
 //! ```text
-//! normalise -> embed -> search -> attend -> choose -> context, prompt, dispatch -> judge -> (ask bigger) -> record
+//! normalise -> embed -> search -> attend -> choose -> context, prompt, dispatch -> judge -> (ask bigger) -> record, write back
 //! ```
 //!
 //! Owns the order of the steps and what happens when one fails; each step is a file of its name. Streams and whole
@@ -26,6 +26,7 @@ use crate::record::TokenCounts;
 use crate::serving::Serving;
 use crate::tally::{logprobs, message};
 use crate::verdict::{judge, judgeable};
+use crate::write_back::WriteBack;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Instant;
@@ -71,7 +72,7 @@ impl Gateway {
     /// engine.
     pub async fn answer(&self, serving: Arc<Serving>, ask: Ask) -> Result<Answer, AnswerError> {
         let (explain, with_logprobs) = (ask.weir.explain, ask.client.logprobs);
-        let (mut draft, prepared, kept) = self.decide(serving, ask, Hold::Whole).await?;
+        let (mut draft, mut prepared, kept) = self.decide(serving, ask, Hold::Whole).await?;
         let usage = self.settle(&mut draft, &prepared.serving, &kept);
         let taken = &kept.taken;
         let reason = taken
@@ -80,6 +81,7 @@ impl Gateway {
             .clone()
             .unwrap_or_else(|| "stop".to_owned());
         draft.finish(Some(reason.clone()), None);
+        self.write_back(WriteBack::of(&mut prepared));
         Ok(Answer {
             decision: draft.decided(explain),
             message: message(&taken.events, &taken.tally.text),
@@ -101,7 +103,7 @@ impl Gateway {
         Ok(AnswerStream::new(
             self.clone(),
             draft,
-            prepared.serving,
+            prepared,
             kept,
             explain,
         ))

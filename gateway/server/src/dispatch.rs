@@ -218,7 +218,7 @@ pub(crate) fn body(
 /// What the model's card says beyond OpenAI's fields, where the client does not say it: only what the pool declares,
 /// because an engine that does not know a field may refuse it. `repeat_penalty` is llama.cpp's name, the other is that
 /// of vLLM and its kin.
-fn add_card(body: &mut Map<String, Value>, pool: &Pool) {
+pub(crate) fn add_card(body: &mut Map<String, Value>, pool: &Pool) {
     let penalty = match pool.engine {
         EngineKind::LlamaCpp => "repeat_penalty",
         EngineKind::External => "repetition_penalty",

@@ -313,6 +313,7 @@ pub(crate) fn sources(attempt: &Try) -> Vec<Source> {
             title: block.title.clone(),
             uri: block.uri.clone(),
             score: block.score,
+            summarises: block.summarises.iter().map(ToString::to_string).collect(),
         })
         .collect()
 }

@@ -14,6 +14,7 @@ use crate::lifecycle::Lifecycle;
 use crate::recall::want_vectors;
 use crate::record::{Feedback, Record};
 use crate::speed::Speeds;
+use crate::write_back::Summaries;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use weir_engine::Engines;
 use weir_memory_live::Presence;
@@ -46,6 +47,7 @@ struct Inner {
     decisions: Decisions,
     evidence: Evidence,
     lifecycle: Lifecycle,
+    summaries: Summaries,
     /// Held while what is served is replaced.
     replacing: Mutex<()>,
 }
@@ -71,6 +73,7 @@ impl Gateway {
             decisions,
             evidence,
             lifecycle: Lifecycle::default(),
+            summaries: Summaries::default(),
             replacing: Mutex::new(()),
         };
         Ok(Self {
@@ -193,6 +196,10 @@ impl Gateway {
 
     pub(crate) fn evidence(&self) -> &Evidence {
         &self.inner.evidence
+    }
+
+    pub(crate) fn summarised(&self) -> &Summaries {
+        &self.inner.summaries
     }
 
     pub(crate) fn speeds(&self) -> &Speeds {

@@ -45,8 +45,10 @@ mod stop;
 mod stream;
 mod tally;
 mod verdict;
+mod write_back;
 
 pub use gateway::{Assets, Gateway, MemoryAsset};
 pub use lifecycle::{STALE_AFTER, Standing};
 pub use serve::{prompt, serve, serve_routes};
 pub use stop::Stop;
+pub use write_back::Outcome;

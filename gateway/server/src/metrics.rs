@@ -8,6 +8,7 @@ use crate::evidence::Role;
 use crate::gateway::Serving;
 use crate::http::recall_name;
 use crate::lifecycle::Standing;
+use crate::write_back::Outcome;
 use http::StatusCode;
 use metrics::{Label, with_local_recorder};
 use metrics_exporter_prometheus::{
@@ -38,6 +39,8 @@ pub(crate) struct Gauges<'a> {
     pub(crate) standing: Standing,
     /// Totals over all rollouts.
     pub(crate) rollouts: RolloutEvidence,
+    /// What became of summaries.
+    pub(crate) summaries: [(Outcome, u64); Outcome::ALL.len()],
     /// Labelled disagreements of all rollouts.
     pub(crate) labelled: u64,
 }
@@ -153,6 +156,10 @@ impl Gauges<'_> {
             metrics::gauge!("weir_pool_available", label()).set(available);
         }
         self.set_rollout();
+        for (outcome, count) in self.summaries {
+            metrics::counter!("weir_summaries_total", "outcome" => outcome.as_str())
+                .absolute(count);
+        }
         if let Some(memory) = &self.serving.memory {
             let presence = memory.presence();
             let away = matches!(presence, Presence::Away(_));
@@ -207,7 +214,7 @@ fn describe() {
     }
 }
 
-const COUNTERS: [(&str, &str); 17] = [
+const COUNTERS: [(&str, &str); 18] = [
     ("weir_requests_total", "Requests by route and status"),
     (
         "weir_answers_total",
@@ -252,6 +259,10 @@ const COUNTERS: [(&str, &str); 17] = [
     (
         "weir_rollout_labels_total",
         "Of these, those of a canary whose answers were judged",
+    ),
+    (
+        "weir_summaries_total",
+        "Summaries of what was recalled together, by what became of them",
     ),
     (
         "weir_memory_recall_cache_hits_total",

@@ -221,6 +221,7 @@ mod tests {
             score: 1.0,
             text: "fact".to_owned(),
             tokens: 3,
+            summarises: Vec::new(),
         };
         Context {
             blocks: vec![block],

@@ -360,4 +360,7 @@ pub struct Source {
     pub uri: Option<String>,
     /// Its score among the candidates.
     pub score: f32,
+    /// The nodes that it was made from, where it is a summary.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub summarises: Vec<String>,
 }

@@ -7,7 +7,9 @@ use crate::decisions::Draft;
 use crate::dispatch::Try;
 use crate::error::AnswerError;
 use crate::gateway::Gateway;
+use crate::prepare::Prepared;
 use crate::serving::Serving;
+use crate::write_back::WriteBack;
 use futures_util::{Stream, StreamExt, stream};
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -34,6 +36,7 @@ struct Live {
     gateway: Gateway,
     draft: Draft,
     serving: Arc<Serving>,
+    write_back: Option<WriteBack>,
     kept: Try,
     held: VecDeque<ChatEvent>,
     ended: bool,
@@ -43,7 +46,7 @@ impl AnswerStream {
     pub(crate) fn new(
         gateway: Gateway,
         draft: Draft,
-        serving: Arc<Serving>,
+        mut prepared: Prepared,
         mut kept: Try,
         explain: bool,
     ) -> Self {
@@ -52,7 +55,8 @@ impl AnswerStream {
         let live = Live {
             gateway,
             draft,
-            serving,
+            write_back: WriteBack::of(&mut prepared),
+            serving: prepared.serving,
             kept,
             held,
             ended: false,
@@ -99,6 +103,8 @@ impl Live {
             .settle(&mut self.draft, &self.serving, &self.kept);
         self.draft
             .finish(self.kept.taken.tally.finish_reason.clone(), error);
+        let write_back = self.write_back.take().filter(|_| error.is_none());
+        self.gateway.write_back(write_back);
     }
 }
 

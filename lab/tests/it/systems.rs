@@ -35,6 +35,7 @@ async fn assets(folder: &Path) -> Option<(Assets, MemoryPlan)> {
         seeds: 64,
         hops: 2,
         nodes_max: 256,
+        summaries: None,
     };
     let memory = Memory::open(folder, &config).unwrap();
     let mut nodes = Vec::new();

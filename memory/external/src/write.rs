@@ -11,7 +11,7 @@ use neo4rs::{BoltType, query};
 use weir_memory::upkeep::Erased;
 use weir_memory::{
     Access, Edge, EdgeId, EdgeMetadata, Metadata, NewEdge, NewNode, Node, NodeId, NodeType,
-    WriteError, Written, outside,
+    SUMMARISES, WriteError, Written, outside,
 };
 use weir_memory_live::MemoryError;
 
@@ -187,6 +187,8 @@ impl ExternalMemory {
         for (place, new) in edit.edges.iter().enumerate() {
             decided.put_edge(edit.access.as_ref(), (place, new), &mut view)?;
         }
+        let came: BTreeSet<NodeId> = edit.nodes.iter().map(|node| node.id).collect();
+        self.drop_outdated(&mut open, &came, &mut decided).await?;
         let mut done = self.apply(&mut open, decided, generation).await?;
         open.commit().await?;
         done.erased.generation = done.written.generation;
@@ -302,6 +304,34 @@ impl ExternalMemory {
         Ok(())
     }
 
+    /// Summaries of what changed or goes go too, and the summaries of these. One that came in the same write was made from what
+    /// the write brings.
+    async fn drop_outdated(
+        &self,
+        open: &mut Transaction,
+        came: &BTreeSet<NodeId>,
+        decided: &mut Decided,
+    ) -> Result<(), Broken> {
+        let label = &self.inner.label;
+        let statement = format!(
+            "UNWIND $ids AS id MATCH (n:{label} {{id: id}})<-[e:{label} {{rel: '{SUMMARISES}'}}]-(s:{label}) \
+             WHERE s.type = 'summary' RETURN DISTINCT s.id AS id"
+        );
+        let mut fresh: BTreeSet<NodeId> =
+            decided.changed.union(&decided.removed).copied().collect();
+        while !fresh.is_empty() {
+            let statement = query(&statement).param("ids", row::ids(&fresh));
+            fresh.clear();
+            for row in &open.rows(statement).await? {
+                let id = row::id(row, "id")?;
+                if !came.contains(&id) && decided.removed.insert(id) {
+                    fresh.insert(id);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Writes what was decided.
     async fn apply(
         &self,
@@ -337,8 +367,9 @@ impl ExternalMemory {
         let label = &self.inner.label;
         let ids = || row::ids(&decided.removed);
         let stamp = format!(
-            "UNWIND $ids AS id MATCH (n:{label} {{id: id}})-[:{label}]-(m:{label}) \
-             WHERE n.type <> 'trace' AND m.type <> 'trace' SET m.stamp = $version"
+            "UNWIND $ids AS id MATCH (n:{label} {{id: id}})-[e:{label}]-(m:{label}) \
+             WHERE n.type <> 'trace' AND m.type <> 'trace' \
+               AND NOT (n.type = 'summary' AND e.rel = '{SUMMARISES}' AND startNode(e) = n) SET m.stamp = $version"
         );
         let stamp = query(&stamp).param("ids", ids());
         open.rows(stamp.param("version", decided.version)).await?;
@@ -455,6 +486,8 @@ struct Decided {
     /// Unix time in milliseconds.
     now: u64,
     removed: BTreeSet<NodeId>,
+    /// Nodes whose content changed.
+    changed: BTreeSet<NodeId>,
     rows: BTreeMap<NodeId, Row>,
     edges: BTreeMap<EdgeKey, Edge>,
     /// Ends of changed knowledge edges.
@@ -470,6 +503,7 @@ impl Decided {
             version,
             now: u64::try_from(elapsed).unwrap_or(u64::MAX),
             removed: BTreeSet::new(),
+            changed: BTreeSet::new(),
             rows: BTreeMap::new(),
             edges: BTreeMap::new(),
             stamped: BTreeSet::new(),
@@ -503,7 +537,10 @@ impl Decided {
         let unchanged = before.is_some_and(|before| new.is_stored_as(&before.node));
         match before {
             Some(_) if unchanged => written.unchanged += 1,
-            Some(_) => written.updated += 1,
+            Some(_) => {
+                written.updated += 1;
+                self.changed.insert(new.id);
+            }
             None => written.inserted += 1,
         }
         let same_vector =
@@ -559,6 +596,13 @@ impl Decided {
         {
             return Ok(());
         }
+        let says_source = match ends {
+            [Some(src), Some(dst)] if outside::says_source(src, &new.rel) => {
+                outside::check_source(new, [src, dst])?;
+                true
+            }
+            _ => false,
+        };
         let edge = Edge {
             id: EdgeId::derived(new.src, new.dst, &new.rel),
             src: new.src,
@@ -570,7 +614,9 @@ impl Decided {
                 ..new.metadata.clone()
             },
         };
-        if is_knowledge {
+        if says_source {
+            self.stamped.insert(new.src);
+        } else if is_knowledge {
             self.stamped.extend([new.src, new.dst]);
         }
         self.done.written.edges += 1;

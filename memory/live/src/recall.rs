@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinError;
 use weir_memory::context::Candidate;
 use weir_memory::{
-    Memory, Node, NodeId, Prepared, Query, ReadError, Recall, RecallKey, RecallLimits, Recollected,
-    SearchResult,
+    Filter, Memory, Node, NodeId, Prepared, Query, ReadError, Recall, RecallKey, RecallLimits,
+    Recollected, SearchResult, Sources,
 };
 
 use crate::calls::{Asked, Recollection, Spent, Wanted};
@@ -218,7 +218,35 @@ fn attend(
     recall.nodes.truncate(most);
     let candidates =
         known_or_read(memory, &scored_nodes(&recall), read).map_err(|error| error.to_string())?;
-    Ok((recall, candidates))
+    let candidates = with_summaries(memory, &query.filter, candidates);
+    Ok((recall, candidates.map_err(|error| error.to_string())?))
+}
+
+/// The candidates, each summary with what it was made from; a summary of several of them that was not found itself comes after
+/// the best of these.
+fn with_summaries(
+    memory: &Memory,
+    filter: &Filter,
+    mut candidates: Vec<Candidate>,
+) -> Result<Vec<Candidate>, ReadError> {
+    let ids: Vec<NodeId> = candidates.iter().map(|one| one.node.id).collect();
+    for Sources { summary, sources } in memory.summaries_among(&ids, filter) {
+        let found = candidates.iter_mut().find(|one| one.node.id == summary);
+        if let Some(found) = found {
+            found.summarises = sources;
+            continue;
+        }
+        let best = (candidates.iter()).position(|one| sources.contains(&one.node.id));
+        if let Some((at, node)) = best.zip(memory.node(summary)?) {
+            let score = candidates[at].score;
+            let summary = Candidate {
+                summarises: sources,
+                ..Candidate::new(node, score)
+            };
+            candidates.insert(at + 1, summary);
+        }
+    }
+    Ok(candidates)
 }
 
 /// The nodes that are there, in this order; those of `read` are not read again.
@@ -239,12 +267,7 @@ fn known_or_read(
 /// The nodes with their scores, in the order of these; those that are not there are left out.
 pub fn candidates(nodes: Vec<Node>, scored: &[(NodeId, f32)]) -> Vec<Candidate> {
     let mut by_id: HashMap<NodeId, Node> = nodes.into_iter().map(|node| (node.id, node)).collect();
-    let candidate = |(id, score): &(NodeId, f32)| {
-        Some(Candidate {
-            node: by_id.remove(id)?,
-            score: *score,
-        })
-    };
+    let candidate = |(id, score): &(NodeId, f32)| Some(Candidate::new(by_id.remove(id)?, *score));
     scored.iter().filter_map(candidate).collect()
 }
 
@@ -255,7 +278,7 @@ fn milliseconds(since: Instant) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weir_memory::{Access, Batch, Filter, MemoryConfig, NewNode};
+    use weir_memory::{Access, Batch, MemoryConfig, NewEdge, NewNode, NodeType, SUMMARISES};
 
     use crate::calls::MemoryCalls;
 
@@ -293,6 +316,47 @@ mod tests {
         assert_eq!(recollect(&memory, asked(4)).await.found, None);
         drop(others);
         assert!(recollect(&memory, asked(4)).await.found.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_summary_comes_along_with_its_sources_and_says_what_they_are() {
+        let (_folder, memory) = open();
+        let nodes =
+            ["words of the first", "words of the second"].map(|text| NewNode::new("t", text));
+        let summary = NewNode {
+            node_type: NodeType::Summary,
+            ..NewNode::new("t", "both say little")
+        };
+        let sources: Vec<NodeId> = nodes.iter().map(|node| node.id).collect();
+        let edge = |source: &NodeId| NewEdge::new(summary.id, *source, SUMMARISES);
+        let edges: Vec<NewEdge> = sources.iter().map(edge).collect();
+        let id = summary.id;
+        let nodes = [nodes.to_vec(), vec![summary]].concat();
+        memory.store.write(&Batch { nodes, edges }).unwrap();
+        let hops = RecallLimits {
+            hops: 0,
+            ..RecallLimits::default()
+        };
+        let mut without_hops = asked(4);
+        without_hops.wanted.as_mut().unwrap().limits = hops;
+        let given = recollect(&memory, without_hops).await;
+        let (recall, candidates) = given.attended.unwrap();
+        assert!(
+            recall.nodes.iter().all(|node| node.id != id),
+            "none of its words was asked for: {recall:?}"
+        );
+        assert_eq!(candidates.len(), 3);
+        assert_eq!(candidates[1].node.id, id, "after the best of its sources");
+        let mut made_from = candidates[1].summarises.clone();
+        made_from.sort_unstable();
+        let mut expected = sources.clone();
+        expected.sort_unstable();
+        assert_eq!(made_from, expected);
+        let mut hidden = asked(4);
+        hidden.wanted.as_mut().unwrap().filter.hidden = vec![sources[0]];
+        let (_, candidates) = recollect(&memory, hidden).await.attended.unwrap();
+        let left: Vec<NodeId> = candidates.iter().map(|one| one.node.id).collect();
+        assert_eq!(left, [sources[1]], "a summary of what is hidden is hidden");
     }
 
     #[tokio::test]

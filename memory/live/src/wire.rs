@@ -392,14 +392,22 @@ impl Nodes {
     /// Takes the nodes of candidates, as far as the answer may grow.
     fn scored(&mut self, candidates: Vec<Candidate>) -> Vec<v1::Scored> {
         let mut scored = Vec::with_capacity(candidates.len());
-        for Candidate { node, score } in candidates {
+        for candidate in candidates {
+            let Candidate {
+                node,
+                score,
+                summarises,
+            } = candidate;
             let id = node.id;
             if !self.known.contains(&id) && !self.add(node) {
                 break;
             }
             self.known.insert(id);
-            let id = data::id(id);
-            scored.push(v1::Scored { id, score });
+            scored.push(v1::Scored {
+                id: data::id(id),
+                score,
+                summarises: summarises.into_iter().map(data::id).collect(),
+            });
         }
         scored
     }
@@ -431,6 +439,7 @@ fn read_scored(scored: Vec<v1::Scored>, nodes: &HashMap<NodeId, &Node>) -> Read<
         Ok(Candidate {
             node: (*node.ok_or(BadMessage::missing("node of a candidate"))?).clone(),
             score: of.score,
+            summarises: (of.summarises.iter().map(|id| data::read_id(id))).collect::<Read<_>>()?,
         })
     });
     candidates.collect()

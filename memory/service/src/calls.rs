@@ -103,6 +103,7 @@ impl v1::memory_server::Memory for Calls {
                 generation: self.store.generation(),
                 tuning: self.store.tuning().map(tuning),
                 pruned: Some(pruned(&self.upkept.counts())),
+                summaries: self.store.summaries() as u64,
                 away: self.store.away().unwrap_or_default(),
                 behind: behind as u64,
                 lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),

@@ -91,9 +91,10 @@ fn gauges(store: &Served, refused: &AtomicUsize) {
     }
 }
 
-/// How recall does: its cache, and what searches find.
+/// How recall does: summaries, its cache, and what searches find.
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
 fn recalled(store: &Memory) {
+    metrics::gauge!("weir_memory_summaries").set(store.summaries() as f64);
     let cache = store.cache_counts();
     metrics::counter!("weir_memory_recall_cache_hits_total").absolute(cache.hits);
     metrics::counter!("weir_memory_recall_cache_misses_total").absolute(cache.misses);
@@ -135,6 +136,7 @@ fn describe() {
     for (name, help) in [
         ("weir_memory_nodes", "Nodes of the memory"),
         ("weir_memory_edges", "Edges of the memory"),
+        ("weir_memory_summaries", "Summaries among its nodes"),
         ("weir_memory_vectors", "Nodes with a vector"),
         (
             "weir_memory_vectors_pending",

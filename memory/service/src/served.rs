@@ -64,6 +64,14 @@ impl Served {
         }
     }
 
+    /// Summaries among its nodes; an external store is not asked to count them, since none are written into it.
+    pub(crate) fn summaries(&self) -> usize {
+        match self {
+            Self::Embedded(store) => store.summaries(),
+            Self::External(_) => 0,
+        }
+    }
+
     /// Why it cannot be asked; `None` when it can.
     pub(crate) fn away(&self) -> Option<String> {
         match self {

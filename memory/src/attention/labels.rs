@@ -7,12 +7,13 @@ use super::optimise::SplitMix;
 use crate::node::{NodeId, SHARED_TENANT};
 use crate::search::{Filter, Query};
 use crate::store::{Memory, ReadError};
+use crate::summaries::SUMMARISES;
 
 /// Words of a hidden passage that ask.
 const WORDS_MAX: usize = 48;
 
 /// Relations that say where a passage stands, not what it is about.
-const STRUCTURAL: [&str; 2] = ["follows", "same_topic"];
+const STRUCTURAL: [&str; 3] = ["follows", "same_topic", SUMMARISES];
 
 /// A question with the nodes that answer it.
 #[derive(Clone, Debug, PartialEq)]

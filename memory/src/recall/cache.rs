@@ -291,7 +291,7 @@ mod tests {
             stamp: 0,
         };
         Arc::new(Recollected {
-            hits: vec![Candidate { node, score: 1.0 }],
+            hits: vec![Candidate::new(node, 1.0)],
             ..Recollected::default()
         })
     }

@@ -89,6 +89,14 @@ impl Snapshot {
         }))
     }
 
+    /// A node.
+    pub(crate) fn node(&self, id: NodeId) -> Result<Option<Node>, ReadError> {
+        let bytes = self.nodes.get(id.as_u128())?;
+        let stamp = self.stamp(id)?;
+        let node = bytes.map(|bytes| row::decode_node(id, bytes.value(), stamp));
+        node.transpose()
+    }
+
     /// Every edge.
     pub(crate) fn edges(&self) -> Result<impl Iterator<Item = Result<Edge, ReadError>>, ReadError> {
         self.edges_from(None)

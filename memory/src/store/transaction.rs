@@ -6,6 +6,7 @@
 
 mod erase;
 mod repair;
+mod summaries;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -44,6 +45,8 @@ pub(super) struct Transaction<'t> {
     /// Types of the nodes in this transaction; those of others are in the index.
     types: HashMap<NodeId, Option<NodeType>>,
     stamped: BTreeSet<NodeId>,
+    /// Nodes whose content changed or that went: their summaries go too.
+    outdated: BTreeSet<NodeId>,
     changes: Vec<Change>,
     dirty: bool,
 }
@@ -84,12 +87,13 @@ impl<'t> Transaction<'t> {
             shadow,
             types: HashMap::new(),
             stamped: BTreeSet::new(),
+            outdated: BTreeSet::new(),
             changes: Vec::new(),
             dirty: false,
         })
     }
 
-    /// Writes stamps and the generation. Returns the present generation when nothing changed.
+    /// Lets go of outdated summaries, writes stamps and the generation. Returns the present generation when nothing changed.
     pub(super) fn finish(
         mut self,
         redb: &WriteTransaction,
@@ -97,6 +101,7 @@ impl<'t> Transaction<'t> {
         if !self.dirty {
             return Ok((Vec::new(), self.index.generation));
         }
+        self.drop_outdated()?;
         for id in std::mem::take(&mut self.stamped) {
             self.stamps.insert(id.as_u128(), self.generation)?;
         }
@@ -183,7 +188,10 @@ impl<'t> Transaction<'t> {
                 written.unchanged += 1;
                 return self.refresh_vector(new);
             }
-            Some(_) => written.updated += 1,
+            Some(_) => {
+                written.updated += 1;
+                self.outdated.insert(new.id);
+            }
             None => written.inserted += 1,
         }
         let mut metadata = new.metadata.clone();
@@ -309,6 +317,7 @@ impl<'t> Transaction<'t> {
             shadow.pending.remove(key)?;
         }
         self.stamped.remove(&id);
+        self.outdated.insert(id);
         self.types.insert(id, None);
         let words = words::count(&node.indexed_text());
         self.changes.push(Change::RemovedNode { id, words });
@@ -333,6 +342,9 @@ impl<'t> Transaction<'t> {
                 return Ok(false);
             }
         }
+        if self.says_source(new.src, &new.rel) {
+            self.check_source(new)?;
+        }
         let timestamp = new.metadata.timestamp.or(Some(self.now_ms));
         let metadata = EdgeMetadata {
             timestamp,
@@ -343,7 +355,7 @@ impl<'t> Transaction<'t> {
             metadata: Cow::Borrowed(&metadata),
         });
         self.edges.insert(key, row.as_slice())?;
-        self.stamp_ends(new.src, new.dst);
+        self.stamp_ends(new.src, new.dst, &new.rel);
         self.changes.push(Change::Edge {
             src: new.src,
             dst: new.dst,
@@ -360,7 +372,7 @@ impl<'t> Transaction<'t> {
             .remove((src.as_u128(), dst.as_u128(), rel))?
             .is_some()
         {
-            self.stamp_ends(src, dst);
+            self.stamp_ends(src, dst, rel);
             self.changes.push(Change::RemovedEdge {
                 src,
                 dst,
@@ -372,8 +384,12 @@ impl<'t> Transaction<'t> {
     }
 
     /// A knowledge edge changed at both ends. Edges at traces are not knowledge: if they counted,
-    /// each answer would invalidate its own cache entry.
-    fn stamp_ends(&mut self, src: NodeId, dst: NodeId) {
+    /// each answer would invalidate its own cache entry. Nor does a source change when it is summarised.
+    fn stamp_ends(&mut self, src: NodeId, dst: NodeId, rel: &str) {
+        if self.says_source(src, rel) {
+            self.stamped.insert(src);
+            return;
+        }
         let ends = [src, dst];
         if ends
             .iter()

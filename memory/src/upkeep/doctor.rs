@@ -6,11 +6,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::SUMMARISES;
 use super::twins::Twins;
-use crate::node::{NodeId, NodeType};
+use crate::node::{Edge, NodeId, NodeType};
 use crate::recall::DEGREE_MAX;
 use crate::store::{EdgeKey, Memory, ReadError, Repairs, Snapshot, WriteError};
+use crate::summaries::SUMMARISES;
 
 /// Examples that are named of each kind.
 const EXAMPLES_MAX: usize = 5;
@@ -89,7 +89,8 @@ impl Memory {
         let mut twins = Twins::default();
         for node in snapshot.nodes()? {
             let node = node?;
-            if node.node_type != NodeType::Trace {
+            // A trace and a summary repeat what stands elsewhere.
+            if !matches!(node.node_type, NodeType::Trace | NodeType::Summary) {
                 twins.add(&node);
             }
             if !snapshot.has_vector(node.id)? && !snapshot.is_pending(node.id)? {
@@ -131,18 +132,19 @@ impl Memory {
 }
 
 impl Findings {
-    /// Edges without an end, and summaries that are older than what they were made from.
+    /// Edges without an end, and summaries of what changed or went since.
     fn edges(&mut self, snapshot: &Snapshot) -> Result<(), ReadError> {
         for edge in snapshot.edges()? {
             let edge = edge?;
+            if edge.rel == SUMMARISES
+                && self.repairs.stale_summaries.last() != Some(&edge.src)
+                && is_stale(snapshot, &edge)?
+            {
+                self.repairs.stale_summaries.push(edge.src);
+            }
             if !snapshot.has_node(edge.src)? || !snapshot.has_node(edge.dst)? {
                 let key: EdgeKey = (edge.src, edge.dst, edge.rel);
                 self.repairs.dangling_edges.push(key);
-            } else if edge.rel == SUMMARISES
-                && snapshot.stamp(edge.dst)? > snapshot.stamp(edge.src)?
-                && self.repairs.stale_summaries.last() != Some(&edge.src)
-            {
-                self.repairs.stale_summaries.push(edge.src);
             }
         }
         Ok(())
@@ -214,6 +216,22 @@ impl Findings {
             },
         ]
     }
+}
+
+/// Whether a summary was made from something else than its source says now. Where its edge does not say what it was made from,
+/// any later write at the source counts.
+fn is_stale(snapshot: &Snapshot, edge: &Edge) -> Result<bool, ReadError> {
+    let summary = snapshot.node(edge.src)?;
+    if summary.is_none_or(|node| node.node_type != NodeType::Summary) {
+        return Ok(false);
+    }
+    let Some(source) = snapshot.node(edge.dst)? else {
+        return Ok(true);
+    };
+    Ok(match &edge.metadata.source_digest {
+        Some(digest) => *digest != source.digest(),
+        None => source.stamp > snapshot.stamp(edge.src)?,
+    })
 }
 
 fn check<T>(name: &str, found: &[T], words: impl Fn(&T) -> String) -> Check {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::line::{DocumentLine, EdgeLine, FORMAT, Header, Line, NodeLine, Vector};
 use super::{Progress, TELL_EVERY};
-use crate::node::{Edge, Node};
+use crate::node::{Edge, Node, NodeType};
 use crate::store::{Memory, MemoryConfig, ReadError};
 
 /// What was written out.
@@ -58,10 +58,15 @@ impl Memory {
             ..Exported::default()
         };
         let mut lines = ExportLines::begin(out, tell, self.config(), holds)?;
-        for node in snapshot.nodes()? {
-            let node = node?;
-            let vector = snapshot.vector(node.id)?;
-            lines.node(node, vector)?;
+        // Summaries last: a source that was read in after its summary, and changed, would take it away.
+        for summaries in [false, true] {
+            for node in snapshot.nodes()? {
+                let node = node?;
+                if (node.node_type == NodeType::Summary) == summaries {
+                    let vector = snapshot.vector(node.id)?;
+                    lines.node(node, vector)?;
+                }
+            }
         }
         for edge in snapshot.edges()? {
             lines.edge(edge?)?;

@@ -13,6 +13,7 @@ use crate::graph::Link;
 use crate::node::{Edge, NodeId};
 use crate::recall::DEGREE_MAX;
 use crate::store::{EdgeKey, Edit, Memory, ReadError, WriteError};
+use crate::summaries::SUMMARISES;
 
 /// Rows that one slice reads at most, and rows that it removes at most.
 pub const SLICE_ROWS: usize = 2000;
@@ -182,6 +183,9 @@ impl Pruning {
         self.slice.read = edges.len();
         let mut gone = Vec::new();
         for edge in edges {
+            if edge.rel == SUMMARISES {
+                continue;
+            }
             let old = |age: Duration| self.age_ms(edge.metadata.timestamp) > age.as_millis();
             if edge.weight < self.policy.min_weight {
                 self.pruned.light += 1;
@@ -342,20 +346,22 @@ impl Memory {
         )
     }
 
-    /// Every edge at a node once, with what it is worth. Reads no rows.
+    /// Every edge at a node that may go once, with what it is worth. Reads no rows.
     fn weighed(&self, id: NodeId, worth: impl Fn(&Link) -> f64) -> Vec<(f64, EdgeKey)> {
         let index = self.index();
         let Some(slot) = index.slot(id) else {
             return Vec::new();
         };
         let name = |link: &Link| index.graph.relation_name(link.rel).to_owned();
-        let outgoing = index.graph.outgoing(slot).iter();
+        let may_go = |link: &&Link| index.graph.relation_name(link.rel) != SUMMARISES;
+        let outgoing = index.graph.outgoing(slot).iter().filter(may_go);
         let outgoing = outgoing.map(|link| (worth(link), (id, index.id(link.to), name(link))));
         // An edge from the node to itself was in the other list.
         let incoming = index
             .graph
             .incoming(slot)
             .iter()
+            .filter(may_go)
             .filter(|link| link.to != slot);
         let incoming = incoming.map(|link| (worth(link), (index.id(link.to), id, name(link))));
         outgoing.chain(incoming).collect()

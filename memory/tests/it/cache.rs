@@ -49,12 +49,7 @@ fn fresh(memory: &Memory, query: &Query) -> Recollected {
     let found = memory.search(query).unwrap();
     let recall = memory.recall(query, &found, &LIMITS);
     let candidates = |scored: Vec<(NodeId, f32)>| -> Vec<Candidate> {
-        let of = |(id, score)| {
-            Some(Candidate {
-                node: memory.node(id).unwrap()?,
-                score,
-            })
-        };
+        let of = |(id, score)| Some(Candidate::new(memory.node(id).unwrap()?, score));
         scored.into_iter().take(CANDIDATES).filter_map(of).collect()
     };
     Recollected {

@@ -15,7 +15,7 @@ fn candidate(name: &str, text: &str, score: f32) -> Candidate {
         metadata: Metadata::default(),
         stamp: 1,
     };
-    Candidate { node, score }
+    Candidate::new(node, score)
 }
 
 fn words(text: &str) -> usize {

@@ -70,22 +70,15 @@ fn what_a_store_should_never_hold_is_found_and_repaired_on_request() {
     let folder = tempfile::tempdir().unwrap();
     let memory = open(folder.path());
     filled(&memory);
-    let changed = NewNode {
-        vector: Some(vec![0.0, 1.0, 0.0, 0.0]),
-        ..node("a", "the heron fishes at noon")
-    };
-    memory
-        .write(&Batch {
-            nodes: vec![changed],
-            edges: Vec::new(),
-        })
-        .unwrap();
     drop(memory);
     break_rows(folder.path(), |transaction| {
         let edge = br#"{"weight":1.0,"metadata":{"timestamp":1}}"#;
         let mut edges = transaction.open_table(EDGES).unwrap();
         let (a, nobody) = (id("a").as_u128(), id("nobody").as_u128());
         edges.insert((a, nobody, "near"), edge.as_slice()).unwrap();
+        let made_before = br#"{"weight":1.0,"metadata":{"timestamp":1,"source_digest":"another"}}"#;
+        let summarises = (id("summary").as_u128(), a, "summarises");
+        edges.insert(summarises, made_before.as_slice()).unwrap();
         let mut vectors = transaction.open_table(VECTORS).unwrap();
         vectors.insert(nobody, [0; 16].as_slice()).unwrap();
         let mut pending = transaction.open_table(PENDING).unwrap();

@@ -28,6 +28,7 @@ mod python_docs;
 mod recall;
 mod stats;
 mod store;
+mod summaries;
 mod topics;
 mod tune;
 

@@ -161,6 +161,7 @@ async fn describe(url: &str, leaf: &Entries) -> Result<Counts, DescribeError> {
         edges: said.edges,
         vectors: said.vectors,
         pending: said.pending,
+        summaries: said.summaries,
         tuning: said.tuning.map(|tuning| Tuning {
             recall: tuning.recall,
             target: tuning.target,

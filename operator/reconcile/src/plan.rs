@@ -14,7 +14,7 @@ use weir_plan::{
     Auth, CandidatePlan, Cost, EmbedderPlan, Endpoint, EngineKind, Exploration, FORMAT,
     GatewayPlan, Guardrail, GuardrailAction, Limits, LogSink, Logs, MemoryPlan, Objective,
     Performance, Pool, Privacy, PrivacyLimits, QueryText, Revision, RouterPlan, SamplingDefaults,
-    Secret, TenantLimits, Tier, TokenizerApi, Vocabulary, WhenCold,
+    Secret, SummariesPlan, TenantLimits, Tier, TokenizerApi, Vocabulary, WhenCold,
 };
 
 /// What was observed of the world that a plan speaks about.
@@ -345,6 +345,15 @@ fn memory_plan(stack: &Stack, memory: &MemoryStore, observed: &Observed) -> Memo
         seeds: spec.attention.seeds as usize,
         hops: spec.attention.hops as usize,
         nodes_max: spec.attention.nodes_max as usize,
+        summaries: spec.write_back.summaries.as_ref().map(summaries),
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a share has a few digits")]
+fn summaries(summaries: &crds::Summaries) -> SummariesPlan {
+    SummariesPlan {
+        pool: summaries.pool.clone(),
+        min_attention: summaries.min_attention as f32,
     }
 }
 

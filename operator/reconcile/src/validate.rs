@@ -2,6 +2,8 @@
 //!
 //! Every problem says what is wrong, what exists, and what to write instead.
 
+mod summaries;
+
 use crate::keys::{api_keys, are_withdrawn, entries};
 use crate::names::WATCHED;
 use crate::stack::Stack;
@@ -139,10 +141,10 @@ fn authority_problems(stack: &Stack, on: &On<'_>, reference: &CaSecretRef) -> Ve
 }
 
 fn memory_problems(stack: &Stack, memory: &MemoryStore) -> Vec<Problem> {
-    let mut problems = match &memory.spec.store {
-        Store::Embedded(_) => Vec::new(),
-        Store::External(external) => server_problems(stack, memory, external),
-    };
+    let mut problems = summaries::of_memory(stack, memory);
+    if let Store::External(external) = &memory.spec.store {
+        problems.extend(server_problems(stack, memory, external));
+    }
     if let Some(pool) = &memory.spec.embedding.pool
         && stack.pool(pool).is_none()
     {
@@ -205,6 +207,7 @@ fn server_problems(stack: &Stack, memory: &MemoryStore, external: &ExternalStore
 fn gateway_problems(stack: &Stack, gateway: &InferenceGateway) -> Vec<Problem> {
     let mut problems = selection_problems(stack, gateway);
     problems.extend(recall_problems(stack, gateway));
+    problems.extend(summaries::of_gateway(stack, gateway));
     let on = On::new("InferenceGateway", &gateway.metadata.name, "spec");
     if let Some(version) = &gateway.spec.router.version
         && stack.router(version).is_none()

@@ -295,6 +295,7 @@ async fn a_refused_plan_leaves_the_link_to_the_memory_that_is_served() {
             seeds: 8,
             hops: 2,
             nodes_max: 16,
+            summaries: None,
         }),
         ..plan("g")
     };

@@ -78,6 +78,7 @@ pub(crate) async fn metrics(State(surfaces): Shared) -> Response {
         serving: &serving,
         standing: surfaces.gateway.standing(),
         rollouts: surfaces.gateway.evidence().total(),
+        summaries: surfaces.gateway.summaries(),
         labelled: surfaces.gateway.evidence().labelled(),
     };
     let text = surfaces.metrics.render(&gauges);

@@ -17,6 +17,10 @@ use tokio::sync::watch;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Mode {
     Echo,
+    /// Answers with these words.
+    Say(&'static str),
+    /// Answers this many milliseconds later with these words.
+    SlowlySay(u64, &'static str),
     /// Answers with this status.
     Refuse(u16),
     /// Sends one word, then breaks the connection.
@@ -147,7 +151,7 @@ async fn chat(State(state): State<Arc<Shared>>, Json(body): Json<Value>) -> Resp
     state.open.send_modify(|open| *open += 1);
     let open = Open(Arc::clone(&state));
     let mode = *state.mode.lock().unwrap();
-    if let Mode::Slow(late) = mode {
+    if let Mode::Slow(late) | Mode::SlowlySay(late, _) = mode {
         tokio::time::sleep(Duration::from_millis(late)).await;
     }
     match mode {
@@ -171,11 +175,14 @@ async fn chat(State(state): State<Arc<Shared>>, Json(body): Json<Value>) -> Resp
             std::future::pending().await
         }
         _ if body["stream"] == true => events(&body, mode, open),
-        _ => Json(whole(&body)).into_response(),
+        _ => Json(whole(&body, mode)).into_response(),
     }
 }
 
-fn answer(body: &Value) -> String {
+fn answer(body: &Value, mode: Mode) -> String {
+    if let Mode::Say(words) | Mode::SlowlySay(_, words) = mode {
+        return words.to_owned();
+    }
     let messages = body["messages"].as_array().unwrap();
     let last = messages
         .iter()
@@ -185,11 +192,11 @@ fn answer(body: &Value) -> String {
     format!("echo {}", last["content"].as_str().unwrap_or("parts"))
 }
 
-fn whole(body: &Value) -> Value {
+fn whole(body: &Value, mode: Mode) -> Value {
     json!({
         "id": "chatcmpl-echo", "object": "chat.completion", "model": body["model"],
         "choices": [{"index": 0, "finish_reason": "stop",
-                     "message": {"role": "assistant", "content": answer(body)}}],
+                     "message": {"role": "assistant", "content": answer(body, mode)}}],
         "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9},
     })
 }
@@ -203,7 +210,7 @@ fn event(body: &Value, choices: &Value) -> String {
 
 fn events(body: &Value, mode: Mode, open: Open) -> Response {
     let mut sent: Vec<Result<String, std::io::Error>> = Vec::new();
-    for word in answer(body).split_inclusive(' ') {
+    for word in answer(body, mode).split_inclusive(' ') {
         let delta = if mode == Mode::HangInACall {
             json!({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "add", "arguments": "{"}}]})
         } else {
@@ -214,7 +221,10 @@ fn events(body: &Value, mode: Mode, open: Open) -> Response {
             choice["logprobs"] = json!({"content": [{"token": word, "logprob": -0.1}]});
         }
         sent.push(Ok(event(body, &json!([choice]))));
-        if !matches!(mode, Mode::Echo | Mode::Slow(_)) {
+        if !matches!(
+            mode,
+            Mode::Echo | Mode::Say(_) | Mode::SlowlySay(..) | Mode::Slow(_)
+        ) {
             break;
         }
     }

@@ -29,6 +29,7 @@ async fn embedding(privacy: Privacy) -> (World, Echo, Echo, tempfile::TempDir) {
         seeds: 64,
         hops: 2,
         nodes_max: 256,
+        summaries: None,
     });
     let world = World::with_memory(plan, prefers(0, 1), Some(memory)).await;
     (world, chat, vectors, folder)

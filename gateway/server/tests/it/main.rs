@@ -24,3 +24,4 @@ mod rollout;
 mod sampling;
 mod streams;
 mod world;
+mod write_back;

@@ -92,6 +92,7 @@ pub(crate) fn memory_plan(model: &str, dimensions: usize, embedder: EmbedderPlan
         seeds: 64,
         hops: 2,
         nodes_max: 256,
+        summaries: None,
     }
 }
 

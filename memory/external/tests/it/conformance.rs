@@ -178,7 +178,14 @@ impl Suite {
     async fn write(&mut self, store: &Opened) {
         let count = self.rng.random_range(1..100);
         let nodes: Vec<NewNode> = (0..count).map(|_| self.node()).collect();
+        let came: Vec<NodeId> = nodes.iter().map(|node| node.id).collect();
+        // As they are before any of these is written.
+        let joined = self.exact.summaries_by_source();
+        let mut changed = Vec::new();
         for node in &nodes {
+            if self.exact.changes(node) {
+                changed.push(node.id);
+            }
             self.exact.put(node.clone());
         }
         let known: Vec<NodeId> = self.exact.nodes.keys().copied().collect();
@@ -186,12 +193,18 @@ impl Suite {
         for _ in 0..self.rng.random_range(0..20) {
             let [src, dst] = [0; 2].map(|_: usize| known[self.rng.random_range(0..known.len())]);
             let rel = ["cites", "summarises", "mentions"][self.rng.random_range(0..3_usize)];
+            if !self.exact.may_join(src, dst, rel) {
+                continue;
+            }
             let edge = NewEdge {
                 weight: self.rng.random_range(0.1..2.0),
                 ..NewEdge::new(src, dst, rel)
             };
             self.exact.link(&edge);
             edges.push(edge);
+        }
+        for gone in Exact::outdated(&joined, &changed, &came) {
+            self.exact.remove(gone);
         }
         self.tally.operations += nodes.len() + edges.len();
         store
@@ -203,7 +216,11 @@ impl Suite {
 
     async fn delete(&mut self, store: &Opened) {
         let id = id(self.rng.random_range(0..self.names));
+        let outdated = Exact::outdated(&self.exact.summaries_by_source(), &[id], &[]);
         let was_there = self.exact.remove(id);
+        for gone in outdated {
+            self.exact.remove(gone);
+        }
         assert_eq!(store.calls.delete(admin(), id).await.unwrap(), was_there);
         self.tally.operations += 1;
     }

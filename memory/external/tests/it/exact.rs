@@ -58,6 +58,53 @@ impl Exact {
         self.nodes.remove(&id).is_some()
     }
 
+    /// Whether writing it changes what is there, vectors aside.
+    pub(crate) fn changes(&self, new: &NewNode) -> bool {
+        self.nodes.get(&new.id).is_some_and(|held| {
+            let without_vector = |node: &NewNode| NewNode {
+                vector: None,
+                ..node.clone()
+            };
+            without_vector(&held.new) != without_vector(new)
+        })
+    }
+
+    /// Whether the first may be a summary's edge to the second.
+    pub(crate) fn may_join(&self, src: NodeId, dst: NodeId, rel: &str) -> bool {
+        let (src, dst) = (&self.nodes[&src].new, &self.nodes[&dst].new);
+        let is_source = rel == "summarises" && src.node_type == NodeType::Summary;
+        !is_source || dst.tenant == src.tenant || dst.tenant == SHARED_TENANT
+    }
+
+    /// The summaries by what they were made from.
+    pub(crate) fn summaries_by_source(&self) -> BTreeMap<NodeId, Vec<NodeId>> {
+        let mut summaries: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+        for (src, dst, rel) in self.edges.keys() {
+            if rel == "summarises" && self.nodes[src].new.node_type == NodeType::Summary {
+                summaries.entry(*dst).or_default().push(*src);
+            }
+        }
+        summaries
+    }
+
+    /// The summaries of these nodes, and the summaries of those, but for what stays.
+    pub(crate) fn outdated(
+        by_source: &BTreeMap<NodeId, Vec<NodeId>>,
+        changed: &[NodeId],
+        stay: &[NodeId],
+    ) -> Vec<NodeId> {
+        let (mut open, mut found) = (changed.to_vec(), Vec::new());
+        while let Some(id) = open.pop() {
+            for summary in by_source.get(&id).into_iter().flatten() {
+                if !stay.contains(summary) && !found.contains(summary) {
+                    found.push(*summary);
+                    open.push(*summary);
+                }
+            }
+        }
+        found
+    }
+
     /// Removes what is about a subject with the traces and summaries made from it; what is gone.
     pub(crate) fn erase(&mut self, subject: &str) -> Vec<NodeId> {
         let about = self.nodes.values();

@@ -227,6 +227,7 @@ pub(super) fn edge(edge: NewEdge) -> v1::Edge {
         created_by: edge.metadata.created_by,
         confidence: edge.metadata.confidence,
         evidence: edge.metadata.evidence,
+        source_digest: edge.metadata.source_digest,
     }
 }
 
@@ -241,6 +242,7 @@ pub(super) fn read_edge(message: v1::Edge) -> Read<NewEdge> {
             created_by: message.created_by,
             confidence: message.confidence,
             evidence: message.evidence,
+            source_digest: message.source_digest,
         },
     })
 }

@@ -30,7 +30,11 @@ fn node(number: u128, text: &str) -> Node {
 
 fn candidate(number: u128, score: f32) -> Candidate {
     let node = node(number, "The heron fishes at dawn.");
-    Candidate { node, score }
+    Candidate {
+        node,
+        score,
+        summarises: vec![NodeId::from_u128(number + 100)],
+    }
 }
 
 #[test]
@@ -137,6 +141,7 @@ fn questions_searches_and_writes_are_read_as_they_were() {
             created_by: Some("ingest".to_owned()),
             confidence: Some(0.5),
             evidence: Some("Whales sing.".to_owned()),
+            source_digest: Some("5d3c".to_owned()),
         },
         ..NewEdge::new(id, NodeId::from_u128(2), "cites")
     };

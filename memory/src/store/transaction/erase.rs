@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Transaction, row};
 use crate::node::{NodeId, NodeType};
 use crate::store::WriteError;
-use crate::upkeep::SUMMARISES;
+use crate::summaries::SUMMARISES;
 
 /// What was erased: the receipt of an erasure. It names no subject and holds no text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -43,6 +43,9 @@ pub struct Counts {
     /// What was measured of the index; absent while nothing was.
     #[serde(default)]
     pub tuning: Option<Tuning>,
+    /// Summaries among the nodes.
+    #[serde(default)]
+    pub summaries: u64,
     /// What upkeep let go since the service started.
     #[serde(default)]
     pub pruned: PrunedStatus,
@@ -117,6 +120,8 @@ pub fn status(
             Some(counts) => counts.tuning.as_ref().map(index),
             None => before.index,
         },
+        summaries: (counts.map(|counts| counts.summaries).or(before.summaries))
+            .filter(|_| store.spec.write_back.summaries.is_some()),
         pruned: pruned.or(before.pruned.filter(|_| prunes)),
         conditions: seen.conditions(conditions),
     }
