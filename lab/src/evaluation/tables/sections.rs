@@ -3,7 +3,7 @@
 use super::{Measured, ROUTER, WAYS, Way};
 use crate::evaluation::report::{Curve, Evaluated, Figure, Section};
 use crate::evaluation::{finding, shown};
-use crate::results::{Goal, Row as ResultRow};
+use crate::results::{Goal, Results, Row as ResultRow};
 use crate::stats::{Interval, mean};
 use weir_router::train::tabular::TableLearner;
 
@@ -20,7 +20,44 @@ impl Measured<'_> {
     }
 
     pub(super) fn pair(&self, into: &mut Evaluated) {
+        self.pair_rows(&mut into.results);
+        into.sections.push(self.pair_section());
+        into.figures.push(self.pair_figure());
+    }
+
+    fn pair_rows(&self, results: &mut Results) {
         let name = &self.table.name;
+        let strong = self.order[1];
+        let goal = if name.contains("mmlu") { 0.68 } else { 0.64 };
+        let apgr = ResultRow::interval(format!("{name}: APGR"), "share", self.apgr(ROUTER));
+        let apgr = apgr.goal(Goal::AtLeast(goal));
+        if apgr.met == Some(false) {
+            results.notes.push(format!(
+                "missed, {name}: APGR: the features are counts of the text and coordinates of its words, without an embedding of \
+                 a language model; a classifier of all words has {:.3} on the same folds, and an oracle {:.3}",
+                self.apgr(Way::Words).value,
+                self.apgr(Way::Oracle).value
+            ));
+        }
+        results.rows.push(apgr);
+        let share = self.share_needed(ROUTER);
+        let metric = format!(
+            "{name}: share of {} at a quality_regret of {REGRET_MAX}",
+            self.table.models[strong]
+        );
+        let row = ResultRow::new(metric, "share", share).goal(Goal::AtMost(0.5));
+        if row.met == Some(false) {
+            results.notes.push(format!(
+                "missed, {name}: share of the bigger model: {:.0} % of the bigger model's lead may be lost at that regret, for \
+                 which an oracle needs {:.3} of the requests",
+                100.0 * REGRET_MAX / 4.0 / self.lead(),
+                self.share_needed(Way::Oracle)
+            ));
+        }
+        results.rows.push(row);
+    }
+
+    fn pair_section(&self) -> Section {
         let [weak, strong] = [self.order[0], self.order[1]];
         let gap = |row: usize| self.scores(row)[strong] - self.scores(row)[weak];
         let gain_over = |way: Way| {
@@ -31,34 +68,6 @@ impl Measured<'_> {
             self.groups
                 .ratio(|row| (own[row] - other[row]) * gap(row), gap)
         };
-        let goal = if name.contains("mmlu") { 0.68 } else { 0.64 };
-        let apgr = ResultRow::interval(format!("{name}: APGR"), "share", self.apgr(ROUTER));
-        let apgr = apgr.goal(Goal::AtLeast(goal));
-        if apgr.met == Some(false) {
-            into.results.notes.push(format!(
-                "missed, {name}: APGR: the features are counts of the text and coordinates of its words, without an embedding of \
-                 a language model; a classifier of all words has {:.3} on the same folds, and an oracle {:.3}",
-                self.apgr(Way::Words).value,
-                self.apgr(Way::Oracle).value
-            ));
-        }
-        into.results.rows.push(apgr);
-        let share = self.share_needed(ROUTER);
-        let metric = format!(
-            "{name}: share of {} at a quality_regret of {REGRET_MAX}",
-            self.table.models[strong]
-        );
-        let row = ResultRow::new(metric, "share", share).goal(Goal::AtMost(0.5));
-        if row.met == Some(false) {
-            into.results.notes.push(format!(
-                "missed, {name}: share of the bigger model: {:.0} % of the bigger model's lead may be lost at that regret, for \
-                 which an oracle needs {:.3} of the requests",
-                100.0 * REGRET_MAX / 4.0 / self.lead(),
-                self.share_needed(Way::Oracle)
-            ));
-        }
-        into.results.rows.push(row);
-        let ways = WAYS.into_iter().filter(|way| *way != Way::BestSingle);
         let row = |way: Way| {
             let gain = gain_over(way);
             let compared = way != ROUTER;
@@ -74,8 +83,8 @@ impl Measured<'_> {
                 if compared { finding(&gain) } else { "" }.to_owned(),
             ]
         };
-        into.sections.push(Section {
-            title: name.clone(),
+        Section {
+            title: self.table.name.clone(),
             text: vec![format!(
                 "{} (mean score {:.3}) and {} ({:.3}). APGR is the part of that lead which is kept, averaged over every share of \
                  requests that the bigger model may get; 0.5 is chance.",
@@ -91,23 +100,27 @@ impl Measured<'_> {
                 "FastGRNN's gain over it".to_owned(),
                 "FastGRNN is".to_owned(),
             ],
-            rows: ways.clone().map(row).collect(),
-        });
+            rows: ways_of_a_pair().map(row).collect(),
+        }
+    }
+
+    fn pair_figure(&self) -> Figure {
+        let (name, strong) = (&self.table.name, self.order[1]);
         let curve = |way: Way| Curve {
             name: way.name().to_owned(),
             points: self.curve(way),
         };
-        into.figures.push(Figure {
+        Figure {
             name: format!("router-eval-{}", plain(name)),
             title: format!("{name}: lead of the bigger model kept, by its share"),
             across: format!("share of {}", self.table.models[strong]),
             up: "part of the lead kept".to_owned(),
-            curves: ways
+            curves: ways_of_a_pair()
                 .filter(|way| !matches!(way, Way::Learner(TableLearner::Mission)))
                 .take(6)
                 .map(curve)
                 .collect(),
-        });
+        }
     }
 
     fn mean_score(&self, model: usize) -> f64 {
@@ -173,37 +186,51 @@ impl Measured<'_> {
     }
 
     pub(super) fn many(&self, into: &mut Evaluated) {
+        self.many_row(&mut into.results);
+        into.sections.push(self.many_section());
+        into.sections.push(self.routes_section());
+    }
+
+    fn score(&self, way: Way) -> &[f64] {
+        &self.tallies[way.place()].score
+    }
+
+    /// Part of the gap between the best single model and the oracle that a way closes.
+    fn closed(&self, way: Way) -> Interval {
+        let own = self.score(way);
+        let (single, oracle) = (self.score(Way::BestSingle), self.score(Way::Oracle));
+        self.groups.ratio(
+            |row| own[row] - single[row],
+            |row| oracle[row] - single[row],
+        )
+    }
+
+    fn many_row(&self, results: &mut Results) {
         let name = &self.table.name;
-        let score = |way: Way| &self.tallies[way.place()].score;
-        let (single, oracle) = (score(Way::BestSingle), score(Way::Oracle));
-        let closed = |way: Way| {
-            let own = score(way);
-            self.groups.ratio(
-                |row| own[row] - single[row],
-                |row| oracle[row] - single[row],
-            )
-        };
         let own = ResultRow::interval(
             format!("{name}: oracle gap closed"),
             "share",
-            closed(ROUTER),
+            self.closed(ROUTER),
         );
-        let neighbours = closed(Way::Learner(TableLearner::Neighbours)).value;
+        let neighbours = self.closed(Way::Learner(TableLearner::Neighbours)).value;
         let own = own.goal(Goal::AtLeast(0.22)).against("kNN", neighbours);
         if own.met == Some(false) {
-            into.results.notes.push(format!(
+            results.notes.push(format!(
                 "missed, {name}: oracle gap closed: the features are counts of the text and coordinates of its words, without an \
                  embedding of a language model; a classifier of all words closes {:.3} on the same folds",
-                closed(Way::Words).value
+                self.closed(Way::Words).value
             ));
         }
-        into.results.rows.push(own);
+        results.rows.push(own);
+    }
+
+    fn many_section(&self) -> Section {
         let differs = |row: usize| {
             let scores = self.scores(row);
             f64::from(u8::from(scores.iter().any(|score| *score != scores[0])))
         };
         let row = |way: Way| {
-            let (own, router) = (score(way), score(ROUTER));
+            let (own, router) = (self.score(way), self.score(ROUTER));
             let gain = self.groups.mean(|row| router[row] - own[row]);
             let compared = way != ROUTER;
             let where_differ = self.groups.ratio(|row| differs(row) * own[row], differs);
@@ -211,7 +238,7 @@ impl Measured<'_> {
                 way.name().to_owned(),
                 shown(&self.groups.mean(|row| own[row])),
                 shown(&where_differ),
-                shown(&closed(way)),
+                shown(&self.closed(way)),
                 if compared {
                     shown(&gain)
                 } else {
@@ -220,8 +247,8 @@ impl Measured<'_> {
                 if compared { finding(&gain) } else { "" }.to_owned(),
             ]
         };
-        into.sections.push(Section {
-            title: name.clone(),
+        Section {
+            title: self.table.name.clone(),
             text: vec![format!(
                 "{} models; the best single one is the best on the training rows. The gap is between it and the oracle, who asks a \
                  model that answers well whenever there is one.",
@@ -238,7 +265,10 @@ impl Measured<'_> {
             .map(str::to_owned)
             .to_vec(),
             rows: WAYS.into_iter().map(row).collect(),
-        });
+        }
+    }
+
+    fn routes_section(&self) -> Section {
         let routes = &self.tallies[ROUTER.place()].routes;
         let row = |model: &usize| {
             vec![
@@ -247,15 +277,20 @@ impl Measured<'_> {
                 format!("{:.3}", routes[*model]),
             ]
         };
-        into.sections.push(Section {
-            title: format!("{name}: where the requests go"),
+        Section {
+            title: format!("{}: where the requests go", self.table.name),
             text: Vec::new(),
             columns: ["model", "mean score", "share of the FastGRNN"]
                 .map(str::to_owned)
                 .to_vec(),
             rows: self.order.iter().rev().map(row).collect(),
-        });
+        }
     }
+}
+
+/// All ways but the best single model, which of two is always the bigger one.
+fn ways_of_a_pair() -> impl Iterator<Item = Way> {
+    WAYS.into_iter().filter(|way| *way != Way::BestSingle)
 }
 
 /// A table's name as part of the name of a file.
