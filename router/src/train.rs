@@ -3,7 +3,7 @@
 //! [`data`] owns the log, [`sample`] turns it into numbers (with [`effects`] for what nobody
 //! observed), [`shape`] and [`parameters`] hold the weights, [`forward`] and [`backward`] are the network in f64 and its
 //! gradient, [`objective`] is what is maximised, [`optimise`] the loop and [`thin`] what makes weights small on the way.
-//! [`evaluate`] gives the honest numbers of an artifact, [`compare`] sets the router beside other ways to decide and
+//! [`evaluate()`] gives the honest numbers of an artifact, [`compare`] sets the router beside other ways to decide and
 //! [`tabular`] does so on tables of outcomes. No clock and no ambient randomness: the same log and seed give the same bytes.
 
 mod backward;
