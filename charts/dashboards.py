@@ -77,7 +77,7 @@ MEMORY = [
     ("Upkeep", "reqps", (rate("weir_memory_upkeep_slices_total", "pod"), "{{pod}} slices"),
      (rate("weir_memory_upkeep_waits_total", "pod"), "{{pod}} waits"),
      (rate("weir_memory_pruned_total", "why"), "let go: {{why}}")),
-    ("Nodes", "short", (largest("weir_memory_nodes"), "{{pod}}")),
+    ("Nodes", "short", (largest("weir_memory_nodes"), "{{pod}}"), (largest("weir_memory_summaries"), "{{pod}} summaries")),
     ("Edges", "short", (largest("weir_memory_edges"), "{{pod}}")),
     ("Nodes with a vector", "short", (largest("weir_memory_vectors"), "{{pod}}")),
     ("Nodes that wait for a vector, or never get one", "short",
