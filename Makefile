@@ -35,6 +35,11 @@ test: components ## Every test, on the real engine
 	WEIR_TEST_REQUIRE_ENGINE=1 WEIR_KILL_ROUNDS=200 $(CARGO) test --locked --workspace --features weir/cluster
 	WEIR_BUILT=1 testenv/clients/run.sh
 
+.PHONY: conformance
+conformance: NEEDED_BY = test
+conformance: components ## Every store against the oracle in 100,000 operations, `make test` does fewer (half an hour; WEIR_TEST_QDRANT_URL for a real Qdrant)
+	WEIR_CONFORMANCE_OPERATIONS=100000 $(CARGO) test --locked -p weir-memory-external --test it conformance
+
 .PHONY: e2e
 e2e: NEEDED_BY = e2e
 e2e: components ## Weir on a real cluster of this machine: images, cluster, every scenario (root; Go)
