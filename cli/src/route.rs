@@ -82,14 +82,19 @@ fn why(record: &Record) -> Vec<String> {
     }
     if let Some(verdict) = &record.verdict {
         let quality = verdict.outcome.quality;
+        let explored = if verdict.outcome.explored {
+            ", to explore"
+        } else {
+            ""
+        };
         lines.push(match (&verdict.asked, &verdict.error) {
             (Some(model), None) => {
-                format!("verdict  the first answer looked like {quality:.1} of 5: {model} was asked")
+                format!("verdict  the first answer looked like {quality:.1} of 5: {model} was asked{explored}")
             }
             (Some(model), Some(error)) => {
                 format!("verdict  {quality:.1} of 5, {model} was asked and failed ({error}): first answer kept")
             }
-            (None, _) => format!("verdict  accepted: the answer looks like {quality:.1} of 5"),
+            (None, _) => format!("verdict  accepted{explored}: the answer looks like {quality:.1} of 5"),
         });
     }
     lines
