@@ -11,7 +11,8 @@ fuzz_target!(|text: &str| {
     };
     if let Err(findings) = parse(&[file]) {
         assert!(!findings.is_empty());
-        let lines = text.lines().count().max(1);
+        // A carriage return alone ends a line of YAML too.
+        let lines = text.replace("\r\n", "\n").split(['\n', '\r']).count();
         assert!(findings.iter().all(|finding| finding.line <= lines + 1));
     }
 });
