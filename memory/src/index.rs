@@ -274,10 +274,7 @@ impl Index {
         let domains = filter.domains.iter().filter_map(|name| number(name));
         let mut types = [false; NodeType::ALL.len()];
         for node_type in NodeType::ALL {
-            types[node_type as usize] = match filter.types.as_slice() {
-                [] => node_type != NodeType::Trace,
-                asked => asked.contains(&node_type),
-            };
+            types[node_type as usize] = filter.sees(node_type);
         }
         Passing {
             rows: &self.rows,

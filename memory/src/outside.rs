@@ -82,6 +82,14 @@ pub fn normalised(vector: &[f32]) -> Option<Vec<f32>> {
     vectors::normalised(vector)
 }
 
+/// The vector of a node at length 1.
+///
+/// # Errors
+/// It does not fit a memory of vectors of `dimensions` values.
+pub fn unit_vector(id: NodeId, vector: &[f32], dimensions: usize) -> Result<Vec<f32>, WriteError> {
+    store::unit_vector(id, vector, dimensions)
+}
+
 /// The vector of a question at length 1.
 ///
 /// # Errors
@@ -98,7 +106,7 @@ pub fn by_vector_pays(vectors: usize, nodes: usize) -> bool {
 
 /// Nodes that are taken from each of the two rankings for a query of `k` hits.
 pub fn pool(k: usize) -> usize {
-    search::POOL_MIN.max(4 * k)
+    search::pool(k)
 }
 
 /// Fuses cosines and BM25 scores of the same nodes into hits, strongest first. `by_vector` says whether any node was found

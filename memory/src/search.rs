@@ -28,6 +28,11 @@ pub(crate) fn by_vector_pays(vectors: usize, nodes: usize) -> bool {
 /// relative to.
 pub(crate) const POOL_MIN: usize = 256;
 
+/// Nodes taken from each of the two rankings for `k` hits.
+pub(crate) fn pool(k: usize) -> usize {
+    POOL_MIN.max(4 * k)
+}
+
 /// Which nodes a query may see. Applied while scanning, never afterwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Filter {
@@ -40,6 +45,16 @@ pub struct Filter {
     /// Nodes that are not seen whatever else holds, nor any edge at them, nor a summary of them. Measurements keep back with it what would give
     /// an answer away; no client can ask for it, and a memory service is never told.
     pub hidden: Vec<NodeId>,
+}
+
+impl Filter {
+    /// Whether nodes of a type are seen.
+    pub fn sees(&self, node_type: NodeType) -> bool {
+        match self.types.as_slice() {
+            [] => node_type != NodeType::Trace,
+            asked => asked.contains(&node_type),
+        }
+    }
 }
 
 /// A question to the memory.
@@ -103,21 +118,26 @@ pub struct Prepared {
     text: String,
     filter: Filter,
     generation: u64,
+    by_slot: BySlot,
+}
+
+/// The same without whose it is: which slots a question may see, and how well each has its words.
+#[derive(Debug)]
+struct BySlot {
     allowed: Allowed,
     words: Vec<f32>,
 }
 
-impl Prepared {
-    fn of(index: &Index, text: String, filter: Filter) -> Self {
+impl BySlot {
+    fn of(index: &Index, text: &str, filter: &Filter) -> Self {
         Self {
-            generation: index.generation,
-            allowed: index.allowed(&filter),
-            words: index.words.scores(&text, index.slots()),
-            text,
-            filter,
+            allowed: index.allowed(filter),
+            words: index.words.scores(text, index.slots()),
         }
     }
+}
 
+impl Prepared {
     fn fits(&self, index: &Index, query: &Query) -> bool {
         self.generation == index.generation
             && self.text == query.text
@@ -128,7 +148,13 @@ impl Prepared {
 impl Memory {
     /// What can be said of a question without its vector, for [`Memory::search_prepared`].
     pub fn prepare(&self, text: String, filter: Filter) -> Prepared {
-        Prepared::of(&self.index(), text, filter)
+        let index = self.index();
+        Prepared {
+            generation: index.generation,
+            by_slot: BySlot::of(&index, &text, &filter),
+            text,
+            filter,
+        }
     }
 
     /// The `query.k` strongest nodes that the filter lets through.
@@ -144,24 +170,23 @@ impl Memory {
     ) -> Result<SearchResult, SearchError> {
         let unit = unit_query(query, self.config().dimensions)?;
         let index = self.index();
-        let Prepared { allowed, words, .. } = prepared
-            .filter(|prepared| prepared.fits(&index, query))
-            .unwrap_or_else(|| Prepared::of(&index, query.text.clone(), query.filter.clone()));
-        let some_word = words
-            .iter()
-            .zip(&allowed.mask)
-            .any(|(score, passes)| *passes && *score > 0.0);
-        let unit = unit.filter(|_| !some_word || by_vector_pays(index.vectors.len(), index.len()));
-        let pool = POOL_MIN.max(4 * query.k);
+        let prepared = prepared.filter(|prepared| prepared.fits(&index, query));
+        let BySlot { allowed, words } = match prepared {
+            Some(prepared) => prepared.by_slot,
+            None => BySlot::of(&index, &query.text, &query.filter),
+        };
+        let pool = pool(query.k);
+        let passing = words.iter().zip(&allowed.mask);
+        let held = (0_u32..).zip(passing);
+        let held = held.filter(|(_, (score, passes))| **passes && **score > 0.0);
+        let by_words = best(&index, held.map(|(slot, (score, _))| (slot, *score)), pool);
+        let unit = unit
+            .filter(|_| by_words.is_empty() || by_vector_pays(index.vectors.len(), index.len()));
         let ef = pool.max(index.vectors.ef_search());
         let cosines = unit
             .as_deref()
             .map(|unit| index.vectors.nearest(unit, allowed.by_slot(), (pool, ef)))
             .unwrap_or_default();
-        let passing = words.iter().zip(&allowed.mask);
-        let held = (0_u32..).zip(passing);
-        let held = held.filter(|(_, (score, passes))| **passes && **score > 0.0);
-        let by_words = best(&index, held.map(|(slot, (score, _))| (slot, *score)), pool);
         let by_cosine = best(&index, cosines.iter().copied(), pool);
         let found = [by_cosine, by_words].concat();
         let mut hits = fuse(&index, (unit.as_deref(), &cosines), &words, found);

@@ -45,7 +45,7 @@ pub use transaction::Erased;
 pub(crate) use transaction::{EdgeKey, Repairs};
 pub use tuning::Tuning;
 pub use weights::KeepError;
-pub(crate) use write::{Edit, check_edge, check_node};
+pub(crate) use write::{Edit, check_edge, check_node, unit_vector};
 
 /// An open memory. Cheap to clone; all clones are the same memory.
 #[derive(Clone)]

@@ -1,14 +1,15 @@
 //! The calls of a request, answered by an external memory.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use neo4rs::query;
 use weir_memory::upkeep::Erased;
 use weir_memory::{Access, Batch, Node, NodeId, Query, RecallLimits, Written};
 use weir_memory_live::{
     Asked, Attended, Embedder, Found, MemoryCalls, MemoryError, Passage, Presence, Recollection,
-    Reply, STORE_BUDGET, Sought, Spent, Unembedded, Wanted, candidates, scored_hits, scored_nodes,
+    Reply, Sought, Spent, Unembedded, Wanted, candidates, in_time, milliseconds, scored_hits,
+    scored_nodes,
 };
 
 use crate::neo4j::Broken;
@@ -100,25 +101,9 @@ impl MemoryCalls for ExternalMemory {
 }
 
 impl ExternalMemory {
-    /// The vector of a question, when it can be had in time.
-    async fn vector_of(&self, text: &str) -> Option<Arc<[f32]>> {
-        let embedder = self.inner.embedder.as_ref()?;
-        embedder.fitting(text, self.inner.config.dimensions).await
-    }
-
     async fn query(&self, sought: Sought) -> Query {
-        let vector = match sought.vector {
-            Some(vector) => Some(vector),
-            None if sought.embed => self.vector_of(&sought.text).await.map(|v| v.to_vec()),
-            None => None,
-        };
-        Query {
-            text: sought.text,
-            vector,
-            filter: sought.filter,
-            k: sought.k,
-            exclude_edges: Vec::new(),
-        }
+        let embedder = self.inner.embedder.as_ref();
+        sought.query(embedder, self.inner.config.dimensions).await
     }
 
     /// The steps of a recall in their order; one that fails or is late is skipped.
@@ -127,10 +112,13 @@ impl ExternalMemory {
         let started = Instant::now();
         let vector = match asked.vector {
             Some(vector) => Some(Arc::from(vector)),
-            None if asked.embed => self.vector_of(&asked.text).await,
+            None if asked.embed => {
+                let dimensions = self.inner.config.dimensions;
+                Embedder::fitting(self.inner.embedder.as_ref(), &asked.text, dimensions).await
+            }
             None => None,
         };
-        spent.embed = milliseconds(started.elapsed());
+        spent.embed = milliseconds(started);
         let mut recollection = Recollection {
             vector,
             generation: self.state().generation,
@@ -153,13 +141,13 @@ impl ExternalMemory {
             Some(finding) => in_time("search", self.with_texts(finding, &wanted)).await,
             None => None,
         };
-        recollection.spent.search = milliseconds(started.elapsed());
+        recollection.spent.search = milliseconds(started);
         let started = Instant::now();
         if let Some(finding) = &finding {
             let work = self.attended(&query, finding, &wanted);
             recollection.attended = in_time("recall", work).await;
         }
-        recollection.spent.attend = milliseconds(started.elapsed());
+        recollection.spent.attend = milliseconds(started);
         recollection.found = found;
         recollection
     }
@@ -195,22 +183,6 @@ impl ExternalMemory {
         let scored = scored_nodes(&recall);
         Ok((recall, candidates(nodes, &scored)))
     }
-}
-
-async fn in_time<T>(
-    step: &'static str,
-    work: impl Future<Output = Result<T, MemoryError>>,
-) -> Option<T> {
-    let done = match tokio::time::timeout(STORE_BUDGET, work).await {
-        Ok(done) => done.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("nothing within {STORE_BUDGET:?}")),
-    };
-    done.inspect_err(|error| tracing::warn!(step, error, "a memory step was skipped"))
-        .ok()
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
 }
 
 impl Unembedded for ExternalMemory {

@@ -200,10 +200,7 @@ fn passing(filter: &Filter) -> Passing {
 /// The types that a filter lets through.
 pub(crate) fn allowed_types(filter: &Filter) -> impl Iterator<Item = NodeType> {
     let all = NodeType::ALL.into_iter();
-    all.filter(|node_type| match filter.types.as_slice() {
-        [] => *node_type != NodeType::Trace,
-        asked => asked.contains(node_type),
-    })
+    all.filter(|node_type| filter.sees(*node_type))
 }
 
 fn dense_question(unit: &[f32]) -> VectorInput {

@@ -1,24 +1,25 @@
 //! Writing: one transaction in Neo4j, then the points of what it wrote.
 //!
 //! The transaction holds the store's node, so that one is done after the other, reads the rows that it is about, decides
-//! as the embedded store does what changes, and writes that. A row is marked pending in the transaction that writes it; a
-//! removed one leaves a mark of its own.
+//! as the embedded store does what changes (`write/decided.rs`), and writes that. A row is marked pending in the
+//! transaction that writes it; a removed one leaves a mark of its own.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::{SystemTime, UNIX_EPOCH};
+mod decided;
+
+use std::collections::BTreeSet;
 
 use neo4rs::{BoltType, query};
 use weir_memory::upkeep::Erased;
 use weir_memory::{
-    Access, Edge, EdgeId, EdgeMetadata, Metadata, NewEdge, NewNode, Node, NodeId, NodeType,
-    SUMMARISES, WriteError, Written, outside,
+    Access, Edge, NewEdge, NewNode, NodeId, SUMMARISES, WriteError, Written, outside,
 };
 use weir_memory_live::MemoryError;
 
 use crate::error::{Server, StoreError};
 use crate::neo4j::{Broken, Transaction, map};
-use crate::row::{self, Stored};
+use crate::row;
 use crate::store::ExternalMemory;
+use decided::{Decided, Row, View};
 
 /// Everything that one transaction does, in this order.
 #[derive(Clone, Debug, Default)]
@@ -43,8 +44,6 @@ pub(crate) struct Done {
     /// Nodes whose points must follow.
     pub(crate) touched: Vec<NodeId>,
 }
-
-type EdgeKey = (NodeId, NodeId, String);
 
 impl ExternalMemory {
     /// Performs an edit, durable when it returns, and lets the points follow where that can be had now.
@@ -99,7 +98,7 @@ impl ExternalMemory {
         let dimensions = self.inner.config.dimensions;
         let mut rows = Vec::with_capacity(vectors.len());
         for (id, vector) in vectors {
-            let unit = unit(*id, vector, dimensions)?;
+            let unit = outside::unit_vector(*id, vector, dimensions)?;
             let version = self.handed_out().remove(id);
             rows.push((*id, unit, version));
         }
@@ -280,7 +279,7 @@ impl ExternalMemory {
         }
         let statement = format!(
             "UNWIND $ids AS id MATCH (n:{label} {{id: id}})-[e:{label}]-(m:{label}) \
-             WHERE m.type = 'trace' OR (m.type = 'summary' AND e.rel = 'summarises' AND startNode(e) = m) \
+             WHERE m.type = 'trace' OR (m.type = 'summary' AND e.rel = '{SUMMARISES}' AND startNode(e) = m) \
              RETURN DISTINCT m.id AS id, m.type AS type, NOT m:{label}_bare AS has_vector"
         );
         while !fresh.is_empty() {
@@ -442,210 +441,6 @@ impl ExternalMemory {
     }
 }
 
-/// What is stored, as far as an edit looks at it, and as it will be.
-#[derive(Default)]
-struct View {
-    nodes: HashMap<NodeId, Stored>,
-    edges: HashMap<EdgeKey, Edge>,
-}
-
-impl View {
-    fn node(&self, id: NodeId) -> Option<&Node> {
-        self.nodes.get(&id).map(|stored| &stored.node)
-    }
-}
-
-/// A row to be written.
-struct Row {
-    new: NewNode,
-    metadata: Metadata,
-    vector: Option<Vec<f32>>,
-    vector_sum: Option<i64>,
-    bare: bool,
-    /// Whether its content changed, and not only its vector.
-    stamped: bool,
-}
-
-impl Row {
-    fn parameter(&self) -> BoltType {
-        let vector = (self.vector.as_deref(), self.vector_sum);
-        map([
-            ("id", self.new.id.to_string().into()),
-            (
-                "properties",
-                row::properties(&self.new, &self.metadata, vector),
-            ),
-            ("stamped", self.stamped.into()),
-        ])
-    }
-}
-
-/// What a transaction will write.
-struct Decided {
-    version: i64,
-    /// Unix time in milliseconds.
-    now: u64,
-    removed: BTreeSet<NodeId>,
-    /// Nodes whose content changed.
-    changed: BTreeSet<NodeId>,
-    rows: BTreeMap<NodeId, Row>,
-    edges: BTreeMap<EdgeKey, Edge>,
-    /// Ends of changed knowledge edges.
-    stamped: BTreeSet<NodeId>,
-    done: Done,
-}
-
-impl Decided {
-    fn new(version: i64) -> Self {
-        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
-        let elapsed = elapsed.unwrap_or_default().as_millis();
-        Self {
-            version,
-            now: u64::try_from(elapsed).unwrap_or(u64::MAX),
-            removed: BTreeSet::new(),
-            changed: BTreeSet::new(),
-            rows: BTreeMap::new(),
-            edges: BTreeMap::new(),
-            stamped: BTreeSet::new(),
-            done: Done::default(),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.removed.is_empty() && self.rows.is_empty() && self.edges.is_empty()
-    }
-
-    fn remove(&mut self, id: NodeId, view: &mut View) {
-        self.removed.insert(id);
-        view.nodes.remove(&id);
-        (view.edges).retain(|(src, dst, _), _| *src != id && *dst != id);
-    }
-
-    fn put_node(
-        &mut self,
-        access: Option<&Access>,
-        new: &NewNode,
-        view: &mut View,
-    ) -> Result<(), WriteError> {
-        let before = view.nodes.get(&new.id);
-        if let Some(access) = access {
-            access.check_put(new, before.map(|stored| &stored.node))?;
-        }
-        let unit = new.vector.as_deref().and_then(outside::normalised);
-        let sum = unit.as_deref().map(row::sum);
-        let written = &mut self.done.written;
-        let unchanged = before.is_some_and(|before| new.is_stored_as(&before.node));
-        match before {
-            Some(_) if unchanged => written.unchanged += 1,
-            Some(_) => {
-                written.updated += 1;
-                self.changed.insert(new.id);
-            }
-            None => written.inserted += 1,
-        }
-        let same_vector =
-            sum.is_none() || before.is_some_and(|before| before.vector_sum == sum && !before.bare);
-        if unchanged && same_vector {
-            return Ok(());
-        }
-        let known = before.and_then(|before| before.node.metadata.timestamp);
-        let metadata = Metadata {
-            timestamp: (new.metadata.timestamp)
-                .or(known.filter(|_| unchanged))
-                .or(Some(self.now)),
-            ..new.metadata.clone()
-        };
-        let same_text =
-            before.is_some_and(|before| before.node.indexed_text() == new.indexed_text());
-        let kept = before.filter(|_| same_text && unit.is_none());
-        let row = Row {
-            vector: kept.map_or(unit, |kept| kept.vector.clone()),
-            vector_sum: kept.map_or(sum, |kept| kept.vector_sum),
-            bare: kept.map_or(sum.is_none(), |kept| kept.bare),
-            stamped: !unchanged || self.rows.get(&new.id).is_some_and(|row| row.stamped),
-            metadata,
-            new: new.clone(),
-        };
-        view.nodes.insert(new.id, stored_as(&row, self.version));
-        self.rows.insert(new.id, row);
-        Ok(())
-    }
-
-    fn put_edge(
-        &mut self,
-        access: Option<&Access>,
-        (place, new): (usize, &NewEdge),
-        view: &mut View,
-    ) -> Result<(), WriteError> {
-        let ends = [view.node(new.src), view.node(new.dst)];
-        if let Some(access) = access {
-            access.check_join((place, new), ends)?;
-        }
-        for (id, end) in [new.src, new.dst].into_iter().zip(ends) {
-            if end.is_none() {
-                let rel = new.rel.clone();
-                return Err(WriteError::UnknownNode { id, rel });
-            }
-        }
-        let is_knowledge = (ends.iter().flatten()).all(|node| node.node_type != NodeType::Trace);
-        let key = (new.src, new.dst, new.rel.clone());
-        if view
-            .edges
-            .get(&key)
-            .is_some_and(|old| new.is_stored_as(old))
-        {
-            return Ok(());
-        }
-        let says_source = match ends {
-            [Some(src), Some(dst)] if outside::says_source(src, &new.rel) => {
-                outside::check_source(new, [src, dst])?;
-                true
-            }
-            _ => false,
-        };
-        let edge = Edge {
-            id: EdgeId::derived(new.src, new.dst, &new.rel),
-            src: new.src,
-            dst: new.dst,
-            rel: new.rel.clone(),
-            weight: new.weight,
-            metadata: EdgeMetadata {
-                timestamp: new.metadata.timestamp.or(Some(self.now)),
-                ..new.metadata.clone()
-            },
-        };
-        if says_source {
-            self.stamped.insert(new.src);
-        } else if is_knowledge {
-            self.stamped.extend([new.src, new.dst]);
-        }
-        self.done.written.edges += 1;
-        view.edges.insert(key.clone(), edge.clone());
-        self.edges.insert(key, edge);
-        Ok(())
-    }
-}
-
-/// How a row that is written will be read.
-fn stored_as(row: &Row, version: i64) -> Stored {
-    Stored {
-        node: Node {
-            id: row.new.id,
-            tenant: row.new.tenant.clone(),
-            text: row.new.text.clone(),
-            node_type: row.new.node_type,
-            source: row.new.source,
-            metadata: row.metadata.clone(),
-            stamp: 0,
-        },
-        version,
-        bare: row.bare,
-        vector: row.vector.clone(),
-        vector_sum: row.vector_sum,
-        degree: 0,
-    }
-}
-
 fn edge_key(edge: &NewEdge) -> BoltType {
     map([
         ("src", edge.src.to_string().into()),
@@ -663,17 +458,6 @@ fn edge_parameter(edge: &Edge) -> BoltType {
         ("weight", f64::from(edge.weight).into()),
         ("meta", meta.into()),
     ])
-}
-
-fn unit(id: NodeId, vector: &[f32], dimensions: usize) -> Result<Vec<f32>, WriteError> {
-    if vector.len() != dimensions {
-        return Err(WriteError::Dimensions {
-            id,
-            expected: dimensions,
-            found: vector.len(),
-        });
-    }
-    outside::normalised(vector).ok_or(WriteError::NotAVector { id })
 }
 
 /// An answer that this memory did not write.

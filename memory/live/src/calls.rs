@@ -8,10 +8,12 @@ use std::sync::Arc;
 use weir_memory::context::Candidate;
 use weir_memory::upkeep::Erased;
 use weir_memory::{
-    Access, Batch, CacheCounts, Counts, Filter, Node, NodeId, Recall, RecallLimits, SearchError,
-    SearchResult, WriteError, Written,
+    Access, Batch, CacheCounts, Counts, Filter, Node, NodeId, Query, Recall, RecallLimits,
+    SearchError, SearchResult, WriteError, Written,
 };
 use weir_plan::chain;
+
+use crate::embedder::Embedder;
 
 /// An answer that is waited for.
 pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, MemoryError>> + Send + 'a>>;
@@ -122,6 +124,27 @@ pub struct Sought {
     pub filter: Filter,
     /// Most hits.
     pub k: usize,
+}
+
+impl Sought {
+    /// The query of a memory of vectors of `dimensions` values, with its vector where it can have one: the caller's, or the
+    /// embedder's in time.
+    pub async fn query(self, embedder: Option<&Embedder>, dimensions: usize) -> Query {
+        let vector = match self.vector {
+            Some(vector) => Some(vector),
+            None if self.embed => Embedder::fitting(embedder, &self.text, dimensions)
+                .await
+                .map(|vector| vector.to_vec()),
+            None => None,
+        };
+        Query {
+            text: self.text,
+            vector,
+            filter: self.filter,
+            k: self.k,
+            exclude_edges: Vec::new(),
+        }
+    }
 }
 
 /// Hits of a search and their nodes.

@@ -141,8 +141,12 @@ impl Embedder {
 
 impl Embedder {
     /// The vector of a question when it can be had in time and fits a memory of vectors of `dimensions` values.
-    pub async fn fitting(&self, text: &str, dimensions: usize) -> Option<Arc<[f32]>> {
-        let vector = self.question(text, EMBED_BUDGET).await;
+    pub async fn fitting(
+        embedder: Option<&Self>,
+        text: &str,
+        dimensions: usize,
+    ) -> Option<Arc<[f32]>> {
+        let vector = embedder?.question(text, EMBED_BUDGET).await;
         let vector = vector.map_err(|error| error.to_string());
         let fitting = vector.and_then(|vector| match vector.len() {
             length if length == dimensions => Ok(vector),

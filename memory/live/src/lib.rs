@@ -23,5 +23,7 @@ pub use calls::{
 pub use embedder::{Embedder, NoVectors};
 pub use fill::{Passage, Unembedded, fill};
 pub use live::LiveMemory;
-pub use recall::{EMBED_BUDGET, STORE_BUDGET, candidates, scored_hits, scored_nodes};
+pub use recall::{
+    EMBED_BUDGET, STORE_BUDGET, candidates, in_time, milliseconds, scored_hits, scored_nodes,
+};
 pub use upkeep::{TunePolicy, UpkeepCounts, UpkeepPolicy, Upkept, keep_up};

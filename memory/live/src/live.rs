@@ -49,24 +49,17 @@ impl LiveMemory {
 
     /// The question's vector when it can be had in time and fits the store.
     pub(crate) async fn vector_of(&self, text: &str) -> Option<Arc<[f32]>> {
-        let embedder = self.embedder.as_ref()?;
-        embedder.fitting(text, self.store.config().dimensions).await
+        Embedder::fitting(self.embedder.as_ref(), text, self.dimensions()).await
     }
 
-    /// The query of a call, with its vector where it can have one.
     async fn query(&self, sought: Sought) -> Query {
-        let vector = match sought.vector {
-            Some(vector) => Some(vector),
-            None if sought.embed => self.vector_of(&sought.text).await.map(|v| v.to_vec()),
-            None => None,
-        };
-        Query {
-            text: sought.text,
-            vector,
-            filter: sought.filter,
-            k: sought.k,
-            exclude_edges: Vec::new(),
-        }
+        sought
+            .query(self.embedder.as_ref(), self.dimensions())
+            .await
+    }
+
+    fn dimensions(&self) -> usize {
+        self.store.config().dimensions
     }
 
     /// Reads the store beside the async threads, when it is this call's turn.

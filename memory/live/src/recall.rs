@@ -157,13 +157,16 @@ async fn steps(
     (Some(Arc::unwrap_or_clone(found)), attended)
 }
 
-async fn in_time<T>(
+/// What a step gives; `None`, and a warning, where it fails or takes longer than [`STORE_BUDGET`].
+pub async fn in_time<T, E: ToString>(
     step: &'static str,
-    work: impl Future<Output = Result<T, String>>,
+    work: impl Future<Output = Result<T, E>>,
 ) -> Option<T> {
-    let done = tokio::time::timeout(STORE_BUDGET, work).await;
-    done.unwrap_or_else(|_| Err(format!("nothing within {STORE_BUDGET:?}")))
-        .inspect_err(|error| tracing::warn!(step, error, "a memory step was skipped"))
+    let done = match tokio::time::timeout(STORE_BUDGET, work).await {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("nothing within {STORE_BUDGET:?}")),
+    };
+    done.inspect_err(|error| tracing::warn!(step, error, "a memory step was skipped"))
         .ok()
 }
 
@@ -271,7 +274,8 @@ pub fn candidates(nodes: Vec<Node>, scored: &[(NodeId, f32)]) -> Vec<Candidate> 
     scored.iter().filter_map(candidate).collect()
 }
 
-fn milliseconds(since: Instant) -> f64 {
+/// Milliseconds since a step began.
+pub fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 

@@ -200,7 +200,8 @@ pub(crate) fn check_edge(edge: &NewEdge) -> Result<(), WriteError> {
     }
 }
 
-pub(super) fn unit_vector(
+/// The vector of a node at length 1.
+pub(crate) fn unit_vector(
     id: NodeId,
     vector: &[f32],
     dimensions: usize,
