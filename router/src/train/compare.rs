@@ -6,7 +6,7 @@
 
 use super::optimise::{folds, part};
 use super::sample::Dataset;
-use super::worth::Valuer;
+use super::worth::{Valuer, tried};
 use super::{Episode, TrainError, TrainOptions, Worth, usable};
 use crate::arms::ArmTable;
 
@@ -225,12 +225,7 @@ impl Tally {
         self.attributed.model += own.model;
         self.attributed.context += own.context;
         self.attributed.recall += own.recall;
-        if let Some(outcome) = episode.outcomes.iter().find(|outcome| outcome.arm == arm) {
-            let worth = Worth {
-                quality: outcome.quality,
-                latency_s: outcome.latency_s,
-                cost: outcome.cost,
-            };
+        if let Some(worth) = tried(episode, arm) {
             let best = valuer.oracle(episode).utility(valuer.options);
             self.tried += 1.0;
             let near = worth.utility(valuer.options) >= best - NEAR;

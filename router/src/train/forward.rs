@@ -4,6 +4,7 @@
 //! [`super::backward`].
 
 use super::parameters::{Parameters, sigmoid};
+use super::sample::Sample;
 use super::shape::Body;
 
 /// One step as it was computed.
@@ -104,6 +105,20 @@ impl Parameters {
             traces.push(self.step(input, before));
         }
         traces
+    }
+
+    /// The steps of a question before the choice, of those `kept`, and the state after them.
+    pub(super) fn before_choice<'a>(
+        &self,
+        sample: &'a Sample,
+        kept: [bool; 3],
+    ) -> (Vec<Trace<'a>>, Vec<f64>) {
+        let steps = sample.steps.iter().zip(kept).filter(|(_, kept)| *kept);
+        let traces = self.steps(steps.filter_map(|(step, _)| step.as_deref()));
+        let state = traces
+            .last()
+            .map_or_else(|| self.empty(), |last| last.after.clone());
+        (traces, state)
     }
 
     /// The state before any step.

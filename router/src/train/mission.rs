@@ -4,7 +4,6 @@
 //! context, temperature and `top_p` (squared errors). Questions whose best arm stands out are taught first and the
 //! ambiguous ones join later. There is no verdict, and no price can be set after training.
 
-use super::forward::Trace;
 use super::objective::softmax;
 use super::parameters::{Gradient, Parameters};
 use super::sample::{Dataset, Observed, Sample};
@@ -97,12 +96,7 @@ impl<'a> Mission<'a> {
         let Some(labels) = self.labels(sample) else {
             return 0.0;
         };
-        let steps = sample.steps.iter().zip(kept).filter(|(_, kept)| *kept);
-        let traces: Vec<Trace<'_>> =
-            parameters.steps(steps.filter_map(|(step, _)| step.as_deref()));
-        let state = traces
-            .last()
-            .map_or_else(|| parameters.empty(), |trace| trace.after.clone());
+        let (traces, state) = parameters.before_choice(sample, kept);
         let mut slope = parameters.empty();
         let models = self.data.table.models;
         let logits = (0..models).map(|row| parameters.head(row, &state));

@@ -48,11 +48,7 @@ impl Objective<'_> {
         kept: [bool; 3],
         gradient: &mut Gradient,
     ) -> f64 {
-        let steps = sample.steps.iter().zip(kept).filter(|(_, kept)| *kept);
-        let traces = parameters.steps(steps.filter_map(|(step, _)| step.as_deref()));
-        let before_choice = traces
-            .last()
-            .map_or_else(|| parameters.empty(), |t| t.after.clone());
+        let (traces, before_choice) = parameters.before_choice(sample, kept);
         let slope = parameters.empty();
         let mut pass = Pass {
             parameters,

@@ -12,7 +12,7 @@ use super::parameters::Parameters;
 use super::sample::{ArmStatistics, Dataset, Input, Observed, Sample};
 use super::shape::Body;
 use crate::arms::{Arm, ArmTable, RecallMode, SamplingClass};
-use crate::network::{CLIP, Normaliser};
+use crate::network::Normaliser;
 
 /// Gradient steps on a table, about, of this many rows each; no fewer and no more passes than these.
 const STEPS: usize = 2_000;
@@ -240,10 +240,10 @@ fn scaling(examples: &[TableExample<'_>]) -> Normaliser {
 
 /// A row's normalised columns; those without variance are left out.
 fn scaled(scaling: &Normaliser, row: &[f32]) -> Vec<f32> {
-    let pairs = row.iter().zip(scaling.offset.iter().zip(&scaling.scale));
-    pairs
-        .filter(|(_, (_, scale))| **scale > 0.0)
-        .map(|(value, (offset, scale))| ((value - offset) * scale).clamp(-CLIP, CLIP))
+    let values = row.iter().enumerate();
+    values
+        .filter(|(column, _)| scaling.scale[*column] > 0.0)
+        .map(|(column, value)| scaling.apply(column, *value))
         .collect()
 }
 

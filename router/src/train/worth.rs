@@ -21,7 +21,21 @@ pub struct Worth {
 impl Worth {
     /// Quality less seconds and cost at the objective's prices.
     pub fn utility(&self, options: &TrainOptions) -> f64 {
-        self.quality - options.per_second * self.latency_s - options.per_cost_unit * self.cost
+        self.utility_at(options.per_second, options)
+    }
+
+    /// The same at another price of a second.
+    pub(super) fn utility_at(&self, per_second: f64, options: &TrainOptions) -> f64 {
+        self.quality - per_second * self.latency_s - options.per_cost_unit * self.cost
+    }
+
+    /// What a second attempt makes of a first one: its answer counts, and both are charged.
+    pub(super) fn asked_again(self, second: Self) -> Self {
+        Self {
+            quality: second.quality,
+            latency_s: self.latency_s + second.latency_s,
+            cost: self.cost + second.cost,
+        }
     }
 
     /// Adds another, `scale` times.
@@ -42,11 +56,7 @@ pub(super) struct Valuer<'a> {
 impl Valuer<'_> {
     /// An arm as observed on this question, else as estimated.
     pub(super) fn attempt(&self, episode: &Episode, sample: &Sample, arm: usize) -> Worth {
-        let seen = (0..episode.outcomes.len()).find(|index| episode.outcomes[*index].arm == arm);
-        seen.map_or_else(
-            || self.estimate(sample, arm),
-            |index| observed(episode, index),
-        )
+        tried(episode, arm).unwrap_or_else(|| self.estimate(sample, arm))
     }
 
     fn estimate(&self, sample: &Sample, arm: usize) -> Worth {
@@ -60,6 +70,14 @@ impl Valuer<'_> {
     /// An arm whose first answer is accepted.
     pub(super) fn single(&self, episode: &Episode, sample: &Sample, arm: usize) -> Worth {
         self.value((episode, sample), arm, &|index| observed(episode, index))
+    }
+
+    /// An arm at random.
+    pub(super) fn random(&self, episode: &Episode, sample: &Sample) -> Worth {
+        let arms = self.table.arms.len();
+        let mut worth = Worth::default();
+        (0..arms).for_each(|arm| worth.add(self.single(episode, sample, arm), 1.0 / arms as f64));
+        worth
     }
 
     /// Doubly robust: the estimate, corrected by what was observed of this very arm. `attempt` says what an outcome led
@@ -101,9 +119,14 @@ impl Valuer<'_> {
 
     /// The best observed arm.
     pub(super) fn oracle(&self, episode: &Episode) -> Worth {
+        self.oracle_at(episode, self.options.per_second)
+    }
+
+    /// The best observed arm at another price of a second.
+    pub(super) fn oracle_at(&self, episode: &Episode, per_second: f64) -> Worth {
+        let utility = |worth: &Worth| worth.utility_at(per_second, self.options);
         let attempts = (0..episode.outcomes.len()).map(|index| observed(episode, index));
-        let better =
-            |a: &Worth, b: &Worth| a.utility(self.options).total_cmp(&b.utility(self.options));
+        let better = |a: &Worth, b: &Worth| utility(a).total_cmp(&utility(b));
         attempts.max_by(better).unwrap_or_default()
     }
 }
@@ -115,6 +138,15 @@ pub(super) fn observed(episode: &Episode, index: usize) -> Worth {
         latency_s: outcome.latency_s,
         cost: outcome.cost,
     }
+}
+
+/// What came of an arm, where it was tried.
+pub(super) fn tried(episode: &Episode, arm: usize) -> Option<Worth> {
+    let place = episode
+        .outcomes
+        .iter()
+        .position(|outcome| outcome.arm == arm);
+    place.map(|index| observed(episode, index))
 }
 
 /// The arm of a rank with the largest vector context, else any arm of the rank.

@@ -49,7 +49,6 @@ pub(super) fn decide(
     (episode, sample): (&Episode, &Sample),
     per_second: f64,
 ) -> Decided {
-    let single = |arm| valuer.single(episode, sample, arm);
     let simple = |worth| Decided {
         worth,
         arm: None,
@@ -57,16 +56,11 @@ pub(super) fn decide(
         asked_again: 0.0,
     };
     match decider {
-        Decider::Random => {
-            let arms = valuer.table.arms.len();
-            let mut worth = Worth::default();
-            (0..arms).for_each(|arm| worth.add(single(arm), 1.0 / arms as f64));
-            simple(worth)
-        }
+        Decider::Random => simple(valuer.random(episode, sample)),
         Decider::Oracle => simple(valuer.oracle_at(episode, per_second)),
         Decider::Arm(arm) => Decided {
             arm: Some(*arm),
-            ..simple(single(*arm))
+            ..simple(valuer.single(episode, sample, *arm))
         },
         Decider::Expect(expectation) => expectation.decide(valuer, (episode, sample), per_second),
     }
@@ -111,20 +105,17 @@ impl Expectation {
         let outcomes = episode.outcomes.iter().enumerate();
         let attempts: Vec<Worth> = outcomes
             .map(|(index, outcome)| {
-                let mut worth = observed(episode, index);
+                let first = observed(episode, index);
                 if outcome.arm != arm {
-                    return worth;
+                    return first;
                 }
                 let weight = inverse_probability(outcome);
                 first_tries += weight;
-                if let Some(again) = asks(index) {
-                    asked_again += weight;
-                    let second = valuer.attempt(episode, sample, again);
-                    worth.quality = second.quality;
-                    worth.latency_s += second.latency_s;
-                    worth.cost += second.cost;
-                }
-                worth
+                let Some(again) = asks(index) else {
+                    return first;
+                };
+                asked_again += weight;
+                first.asked_again(valuer.attempt(episode, sample, again))
             })
             .collect();
         Decided {
@@ -137,16 +128,6 @@ impl Expectation {
 }
 
 impl Valuer<'_> {
-    /// The best observed arm at another price of a second.
-    fn oracle_at(&self, episode: &Episode, per_second: f64) -> Worth {
-        let utility = |worth: &Worth| {
-            worth.quality - per_second * worth.latency_s - self.options.per_cost_unit * worth.cost
-        };
-        let attempts = (0..episode.outcomes.len()).map(|index| observed(episode, index));
-        let better = |a: &Worth, b: &Worth| utility(a).total_cmp(&utility(b));
-        attempts.max_by(better).unwrap_or_default()
-    }
-
     /// Seconds on the way from the fixed middle model to an arm: its model first, then its context, then its recall.
     pub(super) fn attributed(&self, arm: usize) -> Attributed {
         let table = self.table;

@@ -58,13 +58,10 @@ impl Fold<'_> {
         let table = self.router.arms();
         let top = table.models.saturating_sub(1);
         let single = |arm: usize| self.valuer.single(episode, sample, arm);
-        let mut random = Worth::default();
-        let share = 1.0 / table.arms.len() as f64;
-        (0..table.arms.len()).for_each(|arm| random.add(single(arm), share));
         let routed = self.routed(episode, sample, all);
         all.values.push([
             routed,
-            random,
+            self.valuer.random(episode, sample),
             single(self.valuer.best_single(&|_| true)),
             single(largest_vector(table, top)),
             single(largest_vector(table, top / 2)),
@@ -93,13 +90,7 @@ impl Fold<'_> {
                 .flatten();
             let mut worth = observed(episode, index);
             if let Some(again) = ask {
-                let second = self.valuer.attempt(episode, sample, again);
-                let first = Worth {
-                    quality: 0.0,
-                    ..worth
-                };
-                worth = second;
-                worth.add(first, 1.0);
+                worth = worth.asked_again(self.valuer.attempt(episode, sample, again));
             }
             if outcome.arm == arm {
                 let weight = inverse_probability(outcome);
