@@ -7,7 +7,7 @@ use crate::fail::Failure;
 use crate::memory_send::{self, Target};
 use crate::memory_svg;
 use crate::memory_upkeep;
-use crate::output::{columns, dim, warning};
+use crate::output::{columns, dim, warning, write_file};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -203,9 +203,7 @@ async fn search(args: SearchArgs) -> Result<(), Failure> {
         Some(file) => {
             let picture = picture(&args.place, &options).await?;
             let drawn = memory_svg::draw(&options.text, &picture);
-            std::fs::write(file, drawn).map_err(|error| {
-                Failure::new(format!("cannot write {}: {error}", file.display()))
-            })?;
+            write_file(file, &drawn)?;
             picture.nodes.into_iter().take(picture.listed).collect()
         }
         None => find(&args.place, options).await?,

@@ -2,13 +2,13 @@
 
 use crate::args::ExternalStoreArgs;
 use crate::fail::Failure;
-use indicatif::{ProgressBar, ProgressStyle};
+use crate::memory_upkeep::{advance, bar};
 use std::fs::File;
 use std::io::{BufReader, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 use weir_memory::MemoryConfig;
-use weir_memory::upkeep::{Exported, ImportOptions, Imported, Progress, identity_of, import_into};
+use weir_memory::upkeep::{Exported, ImportOptions, Imported, identity_of, import_into};
 use weir_memory_external::{Blocking, ExternalConfig, ExternalMemory, Neo4jConfig, QdrantConfig};
 use weir_plan::Secret;
 
@@ -47,7 +47,7 @@ pub(crate) async fn export(
         };
         let memory = open((collection, qdrant, neo4j), identity).await?;
         let bar = bar();
-        let exported = memory.export(lines, &mut |at| show(&bar, at)).await;
+        let exported = memory.export(lines, &mut |at| advance(&bar, at)).await;
         bar.finish_and_clear();
         Ok(exported?)
     };
@@ -67,7 +67,7 @@ pub(crate) async fn import(
         let read = move || {
             let bar = bar();
             let tell = &mut |at| {
-                show(&bar, at);
+                advance(&bar, at);
                 ControlFlow::Continue(())
             };
             let mut input = BufReader::new(File::open(&file)?);
@@ -94,16 +94,4 @@ async fn open(
     let memory = ExternalMemory::new(config, None)?;
     memory.tend().await?;
     Ok(memory)
-}
-
-fn bar() -> ProgressBar {
-    ProgressBar::new(0).with_style(
-        ProgressStyle::with_template("{bar:30} {pos}/{len}  {per_sec}  {eta} left")
-            .expect("the template is valid"),
-    )
-}
-
-fn show(bar: &ProgressBar, at: Progress) {
-    bar.set_length(at.total);
-    bar.set_position(at.done);
 }

@@ -284,7 +284,7 @@ fn shortened(text: &str, chars: usize) -> String {
 }
 
 /// A text inside SVG. XML has no way to write most control characters: they are left out.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let is_writable = |letter: &char| match letter {
         '\n' | '\t' => true,
         '\u{fffe}' | '\u{ffff}' => false,

@@ -7,6 +7,7 @@ use crate::args::{MemoryTrainArgs, Output};
 use crate::fail::Failure;
 use crate::lab::bar;
 use crate::memory::{Place, place};
+use crate::output::write_file;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::path::Path;
@@ -75,8 +76,7 @@ fn keep(
     weights: &AttentionWeights,
 ) -> Result<(), Failure> {
     if let Some(out) = &args.out {
-        std::fs::write(out, weights.to_json())
-            .map_err(|error| Failure::new(format!("cannot write {}: {error}", out.display())))?;
+        write_file(out, &weights.to_json())?;
     }
     if args.apply {
         memory.keep_attention(weights.clone()).map_err(|error| {

@@ -9,7 +9,7 @@ use crate::args::{
 use crate::fail::Failure;
 use crate::memory::{Place, place};
 use crate::memory_tables as tables;
-use crate::output::warning;
+use crate::output::{cannot_write, warning};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
@@ -282,17 +282,27 @@ async fn run(place: &MemoryWhere, task: Task) -> Result<Outcome, Failure> {
     perform(place, task, &mut nobody).await
 }
 
-/// Performs a task where the memory is open, with a bar where somebody watches.
-async fn perform(wher: &MemoryWhere, task: Task, target: &mut Target) -> Result<Outcome, Failure> {
-    let bar = ProgressBar::new(0).with_style(
+/// A bar of rows.
+pub(crate) fn bar() -> ProgressBar {
+    ProgressBar::new(0).with_style(
         ProgressStyle::with_template("{bar:30} {pos}/{len}  {per_sec}  {eta} left")
             .expect("the template is valid"),
-    );
+    )
+}
+
+/// Shows how far the rows are.
+pub(crate) fn advance(bar: &ProgressBar, at: weir_memory::upkeep::Progress) {
+    bar.set_length(at.total);
+    bar.set_position(at.done);
+}
+
+/// Performs a task where the memory is open, with a bar where somebody watches.
+async fn perform(wher: &MemoryWhere, task: Task, target: &mut Target) -> Result<Outcome, Failure> {
+    let bar = bar();
     let mut written: io::Result<()> = Ok(());
     let mut take = |step: Step| match step {
         Step::At(at) => {
-            bar.set_length(at.total);
-            bar.set_position(at.done);
+            advance(&bar, at);
             ControlFlow::Continue(())
         }
         Step::Lines(text) => {
@@ -382,5 +392,5 @@ fn private(path: &Path) -> Result<File, Failure> {
         .truncate(true)
         .mode(0o600)
         .open(path);
-    file.map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
+    file.map_err(|error| cannot_write(path, &error))
 }

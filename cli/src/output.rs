@@ -1,8 +1,20 @@
 //! Styles and tables. Colour appears only where the stream is a terminal and NO_COLOR is not set (anstream sees to it).
 
+use crate::fail::Failure;
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Table, presets};
 use std::fmt::Display;
+use std::path::Path;
+
+/// Writes a file.
+pub(crate) fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).map_err(|error| cannot_write(path, &error))
+}
+
+/// Why a file was not written.
+pub(crate) fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(format!("cannot write {}: {error}", path.display()))
+}
 
 /// Marks an error.
 pub(crate) fn error(text: impl Display) -> String {

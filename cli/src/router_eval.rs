@@ -3,7 +3,8 @@
 use crate::args::{EvalArgs, Output, RouterReportArgs};
 use crate::fail::Failure;
 use crate::lab;
-use crate::router_svg::{Curve, draw};
+use crate::output::{cannot_write, write_file};
+use crate::router_svg::draw;
 use std::path::Path;
 use weir_lab::evaluation::report::{Evaluated, Figure};
 use weir_lab::evaluation::{EvalCommand, eval};
@@ -68,19 +69,13 @@ fn pages(evaluated: &Evaluated, folder: &Path, name: &str) -> Result<(), Failure
 }
 
 fn drawing(figure: &Figure) -> String {
-    let curves = figure.curves.iter().map(|curve| Curve {
-        name: curve.name.clone(),
-        points: curve.points.clone(),
-    });
     let axes = (figure.across.as_str(), figure.up.as_str());
-    draw(&figure.title, axes, &curves.collect::<Vec<_>>())
+    draw(&figure.title, axes, &figure.curves)
 }
 
 fn put(path: &Path, text: &str) -> Result<(), Failure> {
-    let failed =
-        |error: std::io::Error| Failure::new(format!("cannot write {}: {error}", path.display()));
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(failed)?;
+        std::fs::create_dir_all(folder).map_err(|error| cannot_write(path, &error))?;
     }
-    std::fs::write(path, text).map_err(failed)
+    write_file(path, text)
 }

@@ -2,12 +2,13 @@
 
 use crate::args::{GateArgs, Output};
 use crate::fail::Failure;
-use crate::output::{bold, columns};
+use crate::output::{bold, columns, write_file};
 use crate::router_ope::{labels, show, write};
-use crate::router_svg::{Curve, draw};
+use crate::router_svg::draw;
 use crate::{lab, router};
 use serde_json::json;
 use weir_lab::decision_log;
+use weir_lab::evaluation::report::Curve;
 use weir_lab::gate::{Question, Report, gate};
 use weir_lab::simulations::{self, Power};
 use weir_router::Router;
@@ -109,9 +110,7 @@ fn simulate(args: &GateArgs) -> Result<(), Failure> {
     let (power, results) = simulations::gate(args.runs, &|| bar.inc(1));
     bar.finish_and_clear();
     if let Some(file) = &args.plot {
-        let name = file.display();
-        std::fs::write(file, plot(&power))
-            .map_err(|error| Failure::new(format!("cannot write {name}: {error}")))?;
+        write_file(file, &plot(&power))?;
     }
     write(&results, args.results.as_deref())?;
     match args.output {

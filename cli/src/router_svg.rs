@@ -1,6 +1,8 @@
 //! Curves as a drawing: numbers in, SVG out. Legible on light and dark grounds.
 
+use crate::memory_svg::escaped;
 use std::fmt::Write;
+use weir_lab::evaluation::report::Curve;
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 400.0;
@@ -14,13 +16,6 @@ const STYLE: &str = "svg{--ink:#1f2328;--paper:#ffffff;color-scheme:light dark}\
     @media(prefers-color-scheme:dark){svg{--ink:#e6edf3;--paper:#0d1117}}\
     text{fill:var(--ink);font:12px system-ui,sans-serif}.ground{fill:var(--paper)}\
     .axis{stroke:var(--ink);stroke-opacity:.4}.title{font-weight:600;font-size:14px}";
-
-/// One line.
-pub(crate) struct Curve {
-    pub(crate) name: String,
-    /// From left to right.
-    pub(crate) points: Vec<(f64, f64)>,
-}
 
 /// Where numbers stand on the drawing.
 struct Frame {
@@ -154,12 +149,6 @@ fn lines(svg: &mut String, frame: &Frame, curves: &[Curve]) {
 fn put(svg: &mut String, part: std::fmt::Arguments<'_>) {
     svg.write_fmt(part).expect("a String takes every write");
     svg.push('\n');
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
 }
 
 #[cfg(test)]

@@ -176,6 +176,13 @@ fn finding(of: &Interval) -> &'static str {
     }
 }
 
+/// The two cells of a gain; empty where there is nothing to compare.
+fn gained(gain: Option<Interval>) -> [String; 2] {
+    gain.map_or_else(Default::default, |gain| {
+        [shown(&gain), finding(&gain).to_owned()]
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use super::{Found, Log, OTHERS, ablations};
 use crate::evaluation::report::Section;
-use crate::evaluation::{Groups, finding, shown};
+use crate::evaluation::{Groups, finding, gained, shown};
 use crate::stats::mean;
 use weir_router::train::compare::{Compared, Policy};
 use weir_router::train::{Episode, TrainOptions, Worth};
@@ -13,12 +13,8 @@ impl Found<'_> {
             let own = self.worth(policy);
             let mean_of = |value: fn(&Worth) -> f64| shown(&self.groups.mean(|q| value(&own[q])));
             let utility = self.groups.mean(|q| self.utility(policy, q));
-            let (gain, said) = if policy == Policy::FastGrnn {
-                (String::new(), String::new())
-            } else {
-                let gain = self.gain_over(policy);
-                (shown(&gain), finding(&gain).to_owned())
-            };
+            let compared = policy != Policy::FastGrnn;
+            let [gain, said] = gained(compared.then(|| self.gain_over(policy)));
             let near = self.of(policy).near_oracle;
             vec![
                 policy.to_string(),

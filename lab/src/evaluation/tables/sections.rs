@@ -2,7 +2,7 @@
 
 use super::{Measured, ROUTER, WAYS, Way};
 use crate::evaluation::report::{Curve, Evaluated, Figure, Section};
-use crate::evaluation::{finding, shown};
+use crate::evaluation::{gained, shown};
 use crate::results::{Goal, Results, Row as ResultRow};
 use crate::stats::{Interval, mean};
 use weir_router::train::tabular::TableLearner;
@@ -69,18 +69,13 @@ impl Measured<'_> {
                 .ratio(|row| (own[row] - other[row]) * gap(row), gap)
         };
         let row = |way: Way| {
-            let gain = gain_over(way);
-            let compared = way != ROUTER;
+            let [gain, found] = gained((way != ROUTER).then(|| gain_over(way)));
             vec![
                 way.name().to_owned(),
                 shown(&self.apgr(way)),
                 format!("{:.3}", self.share_needed(way)),
-                if compared {
-                    shown(&gain)
-                } else {
-                    String::new()
-                },
-                if compared { finding(&gain) } else { "" }.to_owned(),
+                gain,
+                found,
             ]
         };
         Section {
@@ -231,20 +226,16 @@ impl Measured<'_> {
         };
         let row = |way: Way| {
             let (own, router) = (self.score(way), self.score(ROUTER));
-            let gain = self.groups.mean(|row| router[row] - own[row]);
-            let compared = way != ROUTER;
+            let gain = || self.groups.mean(|row| router[row] - own[row]);
+            let [gain, found] = gained((way != ROUTER).then(gain));
             let where_differ = self.groups.ratio(|row| differs(row) * own[row], differs);
             vec![
                 way.name().to_owned(),
                 shown(&self.groups.mean(|row| own[row])),
                 shown(&where_differ),
                 shown(&self.closed(way)),
-                if compared {
-                    shown(&gain)
-                } else {
-                    String::new()
-                },
-                if compared { finding(&gain) } else { "" }.to_owned(),
+                gain,
+                found,
             ]
         };
         Section {
