@@ -123,7 +123,7 @@ pub(crate) fn picture(
     options: &SearchOptions,
 ) -> Result<Picture, MemoryCommandError> {
     let seen = Seen::of(memory, vector, limits, options)?;
-    let known = seen.known();
+    let known = &seen.known;
     let best = seen.recall.nodes.iter().take(options.count);
     let mut shown: Vec<NodeId> = best.map(|node| node.id).collect();
     let listed = shown.len();
@@ -131,7 +131,7 @@ pub(crate) fn picture(
     let mut at = 0;
     while let Some(id) = shown.get(at).copied() {
         at += 1;
-        if let Some((edge, from)) = way_to(memory, id, &known)? {
+        if let Some((edge, from)) = way_to(memory, id, known)? {
             led.insert(edge.id);
             if !shown.contains(&from) {
                 shown.push(from);
@@ -143,7 +143,7 @@ pub(crate) fn picture(
         ..Picture::default()
     };
     for id in &shown {
-        picture.nodes.extend(seen.found(memory, known[id])?);
+        picture.nodes.extend(seen.found(memory, &known[id])?);
         let edges = memory.edges(*id)?.into_iter();
         for edge in edges.filter(|edge| edge.src == *id && shown.contains(&edge.dst)) {
             picture.edges.push(Joined {
@@ -161,6 +161,8 @@ pub(crate) fn picture(
 /// What a question recalls.
 struct Seen {
     recall: Recall,
+    /// The same by id.
+    known: HashMap<NodeId, Recalled>,
     /// Nearest by vector, nearest first.
     nearest: Vec<NodeId>,
 }
@@ -191,15 +193,12 @@ impl Seen {
             exclude_edges: Vec::new(),
         };
         let hits = memory.search(&query)?;
+        let recall = memory.recall(&query, &hits, &limits);
         Ok(Self {
-            recall: memory.recall(&query, &hits, &limits),
+            known: recall.nodes.iter().map(|node| (node.id, *node)).collect(),
+            recall,
             nearest: nearest.into_iter().map(|(id, _)| id).collect(),
         })
-    }
-
-    fn known(&self) -> HashMap<NodeId, &Recalled> {
-        let nodes = self.recall.nodes.iter();
-        nodes.map(|node| (node.id, node)).collect()
     }
 
     /// The passage of a node; `None` when it was removed meanwhile.
@@ -227,9 +226,8 @@ impl Seen {
 
     /// The edges from a passage that the search found to this one.
     fn way(&self, memory: &Memory, to: NodeId) -> Result<Vec<Hop>, MemoryCommandError> {
-        let known = self.known();
         let (mut at, mut way) = (to, Vec::new());
-        while let Some((edge, from)) = way_to(memory, at, &known)? {
+        while let Some((edge, from)) = way_to(memory, at, &self.known)? {
             let node = memory.node(from)?;
             let metadata = node.map(|node| node.metadata).unwrap_or_default();
             way.push(Hop {
@@ -250,7 +248,7 @@ impl Seen {
 fn way_to(
     memory: &Memory,
     id: NodeId,
-    known: &HashMap<NodeId, &Recalled>,
+    known: &HashMap<NodeId, Recalled>,
 ) -> Result<Option<(Edge, NodeId)>, MemoryCommandError> {
     let depth = known[&id].depth;
     let ways = memory.edges(id)?.into_iter().filter_map(|edge| {
