@@ -84,10 +84,9 @@ impl Counting {
 }
 
 impl Inner {
-    /// The rollout of this name, as far as it is still counted.
-    fn countings(&mut self, rollout: &str) -> impl Iterator<Item = &mut Counting> {
-        let known = self.rollout.iter_mut().chain(&mut self.left);
-        known.filter(move |counting| counting.report.rollout == rollout)
+    /// The rollouts that are still counted.
+    fn countings(&mut self) -> impl Iterator<Item = &mut Counting> {
+        self.rollout.iter_mut().chain(&mut self.left)
     }
 
     /// Both places where something of a rollout is counted; only the total when it is neither the present one nor the one
@@ -154,20 +153,15 @@ impl Evidence {
     /// decision counts twice.
     pub(crate) fn judged(&self, id: &str, label: Label) -> bool {
         let mut inner = self.lock();
-        let Inner {
-            rollout,
-            left,
-            labelled,
-            ..
-        } = &mut *inner;
-        for counting in rollout.iter_mut().chain(left) {
-            if let Some(comparison) = counting.unjudged.take(id) {
+        let counted = inner.countings().any(|counting| {
+            let waited = counting.unjudged.take(id);
+            waited.is_some_and(|comparison| {
                 counting.judged(&comparison, label);
-                *labelled += 1;
-                return true;
-            }
-        }
-        false
+                true
+            })
+        });
+        inner.labelled += u64::from(counted);
+        counted
     }
 
     /// Both versions have decided a request.
@@ -210,7 +204,8 @@ impl Dispatched {
     pub(crate) fn compared(&self, id: &str, comparison: Comparison, failed: bool) {
         let mut inner = self.evidence.lock();
         let mut judged = 0;
-        for counting in inner.countings(&self.rollout) {
+        let named = |counting: &&mut Counting| counting.report.rollout == self.rollout;
+        for counting in inner.countings().filter(named) {
             let row = comparison.compared(None);
             counting.report.regret.decided(&row);
             if !comparison.differs() {

@@ -31,6 +31,15 @@ fn recalls(rank: usize, pools: usize) -> Router {
     Router::new(Artifact::constant(&table, &qualities)).unwrap()
 }
 
+/// An engine that answers and one that summarises.
+async fn engines(summarises: Mode) -> (Echo, Echo) {
+    (Echo::start(Mode::Echo).await, Echo::start(summarises).await)
+}
+
+fn big_and_small(asked: &Echo, small: &Echo) -> Vec<Pool> {
+    vec![pool("big", &[asked]), pool("small", &[small])]
+}
+
 struct Remembering {
     world: World,
     memory: Memory,
@@ -78,6 +87,11 @@ async fn remembering(pools: Vec<Pool>, change: impl FnOnce(&mut GatewayPlan)) ->
 }
 
 impl Remembering {
+    /// Asks, and hears the answer out.
+    async fn ask(&self, body: &Value) {
+        self.world.chat(body).await.text().await;
+    }
+
     /// Waits until a summary has ended in this way.
     async fn until(&self, outcome: Outcome) {
         let ended = async {
@@ -108,17 +122,10 @@ impl Remembering {
 #[tokio::test]
 async fn what_overlaps_is_compressed_once_and_stands_for_its_sources() {
     for stream in [false, true] {
-        let (asked, small) = (
-            Echo::start(Mode::Echo).await,
-            Echo::start(Mode::Say(SUMMARY)).await,
-        );
-        let memory = remembering(
-            vec![pool("big", &[&asked]), pool("small", &[&small])],
-            |_| {},
-        )
-        .await;
+        let (asked, small) = engines(Mode::Say(SUMMARY)).await;
+        let memory = remembering(big_and_small(&asked, &small), |_| {}).await;
         let body = asking_with("auto", QUESTION, &json!({"stream": stream}));
-        memory.world.chat(&body).await.text().await;
+        memory.ask(&body).await;
         memory.until(Outcome::Written).await;
         let [summary] = memory.summaries()[..] else {
             panic!("{stream}: {:?}", memory.summaries());
@@ -143,7 +150,7 @@ async fn what_overlaps_is_compressed_once_and_stands_for_its_sources() {
         );
 
         let body = asking_with("auto", QUESTION, &json!({"weir": {"explain": true}}));
-        memory.world.chat(&body).await.text().await;
+        memory.ask(&body).await;
         assert_eq!(memory.count(Outcome::Written), 1, "once");
         assert_eq!(small.bodies().len(), 1);
 
@@ -166,21 +173,14 @@ async fn what_overlaps_is_compressed_once_and_stands_for_its_sources() {
 
 #[tokio::test]
 async fn a_summary_in_a_prompt_is_cited_with_its_sources() {
-    let (asked, small) = (
-        Echo::start(Mode::Echo).await,
-        Echo::start(Mode::Say(SUMMARY)).await,
-    );
+    let (asked, small) = engines(Mode::Say(SUMMARY)).await;
     let long = |text: &str| {
         format!(
             "{text} {}",
             "It is seen there every day of the year. ".repeat(16)
         )
     };
-    let memory = remembering(
-        vec![pool("big", &[&asked]), pool("small", &[&small])],
-        |_| {},
-    )
-    .await;
+    let memory = remembering(big_and_small(&asked, &small), |_| {}).await;
     let nodes = json!({"nodes": [
         {"id": memory.ids[0], "text": long(DAWN)}, {"id": memory.ids[1], "text": long(POND)},
     ]});
@@ -190,12 +190,7 @@ async fn a_summary_in_a_prompt_is_cited_with_its_sources() {
         .await
         .text()
         .await;
-    memory
-        .world
-        .chat(&asking("auto", QUESTION))
-        .await
-        .text()
-        .await;
+    memory.ask(&asking("auto", QUESTION)).await;
     memory.until(Outcome::Written).await;
     let body = asking_with("auto", QUESTION, &json!({"weir": {"explain": true}}));
     let reply = memory.world.chat(&body).await.json().await;
@@ -216,10 +211,7 @@ async fn a_summary_in_a_prompt_is_cited_with_its_sources() {
 
 #[tokio::test]
 async fn a_cloud_pool_that_summarises_sees_no_connection_from_a_local_request() {
-    let (local, cloud) = (
-        Echo::start(Mode::Echo).await,
-        Echo::start(Mode::Say(SUMMARY)).await,
-    );
+    let (local, cloud) = engines(Mode::Say(SUMMARY)).await;
     let far = Pool {
         privacy: Privacy::Cloud,
         ..pool("cloud", &[&cloud])
@@ -228,29 +220,21 @@ async fn a_cloud_pool_that_summarises_sees_no_connection_from_a_local_request() 
     for stream in [false, true] {
         let more = json!({"stream": stream, "weir": {"privacy": "local"}});
         let body = asking_with("auto", QUESTION, &more);
-        memory.world.chat(&body).await.text().await;
+        memory.ask(&body).await;
     }
     memory.until(Outcome::TooFar).await;
     assert_eq!(cloud.connections(), 0);
     assert_eq!(memory.summaries(), []);
     assert!(local.connections() > 0);
     // Where nothing forbids it, the pool is asked: else this test would show nothing.
-    memory
-        .world
-        .chat(&asking("auto", QUESTION))
-        .await
-        .text()
-        .await;
+    memory.ask(&asking("auto", QUESTION)).await;
     memory.until(Outcome::Written).await;
     assert!(cloud.connections() > 0);
 }
 
 #[tokio::test]
 async fn a_tenant_that_stays_local_is_not_summarised_in_the_cloud() {
-    let (local, cloud) = (
-        Echo::start(Mode::Echo).await,
-        Echo::start(Mode::Say(SUMMARY)).await,
-    );
+    let (local, cloud) = engines(Mode::Say(SUMMARY)).await;
     let far = Pool {
         privacy: Privacy::Cloud,
         ..pool("cloud", &[&cloud])
@@ -288,7 +272,7 @@ async fn nothing_is_written_that_a_pool_beyond_the_request_would_embed() {
     });
     let memory = memory.await;
     let body = asking_with("auto", QUESTION, &json!({"weir": {"privacy": "local"}}));
-    memory.world.chat(&body).await.text().await;
+    memory.ask(&body).await;
     memory.until(Outcome::TooFar).await;
     assert_eq!(
         (embedder.connections(), memory.summaries()),
@@ -303,18 +287,10 @@ async fn what_says_more_than_its_sources_or_hardly_less_is_not_kept() {
         "Elephants march.",
         DAWN_AND_POND,
     ] {
-        let (asked, small) = (
-            Echo::start(Mode::Echo).await,
-            Echo::start(Mode::Say(said)).await,
-        );
-        let pools = vec![pool("big", &[&asked]), pool("small", &[&small])];
+        let (asked, small) = engines(Mode::Say(said)).await;
+        let pools = big_and_small(&asked, &small);
         let memory = remembering(pools, |_| {}).await;
-        memory
-            .world
-            .chat(&asking("auto", QUESTION))
-            .await
-            .text()
-            .await;
+        memory.ask(&asking("auto", QUESTION)).await;
         memory.until(Outcome::Unfaithful).await;
         assert_eq!(memory.summaries(), [], "{said}");
     }
@@ -325,15 +301,10 @@ const DAWN_AND_POND: &str = "The heron fishes at dawn in the shallow water of th
 
 #[tokio::test]
 async fn a_summary_gives_way_to_who_asks_the_pool() {
-    let (asked, small) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Hang).await);
-    let pools = vec![pool("big", &[&asked]), pool("small", &[&small])];
+    let (asked, small) = engines(Mode::Hang).await;
+    let pools = big_and_small(&asked, &small);
     let memory = remembering(pools, |_| {}).await;
-    memory
-        .world
-        .chat(&asking("auto", QUESTION))
-        .await
-        .text()
-        .await;
+    memory.ask(&asking("auto", QUESTION)).await;
     small.until_open(1).await;
     let pinned = asking("small-model", "hi");
     tokio::select! {
@@ -345,16 +316,11 @@ async fn a_summary_gives_way_to_who_asks_the_pool() {
 
 #[tokio::test]
 async fn a_source_that_changes_meanwhile_leaves_no_summary() {
-    let (asked, small) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Hang).await);
-    let pools = vec![pool("big", &[&asked]), pool("small", &[&small])];
+    let (asked, small) = engines(Mode::Hang).await;
+    let pools = big_and_small(&asked, &small);
     let memory = remembering(pools, |_| {}).await;
     small.set(Mode::SlowlySay(2000, SUMMARY));
-    memory
-        .world
-        .chat(&asking("auto", QUESTION))
-        .await
-        .text()
-        .await;
+    memory.ask(&asking("auto", QUESTION)).await;
     small.until_open(1).await;
     assert!(memory.memory.delete(memory.ids[1]).unwrap());
     memory.until(Outcome::Outdated).await;
@@ -368,11 +334,8 @@ async fn a_source_that_changes_meanwhile_leaves_no_summary() {
 
 #[tokio::test]
 async fn a_measurement_leaves_nothing_behind() {
-    let (asked, small) = (
-        Echo::start(Mode::Echo).await,
-        Echo::start(Mode::Say(SUMMARY)).await,
-    );
-    let pools = vec![pool("big", &[&asked]), pool("small", &[&small])];
+    let (asked, small) = engines(Mode::Say(SUMMARY)).await;
+    let pools = big_and_small(&asked, &small);
     let memory = remembering(pools, |_| {}).await;
     let caller = Caller {
         tenant: "anonymous".to_owned(),
@@ -383,30 +346,17 @@ async fn a_measurement_leaves_nothing_behind() {
     let gateway = &memory.world.gateway;
     gateway.answer(gateway.serving(), ask).await.unwrap();
     // The next answer that may leave something comes after whatever this one began.
-    memory
-        .world
-        .chat(&asking("auto", QUESTION))
-        .await
-        .text()
-        .await;
+    memory.ask(&asking("auto", QUESTION)).await;
     memory.until(Outcome::Written).await;
     assert_eq!(small.bodies().len(), 1);
 }
 
 #[tokio::test]
 async fn without_the_field_nothing_is_summarised() {
-    let (asked, small) = (
-        Echo::start(Mode::Echo).await,
-        Echo::start(Mode::Say(SUMMARY)).await,
-    );
-    let pools = vec![pool("big", &[&asked]), pool("small", &[&small])];
+    let (asked, small) = engines(Mode::Say(SUMMARY)).await;
+    let pools = big_and_small(&asked, &small);
     let memory = remembering(pools, |plan| plan.memory.as_mut().unwrap().summaries = None).await;
-    memory
-        .world
-        .chat(&asking("auto", QUESTION))
-        .await
-        .text()
-        .await;
+    memory.ask(&asking("auto", QUESTION)).await;
     let begun = memory
         .world
         .gateway

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use weir_memory::Batch;
 use weir_memory_external::{ExternalMemory, Server, StoreError};
 use weir_memory_live::{MemoryCalls, MemoryError, Presence};
 use weir_testenv::Neo4j;
@@ -13,6 +14,17 @@ async fn is_open(memory: &ExternalMemory) {
         matches!(memory.presence(), Presence::Here(_))
     })
     .await;
+}
+
+fn heron() -> Batch {
+    batch(vec![node("heron", "the heron waits", 0)])
+}
+
+/// A memory, opened, that holds a node.
+async fn with_a_heron(world: &World) -> ExternalMemory {
+    let memory = world.open().await;
+    memory.write(acme(), heron()).await.unwrap();
+    memory
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,11 +73,7 @@ async fn a_node_that_is_behind_is_found_neither_as_it_was_nor_half_as_it_is() {
     let Some(mut world) = World::new().await else {
         return;
     };
-    let memory = world.open().await;
-    memory
-        .write(acme(), batch(vec![node("heron", "the heron waits", 0)]))
-        .await
-        .unwrap();
+    let memory = with_a_heron(&world).await;
     let Some(fake) = world.fake() else { return };
     fake.held.busy.store(3, Ordering::SeqCst);
     memory
@@ -88,9 +96,7 @@ async fn a_point_of_a_node_that_came_back_is_not_removed_by_the_mark_of_its_remo
     let Some(mut world) = World::new().await else {
         return;
     };
-    let memory = world.open().await;
-    let heron = || batch(vec![node("heron", "the heron waits", 0)]);
-    memory.write(acme(), heron()).await.unwrap();
+    let memory = with_a_heron(&world).await;
     let Some(fake) = world.fake() else { return };
     fake.held.busy.store(3, Ordering::SeqCst);
     assert!(memory.delete(acme(), id("heron")).await.unwrap());
@@ -111,11 +117,7 @@ async fn a_server_that_is_busy_is_asked_again_a_few_times_and_no_more() {
     let Some(mut world) = World::new().await else {
         return;
     };
-    let memory = world.open().await;
-    memory
-        .write(acme(), batch(vec![node("heron", "the heron waits", 0)]))
-        .await
-        .unwrap();
+    let memory = with_a_heron(&world).await;
     let Some(fake) = world.fake() else { return };
     fake.held.busy.store(2, Ordering::SeqCst);
     let found = memory.search(sought("heron", None)).await.unwrap();
