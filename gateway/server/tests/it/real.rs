@@ -31,7 +31,7 @@ async fn smollm2_answers_routed_and_pinned_whole_and_streamed() {
     let probed = engines.probe(&small, &small.endpoints[0], deadline).await;
     assert!(probed.is_ok(), "a healthy engine generates: {probed:?}");
     for model in ["auto", "small-model"] {
-        let more = json!({"max_tokens": 8});
+        let more = json!({"max_tokens": 8, "temperature": 0});
         let reply = world
             .chat(&asking_with(model, "Name a colour.", &more))
             .await;
@@ -48,7 +48,7 @@ async fn smollm2_answers_routed_and_pinned_whole_and_streamed() {
             "{body}"
         );
 
-        let more = json!({"max_tokens": 8, "stream": true});
+        let more = json!({"max_tokens": 8, "temperature": 0, "stream": true});
         let text = world
             .chat(&asking_with(model, "Name a colour.", &more))
             .await
