@@ -51,6 +51,9 @@ pub(crate) struct OperatorArgs {
     /// A file of certificate authorities that downloads trust beside the usual ones; it may change
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     ca_bundle: Option<std::path::PathBuf>,
+    /// A host that router artifacts may be brought from, with its port if it is not 443 [default: none]
+    #[arg(long = "artifact-host", value_name = "HOST", value_parser = host)]
+    artifact_hosts: Vec<String>,
     /// Objects worked on at the same time
     #[arg(long, value_name = "COUNT", default_value_t = 8)]
     workers: usize,
@@ -104,9 +107,18 @@ fn options(args: OperatorArgs) -> Options {
         llama_cpp_image: args.llama_cpp_image,
         vllm_image: args.vllm_image,
         ca_bundle: args.ca_bundle,
+        artifact_hosts: args.artifact_hosts,
         environment: args.environment.into_iter().collect(),
         workers: args.workers,
     }
+}
+
+fn host(text: &str) -> Result<String, String> {
+    let is_host = |c: char| c.is_ascii_alphanumeric() || ['.', '-', ':', '[', ']'].contains(&c);
+    if text.is_empty() || !text.chars().all(is_host) {
+        return Err("write HOST or HOST:PORT, without https:// and without a path".into());
+    }
+    Ok(text.to_owned())
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
@@ -143,6 +155,20 @@ mod tests {
         let options = options(parse(&args).unwrap());
         assert_eq!(options.advertise, "[fd00::7]:9443");
         assert_eq!(options.watch, None);
+    }
+
+    #[test]
+    fn a_host_of_artifacts_is_no_address() {
+        let hosts = ["--artifact-host", "a.example", "--artifact-host", "b:8443"];
+        let args = [&["--image", "weir:1"][..], &hosts].concat();
+        let options = options(parse(&args).unwrap());
+        assert_eq!(options.artifact_hosts, ["a.example", "b:8443"]);
+        for wrong in ["https://a.example", "a/b", "", "user@a"] {
+            assert!(
+                parse(&["--image", "weir:1", "--artifact-host", wrong]).is_err(),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

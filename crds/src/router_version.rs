@@ -83,17 +83,18 @@ pub struct RouterVersionSpec {
 /// Where an artifact is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = Rule::new("has(self.configMap) != has(self.url)")
-    .message("needs exactly one of configMap, url: write configMap: {name: NAME} in a cluster, url: file://PATH in local mode"))]
+    .message("needs exactly one of configMap, url: write configMap: {name: NAME} in a cluster, url: https://HOST/PATH anywhere, or url: file://PATH in local mode"))]
 #[serde(rename_all = "camelCase")]
 pub struct Artifact {
     /// A ConfigMap of the same namespace that holds the artifact under binaryData. In a cluster only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map: Option<ConfigMapKeyRef>,
-    /// An ONNX file of at most 128 KiB: file://PATH, relative to the stack file with file://./ . In local mode only.
+    /// An ONNX file of at most 128 KiB. https://HOST/PATH, in a cluster of the hosts that the operator is allowed to ask
+    /// (`artifactHosts` of its chart); or file://PATH, relative to the stack file with file://./, in local mode only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(validation = Rule::new("self.matches('^file://.+$')")
-        .message("must say where the artifact is: write file://PATH, or configMap in a cluster"))]
+    #[x_kube(validation = Rule::new("self.matches('^(file://.+|https://[^/@]+/.+)$')")
+        .message("must say where the artifact is: write https://HOST/PATH without a name or password, file://PATH in local mode, or configMap in a cluster"))]
     pub url: Option<String>,
 }
 

@@ -3,11 +3,15 @@
 use crate::stack::Loaded;
 use crate::stage_error::StageError;
 use crate::status::RouterStatus;
-use weir_models::Source;
+use weir_models::{Fetcher, Progress, Source};
 use weir_router::Router;
 
-/// The router of a stack, its bytes checked against the digest that the stack states.
-pub(crate) fn load_router(loaded: &Loaded) -> Result<(Router, RouterStatus), StageError> {
+/// The router of a stack, its bytes checked against the digest that the stack states. What lies at an address is fetched once.
+pub(crate) async fn load_router(
+    loaded: &Loaded,
+    fetcher: &Fetcher,
+    progress: impl Fn(Progress) + Send + Sync,
+) -> Result<(Router, RouterStatus), StageError> {
     let Some(version) = loaded.gateway.spec.router.version.clone() else {
         let router = Router::builtin();
         let sha256 = router.artifact().sha256().to_owned();
@@ -32,14 +36,13 @@ pub(crate) fn load_router(loaded: &Loaded) -> Result<(Router, RouterStatus), Sta
         .spec;
     let base = loaded.stack.base_dir("RouterVersion", &version);
     let url = spec.artifact.url.as_ref().ok_or_else(|| {
-        fail("its artifact is in a ConfigMap, which only a cluster has: write artifact: {url: file://PATH}".into())
+        fail("its artifact is in a ConfigMap, which only a cluster has: write artifact: {url: file://PATH} or https://HOST/PATH".into())
     })?;
     let path = match Source::parse(url, base) {
         Ok(Source::File(path)) => path,
-        Ok(_) => {
-            return Err(fail(format!(
-                "artifact {url:?} is no file: write file://PATH"
-            )));
+        Ok(source) => {
+            let fetched = fetcher.fetch(&source, Some(&spec.sha256), &progress).await;
+            fetched.map_err(|error| fail(weir_plan::chain(&error)))?
         }
         Err(error) => return Err(fail(weir_plan::chain(&error))),
     };

@@ -105,7 +105,17 @@ impl Stager {
             (self.events)(Event::Warning(line));
         }
         let memory = self.open_memory(&loaded, &kept).await?;
-        let (router, router_status) = load_router(&loaded)?;
+        let fetcher = self
+            .fetcher()
+            .map_err(|error| source_error("RouterVersion", error))?;
+        let name = loaded
+            .gateway
+            .spec
+            .router
+            .version
+            .clone()
+            .unwrap_or_default();
+        let (router, router_status) = load_router(&loaded, &fetcher, self.progress(&name)).await?;
         let mut models = self.load_models(&loaded, &kept).await?;
         external::try_embedder(&loaded, &self.engines, &self.events).await?;
         let started = self.start_engines(&models, &kept).await?;

@@ -12,6 +12,8 @@ use weir_router::gate::regret::RegretEvidence;
 
 /// Changes are told at most this often.
 const BUSY: Duration = Duration::from_secs(1);
+/// And so often while a router version is being tried: they may be what ends the attempt.
+const TRYING: Duration = Duration::from_millis(200);
 /// Without changes the gateway says this often that it lives.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -25,7 +27,11 @@ impl Reports {
     /// The report to send now, if there is one to send.
     pub(crate) fn due(&mut self, present: wire::Report, now: Instant) -> Option<wire::Report> {
         if let Some((sent, last)) = &self.last {
-            let patience = if *last == present { IDLE } else { BUSY };
+            let patience = match () {
+                () if *last == present => IDLE,
+                () if last.rollouts != present.rollouts => TRYING,
+                () => BUSY,
+            };
             if now.duration_since(*sent) < patience {
                 return None;
             }
@@ -133,6 +139,25 @@ mod tests {
             (4_000_000, 3_000_000, 2)
         );
         assert_eq!((sent.weights, sent.terms), (judged.weights, judged.terms));
+    }
+
+    #[test]
+    fn what_may_end_an_attempt_is_told_five_times_a_second() {
+        let with = |disagreements| wire::Report {
+            rollouts: vec![wire::RolloutEvidence {
+                disagreements,
+                ..wire::RolloutEvidence::default()
+            }],
+            ..wire::Report::default()
+        };
+        let start = Instant::now();
+        let mut reports = Reports::default();
+        let mut sent = |ms, disagreements| {
+            let now = start + Duration::from_millis(ms);
+            reports.due(with(disagreements), now).is_some()
+        };
+        let told = [sent(0, 0), sent(100, 1), sent(250, 2), sent(500, 2)];
+        assert_eq!(told, [true, false, true, false]);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use crate::apply::MANAGER;
 use crate::cache::Caches;
 use crate::cluster::Cluster;
-use crate::context::Stacks;
+use crate::context::{Context, Stacks};
 use crate::control::ledger::{Load as Reported, Process};
 use crate::control::server::Hub;
 use crate::key::{Key, Kind};
@@ -26,6 +26,8 @@ use weir_reconcile::names;
 
 /// How often replicas are thought over.
 const EVERY: Duration = Duration::from_secs(1);
+/// Longest pause after writes that failed.
+const AGAIN_LONGEST: Duration = Duration::from_secs(60);
 /// A process that has not reported for this long does not report.
 const STALE: Duration = Duration::from_secs(15);
 
@@ -37,6 +39,10 @@ struct Remembered {
     wanted: HashMap<Process, u64>,
     /// Whether the replicas are known to be Weir's to write.
     claimed: bool,
+    /// Since when nothing that runs here may ask the pool.
+    unasked_since: Option<Timestamp>,
+    /// Writes that failed since one succeeded, and the last of them.
+    failed: Option<(u32, Instant)>,
 }
 
 /// Who asks a pool.
@@ -49,10 +55,14 @@ struct Askers {
 }
 
 /// Scales pools until `stop`.
-pub(crate) async fn run(
-    (cluster, caches, stacks, hub): (Cluster, Arc<Caches>, Arc<Stacks>, Arc<Hub>),
-    stop: CancellationToken,
-) {
+pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
+    let Context {
+        cluster,
+        caches,
+        stacks,
+        hub,
+        ..
+    } = &*context;
     let mut memory: HashMap<Key, Remembered> = HashMap::new();
     let mut led_since = None;
     loop {
@@ -70,16 +80,42 @@ pub(crate) async fn run(
         pools.retain(|pool| pool.spec.autoscaling.is_some());
         let keys: HashSet<Key> = pools.iter().map(|pool| key(pool)).collect();
         memory.retain(|key, _| keys.contains(key));
-        let askers = askers(&caches, &stacks, &keys);
+        let askers = askers(caches, stacks, &keys);
         for pool in pools {
             let key = key(&pool);
-            let none = Askers::default();
-            let asked_by = askers.get(&key).unwrap_or(&none);
+            let asked_by = askers.get(&key);
             let remembered = memory.entry(key).or_default();
-            if let Some(replicas) = step(&hub, &pool, (asked_by, &mut *remembered), just_led) {
-                scale(&cluster, &pool, (replicas, &mut remembered.claimed)).await;
+            let since = (just_led, Timestamp::now());
+            let replicas = step(hub, &pool, (asked_by, &mut *remembered), since);
+            let Some(replicas) = replicas.filter(|_| remembered.may_write()) else {
+                continue;
+            };
+            let written = scale(cluster, &pool, (replicas, &mut remembered.claimed)).await;
+            remembered.wrote(written.is_ok());
+            if let Err(error) = written {
+                let what = format!("set the replicas to {replicas}: {error}");
+                tracing::warn!(
+                    pool = pool.name_any(),
+                    error = what,
+                    "a pool was not scaled"
+                );
+                context.statuses.failed(&*pool, &what).await;
             }
         }
+    }
+}
+
+impl Remembered {
+    /// Whether a write that failed has been left alone for long enough.
+    fn may_write(&self) -> bool {
+        let pause = |failures: u32| AGAIN_LONGEST.min(EVERY * (1 << failures.min(10)));
+        self.failed
+            .is_none_or(|(failures, at)| at.elapsed() >= pause(failures))
+    }
+
+    fn wrote(&mut self, succeeded: bool) {
+        let failures = self.failed.map_or(0, |(failures, _)| failures);
+        self.failed = (!succeeded).then(|| (failures.saturating_add(1), Instant::now()));
     }
 }
 
@@ -87,8 +123,8 @@ pub(crate) async fn run(
 fn step(
     hub: &Hub,
     pool: &ModelPool,
-    (askers, memory): (&Askers, &mut Remembered),
-    just_led: bool,
+    (askers, memory): (Option<&Askers>, &mut Remembered),
+    (just_led, now): (bool, Timestamp),
 ) -> Option<u32> {
     let scaling = pool.spec.autoscaling.as_ref()?;
     if other_scale_manager(pool).is_some() || weir_reconcile::condition::is_paused(&pool.metadata) {
@@ -96,23 +132,36 @@ fn step(
     }
     let namespace = pool.namespace().unwrap_or_default();
     let reported = hub.ledger().loads(&namespace, &pool.name_any());
-    let now = Timestamp::now();
     let known = (&mut memory.wanted, just_led);
-    let load = Load {
-        asked_unseen: askers.unseen,
-        ..load(&reported, &askers.pods, known, now)
+    let load = match askers {
+        Some(askers) => Load {
+            asked_unseen: askers.unseen,
+            ..load(&reported, &askers.pods, known, now)
+        },
+        // Nobody may ask it, so that nobody reports is no silence.
+        None => Load {
+            reported_since: Some(memory.unasked_since.unwrap_or(now)),
+            ..Load::default()
+        },
+    };
+    memory.unasked_since = match askers {
+        Some(_) => None,
+        None => load.reported_since,
     };
     let (replicas, scale) = autoscale(scaling, pool.spec.replicas, &load, (memory.scale, now));
     memory.scale = scale;
     (replicas != pool.spec.replicas).then_some(replicas)
 }
 
-/// Who may ask each pool.
+/// Who may ask each pool; nobody a pool that is not there.
 fn askers(caches: &Caches, stacks: &Stacks, pools: &HashSet<Key>) -> HashMap<Key, Askers> {
     let mut askers: HashMap<Key, Askers> = HashMap::new();
     let namespaces: BTreeSet<&str> = pools.iter().map(|key| key.namespace.as_str()).collect();
     for namespace in namespaces {
         let stack = stacks.get(caches, namespace);
+        for pool in stack.pools.iter().filter(|pool| stack.embeds(pool)) {
+            askers.entry(key(pool)).or_default().unseen = true;
+        }
         for gateway in &stack.gateways {
             let pods = caches.pods_with(namespace, names::GATEWAY_LABEL, &gateway.name_any());
             let alive = pods.iter().filter(|pod| {
@@ -124,7 +173,6 @@ fn askers(caches: &Caches, stacks: &Stacks, pools: &HashSet<Key>) -> HashMap<Key
             for pool in stack.used(gateway) {
                 let of_pool = askers.entry(key(pool)).or_default();
                 of_pool.pods.extend(alive.iter().cloned());
-                of_pool.unseen |= stack.embeds(pool);
             }
         }
     }
@@ -174,9 +222,9 @@ pub(crate) async fn scale(
     cluster: &Cluster,
     pool: &ModelPool,
     (replicas, claimed): (u32, &mut bool),
-) {
+) -> Result<(), kube::Error> {
     if cluster.may_write().is_err() {
-        return;
+        return Ok(());
     }
     let (name, namespace) = (pool.name_any(), pool.namespace().unwrap_or_default());
     let api: Api<ModelPool> = Api::namespaced(cluster.client(), &namespace);
@@ -196,12 +244,10 @@ pub(crate) async fn scale(
         let params = PatchParams::apply(MANAGER).force();
         api.patch(&name, &params, &patch).await.map(|_| ())
     };
-    *claimed |= written.is_ok();
-    match written {
-        Ok(()) => tracing::info!(namespace, pool = name, replicas, "scaled"),
-        // The next step tries again.
-        Err(error) => tracing::warn!(namespace, pool = name, %error, "a pool was not scaled"),
-    }
+    written?;
+    *claimed = true;
+    tracing::info!(namespace, pool = name, replicas, "scaled");
+    Ok(())
 }
 
 fn key(pool: &ModelPool) -> Key {
@@ -271,6 +317,55 @@ mod tests {
             assert!(!asked(2));
             assert!(asked(3));
         }
+    }
+
+    /// A pool that may go to zero after a minute without requests.
+    fn idle_pool() -> ModelPool {
+        serde_json::from_value(json!({
+            "apiVersion": "weir.dev/v1alpha1", "kind": "ModelPool",
+            "metadata": {"name": "small", "namespace": "demo"},
+            "spec": {"model": {"name": "small"}, "tier": "edge", "privacy": "local", "replicas": 1,
+                     "engine": {"llamaCpp": {}}, "autoscaling": {"min": 0, "max": 2}},
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_pool_that_nobody_may_ask_goes_to_its_minimum() {
+        let (hub, pool, now) = (Hub::default(), idle_pool(), Timestamp::now());
+        let silent = Askers::default();
+        for (asked_by, replicas) in [(None, Some(0)), (Some(&silent), None)] {
+            let mut memory = Remembered::default();
+            let mut after = |time: SignedDuration| {
+                let at = (false, now + time);
+                step(&hub, &pool, (asked_by, &mut memory), at)
+            };
+            assert_eq!(
+                after(SignedDuration::ZERO),
+                None,
+                "it was asked a moment ago"
+            );
+            let found = after(SignedDuration::from_hours(2));
+            assert_eq!(found, replicas, "a gateway that says nothing may be asking");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn writes_that_fail_are_made_again_with_growing_pauses() {
+        let mut memory = Remembered::default();
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            memory.wrote(false);
+            let mut waited = 0;
+            while !memory.may_write() {
+                tokio::time::advance(EVERY).await;
+                waited += 1;
+            }
+            pauses.push(waited);
+        }
+        assert_eq!(pauses, [2, 4, 8, 16, 32, 60, 60, 60]);
+        memory.wrote(true);
+        assert!(memory.may_write());
     }
 
     #[tokio::test(start_paused = true)]

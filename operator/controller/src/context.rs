@@ -1,6 +1,7 @@
 //! Everything that a reconcile may use: what is known, and the few ways to change something.
 
 use crate::apply::{Applied, Applier, ApplyError, Owner};
+use crate::artifacts::Artifacts;
 use crate::authority::Keeper;
 use crate::benchmark::Benchmarks;
 use crate::ca_bundle::CaBundle;
@@ -37,6 +38,9 @@ pub(crate) struct Context {
     /// What does not change while the operator runs; see [`Context::platform`].
     pub(crate) started_with: Platform,
     pub(crate) ca_bundle: Arc<CaBundle>,
+    pub(crate) artifacts: Arc<Artifacts>,
+    /// Hosts that artifacts may be brought from.
+    pub(crate) artifact_hosts: Vec<String>,
 }
 
 /// When an object must be looked at again without a change; `None` when only a change matters.

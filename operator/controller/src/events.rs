@@ -1,8 +1,9 @@
 //! Events: what people read in `kubectl describe`. Few, never twice for one thing within minutes, never with a secret.
 
 use crate::cluster::Cluster;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use kube::{Resource, ResourceExt};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -53,7 +54,20 @@ impl Events {
     where
         K: Resource<DynamicType = ()>,
     {
-        let about = (object.uid().unwrap_or_default(), reason.to_owned());
+        let about = object.object_ref(&());
+        self.tell_about(&about, warning, reason, message).await;
+    }
+
+    /// The same about an object of which only its reference is known.
+    pub(crate) async fn tell_about(
+        &self,
+        object: &ObjectReference,
+        warning: bool,
+        reason: &str,
+        message: &str,
+    ) {
+        let uid = object.uid.clone().unwrap_or_default();
+        let about = (uid, reason.to_owned());
         let fresh = {
             let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
             limits.admit((about, message.to_owned()), Instant::now())
@@ -72,8 +86,7 @@ impl Events {
             action: "Reconcile".into(),
             secondary: None,
         };
-        let about = object.object_ref(&());
-        if let Err(error) = self.recorder.publish(&event, &about).await {
+        if let Err(error) = self.recorder.publish(&event, object).await {
             tracing::debug!(%error, reason, "an event was not published");
         }
     }

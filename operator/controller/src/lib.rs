@@ -6,6 +6,7 @@
 //! `run.rs` (how the parts come together), `apply.rs`, `status.rs`, and `control/` (the stream).
 
 mod apply;
+mod artifacts;
 mod authority;
 mod autoscale;
 mod benchmark;

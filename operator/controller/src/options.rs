@@ -31,6 +31,8 @@ pub struct Options {
     pub vllm_image: String,
     /// File of certificate authorities that downloads trust beside the usual ones, PEM. It may change meanwhile.
     pub ca_bundle: Option<PathBuf>,
+    /// Hosts that router artifacts may be brought from over HTTPS, `HOST` or `HOST:PORT`.
+    pub artifact_hosts: Vec<String>,
     /// Variables of every process that connects to the outside, such as `HTTPS_PROXY`.
     pub environment: BTreeMap<String, String>,
     /// Objects worked on at the same time.

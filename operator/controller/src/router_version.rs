@@ -1,4 +1,4 @@
-//! Reconciling a `RouterVersion`: an artifact is verified once, and its bytes are kept.
+//! Reconciling a `RouterVersion`: an artifact is found or fetched, verified once, and its bytes are kept.
 //!
 //! The kept ConfigMap belongs to nobody but its digest: what serves outlives the version and the place it came from. When
 //! nothing needs it any more, `collect.rs` removes it.
@@ -24,7 +24,7 @@ struct Seen {
 }
 
 pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, ReconcileError> {
-    let Some(seen) = observe(context, key) else {
+    let Some((seen, look_again)) = observe(context, key) else {
         return Ok(None);
     };
     if is_paused(&seen.version.metadata) {
@@ -47,29 +47,51 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, Reco
     let mut status = router_version::status(&seen.version, &seen.stack, found, context.now());
     shown::explain_conditions(context, &*seen.version, &mut status.conditions).await?;
     let wait = context.statuses.write(&*seen.version, &status).await?;
-    let missing = matches!(seen.found, Some(Found::NoConfigMap));
-    let look_again = missing.then_some(shown::LOOK_AGAIN);
     Ok(sooner(sooner(wait, after(&applied)), look_again))
 }
 
-fn observe(context: &Context, key: &Key) -> Option<Seen> {
+/// What there is, and when to look again without a change.
+fn observe(context: &Context, key: &Key) -> Option<(Seen, Next)> {
     let caches = &context.caches;
     let version = get(&caches.routers, &key.namespace, &key.name)?;
     if is_ending(&*version) {
         return None;
     }
-    let reference = version.spec.artifact.config_map.as_ref();
-    let there = reference.map(|reference| {
-        let config_map = get(&caches.config_maps, &key.namespace, &reference.name);
-        router_version::find(&version, config_map.as_deref())
-    });
     let kept = kept(context, &key.namespace, &version.spec.sha256);
-    Some(Seen {
+    let (there, look_again) = there(context, (key, &version), kept.is_some());
+    let seen = Seen {
         stack: context.stacks.get(caches, &key.namespace),
         is_kept: kept.is_some(),
         found: router_version::counts(&version, there, kept),
         version,
-    })
+    };
+    Some((seen, look_again))
+}
+
+/// What lies where the version says. Nobody is asked for what is kept already.
+fn there(
+    context: &Context,
+    (key, version): (&Key, &RouterVersion),
+    is_kept: bool,
+) -> (Option<Found>, Next) {
+    if let Some(reference) = &version.spec.artifact.config_map {
+        let config_map = get(&context.caches.config_maps, &key.namespace, &reference.name);
+        let missing = config_map.is_none().then_some(shown::LOOK_AGAIN);
+        let found = router_version::find(version, config_map.as_deref());
+        return (Some(found), missing);
+    }
+    match router_version::address(version, &context.artifact_hosts) {
+        Ok(None) => (None, None),
+        Err(found) => (Some(found), None),
+        Ok(Some(_)) if is_kept => {
+            context.artifacts.forget(key);
+            (Some(Found::Coming), None)
+        }
+        Ok(Some(url)) => {
+            let (found, wait) = context.artifacts.find(key, url);
+            (Some(found), wait)
+        }
+    }
 }
 
 /// The bytes that are kept under a digest.

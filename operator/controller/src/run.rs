@@ -5,6 +5,7 @@
 //! write is one call.
 
 use crate::apply::Applier;
+use crate::artifacts::Artifacts;
 use crate::authority::Keeper;
 use crate::benchmark::Benchmarks;
 use crate::ca_bundle::CaBundle;
@@ -290,6 +291,8 @@ fn start_work(parts: &Parts, tasks: &mut JoinSet<()>) {
         attempts: Attempts::default(),
         started_with: platform(&parts.options),
         ca_bundle: parts.ca_bundle.clone(),
+        artifacts: Arc::new(Artifacts::new(parts.ca_bundle.clone(), parts.queue.clone())),
+        artifact_hosts: parts.options.artifact_hosts.clone(),
     });
     for _ in 0..parts.options.workers.max(1) {
         tasks.spawn(worker::run(
@@ -316,9 +319,7 @@ fn start_work(parts: &Parts, tasks: &mut JoinSet<()>) {
     tasks.spawn(benchmarks.run(measured, leads, stop.clone()));
     let collector = Collector::new(parts.cluster.clone(), caches.clone(), hub.clone());
     tasks.spawn(collector.run(stop.clone()));
-    let (cluster, stacks) = (parts.cluster.clone(), parts.stacks.clone());
-    let scaled = (cluster, caches.clone(), stacks, hub.clone());
-    tasks.spawn(autoscale::run(scaled, stop.clone()));
+    tasks.spawn(autoscale::run(context.clone(), stop.clone()));
     tasks.spawn(follow_ca_bundle(parts));
     let causes = (parts.leadership.clone(), parts.keeper.tls());
     tasks.spawn(look_at_everything(
@@ -414,6 +415,7 @@ async fn sweep(context: Arc<Context>, stop: CancellationToken) {
         context.statuses.forget();
         context.attempts.forget(caches);
         let keys: Vec<Key> = caches.keys();
+        context.artifacts.retain(|key| keys.contains(key));
         let alive = namespaces(&keys);
         context.stacks.retain(|namespace| alive.contains(namespace));
     }

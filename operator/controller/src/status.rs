@@ -7,6 +7,8 @@
 use crate::apply::{ApplyError, MANAGER};
 use crate::cluster::Cluster;
 use crate::events::Events;
+use crate::unreadable::UNREADABLE;
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Resource, ResourceExt};
@@ -22,15 +24,19 @@ use tokio::time::Instant;
 /// Numbers alone are written this often at most.
 const NUMBERS_EVERY: Duration = Duration::from_secs(30);
 
-/// Reasons of a `Ready` that is not true and needs nobody's attention: it is on its way.
-const ON_THE_WAY: [&str; 6] = [
+/// Reasons of a condition that is not true and needs nobody's attention: it is on its way.
+const ON_THE_WAY: [&str; 7] = [
     "Collecting",
     "Downloading",
+    "Filling",
     "Loading",
     "Starting",
     "Updating",
     "NotReconciled",
 ];
+
+/// Reasons that need nobody's attention where a condition is new: what the object depends on is about as new as it is.
+const DEPENDS: [&str; 4] = ["SomeNotReady", "NoneReady", "Silent", "EmbedderNotReady"];
 
 /// Writes statuses.
 pub(crate) struct Statuses {
@@ -108,8 +114,13 @@ impl Statuses {
             }
         }
         self.wrote(uid);
-        if let Some((warning, reason, message)) = turned(&before, &after) {
-            self.events.tell(object, warning, &reason, &message).await;
+        for turn in turns(&before, &after) {
+            let Turn {
+                warning,
+                reason,
+                message,
+            } = turn;
+            self.events.tell(object, warning, reason, message).await;
         }
         Ok(None)
     }
@@ -135,6 +146,12 @@ impl Statuses {
         self.events
             .tell(object, true, "ReconcileFailed", error)
             .await;
+    }
+
+    /// Tells of an object that this version cannot read, as an Event.
+    pub(crate) async fn unreadable(&self, object: &ObjectReference, message: &str) {
+        let told = self.events.tell_about(object, true, UNREADABLE, message);
+        told.await;
     }
 
     /// Forgets objects that are gone.
@@ -275,19 +292,47 @@ fn merge_patch(before: &Value, after: &Value) -> Value {
     }
 }
 
-/// Whether readiness turned: a warning or not, the reason and the message.
-fn turned(before: &Value, after: &Value) -> Option<(bool, String, String)> {
-    let ready = Value::from("Ready");
-    let now = find(after, &ready)?;
-    let then = find(before, &ready);
-    let said = |condition: &Value| (condition["status"].clone(), condition["reason"].clone());
-    if then.map(said) == Some(said(now)) {
-        return None;
+/// A condition that turned, as an Event tells it.
+#[derive(Debug, PartialEq, Eq)]
+struct Turn<'a> {
+    warning: bool,
+    reason: &'a str,
+    message: &'a str,
+}
+
+/// What turned: `Ready` whatever it says, and every other condition that became false or true again. What `Ready` says
+/// already, and what is only on its way, is told once and not for each condition.
+fn turns<'a>(before: &Value, after: &'a Value) -> Vec<Turn<'a>> {
+    let mut told: Vec<Turn<'a>> = Vec::new();
+    for now in after["conditions"].as_array().into_iter().flatten() {
+        let then = find(before, &now["type"]);
+        let word = |field: &str| now[field].as_str().unwrap_or_default();
+        let (status, reason) = (word("status"), word("reason"));
+        let was = |field: &str| {
+            then.and_then(|then| then[field].as_str())
+                .unwrap_or_default()
+        };
+        if (status, reason) == (was("status"), was("reason")) {
+            continue;
+        }
+        let on_its_way = |reason: &str| ON_THE_WAY.contains(&reason);
+        let warning = status == "False" && !on_its_way(reason);
+        let is_told = match status {
+            _ if now["type"] == "Ready" => true,
+            "False" => warning && !(then.is_none() && DEPENDS.contains(&reason)),
+            "True" => was("status") == "False" && !on_its_way(was("reason")),
+            _ => false,
+        };
+        if is_told && told.iter().all(|turn| turn.reason != reason) {
+            let message = word("message");
+            told.push(Turn {
+                warning,
+                reason,
+                message,
+            });
+        }
     }
-    let word = |field: &str| now[field].as_str().unwrap_or_default().to_owned();
-    let (status, reason) = (word("status"), word("reason"));
-    let is_warning = status == "False" && !ON_THE_WAY.contains(&reason.as_str());
-    Some((is_warning, reason, word("message")))
+    told
 }
 
 #[cfg(test)]
@@ -357,16 +402,50 @@ mod tests {
     }
 
     #[test]
-    fn only_a_turn_of_readiness_is_told() {
+    fn a_turn_of_readiness_is_told_whatever_it_says() {
         let before = status("True", 1.0, 1);
-        assert_eq!(turned(&before, &status("True", 5.0, 3)), None);
-        let (warning, reason, _) = turned(&before, &status("False", 1.0, 1)).unwrap();
-        assert!(warning);
-        assert_eq!(reason, "X");
-        assert!(turned(&json!({}), &before).is_some());
+        assert_eq!(turns(&before, &status("True", 5.0, 3)), []);
+        let after = status("False", 1.0, 1);
+        let [turn] = &turns(&before, &after)[..] else {
+            panic!("one turn")
+        };
+        assert_eq!((turn.warning, turn.reason), (true, "X"));
+        assert_eq!(turns(&json!({}), &before).len(), 1);
         let mut loading = status("False", 1.0, 1);
         loading["conditions"][0]["reason"] = "Loading".into();
-        let (warning, ..) = turned(&before, &loading).unwrap();
-        assert!(!warning, "it is on its way");
+        assert!(!turns(&before, &loading)[0].warning, "it is on its way");
+    }
+
+    #[test]
+    fn another_condition_is_told_when_it_fails_and_when_it_holds_again() {
+        let with = |status: &str, reason: &str| {
+            let ready =
+                json!({"type": "Ready", "status": "True", "reason": "Serving", "message": ""});
+            let other =
+                json!({"type": "Scaling", "status": status, "reason": reason, "message": "m"});
+            json!({"conditions": [ready, other]})
+        };
+        let told = |before: &Value, after: &Value| -> Vec<(bool, String)> {
+            let turns = turns(before, after).into_iter();
+            turns
+                .map(|turn| (turn.warning, turn.reason.to_owned()))
+                .collect()
+        };
+        let (good, bad) = (with("True", "Active"), with("False", "Conflict"));
+        assert_eq!(told(&good, &bad), [(true, "Conflict".to_owned())]);
+        assert_eq!(told(&bad, &good), [(false, "Active".to_owned())]);
+        assert_eq!(told(&good, &with("True", "Other")), []);
+        let new = json!({"conditions": [{"type": "Ready", "status": "True", "reason": "Serving"}]});
+        assert_eq!(
+            told(&new, &with("False", "NoneReady")),
+            [],
+            "its pools are new too"
+        );
+        assert_eq!(told(&good, &with("False", "NoneReady")).len(), 1);
+        assert_eq!(told(&good, &with("False", "Filling")), []);
+        let mut both = with("False", "Conflict");
+        both["conditions"][0]["status"] = "False".into();
+        both["conditions"][0]["reason"] = "Conflict".into();
+        assert_eq!(told(&good, &both).len(), 1, "one reason is told once");
     }
 }

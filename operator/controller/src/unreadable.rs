@@ -1,11 +1,15 @@
-//! What is said of an object that this version cannot read: a condition, and nothing else is touched.
+//! What is said of an object that this version cannot read: a condition and an Event, and nothing else is touched.
 
 use crate::apply::{ApplyError, MANAGER};
 use crate::context::{Context, Next, ReconcileError};
 use crate::key::Key;
+use kube::Resource;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
+
+/// Reason of the condition and of the Event.
+pub(crate) const UNREADABLE: &str = "Unreadable";
 
 /// Says `error` in the object's `Ready` condition, once.
 pub(crate) async fn reconcile(
@@ -44,6 +48,8 @@ pub(crate) async fn reconcile(
     };
     let patched = api.patch_status(&key.name, &params, &patch);
     patched.await.map_err(fail("write the status of"))?;
+    let about = object.object_ref(&resource);
+    context.statuses.unreadable(&about, &message).await;
     Ok(None)
 }
 
@@ -57,7 +63,7 @@ fn conditions(
     let is_ready = |condition: &Value| condition["type"] == "Ready";
     let known = before.iter().find(|condition| is_ready(condition));
     let mut ready = json!({
-        "type": "Ready", "status": "False", "reason": "Unreadable", "message": message,
+        "type": "Ready", "status": "False", "reason": UNREADABLE, "message": message,
         "observedGeneration": generation, "lastTransitionTime": now,
     });
     if let Some(known) = known.filter(|known| known["status"] == "False") {

@@ -182,11 +182,14 @@ pub(crate) async fn follow_when_known<K>(
     K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     <K as Resource>::DynamicType: Eq + Hash + Clone,
 {
-    while api
-        .list_metadata(&ListParams::default().limit(1))
-        .await
-        .is_err()
-    {
+    let one = ListParams::default().limit(1);
+    let mut told = false;
+    while let Err(error) = api.list_metadata(&one).await {
+        let is_unknown = matches!(&error, kube::Error::Api(status) if status.is_not_found());
+        if !is_unknown {
+            failed(&K::kind(&kind), &error, is_denied(&error) && !told);
+            told = true;
+        }
         tokio::time::sleep(UNKNOWN_AGAIN).await;
     }
     follow(api, kind, selector, writer, listener).await;
@@ -208,14 +211,7 @@ async fn keep<K>(
         let event = match event {
             Ok(event) => event.modify(trim),
             Err(error) => {
-                metrics::counter!("weir_watch_errors_total", "kind" => K::kind(kind).into_owned())
-                    .increment(1);
-                let kind = K::kind(kind);
-                if is_forbidden(&error) {
-                    tracing::warn!(%kind, %error, "a watch is not permitted: nothing is known of this kind");
-                } else {
-                    tracing::debug!(%kind, %error, "a watch failed; it is tried again");
-                }
+                failed(&K::kind(kind), &error, is_forbidden(&error));
                 continue;
             }
         };
@@ -237,13 +233,27 @@ async fn keep<K>(
     }
 }
 
-/// Whether the operator lacks a right, which does not pass by itself.
+/// Counts a watch that failed, and says so: loudly where the operator lacks a right, which does not pass by itself.
+fn failed(kind: &str, error: &dyn std::error::Error, is_denied: bool) {
+    metrics::counter!("weir_watch_errors_total", "kind" => kind.to_owned()).increment(1);
+    if is_denied {
+        tracing::warn!(%kind, %error, "a watch is not permitted: nothing is known of this kind");
+    } else {
+        tracing::debug!(%kind, %error, "a watch failed; it is tried again");
+    }
+}
+
 fn is_forbidden(error: &watcher::Error) -> bool {
     match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.is_forbidden(),
+        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
+            is_denied(error)
+        }
         _ => false,
     }
+}
+
+fn is_denied(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_forbidden())
 }
 
 /// Drops managed fields, but for those of the scale subresource: who scales a pool is read from them.

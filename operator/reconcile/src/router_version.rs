@@ -30,6 +30,12 @@ pub enum Found {
     NoConfigMap,
     /// The ConfigMap has no such entry; these it has.
     NoEntry(Vec<String>),
+    /// The operator may not ask the host of the address.
+    HostNotAllowed(String),
+    /// It is on its way.
+    Coming,
+    /// It did not come from its address, and why.
+    NotFetched(String),
 }
 
 /// An artifact whose bytes are what its version says.
@@ -64,7 +70,13 @@ pub enum VerifyError {
 
 /// Every problem of a version that only a cluster has.
 pub fn validate(version: &RouterVersion) -> Vec<Problem> {
-    let Some(url) = &version.spec.artifact.url else {
+    let Some(url) = version
+        .spec
+        .artifact
+        .url
+        .as_ref()
+        .filter(|url| is_local(url))
+    else {
         return Vec::new();
     };
     let on = On::new("RouterVersion", &version.metadata.name, "spec.artifact");
@@ -75,6 +87,31 @@ pub fn validate(version: &RouterVersion) -> Vec<Problem> {
     );
     let message = format!("{url} is a file of the machine that runs `weir up`");
     vec![on.problem("url", "SourceUnreachable", message, instead)]
+}
+
+fn is_local(url: &str) -> bool {
+    url.starts_with("file://")
+}
+
+/// The address at which a version's artifact is to be asked for, given the hosts (`HOST` or `HOST:PORT`) that may be asked.
+///
+/// # Errors
+/// What is found instead, where its host is not among them.
+pub fn address<'a>(version: &'a RouterVersion, hosts: &[String]) -> Result<Option<&'a str>, Found> {
+    let url = version.spec.artifact.url.as_deref();
+    let Some(url) = url.filter(|url| !is_local(url)) else {
+        return Ok(None);
+    };
+    let rest = url.strip_prefix("https://").unwrap_or_default();
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if hosts
+        .iter()
+        .any(|allowed| allowed.eq_ignore_ascii_case(host))
+    {
+        Ok(Some(url))
+    } else {
+        Err(Found::HostNotAllowed(host.to_owned()))
+    }
 }
 
 /// Looks the artifact up in the ConfigMap that the version names.
@@ -228,6 +265,12 @@ fn verdicts(
     let verified = match (problems.first(), found) {
         (Some(problem), _) => Err(Verdict::of_problems(problem, &problems)),
         (None, Some(Found::NoEntry(exist))) => Err(no_entry(version, exist)),
+        (None, Some(Found::HostNotAllowed(host))) => Err(not_allowed(host)),
+        (None, Some(Found::Coming)) => {
+            let text = "the artifact is being fetched";
+            Err(Verdict::unknown("Downloading", text))
+        }
+        (None, Some(Found::NotFetched(why))) => Err(not_fetched(version, why)),
         (None, Some(Found::NoConfigMap) | None) => Err(no_config_map(version)),
         (None, Some(Found::Bytes(bytes))) => Ok(verify(version, bytes)),
     };
@@ -237,7 +280,7 @@ fn verdicts(
         Ok(Err(VerifyError::Schema(why))) => {
             (is_verified, Verdict::no("SchemaMismatch", why), None)
         }
-        Ok(Err(error)) => (not_verified(&error), unknown(), None),
+        Ok(Err(error)) => (not_verified(version, &error), unknown(), None),
         Ok(Ok(artifact)) => {
             let compatible = compatible(&artifact, stack, used_by);
             (is_verified, compatible, Some(artifact))
@@ -245,18 +288,37 @@ fn verdicts(
     }
 }
 
-fn not_verified(error: &VerifyError) -> Verdict {
+fn not_verified(version: &RouterVersion, error: &VerifyError) -> Verdict {
+    let place = match &version.spec.artifact.url {
+        Some(url) => format!("at {url}"),
+        None => "into the ConfigMap".to_owned(),
+    };
     match error {
         VerifyError::Digest { .. } => Verdict::no(
             "DigestMismatch",
             format!(
-                "{error}: put the file that was meant into the ConfigMap, or create a RouterVersion with its digest"
+                "{error}: put the file that was meant {place}, or create a RouterVersion with its digest"
             ),
         ),
         VerifyError::Artifact(why) | VerifyError::Schema(why) => {
             Verdict::no("NotAnArtifact", why.clone())
         }
     }
+}
+
+fn not_allowed(host: &str) -> Verdict {
+    let text = format!(
+        "the operator may not ask {host}: add it to artifactHosts of its chart, or put the file into a ConfigMap"
+    );
+    Verdict::no("HostNotAllowed", text)
+}
+
+fn not_fetched(version: &RouterVersion, why: &str) -> Verdict {
+    let url = version.spec.artifact.url.as_deref().unwrap_or_default();
+    let text = format!(
+        "{url} did not come: {why}: it is asked for again; look at the address, the proxy and the certificate authorities"
+    );
+    Verdict::no("FetchFailed", text)
 }
 
 fn no_config_map(version: &RouterVersion) -> Verdict {

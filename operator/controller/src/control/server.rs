@@ -236,9 +236,20 @@ impl Session {
     }
 
     fn hear(&self, message: GatewayMessage) {
-        if let Some(gateway_message::Message::Report(report)) = message.message {
-            let mut ledger = self.service.hub.ledger();
-            ledger.report(&self.gateway, &self.process, report, Instant::now());
+        let Some(gateway_message::Message::Report(report)) = message.message else {
+            return;
+        };
+        // What gateways counted of an attempt may decide it.
+        let (namespace, known) = (&self.gateway.namespace, &self.service.caches.rollouts);
+        let attempts = report.rollouts.iter().map(|evidence| &evidence.rollout);
+        let attempts = attempts.filter(|name| get(known, namespace, name).is_some());
+        let attempts = attempts.map(|name| Key::new(Kind::RouterRollout, namespace, name));
+        let attempts: Vec<Key> = attempts.collect();
+        let mut ledger = self.service.hub.ledger();
+        ledger.report(&self.gateway, &self.process, report, Instant::now());
+        drop(ledger);
+        for attempt in attempts {
+            self.service.queue.add(attempt);
         }
     }
 

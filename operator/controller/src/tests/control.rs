@@ -6,8 +6,10 @@ use crate::control::caller::{GatewayId, operator_uri};
 use crate::control::relay::{OwnTls, Relay};
 use crate::control::server::{Hub, Service};
 use crate::control::tls::accept;
+use crate::key::{Key, Kind};
 use crate::lease::Leadership;
 use crate::pki::{Authority, CERTIFICATE, Entries, Identity, KEY, renew_authority};
+use crate::queue::Queue;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
@@ -20,18 +22,20 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
+use weir_crds::RouterRollout;
 use weir_plan::GatewayPlan;
 use weir_proto::control::v1::control_client::ControlClient;
 use weir_proto::control::v1::control_server::ControlServer;
 use weir_proto::control::v1::operator_message::Message;
 use weir_proto::control::v1::{
     FetchProgress, GatewayMessage, GetArtifactRequest, Hello, OperatorMessage, PoolLoad, Report,
-    gateway_message,
+    RolloutEvidence, gateway_message,
 };
 
 pub(super) struct Operator {
     pub(super) address: SocketAddr,
     pub(super) hub: Arc<Hub>,
+    queue: Arc<Queue>,
     leadership: watch::Sender<Leadership>,
     _tls: watch::Sender<OwnTls>,
 }
@@ -41,7 +45,7 @@ pub(super) fn authority() -> Authority {
     Authority::read(&made.unwrap()).unwrap()
 }
 
-fn leaf(authority: &Authority, uri: &str, dns: &[&str]) -> Entries {
+pub(super) fn leaf(authority: &Authority, uri: &str, dns: &[&str]) -> Entries {
     let identity = Identity {
         uri: uri.into(),
         dns: dns.iter().map(|name| (*name).to_owned()).collect(),
@@ -50,7 +54,7 @@ fn leaf(authority: &Authority, uri: &str, dns: &[&str]) -> Entries {
     leaf.unwrap()
 }
 
-fn text(entries: &Entries, name: &str) -> String {
+pub(super) fn text(entries: &Entries, name: &str) -> String {
     String::from_utf8(entries[name].clone()).unwrap()
 }
 
@@ -67,13 +71,13 @@ async fn operator_with(authority: &Authority, leadership: Leadership, caches: Ca
         key: text(&leaf, KEY),
     });
     let leadership = watch::Sender::new(leadership);
-    let hub = Arc::new(Hub::default());
+    let (hub, queue) = (Arc::new(Hub::default()), Arc::new(Queue::default()));
     let service = Service {
         hub: hub.clone(),
         caches: Arc::new(caches),
         leadership: leadership.subscribe(),
         own,
-        queue: Arc::default(),
+        queue: queue.clone(),
         relay: Arc::new(Relay::new(
             tls.subscribe(),
             "weir-operator.weir-system.svc".into(),
@@ -90,6 +94,7 @@ async fn operator_with(authority: &Authority, leadership: Leadership, caches: Ca
     Operator {
         address,
         hub,
+        queue,
         leadership,
         _tls: tls,
     }
@@ -215,6 +220,38 @@ async fn a_gateway_gets_its_plan_then_hears_that_the_leader_lives_and_its_report
     assert!(seen.contains(&"plan"), "{seen:?}");
     gateway.report(4).await;
     assert_eq!(reported(&operator).await, 4);
+}
+
+/// What decides an attempt is weighed when it arrives, and not at the next look at the clock.
+#[tokio::test]
+async fn a_report_wakes_the_attempt_that_it_speaks_of_and_no_other() {
+    let (authority, mut caches) = (authority(), Caches::of(vec![]));
+    let mut rollouts: Writer<RouterRollout> = Writer::default();
+    caches.rollouts = rollouts.as_reader();
+    let attempt: RouterRollout = serde_json::from_value(serde_json::json!({
+        "apiVersion": "weir.dev/v1alpha1", "kind": "RouterRollout",
+        "metadata": {"name": "support-v2-1", "namespace": "demo"},
+        "spec": {"gateway": "support", "from": {"version": "v1", "sha256": ""},
+                 "to": {"version": "v2", "sha256": ""}, "shadow": {}, "canary": {}, "gate": {}},
+    }))
+    .unwrap();
+    rollouts.apply_watcher_event(&Event::Apply(attempt));
+    let operator = operator_with(&authority, Leadership::Leader { epoch: 3 }, caches).await;
+    let channel = channel(&authority, operator.address, Some(&id().uri())).await;
+    let gateway = connect(channel).await.unwrap();
+    let evidence = |rollout: &str| RolloutEvidence {
+        rollout: rollout.into(),
+        ..RolloutEvidence::default()
+    };
+    let report = Report {
+        rollouts: vec![evidence("nobody-knows-it"), evidence("support-v2-1")],
+        ..Report::default()
+    };
+    let message = Some(gateway_message::Message::Report(report));
+    gateway.up.send(GatewayMessage { message }).await.unwrap();
+    let key = in_time(operator.queue.next()).await;
+    assert_eq!(key, Key::new(Kind::RouterRollout, "demo", "support-v2-1"));
+    assert_eq!(operator.queue.len(), 0);
 }
 
 #[tokio::test]

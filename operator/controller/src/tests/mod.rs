@@ -1,6 +1,7 @@
 //! Conversations with an API server that says what the scenario says, and the control stream over real TLS.
 
 mod applying;
+mod artifacts;
 mod authorities;
 mod collecting;
 mod control;

@@ -3,6 +3,7 @@
 use super::control::{Gateway, authority, channel, connect, id, operator};
 use super::conversation::{call, conversation, in_time};
 use crate::apply::Applier;
+use crate::artifacts::Artifacts;
 use crate::authority::Keeper;
 use crate::cache::Caches;
 use crate::cluster::Cluster;
@@ -148,6 +149,8 @@ impl Scenario {
             attempts: Attempts::default(),
             started_with: weir_reconcile::Platform::default(),
             ca_bundle: Arc::default(),
+            artifacts: Arc::new(Artifacts::new(Arc::default(), Arc::default())),
+            artifact_hosts: Vec::new(),
             cluster,
         };
         Self {

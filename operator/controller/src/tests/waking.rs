@@ -189,6 +189,7 @@ async fn who_does_not_lead_scales_nothing() {
     let (client, calls) = conversation(vec![]);
     let leads = watch::Sender::new(Leadership::Follower { leader: None });
     let cluster = Cluster::new(client, leads.subscribe());
-    autoscale::scale(&cluster, &external(), (3, &mut false)).await;
+    let written = autoscale::scale(&cluster, &external(), (3, &mut false)).await;
+    written.unwrap();
     calls.ended();
 }

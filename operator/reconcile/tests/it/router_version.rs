@@ -5,9 +5,9 @@ use crate::golden::parse;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use std::collections::{BTreeMap, BTreeSet};
-use weir_crds::RouterVersionStatus;
 use weir_crds::stack::SourceFile;
-use weir_reconcile::router_version::{Found, counts, find, status};
+use weir_crds::{RouterVersion, RouterVersionStatus};
+use weir_reconcile::router_version::{Found, address, counts, find, status};
 use weir_reconcile::{Object, Stack, router_version};
 use weir_router::{ArmTable, Artifact};
 
@@ -118,6 +118,69 @@ fn a_source_that_changed_or_went_after_its_bytes_were_kept_takes_nothing_back() 
         Some(Found::NoConfigMap)
     );
     assert_eq!(counts(version, Some(changed()), None), Some(changed()));
+}
+
+/// The version of a stack, with its artifact at an address.
+fn at_address(stack: &Stack, url: &str) -> RouterVersion {
+    let mut version = stack.routers[0].clone();
+    version.spec.artifact.config_map = None;
+    version.spec.artifact.url = Some(url.to_owned());
+    version
+}
+
+#[test]
+fn only_allowed_hosts_are_asked_for_an_artifact() {
+    let stack = stack_of(artifact(1).sha256());
+    let hosts = ["models.example".to_owned(), "hub.example:8443".to_owned()];
+    for (url, is_allowed) in [
+        ("https://models.example/v1.onnx", true),
+        ("https://MODELS.example/v1.onnx?token=1", true),
+        ("https://hub.example:8443/v1.onnx", true),
+        ("https://hub.example/v1.onnx", false),
+        ("https://models.example:8443/v1.onnx", false),
+        ("https://models.example.evil/v1.onnx", false),
+        ("https://evil@models.example/v1.onnx", false),
+        ("https://models.example@evil/v1.onnx", false),
+        ("http://models.example/v1.onnx", false),
+    ] {
+        let version = at_address(&stack, url);
+        match address(&version, &hosts) {
+            Ok(found) => assert!(is_allowed && found == Some(url), "{url}"),
+            Err(refused) => {
+                assert!(!is_allowed, "{url}");
+                let status = status(&version, &stack, Some(&refused), now());
+                assert_eq!(says(&status, "Ready"), pair("False", "HostNotAllowed"));
+            }
+        }
+    }
+    assert_eq!(
+        address(&stack.routers[0], &hosts),
+        Ok(None),
+        "it is in a ConfigMap"
+    );
+}
+
+#[test]
+fn an_address_says_how_far_its_artifact_came() {
+    let (meant, other) = (artifact(1), artifact(2));
+    let stack = stack_of(meant.sha256());
+    let version = at_address(&stack, "https://models.example/v1.onnx");
+    let bytes = |artifact: &Artifact| Found::Bytes(artifact.to_bytes().to_vec());
+    for (found, said) in [
+        (Found::Coming, pair("Unknown", "Downloading")),
+        (
+            Found::NotFetched("503".into()),
+            pair("False", "FetchFailed"),
+        ),
+        (bytes(&other), pair("False", "DigestMismatch")),
+        (bytes(&meant), pair("True", "Verified")),
+    ] {
+        let status = status(&version, &stack, Some(&found), now());
+        assert_eq!(says(&status, "Verified"), said, "{found:?}");
+        let message = &status.conditions[1].message;
+        let names_place = message.contains("https://models.example/v1.onnx");
+        assert_eq!(names_place, said.0 == "False", "{message}");
+    }
 }
 
 #[test]
