@@ -6,7 +6,7 @@ use crate::{API_VERSION, InferenceGateway, MemoryStore, ModelPool, RouterRollout
 use kube::CustomResourceExt;
 use schemars::Schema;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 /// Kinds a stack may hold, in the order people write them.
@@ -150,6 +150,23 @@ fn leaves(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
     };
     for (name, inner) in fields {
         leaves(inner, &format!("{path}.{name}"), found);
+    }
+}
+
+/// The words that each field of a kind's `part` may hold, by path, where there are only so many. Those inside lists are left out.
+pub fn choices_of(kind: &str, part: &str) -> Option<BTreeMap<String, Vec<String>>> {
+    let mut found = BTreeMap::new();
+    choices(&of_kind(kind)?["properties"][part], part, &mut found);
+    Some(found)
+}
+
+fn choices(schema: &Value, path: &str, found: &mut BTreeMap<String, Vec<String>>) {
+    if let Some(words) = schema["enum"].as_array() {
+        let words = words.iter().filter_map(Value::as_str).map(str::to_owned);
+        found.insert(path.to_owned(), words.collect());
+    }
+    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+        choices(inner, &format!("{path}.{name}"), found);
     }
 }
 

@@ -1,5 +1,6 @@
 //! No field is accepted and ignored: `cases/fields/KIND.yaml` changes every field of a kind's spec, and each change changes
-//! an object, a plan or a status. A field of the schema that no change names fails.
+//! an object, a plan or a status. A field of the schema that no change names fails, and so does a word that a field may hold and
+//! that does what another one does.
 
 use crate::cluster;
 use crate::golden::{in_crate, parse, read};
@@ -119,6 +120,20 @@ fn check(kind: &str, file: &str) {
     );
     for (field, why) in &fields.elsewhere {
         assert!(why.contains(' '), "{field}: {why}");
+    }
+    for (field, words) in weir_crds::schema::choices_of(kind, "spec").expect("a kind") {
+        let differ = |base: &Value| {
+            let with = |word: &String| changed(base, &field, &json!(word));
+            let outcomes = words.iter().map(|word| outcome(&fields.context, &with(word)));
+            outcomes.collect::<BTreeSet<String>>().len() == words.len()
+        };
+        let is_told = fields.elsewhere.contains_key(&field);
+        let changes = fields.changes.iter().filter(|change| change.field == field);
+        let mut bases = changes.map(|change| &fields.bases[&change.base]);
+        assert!(
+            is_told || bases.any(differ),
+            "{kind}: {field}: two of {words:?} do the same"
+        );
     }
 }
 
