@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use weir_crds::stack::SourceFile;
 use weir_plan::Revision;
+use weir_reconcile::router_version::{self, Found};
 use weir_reconcile::{Stack, inference_gateway, plan};
 
 /// Changes of one kind.
@@ -58,9 +59,8 @@ fn outcome(context: &[Value], subject: &Value) -> String {
         ]);
     }
     for version in &stack.routers {
-        let found = weir_reconcile::router_version::Found::NoConfigMap;
         let status =
-            weir_reconcile::router_version::status(version, &stack, Some(&found), cluster::now());
+            router_version::status(version, &stack, Some(&Found::NoConfigMap), cluster::now());
         all.push(json!(status).to_string());
     }
     all.join("\n")
@@ -124,7 +124,9 @@ fn check(kind: &str, file: &str) {
     for (field, words) in weir_crds::schema::choices_of(kind, "spec").expect("a kind") {
         let differ = |base: &Value| {
             let with = |word: &String| changed(base, &field, &json!(word));
-            let outcomes = words.iter().map(|word| outcome(&fields.context, &with(word)));
+            let outcomes = words
+                .iter()
+                .map(|word| outcome(&fields.context, &with(word)));
             outcomes.collect::<BTreeSet<String>>().len() == words.len()
         };
         let is_told = fields.elsewhere.contains_key(&field);
@@ -168,12 +170,18 @@ fn present(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 /// A status field that nobody writes misleads whoever waits for it.
 #[test]
 fn every_field_of_a_status_is_written_in_some_case() {
-    // What rollouts write into a gateway's status.
-    const ELSEWHERE: [&str; 2] = ["status.router.activeSha256", "status.router.attempts"];
+    // What rollouts write into a gateway's status, and what the next leader goes on from.
+    const ELSEWHERE: [&str; 3] = [
+        "status.router.activeSha256",
+        "status.router.attempts",
+        "status.ledger.",
+    ];
+    let is_elsewhere = |leaf: &String| ELSEWHERE.iter().any(|other| leaf.starts_with(other));
     for (kind, folder) in [
         ("ModelPool", "model_pool"),
         ("MemoryStore", "memory_store"),
         ("InferenceGateway", "inference_gateway"),
+        ("RouterRollout", "router_rollout"),
     ] {
         let mut wanted = weir_crds::schema::fields_of(kind, "status").expect("a kind");
         let mut written = BTreeSet::new();
@@ -181,7 +189,22 @@ fn every_field_of_a_status_is_written_in_some_case() {
             let status: Option<Value> = read(&case.join("status.yaml"));
             present(&status.unwrap_or_default(), "status", &mut written);
         }
-        wanted.retain(|leaf| !written.contains(leaf) && !ELSEWHERE.contains(&leaf.as_str()));
+        wanted.retain(|leaf| !written.contains(leaf) && !is_elsewhere(leaf));
         assert!(wanted.is_empty(), "{kind}: never written: {wanted:?}");
     }
+}
+
+#[test]
+fn every_field_of_a_router_versions_status_is_written_for_the_artifact_that_weir_ships() {
+    let artifact = weir_router::Router::builtin();
+    let artifact = artifact.artifact();
+    let mut stack = crate::router_version::stack_of(artifact.sha256());
+    stack.gateways.clear();
+    let found = Found::Bytes(artifact.to_bytes().to_vec());
+    let status = router_version::status(&stack.routers[0], &stack, Some(&found), cluster::now());
+    let mut written = BTreeSet::new();
+    present(&json!(status), "status", &mut written);
+    let wanted = weir_crds::schema::fields_of("RouterVersion", "status").expect("a kind");
+    let missing: Vec<&String> = wanted.difference(&written).collect();
+    assert!(missing.is_empty(), "never written: {missing:?}");
 }

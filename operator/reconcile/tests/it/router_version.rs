@@ -11,7 +11,8 @@ use weir_reconcile::router_version::{Found, address, counts, find, status};
 use weir_reconcile::{Object, Stack, router_version};
 use weir_router::{ArmTable, Artifact};
 
-fn stack_of(sha256: &str) -> Stack {
+/// A version of this digest, a pool, and a gateway that uses both.
+pub(crate) fn stack_of(sha256: &str) -> Stack {
     let text = format!(
         "apiVersion: weir.dev/v1alpha1\nkind: RouterVersion\nmetadata: {{name: v1, namespace: shop, generation: 1}}\n\
          spec: {{artifact: {{configMap: {{name: routers}}}}, sha256: \"{sha256}\"}}\n---\n\
