@@ -17,6 +17,7 @@ mod open;
 mod read;
 mod row;
 mod snapshot;
+mod storage;
 mod transaction;
 mod tuning;
 mod weights;
@@ -36,6 +37,8 @@ use crate::node::{NewEdge, NewNode, NodeId};
 use crate::recall::RecallCache;
 use crate::vectors::snapshot::SnapshotError;
 use linker::Linker;
+use redb::StorageError;
+use storage::Storage;
 
 pub use calls::Call;
 pub use damaged::{DamagedRow, damaged_rows, remove_damaged_rows};
@@ -54,9 +57,9 @@ pub struct Memory {
 }
 
 struct Inner {
-    /// Ends before the database is closed, so that the next process finds its snapshot.
+    /// Ends before the file is closed, so that the next process finds its snapshot.
     linker: Linker,
-    database: redb::Database,
+    storage: Storage,
     config: MemoryConfig,
     index: Arc<RwLock<Index>>,
     folder: PathBuf,
@@ -362,6 +365,20 @@ pub enum WriteError {
     /// A row that is there cannot be read.
     #[error("cannot compare with what is stored")]
     Stored(#[source] ReadError),
+    /// The disk has no room.
+    #[error(
+        "no space is left for the memory in {}: {free_mib} MiB are free and {needed_mib} MiB are needed: free some, delete nodes, or \
+         give it a larger disk (in a cluster: a larger volume in the MemoryStore's store.embedded); nothing of this was written",
+        path.display()
+    )]
+    Full {
+        /// The folder.
+        path: PathBuf,
+        /// What is free, in MiB.
+        free_mib: u64,
+        /// What must be, in MiB.
+        needed_mib: u64,
+    },
     /// The disk or the file failed.
     #[error("cannot write to the memory")]
     Storage(#[source] Box<redb::Error>),
@@ -389,6 +406,17 @@ pub enum ReadError {
 impl<E: Into<redb::Error>> From<E> for WriteError {
     fn from(error: E) -> Self {
         Self::Storage(Box::new(error.into()))
+    }
+}
+
+impl WriteError {
+    /// The same of a write that is part of opening.
+    fn into_read(self) -> ReadError {
+        match self {
+            Self::Storage(error) => ReadError::Storage(error),
+            Self::Stored(error) => error,
+            other => StorageError::Io(std::io::Error::other(other)).into(),
+        }
     }
 }
 

@@ -269,6 +269,11 @@ impl Vectors {
         Some(found.map(|near| (slot_of(near), cosine_of(near))).collect())
     }
 
+    /// How the graph is built and walked.
+    pub(crate) fn parameters(&self) -> HnswParameters {
+        self.parameters
+    }
+
     /// Fewest nearest slots that a search keeps.
     pub(crate) fn ef_search(&self) -> usize {
         self.parameters.ef_search

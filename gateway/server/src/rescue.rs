@@ -328,6 +328,11 @@ impl From<MemoryError> for Rescue {
             MemoryError::Forbidden(message) => Self::new(StatusCode::FORBIDDEN, "tenant", message),
             MemoryError::Field { field, message } => Self::field(field, message),
             MemoryError::Refused(message) => Self::unprocessable(message),
+            MemoryError::Full(message) => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "insufficient_storage",
+                message,
+            ),
             MemoryError::Away(message) => Self::unavailable(message),
             MemoryError::Late => Self::timeout(
                 "the memory did not finish in time; what was sent may still be stored",

@@ -182,6 +182,9 @@ pub enum MemoryError {
     /// Readable, but it does not fit what is stored.
     #[error("{0}")]
     Refused(String),
+    /// There is no room for it.
+    #[error("{0}")]
+    Full(String),
     /// Nobody could be asked.
     #[error("{0}")]
     Away(String),
@@ -209,6 +212,7 @@ impl From<WriteError> for MemoryError {
                 field: format!("edges[{edge}].{end}"),
                 message: error.to_string(),
             },
+            WriteError::Full { .. } => Self::Full(error.to_string()),
             WriteError::Stored(_) | WriteError::Storage(_) | WriteError::Elsewhere(_) => {
                 Self::Failed {
                     what: "writing to the memory",

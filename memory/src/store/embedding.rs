@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::open::{FILE, open_database, stored_identity};
 use super::row::{self, IDENTITY, PENDING, SHADOW_PENDING, SHADOW_VECTORS, UNJOINED, VECTORS};
+use super::storage::Room;
 use super::{Memory, OpenError, ReadError, WriteError, linker};
 use crate::node::{NodeId, NodeType};
 
@@ -111,8 +112,8 @@ impl Memory {
             return Ok(None);
         }
         let database = open_database(dir, FILE)?;
-        let identity = stored_identity(&database);
-        let identity = identity.map_err(|source| OpenError::Damaged {
+        let identity = || stored_identity(&database.begin_read()?);
+        let identity = identity().map_err(|source| OpenError::Damaged {
             path: dir.to_owned(),
             source,
         })?;
@@ -121,7 +122,7 @@ impl Memory {
 
     /// What makes the vectors that are in use.
     pub fn embedding(&self) -> Result<Embedding, ReadError> {
-        let identity = stored_identity(&self.inner.database)?;
+        let identity = stored_identity(&self.begin_read()?)?;
         named(&identity, IN_USE).ok_or_else(|| ReadError::Damaged {
             row: "identity".to_owned(),
             reason: "it names no model".to_owned(),
@@ -152,19 +153,17 @@ impl Memory {
             }
             _ => {}
         }
-        let keep = || -> Result<(), ReadError> {
-            let _one_at_a_time = self.lock_writer();
-            let redb = self.inner.database.begin_write()?;
+        self.change(|redb, _| {
             redb.open_table(IDENTITY)?.insert(IN_USE[2], revision)?;
-            Ok(redb.commit()?)
-        };
-        keep().map_err(damaged)
+            Ok(())
+        })
+        .map_err(|error| damaged(error.into_read()))
     }
 
     /// The second set of vectors, if there is one.
     pub fn shadow(&self) -> Result<Option<Shadow>, ReadError> {
-        let redb = self.inner.database.begin_read()?;
-        let identity = stored_identity(&self.inner.database)?;
+        let redb = self.begin_read()?;
+        let identity = stored_identity(&redb)?;
         let Some(embedding) = named(&identity, SHADOW) else {
             return Ok(None);
         };
@@ -206,7 +205,7 @@ impl Memory {
 
     /// Up to `limit` nodes that wait for a vector of the shadow, with the text to embed and its generation.
     pub fn shadow_pending(&self, limit: usize) -> Result<Vec<(NodeId, String, u64)>, ReadError> {
-        let redb = self.inner.database.begin_read()?;
+        let redb = self.begin_read()?;
         let rows = redb.open_table(row::NODES)?;
         let mut waiting = Vec::new();
         for entry in redb.open_table(SHADOW_PENDING)?.iter()?.take(limit) {
@@ -319,10 +318,10 @@ impl Memory {
         &self,
         work: impl FnOnce(&WriteTransaction, u64) -> Result<(), WriteError>,
     ) -> Result<(), WriteError> {
-        let _one_at_a_time = self.lock_writer();
-        let redb = self.inner.database.begin_write()?;
-        work(&redb, self.generation())?;
-        Ok(redb.commit()?)
+        self.in_transaction(Room::More, |redb| {
+            work(&redb, self.generation())?;
+            Ok(redb.commit()?)
+        })
     }
 }
 

@@ -10,10 +10,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, RwLock};
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable};
+use redb::{Builder, Database, DatabaseError, ReadTransaction, ReadableTable};
 
 use super::linker::Linker;
 use super::row::{self, FORMAT};
+use super::storage::Storage;
 use super::{Inner, Memory, MemoryConfig, OpenError, ReadError};
 use super::{embedding, tuning, weights};
 use crate::graph::EdgeFacts;
@@ -52,18 +53,19 @@ impl Memory {
         if !dir.join(FILE).exists() {
             make(dir, config)?;
         }
-        let database = open_database(dir, FILE)?;
+        let storage = Storage::open(dir)?;
         let damaged = |source| OpenError::Damaged {
             path: dir.to_owned(),
             source,
         };
-        let identity = stored_identity(&database).map_err(damaged)?;
+        let rows = storage.begin_read().map_err(damaged)?;
+        let identity = stored_identity(&rows).map_err(damaged)?;
         check_identity(dir, &identity, config)?;
         let shadowed = embedding::has_shadow(&identity);
         let attention = weights::read(dir)?;
         let evidence = attention.wanted().evidence();
         let tuning = tuning::read(dir)?;
-        let mut index = load(&database, config, (parameters, evidence)).map_err(damaged)?;
+        let mut index = load(&rows, config, (parameters, evidence)).map_err(damaged)?;
         if let Some(tuning) = &tuning {
             index.vectors.set_ef_search(tuning.ef_search);
         }
@@ -71,7 +73,7 @@ impl Memory {
         let identity = GraphIdentity::new(config.dimensions, &config.embedding_model, &parameters);
         let inner = Inner {
             linker: Linker::new(&index, dir, identity),
-            database,
+            storage,
             config: config.clone(),
             folder: dir.to_owned(),
             attention: RwLock::new(Arc::new(attention)),
@@ -86,6 +88,34 @@ impl Memory {
         Ok(Self {
             inner: Arc::new(inner),
         })
+    }
+
+    /// A transaction that reads.
+    pub(super) fn begin_read(&self) -> Result<ReadTransaction, ReadError> {
+        if self.inner.storage.is_closed()
+            && let Ok(_one_at_a_time) = self.inner.writer.try_lock()
+        {
+            self.recover()?;
+        }
+        self.inner.storage.begin_read()
+    }
+
+    /// Opens the file again, of which a write failed, and reads the index anew where that write was made all the same. For who
+    /// holds the writer's lock.
+    pub(super) fn recover(&self) -> Result<(), ReadError> {
+        self.inner.storage.reopen()?;
+        let rows = self.inner.storage.begin_read()?;
+        if generation(&rows)? != self.generation() {
+            let (parameters, evidence) = {
+                let index = self.index();
+                (index.vectors.parameters(), index.graph.holds_evidence())
+            };
+            let index = load(&rows, self.config(), (parameters, evidence))?;
+            *self.index_mut() = index;
+            self.recall_cache().forget();
+            self.inner.linker.wake();
+        }
+        Ok(())
     }
 }
 
@@ -113,32 +143,37 @@ fn make(dir: &Path, config: &MemoryConfig) -> Result<(), OpenError> {
         .map_err(failed)
 }
 
-pub(super) fn open_database(dir: &Path, file: &str) -> Result<Database, OpenError> {
+pub(super) fn builder() -> Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
-    builder.create(dir.join(file)).map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-            OpenError::InUse {
-                path: dir.to_owned(),
+    builder
+}
+
+pub(super) fn open_database(dir: &Path, file: &str) -> Result<Database, OpenError> {
+    builder()
+        .create(dir.join(file))
+        .map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+                OpenError::InUse {
+                    path: dir.to_owned(),
+                }
             }
-        }
-        DatabaseError::Storage(redb::StorageError::Io(source)) => OpenError::Directory {
-            path: dir.to_owned(),
-            source,
-        },
-        other => OpenError::Damaged {
-            path: dir.to_owned(),
-            source: other.into(),
-        },
-    })
+            DatabaseError::Storage(redb::StorageError::Io(source)) => OpenError::Directory {
+                path: dir.to_owned(),
+                source,
+            },
+            other => OpenError::Damaged {
+                path: dir.to_owned(),
+                source: other.into(),
+            },
+        })
 }
 
 pub(super) type Identity = HashMap<String, String>;
 
 /// Empty for a database that is no memory.
-pub(super) fn stored_identity(database: &Database) -> Result<Identity, ReadError> {
-    let transaction = database.begin_read()?;
-    let table = match transaction.open_table(row::IDENTITY) {
+pub(super) fn stored_identity(rows: &ReadTransaction) -> Result<Identity, ReadError> {
+    let table = match rows.open_table(row::IDENTITY) {
         Ok(table) => table,
         Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Identity::new()),
         Err(other) => return Err(other.into()),
@@ -203,16 +238,20 @@ fn create_tables(database: &Database, config: &MemoryConfig) -> Result<(), ReadE
     Ok(())
 }
 
+/// The number of the last write.
+pub(super) fn generation(rows: &ReadTransaction) -> Result<u64, ReadError> {
+    let sequence = rows.open_table(row::SEQUENCE)?;
+    Ok(sequence.get("generation")?.map_or(0, |value| value.value()))
+}
+
 fn load(
-    database: &Database,
+    transaction: &ReadTransaction,
     config: &MemoryConfig,
     (parameters, evidence): (HnswParameters, bool),
 ) -> Result<Index, ReadError> {
-    let transaction = database.begin_read()?;
     let mut index = Index::new(config.dimensions, parameters);
     index.graph.hold_evidence(evidence);
-    let sequence = transaction.open_table(row::SEQUENCE)?;
-    let generation = sequence.get("generation")?.map_or(0, |value| value.value());
+    let generation = generation(transaction)?;
     for entry in transaction.open_table(row::NODES)?.iter()? {
         let (key, bytes) = entry?;
         let id = NodeId::from_u128(key.value());

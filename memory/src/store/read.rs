@@ -2,7 +2,7 @@
 //!
 //! Searches never come here; they are answered by the index and name the ids that are then read.
 
-use redb::{ReadableDatabase, ReadableTable};
+use redb::ReadableTable;
 
 use super::row;
 use super::{Memory, ReadError};
@@ -20,7 +20,7 @@ impl Memory {
 
     /// The nodes of `ids` that exist, in that order.
     pub fn nodes(&self, ids: &[NodeId]) -> Result<Vec<Node>, ReadError> {
-        let transaction = self.inner.database.begin_read()?;
+        let transaction = self.begin_read()?;
         let rows = transaction.open_table(row::NODES)?;
         let stamps = transaction.open_table(row::STAMPS)?;
         let mut nodes = Vec::with_capacity(ids.len());
@@ -36,7 +36,7 @@ impl Memory {
 
     /// The edges that start or end at a node, by source, target and relation.
     pub fn edges(&self, id: NodeId) -> Result<Vec<Edge>, ReadError> {
-        let transaction = self.inner.database.begin_read()?;
+        let transaction = self.begin_read()?;
         let table = transaction.open_table(row::EDGES)?;
         let mut edges = Vec::new();
         for (src, dst, rel) in self.edge_keys(id) {
@@ -85,7 +85,7 @@ impl Memory {
 
     /// Up to `limit` nodes that wait for a vector, with the text to embed (title and text).
     pub fn pending_vectors(&self, limit: usize) -> Result<Vec<(NodeId, String)>, ReadError> {
-        let transaction = self.inner.database.begin_read()?;
+        let transaction = self.begin_read()?;
         let rows = transaction.open_table(row::NODES)?;
         let mut waiting = Vec::new();
         for entry in transaction.open_table(row::PENDING)?.iter()?.take(limit) {
@@ -102,7 +102,7 @@ impl Memory {
 
     /// Up to `limit` passages whose vector is newer than their `same_topic` edges.
     pub(crate) fn unjoined(&self, limit: usize) -> Result<Vec<NodeId>, ReadError> {
-        let transaction = self.inner.database.begin_read()?;
+        let transaction = self.begin_read()?;
         let table = match transaction.open_table(row::UNJOINED) {
             Ok(table) => table,
             // A store that was not written to since there is such a table.
@@ -119,7 +119,7 @@ impl Memory {
 
     /// The documents that were ingested for a tenant: what the store knows each by, and its passages in order.
     pub fn documents(&self, tenant: &str) -> Result<Vec<(String, Vec<NodeId>)>, ReadError> {
-        let transaction = self.inner.database.begin_read()?;
+        let transaction = self.begin_read()?;
         let table = transaction.open_table(row::DOCUMENTS)?;
         let mut documents = Vec::new();
         for entry in table.range((tenant, "")..)? {
@@ -135,7 +135,7 @@ impl Memory {
 
     /// The passages that the document of the key `key` had when it was last ingested.
     pub(crate) fn document(&self, tenant: &str, key: &str) -> Result<Vec<NodeId>, ReadError> {
-        let transaction = self.inner.database.begin_read()?;
+        let transaction = self.begin_read()?;
         let table = transaction.open_table(row::DOCUMENTS)?;
         let ids = table.get((tenant, key))?;
         Ok(ids

@@ -3,7 +3,7 @@
 //! A snapshot is one read transaction of redb: writes go on beside it and are not seen. Rows are handed on one by one and
 //! not kept, so a large store is read in little memory. What the rows mean is weir-memory's `upkeep`.
 
-use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{ReadOnlyTable, ReadableTable, ReadableTableMetadata};
 
 use super::row;
 use super::{EdgeKey, Memory, ReadError};
@@ -44,9 +44,7 @@ pub(crate) struct Rows {
 impl Memory {
     /// The store as it is now, for as long as the snapshot lives.
     pub(crate) fn snapshot(&self) -> Result<Snapshot, ReadError> {
-        let transaction = self.inner.database.begin_read()?;
-        let sequence = transaction.open_table(row::SEQUENCE)?;
-        let generation = sequence.get("generation")?.map_or(0, |value| value.value());
+        let transaction = self.begin_read()?;
         Ok(Snapshot {
             nodes: transaction.open_table(row::NODES)?,
             stamps: transaction.open_table(row::STAMPS)?,
@@ -55,7 +53,7 @@ impl Memory {
             edges: transaction.open_table(row::EDGES)?,
             documents: transaction.open_table(row::DOCUMENTS)?,
             dimensions: self.config().dimensions,
-            generation,
+            generation: super::open::generation(&transaction)?,
         })
     }
 }

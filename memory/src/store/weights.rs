@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-use redb::{ReadableDatabase, ReadableTable};
+use redb::ReadableTable;
 
 use super::row;
 use super::{Memory, OpenError, ReadError, files};
@@ -70,7 +70,7 @@ impl Memory {
         // Nobody writes while the rows are read, so that none is missed.
         let writer = self.inner.writer.lock();
         let _writer = writer.unwrap_or_else(PoisonError::into_inner);
-        let transaction = self.inner.database.begin_read()?;
+        let transaction = self.begin_read()?;
         let mut terms = Vec::new();
         for entry in transaction.open_table(row::EDGES)?.iter()? {
             let (key, bytes) = entry?;

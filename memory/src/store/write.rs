@@ -5,6 +5,9 @@
 
 use std::sync::atomic::Ordering;
 
+use redb::WriteTransaction;
+
+use super::storage::{self, Room};
 use super::transaction::{Erased, Transaction};
 use super::{Batch, Memory, WriteError, Written};
 use crate::access::Access;
@@ -30,6 +33,13 @@ pub(crate) struct Edit<'a> {
     pub(crate) remove_documents: &'a [(String, String)],
     /// The passages of documents: tenant, key, ids.
     pub(crate) documents: &'a [(String, String, Vec<NodeId>)],
+}
+
+impl Edit<'_> {
+    fn room(&self) -> Room {
+        let adds = !(self.nodes.is_empty() && self.edges.is_empty() && self.joined.is_empty());
+        if adds { Room::More } else { Room::Less }
+    }
 }
 
 impl Memory {
@@ -90,7 +100,7 @@ impl Memory {
     /// As [`Memory::erase_as`], for this process itself.
     pub fn erase(&self, subject: &str, tenant: Option<&str>) -> Result<Erased, WriteError> {
         let erase = |transaction: &mut Transaction<'_>| transaction.erase(subject, tenant);
-        let (mut erased, generation) = self.transact(erase)?;
+        let (mut erased, generation) = self.transact(Room::Less, erase)?;
         let mut handed_out = self.handed_out();
         for id in &erased.ids {
             handed_out.remove(id);
@@ -109,7 +119,7 @@ impl Memory {
         for (id, vector) in vectors {
             units.push((*id, unit_vector(*id, vector, self.config().dimensions)?));
         }
-        self.transact(|transaction| {
+        self.transact(Room::More, |transaction| {
             let mut stored = 0;
             for (id, unit) in &units {
                 let embedded = self.handed_out().remove(id);
@@ -128,7 +138,8 @@ impl Memory {
         for edge in edit.edges {
             check_edge(edge)?;
         }
-        let (mut written, generation) = self.transact(|transaction| transaction.perform(edit))?;
+        let (mut written, generation) =
+            self.transact(edit.room(), |transaction| transaction.perform(edit))?;
         written.generation = generation;
         Ok(written)
     }
@@ -137,26 +148,53 @@ impl Memory {
     /// generation too.
     pub(super) fn transact<T>(
         &self,
+        room: Room,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<T, WriteError>,
     ) -> Result<(T, u64), WriteError> {
+        self.in_transaction(room, |redb| {
+            let (result, changes, generation) = {
+                let index = self.index();
+                let shadowed = self.inner.shadowed.load(Ordering::Acquire);
+                let mut transaction = Transaction::begin(&redb, &index, shadowed)?;
+                let result = work(&mut transaction)?;
+                let (changes, generation) = transaction.finish(&redb)?;
+                (result, changes, generation)
+            };
+            if generation == self.generation() {
+                redb.abort()?;
+                return Ok((result, generation));
+            }
+            redb.commit()?;
+            self.index_mut().apply(changes, generation);
+            self.inner.linker.wake();
+            Ok((result, generation))
+        })
+    }
+
+    /// Hands a transaction of the file to `work`, which commits it; one at a time. A file that fails under it is opened again.
+    pub(super) fn in_transaction<T>(
+        &self,
+        room: Room,
+        work: impl FnOnce(WriteTransaction) -> Result<T, WriteError>,
+    ) -> Result<T, WriteError> {
         let _one_at_a_time = self.lock_writer();
-        let redb = self.inner.database.begin_write()?;
-        let (result, changes, generation) = {
-            let index = self.index();
-            let shadowed = self.inner.shadowed.load(Ordering::Acquire);
-            let mut transaction = Transaction::begin(&redb, &index, shadowed)?;
-            let result = work(&mut transaction)?;
-            let (changes, generation) = transaction.finish(&redb)?;
-            (result, changes, generation)
-        };
-        if generation == self.generation() {
-            redb.abort()?;
-            return Ok((result, generation));
+        let storage = &self.inner.storage;
+        if storage.is_closed() {
+            self.recover().map_err(WriteError::Stored)?;
         }
-        redb.commit()?;
-        self.index_mut().apply(changes, generation);
-        self.inner.linker.wake();
-        Ok((result, generation))
+        let done = storage.begin_write(room).and_then(work);
+        let Err(error) = done else {
+            return done;
+        };
+        if storage::is_broken(&error) {
+            // Where it cannot be opened now, the next call tries again.
+            let _ = self.recover();
+        }
+        Err(if storage::is_full(&error) {
+            storage.full(room)
+        } else {
+            error
+        })
     }
 }
 

@@ -15,6 +15,7 @@ mod doctor;
 mod erase;
 mod export;
 mod filters;
+mod full;
 mod hnsw;
 mod hostile;
 mod ingest;

@@ -21,6 +21,7 @@ pub fn status_of(error: MemoryError) -> Status {
             status
         }
         MemoryError::Refused(message) => Status::failed_precondition(message),
+        MemoryError::Full(message) => Status::resource_exhausted(message),
         MemoryError::Away(message) => Status::unavailable(message),
         MemoryError::Late => Status::deadline_exceeded(MemoryError::Late.to_string()),
         MemoryError::Failed { .. } => Status::internal(error.to_string()),
@@ -39,6 +40,7 @@ pub fn error_of(status: &Status) -> MemoryError {
             message,
         },
         (Code::FailedPrecondition, _) => MemoryError::Refused(message),
+        (Code::ResourceExhausted, _) => MemoryError::Full(message),
         (Code::Unavailable, _) => MemoryError::Away(message),
         // tonic says `Cancelled` when the time of a call is over.
         (Code::DeadlineExceeded | Code::Cancelled, _) => MemoryError::Late,

@@ -194,6 +194,7 @@ fn refusals_are_read_as_they_were() {
             message: "unknown".to_owned(),
         },
         MemoryError::Refused("two dimensions".to_owned()),
+        MemoryError::Full("no space is left".to_owned()),
         MemoryError::Away("starting".to_owned()),
         MemoryError::Late,
     ] {

@@ -4,6 +4,7 @@ use redb::ReadableTable;
 
 use super::{EdgeKey, Transaction, row};
 use crate::node::NodeId;
+use crate::store::storage::Room;
 use crate::store::{Memory, WriteError};
 
 /// What is to be repaired, as the check-up found it.
@@ -24,7 +25,7 @@ pub(crate) struct Repairs {
 impl Memory {
     /// Repairs what is still as it was found; how many of each were.
     pub(crate) fn repair(&self, wanted: &Repairs) -> Result<[usize; 5], WriteError> {
-        self.transact(|transaction| transaction.repair(wanted))
+        self.transact(Room::Less, |transaction| transaction.repair(wanted))
             .map(|(repaired, _)| repaired)
     }
 }
