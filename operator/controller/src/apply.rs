@@ -174,10 +174,12 @@ impl Applier {
         let cached = caches.owned(&wanted.resource.kind, &owner.namespace, &wanted.name);
         let live = match cached {
             Some(live) => Some((*live).clone()),
-            None => {
-                let found = api.get_opt(&wanted.name).await;
-                found.map_err(|source| wanted.error("read", source))?
-            }
+            None => match api.get_opt(&wanted.name).await {
+                Ok(found) => found,
+                // Of a group that it does not know the API server says nothing but this; the write tells what it means.
+                Err(kube::Error::Api(status)) if status.code == 404 => None,
+                Err(source) => return Err(wanted.error("read", source)),
+            },
         };
         if let Some(live) = &live {
             if !wanted.is_ours(live, &owner.uid) {
@@ -400,9 +402,16 @@ impl Wanted {
             400 | 422 => "Invalid",
             _ => return Err(self.error("apply", error)),
         };
+        let why = match reason {
+            "KindMissing" => format!(
+                "this cluster does not know {} of {}: install its definition, or take out the field that asks for it",
+                self.resource.kind, self.resource.api_version
+            ),
+            _ => status.message.clone(),
+        };
         Ok(Refusal {
             reason,
-            message: format!("{}: {}", self.described(), status.message),
+            message: format!("{}: {why}", self.described()),
         })
     }
 }

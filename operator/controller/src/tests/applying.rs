@@ -84,6 +84,28 @@ async fn what_is_missing_is_created_without_force() {
     assert_eq!(applied.refusals, []);
 }
 
+/// An API server without a group answers in plain text, so that neither call has a reason that kube knows.
+#[tokio::test]
+async fn a_kind_that_the_cluster_does_not_know_is_a_refusal_that_says_so() {
+    let unknown = "Failed to parse error data";
+    let expected = vec![
+        get().refuses(StatusCode::NOT_FOUND, unknown, "404 page not found"),
+        patch().refuses(StatusCode::NOT_FOUND, unknown, "404 page not found"),
+    ];
+    let applied = apply(vec![], vec![service("small-engine")], expected)
+        .await
+        .unwrap();
+    let [refusal] = &applied.refusals[..] else {
+        panic!("{:?}", applied.refusals)
+    };
+    assert_eq!(refusal.reason, "KindMissing");
+    let said = &refusal.message;
+    assert!(
+        said.starts_with("Service small-engine: this cluster does not know Service of v1"),
+        "{said}"
+    );
+}
+
 #[tokio::test]
 async fn what_is_in_step_costs_no_call() {
     let applied = apply(
