@@ -440,7 +440,7 @@ async fn conform(kept: Kept, size: Size, mean_length: Option<f32>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_store_agrees_with_the_oracle() {
     let size = Size {
-        operations: 40_000,
+        operations: 20_000,
         names: 10_000,
         restarts: 3,
         searches: 500,
@@ -455,7 +455,7 @@ async fn qdrant_and_neo4j_agree_with_the_oracle() {
         return;
     };
     let size = Size {
-        operations: 12_000,
+        operations: 6_000,
         names: 4_000,
         restarts: 3,
         searches: 400,
