@@ -10,7 +10,6 @@ use crate::context::{Context, Stacks};
 use crate::control::ledger::{Load as Reported, Process};
 use crate::control::server::Hub;
 use crate::key::{Key, Kind};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
@@ -119,7 +118,7 @@ impl Remembered {
     }
 }
 
-/// One step for one pool: the replicas to set, when they are others than now. `just_led` holds while processes report here that counted for another leader.
+/// One step for one pool: the replicas to set, when they are others than now or not known to be Weir's. `just_led` holds while processes report here that counted for another leader.
 fn step(
     hub: &Hub,
     pool: &ModelPool,
@@ -150,7 +149,7 @@ fn step(
     };
     let (replicas, scale) = autoscale(scaling, pool.spec.replicas, &load, (memory.scale, now));
     memory.scale = scale;
-    (replicas != pool.spec.replicas).then_some(replicas)
+    (replicas != pool.spec.replicas || !memory.claimed).then_some(replicas)
 }
 
 /// Who may ask each pool; nobody a pool that is not there.
@@ -216,8 +215,9 @@ fn load(
     }
 }
 
-/// Sets the replicas. The API server notes who writes a custom resource's scale only when somebody owns the field already, so
-/// the first write claims it; without that, nobody could tell that another one writes too.
+/// Sets the replicas. The API server notes who writes a custom resource's scale only when somebody owns the field already, and takes
+/// a 0 for a field that is not there, which nobody owns then. So the first write and each to 0 claim it; without that, nobody
+/// could tell that another one writes too.
 pub(crate) async fn scale(
     cluster: &Cluster,
     pool: &ModelPool,
@@ -228,8 +228,7 @@ pub(crate) async fn scale(
     }
     let (name, namespace) = (pool.name_any(), pool.namespace().unwrap_or_default());
     let api: Api<ModelPool> = Api::namespaced(cluster.client(), &namespace);
-    let is_owned = |entry: &ManagedFieldsEntry| entry.subresource.as_deref() == Some("scale");
-    let written = if *claimed || pool.managed_fields().iter().any(is_owned) {
+    let written = if *claimed && replicas > 0 {
         let params = PatchParams {
             field_manager: Some(MANAGER.into()),
             ..PatchParams::default()
@@ -335,7 +334,10 @@ mod tests {
         let (hub, pool, now) = (Hub::default(), idle_pool(), Timestamp::now());
         let silent = Askers::default();
         for (asked_by, replicas) in [(None, Some(0)), (Some(&silent), None)] {
-            let mut memory = Remembered::default();
+            let mut memory = Remembered {
+                claimed: true,
+                ..Remembered::default()
+            };
             let mut after = |time: SignedDuration| {
                 let at = (false, now + time);
                 step(&hub, &pool, (asked_by, &mut memory), at)
@@ -348,6 +350,17 @@ mod tests {
             let found = after(SignedDuration::from_hours(2));
             assert_eq!(found, replicas, "a gateway that says nothing may be asking");
         }
+    }
+
+    #[test]
+    fn a_pool_whose_replicas_nobody_owns_is_claimed_as_it_is() {
+        let (hub, pool, askers) = (Hub::default(), idle_pool(), Askers::default());
+        let mut memory = Remembered::default();
+        let now = (false, Timestamp::now());
+        let first = step(&hub, &pool, (Some(&askers), &mut memory), now);
+        assert_eq!(first, Some(pool.spec.replicas));
+        memory.claimed = true;
+        assert_eq!(step(&hub, &pool, (Some(&askers), &mut memory), now), None);
     }
 
     #[tokio::test(start_paused = true)]

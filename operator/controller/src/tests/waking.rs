@@ -1,7 +1,7 @@
 //! Who hears of what: a change, another authority, pods that move.
 
 use super::control::id;
-use super::conversation::{conversation, in_time};
+use super::conversation::{call, conversation, in_time};
 use super::rollouts::{digest, filled, gateway, object, version};
 use crate::cache::Caches;
 use crate::change::Change;
@@ -14,6 +14,7 @@ use crate::publisher;
 use crate::queue::Queue;
 use crate::readers::readers;
 use crate::{autoscale, run};
+use http::Method;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -182,6 +183,30 @@ async fn everything_is_looked_at_again_when_the_authority_is_another() {
     tls.send_modify(|tls| tls.trusted = "another".into());
     drain().await;
     looks.abort();
+}
+
+/// A 0 that is written to `/scale` is a field that nobody owns, and then nobody can tell who writes the next one.
+#[tokio::test]
+async fn the_first_write_and_each_to_zero_claim_the_replicas() {
+    const POOL: &str = "/apis/weir.dev/v1alpha1/namespaces/demo/modelpools/small";
+    const SCALE: &str = "/apis/weir.dev/v1alpha1/namespaces/demo/modelpools/small/scale";
+    let written = || serde_json::to_value(external()).unwrap();
+    let scale = json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": {}});
+    let apply = || call(Method::PATCH, POOL).with("force=true").answers(written());
+    let (client, calls) = conversation(vec![
+        apply(),
+        call(Method::PATCH, SCALE).answers(scale),
+        apply(),
+    ]);
+    let leads = watch::Sender::new(Leadership::Leader { epoch: 1 });
+    let cluster = Cluster::new(client, leads.subscribe());
+    let mut claimed = false;
+    for replicas in [1, 2, 0] {
+        let pool = external();
+        let written = autoscale::scale(&cluster, &pool, (replicas, &mut claimed));
+        in_time(written).await.unwrap();
+    }
+    calls.ended();
 }
 
 #[tokio::test]
