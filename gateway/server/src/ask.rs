@@ -117,6 +117,10 @@ impl Ask {
         };
         let messages = Message::parse_all(body.get("messages"))?;
         let client = ClientSettings::parse(body)?;
+        if model == ModelChoice::Auto && client.tools && client.logprobs {
+            let message = "logprobs cannot be had together with tools: leave one of them out";
+            return Err(AskError::new("logprobs", message));
+        }
         Ok(Self {
             caller,
             messages,
@@ -180,6 +184,15 @@ impl ClientSettings {
             None => false,
         };
         let logprobs = flag(&body, "logprobs")?;
+        check_alternatives(&body, logprobs)?;
+        check_stop(&body)?;
+        for (field, instead) in [("functions", "tools"), ("function_call", "tool_choice")] {
+            if present(&body, field).is_some() {
+                let message =
+                    format!("{field} is OpenAI's older name and not served: send {instead}");
+                return Err(AskError::new(field, message));
+            }
+        }
         let tools = match present(&body, "tools") {
             Some(Value::Array(tools)) => !tools.is_empty(),
             Some(other) => return Err(wrong("tools", other, "a list of tools")),
@@ -251,6 +264,27 @@ fn tokens(body: &Map<String, Value>, field: &str) -> Result<Option<u32>, AskErro
     match value.as_u64().and_then(|count| u32::try_from(count).ok()) {
         Some(count) if count > 0 => Ok(Some(count)),
         _ => Err(wrong(field, value, "a whole number of tokens, at least 1")),
+    }
+}
+
+/// `top_logprobs`: 0 to 20, and only beside `logprobs`.
+fn check_alternatives(body: &Map<String, Value>, logprobs: bool) -> Result<(), AskError> {
+    let Some(value) = present(body, "top_logprobs") else {
+        return Ok(());
+    };
+    match value.as_u64() {
+        Some(0..=20) if logprobs => Ok(()),
+        Some(0..=20) => Err(wrong("top_logprobs", value, "logprobs: true with it")),
+        _ => Err(wrong("top_logprobs", value, "a whole number from 0 to 20")),
+    }
+}
+
+/// `stop`: a string or a list of strings.
+fn check_stop(body: &Map<String, Value>) -> Result<(), AskError> {
+    match present(body, "stop") {
+        None | Some(Value::String(_)) => Ok(()),
+        Some(Value::Array(list)) if list.iter().all(Value::is_string) => Ok(()),
+        Some(other) => Err(wrong("stop", other, "a string or a list of strings")),
     }
 }
 
@@ -335,6 +369,31 @@ mod tests {
                 json!({"model": "auto", "messages": [{"role": "wizard", "content": "hi"}]}),
                 "messages[0].role",
                 "wizard",
+            ),
+            (
+                json!({"model": "auto", "messages": user, "top_logprobs": 2}),
+                "top_logprobs",
+                "logprobs: true",
+            ),
+            (
+                json!({"model": "auto", "messages": user, "logprobs": true, "top_logprobs": 21}),
+                "top_logprobs",
+                "0 to 20",
+            ),
+            (
+                json!({"model": "auto", "messages": user, "logprobs": true, "tools": [{}]}),
+                "logprobs",
+                "tools",
+            ),
+            (
+                json!({"model": "auto", "messages": user, "stop": [1]}),
+                "stop",
+                "list of strings",
+            ),
+            (
+                json!({"model": "auto", "messages": user, "functions": []}),
+                "functions",
+                "send tools",
             ),
             (
                 json!({"model": "auto", "messages": user, "user": 7}),

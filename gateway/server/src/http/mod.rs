@@ -4,8 +4,10 @@
 //! Errors are [`Rescue`]s. One file a surface: `chat.rs` first.
 
 mod admission;
+mod asked;
 mod body;
 mod chat;
+mod chunks;
 mod decisions;
 mod embeddings;
 mod feedback;
@@ -13,6 +15,7 @@ mod generate;
 mod health;
 mod memory;
 mod models;
+mod outcome;
 mod pinned;
 mod route;
 mod stream;
@@ -30,7 +33,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-pub(crate) use chat::recall_name;
+pub(crate) use chat::{recall_name, unix_seconds, usage};
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
