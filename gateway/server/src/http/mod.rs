@@ -8,6 +8,7 @@ mod asked;
 mod body;
 mod chat;
 mod chunks;
+mod completions;
 mod decisions;
 mod embeddings;
 mod feedback;
@@ -17,6 +18,7 @@ mod memory;
 mod models;
 mod outcome;
 mod pinned;
+mod responses;
 mod route;
 mod stream;
 
@@ -83,6 +85,8 @@ fn surfaces(gateway: Gateway) -> Arc<Surfaces> {
 fn clients() -> Router<Arc<Surfaces>> {
     Router::new()
         .route("/v1/chat/completions", post(chat::complete))
+        .route("/v1/completions", post(completions::complete))
+        .route("/v1/responses", post(responses::respond))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{model}", get(models::one))
         .route("/v1/embeddings", post(embeddings::embed))
