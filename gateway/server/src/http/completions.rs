@@ -50,10 +50,11 @@ pub(crate) async fn complete(
         Ok((chat, (prompt, bytes)))
     };
     let (asked, (prompt, bytes)) = asked::ask(surfaces, request, read).await?;
-    match asked.ask.model {
+    let answered = match asked.ask.model {
         ModelChoice::Pinned(_) => chat::pass(asked, PATH, bytes).await,
         ModelChoice::Auto => answer(asked, prompt).await,
-    }
+    };
+    answered.map_err(|error| error.renamed(&[("messages", "prompt")]))
 }
 
 async fn answer(asked: Asked, prompt: Prompt) -> Result<Response, Rescue> {

@@ -17,6 +17,7 @@ mod failover;
 mod labels;
 mod log;
 mod memory;
+mod openapi;
 mod privacy;
 mod real;
 mod real_fields;

@@ -43,7 +43,7 @@ async fn a_response_has_openais_shape_and_repeats_what_was_asked() {
     let world = World::of(&echo).await;
     for model in ["auto", "small-model"] {
         let asked = json!({"model": model, "input": "hi you", "instructions": "Be brief.", "max_output_tokens": 9,
-            "temperature": 0.5, "metadata": {"k": "v"}});
+            "temperature": 0.5, "metadata": {"k": "v"}, "weir": {"privacy": "local"}});
         let reply = world.post(PATH, &asked).await;
         assert_eq!(reply.status, StatusCode::OK, "{model}");
         let id = reply.header("x-weir-decision").to_owned();
@@ -72,7 +72,11 @@ async fn a_response_has_openais_shape_and_repeats_what_was_asked() {
             (&messages, &json!(9)),
             "{model}"
         );
-        assert_eq!(sent["temperature"], 0.5, "{model}");
+        assert_eq!(
+            (&sent["temperature"], &sent["weir"]),
+            (&json!(0.5), &Value::Null),
+            "{model}"
+        );
         let row = world.get(&format!("/v1/decisions/{id}")).await.json().await;
         assert_eq!(row["outcome"]["finish_reason"], "stop", "{model}");
     }
@@ -255,4 +259,27 @@ async fn what_needs_a_store_is_a_400_that_says_what_instead_and_fields_have_thei
         );
     }
     assert!(echo.bodies().is_empty(), "nothing was asked");
+}
+
+#[tokio::test]
+async fn an_input_beyond_the_context_is_refused_under_its_own_name() {
+    for model in ["auto", "small-model"] {
+        let echo = Echo::start(Mode::Overflow).await;
+        let world = World::of(&echo).await;
+        for (path, param) in [(PATH, "input"), ("/v1/completions", "prompt")] {
+            let mut asked = json!({"model": model});
+            asked[param] = json!("hi");
+            let refused = world.post(path, &asked).await;
+            assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{model} {path}");
+            let error = refused.json().await["error"].clone();
+            assert_eq!(
+                (&error["param"], &error["code"]),
+                (&json!(param), &json!("context_length_exceeded"))
+            );
+            assert!(
+                error["message"].as_str().unwrap().contains("9001"),
+                "{error}"
+            );
+        }
+    }
 }

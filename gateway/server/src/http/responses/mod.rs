@@ -5,6 +5,7 @@
 
 mod events;
 mod input;
+mod items;
 mod output;
 
 use super::asked::{self, Asked};
@@ -12,7 +13,7 @@ use super::chat;
 use super::chunks::Wanted;
 use super::pinned::{self, Sent};
 use super::stream::{self, Streamed};
-use super::{Shared, body};
+use super::{Shared, Surfaces, body};
 use crate::answer::Answer;
 use crate::ask::ModelChoice;
 use crate::rescue::Rescue;
@@ -20,21 +21,30 @@ use crate::tally::{Tally, message};
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use events::ResponseEvents;
 use futures_util::StreamExt;
-use input::translate;
+use input::{Translated, translate};
 use output::Told;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// What a chat's fields are called here.
+const NAMES: [(&str, &str); 2] = [("messages", "input"), ("max_tokens", "max_output_tokens")];
 
 pub(crate) async fn respond(State(surfaces): Shared, request: Request) -> Result<Response, Rescue> {
-    let read = |bytes: bytes::Bytes| {
-        let translated = translate(body::object(&bytes)?)?;
-        Ok((translated.chat.clone(), translated))
+    let answered = answer(surfaces, request).await;
+    answered.map_err(|error| error.renamed(&NAMES))
+}
+
+async fn answer(surfaces: Arc<Surfaces>, request: Request) -> Result<Response, Rescue> {
+    let read = |bytes: Bytes| {
+        let Translated { chat, echo } = translate(body::object(&bytes)?)?;
+        Ok((chat.clone(), (chat, echo)))
     };
-    let (asked, translated) = asked::ask(surfaces, request, read).await.map_err(|error| {
-        error.renamed(&[("messages", "input"), ("max_tokens", "max_output_tokens")])
-    })?;
-    let told = Told::new(translated.echo, Wanted::of(&asked.ask));
-    let chat = translated.chat;
+    let (asked, (mut chat, echo)) = asked::ask(surfaces, request, read).await?;
+    chat.remove("weir");
+    let told = Told::new(echo, Wanted::of(&asked.ask));
     if asked.ask.client.stream {
         let streamed = begin(asked, chat).await?;
         let events = ResponseEvents::new(told, streamed.decision.clone());
@@ -51,10 +61,7 @@ pub(crate) async fn respond(State(surfaces): Shared, request: Request) -> Result
     Ok((headers, Json(told.whole(&answer))).into_response())
 }
 
-async fn begin(
-    asked: Asked,
-    chat: serde_json::Map<String, serde_json::Value>,
-) -> Result<Streamed, Rescue> {
+async fn begin(asked: Asked, chat: Map<String, Value>) -> Result<Streamed, Rescue> {
     match asked.ask.model {
         ModelChoice::Auto => stream::routed(asked).await,
         ModelChoice::Pinned(_) => pinned::stream(asked, Sent::Chat(chat)).await,
