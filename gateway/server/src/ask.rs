@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn every_refusal_names_the_field_and_what_to_send() {
         let user = json!([{"role": "user", "content": "hi"}]);
-        for (body, param, says) in [
+        assert_refused([
             (json!({"messages": user}), "model", "missing"),
             (json!({"model": 3, "messages": user}), "model", "model is 3"),
             (json!({"model": "auto"}), "messages", "missing"),
@@ -370,6 +370,13 @@ mod tests {
                 "messages[0].role",
                 "wizard",
             ),
+        ]);
+    }
+
+    #[test]
+    fn fields_that_would_be_ignored_are_refused_by_name() {
+        let user = json!([{"role": "user", "content": "hi"}]);
+        assert_refused([
             (
                 json!({"model": "auto", "messages": user, "top_logprobs": 2}),
                 "top_logprobs",
@@ -420,7 +427,12 @@ mod tests {
                 "weir.memory",
                 "\"off\"",
             ),
-        ] {
+        ]);
+    }
+
+    /// Each body is refused for this field, and the message has these words.
+    fn assert_refused<const N: usize>(cases: [(Value, &str, &str); N]) {
+        for (body, param, says) in cases {
             let error = parse(body.clone()).expect_err(&format!("{body} is refused"));
             assert_eq!(error.param, param, "{body}");
             assert!(error.message.contains(says), "{body}: {}", error.message);

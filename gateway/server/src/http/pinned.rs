@@ -111,7 +111,7 @@ pub(crate) async fn stream(asked: Asked, sent: Sent) -> Result<Streamed, Rescue>
     })
 }
 
-fn begin<'a>(serving: &'a Arc<Serving>, asked: Asked) -> Result<(Outcome, &'a Pool), Rescue> {
+fn begin(serving: &Arc<Serving>, asked: Asked) -> Result<(Outcome, &Pool), Rescue> {
     let ModelChoice::Pinned(model) = asked.ask.model.clone() else {
         return Err(Rescue::field("model", "model is auto: nothing is pinned"));
     };

@@ -113,7 +113,7 @@ fn finish_reason() -> Value {
 }
 
 /// What stands around the choices.
-fn frame(object: &str, choice: Value) -> Value {
+fn frame(object: &str, choice: &Value) -> Value {
     json!({"type": "object", "required": ["object", "choices"], "properties": {
         "id": {"type": "string"}, "object": {"const": object}, "created": {"type": "integer"}, "model": {"type": "string"},
         "choices": {"type": "array", "items": choice},
@@ -127,7 +127,7 @@ fn frame(object: &str, choice: Value) -> Value {
 pub(super) fn chat_completion() -> Value {
     frame(
         "chat.completion",
-        json!({"type": "object", "properties": {
+        &json!({"type": "object", "properties": {
             "index": {"const": 0}, "finish_reason": finish_reason(), "logprobs": {"type": ["object", "null"]},
             "message": {"type": "object", "properties": {
                 "role": {"const": "assistant"}, "content": {"type": ["string", "null"]},
@@ -144,7 +144,7 @@ pub(super) fn chat_chunk() -> Value {
     }});
     frame(
         "chat.completion.chunk",
-        json!({"type": "object", "properties": {
+        &json!({"type": "object", "properties": {
             "index": {"const": 0}, "finish_reason": finish_reason(), "logprobs": {"type": ["object", "null"]},
             "delta": {"type": "object", "properties": {
                 "role": {"const": "assistant"}, "content": {"type": ["string", "null"]},
@@ -170,7 +170,7 @@ pub(super) fn completion_request() -> Value {
 pub(super) fn completion() -> Value {
     frame(
         "text_completion",
-        json!({"type": "object", "properties": {
+        &json!({"type": "object", "properties": {
             "index": {"const": 0}, "text": {"type": "string"}, "finish_reason": finish_reason(),
             "logprobs": {"type": ["object", "null"]},
         }}),

@@ -101,8 +101,11 @@ impl Operation {
 /// All of them; their schemas are added to `schemas`.
 pub(crate) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     let mut all = asking(schemas);
+    all.extend(naming(schemas));
     all.extend(deciding(schemas));
-    all.extend(remembering(schemas));
+    all.extend(of_memory(writing(schemas)));
+    all.extend(of_memory(seeking(schemas)));
+    all.extend(of_memory(forgetting()));
     all.extend(running());
     all
 }
@@ -123,10 +126,6 @@ fn asking(schemas: &mut Schemas) -> Vec<Operation> {
         schemas.named("ResponseEvent", openai::response_event()),
     );
     schemas.named("Usage", openai::usage());
-    let model = schemas.named("Model", answers::model());
-    let embeddings = schemas.of::<bodies::Embeddings>();
-    let generate = schemas.of::<bodies::Generate>();
-    let models = json!({"type": "object", "properties": {"object": {"const": "list"}, "data": {"type": "array", "items": model}}});
     vec![
         post(
             "/v1/chat/completions",
@@ -158,6 +157,15 @@ fn asking(schemas: &mut Schemas) -> Vec<Operation> {
             "The response, whole or as typed events",
             answer(&response, &event),
         ),
+    ]
+}
+
+fn naming(schemas: &mut Schemas) -> Vec<Operation> {
+    let model = schemas.named("Model", answers::model());
+    let embeddings = schemas.of::<bodies::Embeddings>();
+    let generate = schemas.of::<bodies::Generate>();
+    let models = json!({"type": "object", "properties": {"object": {"const": "list"}, "data": {"type": "array", "items": model}}});
+    vec![
         post(
             "/v1/embeddings",
             "embed",
@@ -239,67 +247,83 @@ fn deciding(schemas: &mut Schemas) -> Vec<Operation> {
     .into()
 }
 
-fn remembering(schemas: &mut Schemas) -> Vec<Operation> {
-    let (nodes, edges) = (schemas.of::<bodies::Nodes>(), schemas.of::<bodies::Edges>());
-    let question = schemas.of::<bodies::Question>();
-    let privacy = || {
-        vec![parameter(
-            "header",
-            "x-weir-privacy",
-            "how far the words may travel to be embedded",
-        )]
-    };
-    let delete = |path, id, summary| Operation {
-        method: "delete",
+/// What the operations of the memory have in common.
+fn of_memory(operations: Vec<Operation>) -> impl Iterator<Item = Operation> {
+    operations.into_iter().map(|operation| Operation {
+        tag: "memory",
+        errors: REMEMBERING,
+        ..operation
+    })
+}
+
+/// A call whose words may travel to be embedded.
+fn memory_post(path: &'static str, id: &'static str, summary: &'static str) -> Operation {
+    let about = "how far the words may travel to be embedded";
+    Operation {
+        scopes: MEMORY,
+        parameters: vec![parameter("header", "x-weir-privacy", about)],
         ..post(path, id, summary)
-    };
-    [
-        Operation {
-            parameters: privacy(),
-            ..post(
-                "/v1/memory/nodes",
-                "writeNodes",
-                "Writes nodes, at most 1,000",
-            )
-        }
+    }
+}
+
+fn writing(schemas: &mut Schemas) -> Vec<Operation> {
+    let (nodes, edges) = (schemas.of::<bodies::Nodes>(), schemas.of::<bodies::Edges>());
+    vec![
+        memory_post(
+            "/v1/memory/nodes",
+            "writeNodes",
+            "Writes nodes, at most 1,000",
+        )
         .takes(nodes)
         .answers(
             "Their ids and what changed",
             json_content(&answers::written_nodes()),
         ),
-        post(
-            "/v1/memory/edges",
-            "writeEdges",
-            "Writes edges, at most 1,000",
-        )
-        .takes(edges)
-        .answers("How many", json_content(&answers::written_edges())),
         Operation {
-            parameters: privacy(),
-            ..post(
-                "/v1/memory/search",
-                "search",
-                "Finds nodes by meaning and words",
+            parameters: Vec::new(),
+            ..memory_post(
+                "/v1/memory/edges",
+                "writeEdges",
+                "Writes edges, at most 1,000",
             )
         }
+        .takes(edges)
+        .answers("How many", json_content(&answers::written_edges())),
+    ]
+}
+
+fn seeking(schemas: &mut Schemas) -> Vec<Operation> {
+    let question = schemas.of::<bodies::Question>();
+    vec![
+        memory_post(
+            "/v1/memory/search",
+            "search",
+            "Finds nodes by meaning and words",
+        )
         .takes(question.clone())
         .answers(
             "The nodes found, best first",
             json_content(&answers::hits()),
         ),
-        Operation {
-            parameters: privacy(),
-            ..post(
-                "/v1/memory/attend",
-                "attend",
-                "Searches, then walks the graph with attention",
-            )
-        }
+        memory_post(
+            "/v1/memory/attend",
+            "attend",
+            "Searches, then walks the graph with attention",
+        )
         .takes(question)
         .answers(
             "The nodes reached, best first",
             json_content(&answers::attended()),
         ),
+    ]
+}
+
+fn forgetting() -> Vec<Operation> {
+    let delete = |path, id, summary| Operation {
+        method: "delete",
+        ..memory_post(path, id, summary)
+    };
+    vec![
         Operation {
             parameters: vec![parameter("path", "id", "the node")],
             ..delete(
@@ -326,22 +350,6 @@ fn remembering(schemas: &mut Schemas) -> Vec<Operation> {
             json_content(&answers::erased()),
         ),
     ]
-    .map(|operation| Operation {
-        tag: "memory",
-        errors: REMEMBERING,
-        scopes: if operation.scopes == ["admin"] {
-            operation.scopes
-        } else {
-            MEMORY
-        },
-        parameters: operation
-            .parameters
-            .into_iter()
-            .filter(|of| of["in"] != "header" || of["name"] == "x-weir-privacy")
-            .collect(),
-        ..operation
-    })
-    .into()
 }
 
 fn running() -> Vec<Operation> {

@@ -251,28 +251,34 @@ fn event(body: &Value, choices: &Value) -> String {
     format!("data: {event}\n\n")
 }
 
+/// The events of a mode that says what they are.
+fn scripted(body: &Value, mode: Mode) -> Option<String> {
+    match mode {
+        Mode::Stream(events) => {
+            let events = events.iter().map(|event| format!("data: {event}\n\n"));
+            Some(events.collect())
+        }
+        Mode::Calls | Mode::BareCalls => {
+            let calls = [0, 1].map(|index| call(index, mode == Mode::BareCalls));
+            let pieces = calls.iter().flatten().map(|piece| {
+                let delta = json!({"tool_calls": [piece]});
+                event(
+                    body,
+                    &json!([{"index": 0, "delta": delta, "finish_reason": null}]),
+                )
+            });
+            let last = json!([{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]);
+            let end = event(body, &last) + "data: [DONE]\n\n";
+            Some(pieces.chain([end]).collect())
+        }
+        _ => None,
+    }
+}
+
 fn events(body: &Value, mode: Mode, open: Open) -> Response {
     let mut sent: Vec<Result<String, std::io::Error>> = Vec::new();
-    if let Mode::Stream(events) = mode {
-        let events: String = events
-            .iter()
-            .map(|event| format!("data: {event}\n\n"))
-            .collect();
+    if let Some(events) = scripted(body, mode) {
         return ([("content-type", "text/event-stream")], events).into_response();
-    }
-    if let Mode::Calls | Mode::BareCalls = mode {
-        for piece in [0, 1]
-            .iter()
-            .flat_map(|index| call(*index, mode == Mode::BareCalls))
-        {
-            let choice =
-                json!({"index": 0, "delta": {"tool_calls": [piece]}, "finish_reason": null});
-            sent.push(Ok(event(body, &json!([choice]))));
-        }
-        let last = json!([{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]);
-        sent.extend([Ok(event(body, &last)), Ok("data: [DONE]\n\n".to_owned())]);
-        let body = axum::body::Body::from_stream(stream::iter(sent));
-        return ([("content-type", "text/event-stream")], body).into_response();
     }
     for word in answer(body, mode).split_inclusive(' ') {
         let delta = if mode == Mode::HangInACall {

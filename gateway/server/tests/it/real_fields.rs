@@ -119,6 +119,16 @@ async fn stop_seed_logprobs_and_json_schema_do_what_they_say_on_every_path() {
                 "{at}: {read}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn a_seed_repeats_an_answer_and_what_cannot_be_served_is_refused() {
+    let Some(server) = LlamaServer::with_smollm2(1024) else {
+        return;
+    };
+    let world = world(&server).await;
+    for model in MODELS {
         let sampled = |seed: u64| {
             let more = json!({"max_tokens": 12, "temperature": 1.0, "seed": seed, "weir": {"memory": "off"}});
             let asked = asking_with(model, "Tell a story.", &more);

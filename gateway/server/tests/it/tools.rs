@@ -175,6 +175,8 @@ async fn tool_results_of_earlier_turns_reach_the_engine_as_they_came() {
 
 const TOKEN: &str = r#"{"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}"#;
 const END: &str = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+const UNASKED: &str =
+    r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}"#;
 
 #[tokio::test]
 async fn silent_truncation_a_stream_done_without_a_finish_reason_is_an_error_event() {
@@ -227,7 +229,6 @@ async fn usage_that_the_engine_drops_is_counted_and_usage_sent_unasked_is_cut() 
     );
     assert_eq!(last["usage"]["completion_tokens"], 2, "{last}");
 
-    const UNASKED: &str = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}"#;
     let talkative = Echo::start(Mode::Stream(&[TOKEN, UNASKED, "[DONE]"])).await;
     let world = World::of(&talkative).await;
     for model in ["auto", "small-model"] {

@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn what_is_not_served_is_refused_by_name_with_what_to_send() {
-        for (field, value, param, says) in [
+        assert_refused([
             (
                 "previous_response_id",
                 json!("resp_1"),
@@ -330,6 +330,12 @@ mod tests {
                 "prompt_cache_key",
                 "weir.session",
             ),
+        ]);
+    }
+
+    #[test]
+    fn a_field_of_another_shape_is_refused_by_its_path() {
+        assert_refused([
             (
                 "tools",
                 json!([{"type": "web_search"}]),
@@ -384,7 +390,12 @@ mod tests {
             ),
             ("instructions", json!(["x"]), "instructions", "a string"),
             ("seed", json!(4), "seed", "not known"),
-        ] {
+        ]);
+    }
+
+    /// Each value of a field is refused for this path, and the message has these words.
+    fn assert_refused<const N: usize>(cases: [(&str, Value, &str, &str); N]) {
+        for (field, value, param, says) in cases {
             let mut body = json!({"model": "auto", "input": "hi"});
             body[field] = value.clone();
             let error = read(body).expect_err(field);
