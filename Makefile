@@ -112,8 +112,9 @@ layers: ## Check who depends on whom
 	testenv/checks/layers.sh
 
 .PHONY: generate
-generate: ## Write the generated files again (CRD YAML, golden messages, the chart of the CRDs, dashboards)
+generate: ## Write the generated files again (CRD YAML, golden messages, docs/openapi.json, the chart of the CRDs, dashboards)
 	UPDATE=1 $(CARGO) test --locked -p weir-crds -p weir-reconcile --quiet
+	UPDATE=1 $(CARGO) test --locked -p weir-gateway --test it --quiet openapi
 	charts/generate.py
 	charts/dashboards.py
 

@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
 shift || true
-[ $# -gt 0 ] || set -- document gguf json_span log_row memory_export messages plan router_artifact sse stack
+[ $# -gt 0 ] || set -- call_text document gguf json_span log_row memory_export messages plan router_artifact sse stack
 toolchain=${FUZZ_TOOLCHAIN:-nightly}
 
 if ! cargo "+$toolchain" fuzz --version >/dev/null 2>&1; then

@@ -67,6 +67,8 @@ pub(crate) enum Command {
     Validate(ValidateArgs),
     /// Print the JSON Schema of stack files, for editors
     Schema(SchemaArgs),
+    /// Print the OpenAPI document of the gateway's HTTP surface
+    Openapi,
     /// Fill, search and keep up the memory
     Memory(MemoryArgs),
     /// Bring a model onto the disk

@@ -28,6 +28,7 @@ mod memory_upkeep;
 mod model;
 #[cfg(feature = "cluster")]
 mod model_report;
+mod openapi;
 #[cfg(feature = "cluster")]
 mod operator;
 mod output;
@@ -93,6 +94,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Logs(args) => logs::run(&args).await,
         Command::Validate(args) => validate::run(&args),
         Command::Schema(args) => schema::run(&args),
+        Command::Openapi => openapi::run(),
         Command::Memory(args) => memory::run(args.command).await,
         Command::Model(args) => model::run(args.command).await,
         Command::Router(args) => router::run(args.command).await,

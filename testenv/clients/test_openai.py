@@ -1,5 +1,6 @@
-"""An unmodified openai-python client against a running gateway: chat, stream, errors, turns, auto and pinned models."""
+"""An unmodified openai-python client against a running gateway: chat, tools, completions, responses, errors, auto and pinned."""
 
+import json
 import os
 import unittest
 
@@ -66,6 +67,105 @@ class Chat(unittest.TestCase):
         stopped = ask(model="qwen2.5-coder-0.5b", stop=["3"], max_tokens=32,
                       messages=[{"role": "user", "content": "Count: 1 2 3 4 5. Repeat that."}])
         self.assertNotIn("3", stopped.choices[0].message.content)
+
+
+MODELS = ("auto", "qwen2.5-coder-0.5b")
+TOOL = {"name": "get_weather", "description": "Weather of a city",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}
+
+
+class Tools(unittest.TestCase):
+    def test_tools_and_their_results_are_taken_whole_and_streamed(self):
+        tools = [{"type": "function", "function": TOOL}]
+        call = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}
+        turns = [[{"role": "user", "content": "What is the weather in Paris?"}]]
+        turns.append(turns[0] + [{"role": "assistant", "content": "", "tool_calls": [call]},
+                                 {"role": "tool", "tool_call_id": "call_1", "content": "Rain, 12 degrees."}])
+        for model in MODELS:
+            for messages in turns:
+                with self.subTest(model=model, turns=len(messages)):
+                    choice = ask(model=model, messages=messages, tools=tools, max_tokens=48).choices[0]
+                    self.assertTrue(choice.message.content or choice.message.tool_calls)
+                    with client().chat.completions.stream(model=model, messages=messages, tools=tools, max_tokens=48,
+                                                          temperature=0) as stream:
+                        for _ in stream:
+                            pass
+                        whole = stream.get_final_completion().choices[0]
+                    self.assertTrue(whole.message.content or whole.message.tool_calls)
+                    self.assertIn(whole.finish_reason, ("stop", "length", "tool_calls"))
+                    for made in whole.message.tool_calls or []:
+                        self.assertTrue(made.id and made.function.name)
+
+
+class Formats(unittest.TestCase):
+    def test_a_schema_is_followed(self):
+        schema = {"type": "object", "properties": {"colour": {"enum": ["red", "blue"]}}, "required": ["colour"],
+                  "additionalProperties": False}
+        chat = {"type": "json_schema", "json_schema": {"name": "c", "schema": schema, "strict": True}}
+        text = {"format": {"type": "json_schema", "name": "c", "schema": schema, "strict": True}}
+        for model in MODELS:
+            with self.subTest(model=model):
+                said = ask(model=model, max_tokens=40, response_format=chat).choices[0].message.content
+                self.assertIn(json.loads(said)["colour"], ("red", "blue"))
+                response = client().responses.create(model=model, input="Name a colour.", text=text, temperature=0,
+                                                     max_output_tokens=40)
+                self.assertIn(json.loads(response.output_text)["colour"], ("red", "blue"))
+
+
+class Completions(unittest.TestCase):
+    def test_a_prompt_is_completed_whole_and_streamed(self):
+        for model in MODELS:
+            with self.subTest(model=model):
+                request = {"model": model, "prompt": "1 2 3 4", "max_tokens": 8, "temperature": 0}
+                whole = client().completions.create(**request)
+                self.assertTrue(whole.choices[0].text)
+                self.assertLessEqual(whole.usage.completion_tokens, 8)
+                chunks = list(client().completions.create(**request, stream=True))
+                self.assertEqual("".join(chunk.choices[0].text for chunk in chunks), whole.choices[0].text)
+                self.assertIn(chunks[-1].choices[0].finish_reason, ("stop", "length"))
+
+    def test_what_is_not_served_names_its_field(self):
+        with self.assertRaises(openai.BadRequestError) as caught:
+            client().completions.create(model="auto", prompt="1 2 3", echo=True)
+        self.assertEqual(caught.exception.param, "echo")
+
+
+class Responses(unittest.TestCase):
+    def test_a_response_and_its_stream_say_the_same(self):
+        for model in MODELS:
+            with self.subTest(model=model):
+                request = {"model": model, "input": "Name a colour.", "instructions": "Be brief.", "temperature": 0,
+                           "max_output_tokens": 24, "metadata": {"from": "tests"}}
+                whole = client().responses.create(**request)
+                self.assertTrue(whole.output_text)
+                self.assertEqual(whole.metadata, {"from": "tests"})
+                self.assertEqual(whole.usage.total_tokens, whole.usage.input_tokens + whole.usage.output_tokens)
+                with client().responses.stream(**request) as stream:
+                    text = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+                    final = stream.get_final_response()
+                self.assertEqual((text, final.output_text), (whole.output_text, whole.output_text))
+                kinds = [event.type for event in client().responses.create(**request, stream=True)]
+                self.assertEqual(kinds[0], "response.created")
+                self.assertIn(kinds[-1], ("response.completed", "response.incomplete"))
+
+    def test_a_function_is_called_and_its_result_taken_back(self):
+        tools = [{"type": "function", "strict": False, **TOOL}]
+        call = {"type": "function_call", "call_id": "call_1", "name": "get_weather", "arguments": '{"city": "Paris"}'}
+        turns = [{"role": "user", "content": "What is the weather in Paris?"}, call,
+                 {"type": "function_call_output", "call_id": "call_1", "output": "Rain, 12 degrees."}]
+        for model in MODELS:
+            for request in (turns[:1], turns):
+                with self.subTest(model=model, items=len(request)):
+                    response = client().responses.create(model=model, input=request, tools=tools, temperature=0,
+                                                         max_output_tokens=48)
+                    self.assertTrue(response.output)
+                    self.assertLessEqual({item.type for item in response.output}, {"message", "function_call"})
+
+    def test_what_needs_a_store_is_a_bad_request(self):
+        for field, value in (("previous_response_id", "resp_1"), ("store", True)):
+            with self.subTest(field=field), self.assertRaises(openai.BadRequestError) as caught:
+                client().responses.create(model="auto", input="hi", **{field: value})
+            self.assertEqual(caught.exception.param, field)
 
 
 class Errors(unittest.TestCase):

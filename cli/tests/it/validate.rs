@@ -79,7 +79,7 @@ fn every_example_is_valid() {
 #[test]
 fn schemas_are_json_and_an_unknown_kind_is_named() {
     let stage = Stage::new();
-    for args in [&["schema"][..], &["schema", "ModelPool"]] {
+    for args in [&["schema"][..], &["schema", "ModelPool"], &["openapi"]] {
         let output = stage.weir(args);
         serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap();
     }

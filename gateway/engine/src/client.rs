@@ -162,24 +162,31 @@ pub(crate) async fn read_json<T: DeserializeOwned>(
     (bytes_max, what): (usize, &str),
     until: Instant,
 ) -> Result<T, EngineError> {
-    let since = Instant::now();
-    let body = Limited::new(response.into_body(), bytes_max).collect();
-    let body = match tokio::time::timeout_at(until.into(), body).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(source)) => {
-            let (pool, phase) = (target.pool.clone(), Phase::Answer);
-            return Err(EngineError::Reset {
-                pool,
-                phase,
-                source: Some(source),
-            });
-        }
-        Err(_) => return Err(target.timed_out(Phase::FirstEvent, since)),
-    };
+    let body = read_body(target, response, bytes_max, until).await?;
     serde_json::from_slice(&body).map_err(|error| {
         let place = place(&error);
         target.bad_event(format!("something that is not {what} ({place})"))
     })
+}
+
+/// The bytes of an answer of at most so many.
+pub(crate) async fn read_body(
+    target: &Target,
+    response: Response<Incoming>,
+    bytes_max: usize,
+    until: Instant,
+) -> Result<Bytes, EngineError> {
+    let since = Instant::now();
+    let body = Limited::new(response.into_body(), bytes_max).collect();
+    match tokio::time::timeout_at(until.into(), body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(source)) => Err(EngineError::Reset {
+            pool: target.pool.clone(),
+            phase: Phase::Answer,
+            source: Some(source),
+        }),
+        Err(_) => Err(target.timed_out(Phase::Answer, since)),
+    }
 }
 
 /// Whether the handshake failed over the other side's certificate.

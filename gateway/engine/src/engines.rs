@@ -3,28 +3,26 @@
 //! Retries happen only while nothing of an answer has been read, and only inside the pool that was handed in.
 //! Reading on: `replica.rs` for who is asked next, `client.rs` for the wire.
 
-use crate::client::{Call, Client, Target, read_json};
-use crate::error::{EngineError, Phase};
+use crate::client::{Call, Client, Target, read_body, read_json};
+use crate::error::{EngineError, Reply};
 use crate::json_span;
 use crate::prefix::Prefix;
 use crate::replica::{Lease, Replicas};
 use crate::stream::ChatStream;
+use crate::tool_events::{self, ToolEvents, offered};
 use bytes::Bytes;
 use http::Response;
-use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming};
+use hyper::body::Incoming;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::time::Sleep;
 use weir_plan::{Endpoint, Pool};
 
 const CHAT: &str = "/v1/chat/completions";
-/// Largest answer to an embeddings request that is read.
-const EMBEDDINGS_MAX: usize = 64 << 20;
+/// Largest whole answer that is read.
+const ANSWER_MAX: usize = 64 << 20;
 
 /// All engines that a gateway talks to. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -60,6 +58,8 @@ pub struct ForwardRequest<'a> {
     pub prefix: Option<Prefix>,
     /// When the whole answer must be there.
     pub deadline: Instant,
+    /// Names of the functions that the request offers for calling (see [`offered`]).
+    pub offered: Vec<String>,
 }
 
 /// An embeddings request for one pool.
@@ -67,17 +67,6 @@ struct EmbeddingsRequest {
     body: Bytes,
     inputs: usize,
     deadline: Instant,
-}
-
-/// The body of a passed-through answer. Dropping it closes the connection.
-#[derive(Debug)]
-pub struct ForwardBody {
-    target: Target,
-    lease: Lease,
-    first: Option<Bytes>,
-    body: Option<Incoming>,
-    since: Instant,
-    deadline: Pin<Box<Sleep>>,
 }
 
 impl Default for Engines {
@@ -130,60 +119,73 @@ impl Engines {
     /// # Errors
     /// The last replica's error, or why no replica was asked.
     pub async fn chat(&self, pool: &Pool, request: ChatRequest) -> Result<ChatStream, EngineError> {
-        let deadline = request.deadline;
-        let body = chat_body(pool, request.body);
-        let mut attempts = (self.inner.replicas).attempts(pool, request.prefix.as_ref());
+        let ChatRequest {
+            body,
+            prefix,
+            deadline,
+        } = request;
+        let request = ForwardRequest {
+            path: CHAT,
+            offered: offered(&body),
+            body: chat_body(pool, body),
+            prefix,
+            deadline,
+        };
+        self.stream(pool, request).await
+    }
+
+    /// Passes a body that asks for a stream through to a pool, untouched but for the model's name, and reads the events of
+    /// the answer. Returns once something of the answer is there; until then other replicas are tried.
+    ///
+    /// # Errors
+    /// The last replica's error, or why no replica was asked.
+    pub async fn forward_stream(
+        &self,
+        pool: &Pool,
+        request: ForwardRequest<'_>,
+    ) -> Result<ChatStream, EngineError> {
+        let body = renamed(pool, request.body);
+        self.stream(pool, ForwardRequest { body, ..request }).await
+    }
+
+    async fn stream(
+        &self,
+        pool: &Pool,
+        request: ForwardRequest<'_>,
+    ) -> Result<ChatStream, EngineError> {
+        let mut attempts = self.inner.replicas.attempts(pool, request.prefix.as_ref());
         loop {
             let lease = attempts.next()?;
             let target = Target::new(pool, &lease.endpoint);
-            match self.chat_once(target, lease, body.clone(), deadline).await {
+            match self.stream_once(target, lease, &request).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => attempts.failed(error)?,
             }
         }
     }
 
-    /// Passes a body through to a pool and its answer back, bytes untouched. The model's name is replaced only when the
-    /// engine knows the model by another one. Returns once the first bytes of a 2xx answer are there.
+    /// Passes a body through to a pool and its whole answer back, bytes untouched but for calls that the engine left in the
+    /// text. The model's name is replaced only when the engine knows the model by another one. Other replicas are tried
+    /// until the answer is whole, since nothing of it has reached the client.
     ///
     /// # Errors
-    /// The last replica's error, or why no replica was asked. Answers other than 2xx are errors too.
+    /// The last replica's error, or why no replica was asked. Answers other than 2xx are errors, and so are those that hold
+    /// an error or are no completion.
     pub async fn forward(
         &self,
         pool: &Pool,
         request: ForwardRequest<'_>,
-    ) -> Result<Response<ForwardBody>, EngineError> {
-        let ForwardRequest {
-            path,
-            body,
-            prefix,
-            deadline,
-        } = request;
-        let body = match pool.upstream_model == pool.model {
-            true => body,
-            false => json_span::with_string(&body, "model", &pool.upstream_model),
-        };
-        let mut attempts = self.inner.replicas.attempts(pool, prefix.as_ref());
+    ) -> Result<Bytes, EngineError> {
+        let body = renamed(pool, request.body);
+        let request = ForwardRequest { body, ..request };
+        let mut attempts = self.inner.replicas.attempts(pool, request.prefix.as_ref());
         loop {
-            let mut lease = attempts.next()?;
+            let lease = attempts.next()?;
             let target = Target::new(pool, &lease.endpoint);
-            let until = patience(&lease, deadline);
-            let call = Call {
-                path,
-                body: body.clone(),
-                until,
-            };
-            let error = match self.inner.client.post(&target, call).await {
-                Ok(response) => {
-                    match forward_body(target, lease, response, until, deadline).await {
-                        Ok(response) => return Ok(response),
-                        Err(error) => error,
-                    }
-                }
-                Err(error) => {
-                    lease.failed(&error);
-                    error
-                }
+            let error = match self.forward_once(&target, lease, &request).await {
+                Ok(answer) if request.offered.is_empty() => return Ok(answer),
+                Ok(answer) => return Ok(tool_events::whole(answer, request.offered)),
+                Err(error) => error,
             };
             attempts.failed(error)?;
         }
@@ -244,10 +246,15 @@ impl Engines {
         let mut body = Map::new();
         body.insert("messages".to_owned(), messages);
         body.insert("max_tokens".to_owned(), json!(1));
+        let request = ForwardRequest {
+            path: CHAT,
+            body: chat_body(pool, body),
+            prefix: None,
+            deadline,
+            offered: Vec::new(),
+        };
         let (target, lease) = alone(pool, endpoint)?;
-        let stream = self
-            .chat_once(target, lease, chat_body(pool, body), deadline)
-            .await?;
+        let stream = self.stream_once(target, lease, &request).await?;
         stream.read_to_end().await?;
         Ok(since.elapsed())
     }
@@ -275,34 +282,49 @@ impl Engines {
         read
     }
 
-    async fn chat_once(
+    async fn forward_once(
+        &self,
+        target: &Target,
+        mut lease: Lease,
+        request: &ForwardRequest<'_>,
+    ) -> Result<Bytes, EngineError> {
+        let call = Call {
+            path: request.path,
+            body: request.body.clone(),
+            until: patience(&lease, request.deadline),
+        };
+        let read = match self.inner.client.post(target, call).await {
+            Ok(response) => read_completion(target, response, request.deadline).await,
+            Err(error) => Err(error),
+        };
+        match &read {
+            Ok(_) => lease.succeeded(),
+            Err(error) => lease.failed(error),
+        }
+        read
+    }
+
+    async fn stream_once(
         &self,
         target: Target,
         mut lease: Lease,
-        body: Bytes,
-        deadline: Instant,
+        request: &ForwardRequest<'_>,
     ) -> Result<ChatStream, EngineError> {
-        let until = patience(&lease, deadline);
-        let response = match self
-            .inner
-            .client
-            .post(
-                &target,
-                Call {
-                    path: CHAT,
-                    body,
-                    until,
-                },
-            )
-            .await
-        {
+        let until = patience(&lease, request.deadline);
+        let call = Call {
+            path: request.path,
+            body: request.body.clone(),
+            until,
+        };
+        let response = match self.inner.client.post(&target, call).await {
             Ok(response) => response,
             Err(error) => {
                 lease.failed(&error);
                 return Err(error);
             }
         };
-        ChatStream::new(target, lease, response.into_body(), deadline)
+        let tools = ToolEvents::new(request.offered.clone());
+        ChatStream::new(target, lease, response.into_body(), request.deadline, tools)
             .begin(until)
             .await
     }
@@ -330,6 +352,14 @@ fn patience(lease: &Lease, deadline: Instant) -> Instant {
     }
 }
 
+/// The body with the model's name as the engine knows it.
+fn renamed(pool: &Pool, body: Bytes) -> Bytes {
+    match pool.upstream_model == pool.model {
+        true => body,
+        false => json_span::with_string(&body, "model", &pool.upstream_model),
+    }
+}
+
 fn chat_body(pool: &Pool, mut body: Map<String, Value>) -> Bytes {
     body.insert(
         "model".to_owned(),
@@ -338,45 +368,6 @@ fn chat_body(pool: &Pool, mut body: Map<String, Value>) -> Bytes {
     body.insert("stream".to_owned(), Value::Bool(true));
     body.insert("stream_options".to_owned(), json!({"include_usage": true}));
     Value::Object(body).to_string().into()
-}
-
-async fn forward_body(
-    target: Target,
-    lease: Lease,
-    response: Response<Incoming>,
-    until: Instant,
-    deadline: Instant,
-) -> Result<Response<ForwardBody>, EngineError> {
-    let (head, body) = response.into_parts();
-    let mut forward = ForwardBody {
-        target,
-        lease,
-        first: None,
-        body: Some(body),
-        since: Instant::now(),
-        deadline: Box::pin(tokio::time::sleep_until(deadline.into())),
-    };
-    match tokio::time::timeout_at(until.into(), forward.frame()).await {
-        Ok(Some(Ok(frame))) => {
-            forward.lease.answering();
-            forward.first = frame.into_data().ok();
-        }
-        Ok(Some(Err(error))) => return Err(error),
-        Ok(None) => {}
-        Err(_) => {
-            let error = forward.target.timed_out(Phase::FirstEvent, forward.since);
-            return Err(forward.fail(error));
-        }
-    }
-    Ok(Response::from_parts(head, forward))
-}
-
-impl ForwardBody {
-    fn fail(&mut self, error: EngineError) -> EngineError {
-        self.body = None;
-        self.lease.failed(&error);
-        error
-    }
 }
 
 impl EmbeddingsRequest {
@@ -391,39 +382,35 @@ impl EmbeddingsRequest {
     }
 }
 
-impl Body for ForwardBody {
-    type Data = Bytes;
-    type Error = EngineError;
+#[derive(Deserialize)]
+struct WireWhole {
+    choices: Option<Vec<IgnoredAny>>,
+    error: Option<IgnoredAny>,
+}
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, EngineError>>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(Frame::data(first))));
+/// The bytes of a whole answer that is one.
+async fn read_completion(
+    target: &Target,
+    response: Response<Incoming>,
+    until: Instant,
+) -> Result<Bytes, EngineError> {
+    let body = read_body(target, response, ANSWER_MAX, until).await?;
+    match serde_json::from_slice::<WireWhole>(&body) {
+        Ok(WireWhole {
+            error: None,
+            choices: Some(choices),
+        }) if !choices.is_empty() => Ok(body),
+        Ok(WireWhole { error: Some(_), .. }) => {
+            let hidden = target.hidden();
+            let reply = Reply {
+                pool: &target.pool,
+                status: 200,
+                retry_after: None,
+                hidden: &hidden,
+            };
+            Err(reply.into_error(&body))
         }
-        let Some(body) = self.body.as_mut() else {
-            return Poll::Ready(None);
-        };
-        match Pin::new(body).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
-            Poll::Ready(Some(Err(error))) => {
-                let error = self.target.reset(Phase::Answer, Some(error));
-                Poll::Ready(Some(Err(self.fail(error))))
-            }
-            Poll::Ready(None) => {
-                self.body = None;
-                self.lease.succeeded();
-                Poll::Ready(None)
-            }
-            Poll::Pending => {
-                if self.deadline.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                let error = self.target.timed_out(Phase::Answer, self.since);
-                Poll::Ready(Some(Err(self.fail(error))))
-            }
-        }
+        _ => Err(target.bad_event("something that is not a completion")),
     }
 }
 
@@ -444,7 +431,7 @@ async fn read_embeddings(
     expected: usize,
     until: Instant,
 ) -> Result<Vec<Vec<f32>>, EngineError> {
-    let most = (EMBEDDINGS_MAX, "a list of embeddings");
+    let most = (ANSWER_MAX, "a list of embeddings");
     let mut wire: WireEmbeddings = read_json(target, response, most, until).await?;
     wire.data.sort_by_key(|embedding| embedding.index);
     if wire.data.len() != expected {

@@ -67,6 +67,8 @@ struct WireChoice {
     #[serde(default)]
     index: u32,
     delta: Option<WireDelta>,
+    /// The text of a `/v1/completions` chunk.
+    text: Option<String>,
     logprobs: Option<WireLogprobs>,
     finish_reason: Option<String>,
 }
@@ -153,10 +155,8 @@ impl ChatEvent {
         };
         if let Some(choice) = chunk.choices.into_iter().find(|choice| choice.index == 0) {
             event.aside = choice.delta.as_ref().is_some_and(WireDelta::is_aside);
-            event.delta = choice
-                .delta
-                .and_then(|delta| delta.content)
-                .filter(|text| !text.is_empty());
+            let text = choice.delta.and_then(|delta| delta.content).or(choice.text);
+            event.delta = text.filter(|text| !text.is_empty());
             event.logprobs = choice.logprobs.map(WireLogprobs::read).unwrap_or_default();
             event.finish_reason = choice.finish_reason;
         }
@@ -231,6 +231,14 @@ mod tests {
         assert_eq!(event.delta.as_deref(), Some("hi"));
         assert_eq!(event.logprobs, vec![-0.25, -100.0]);
         assert_eq!(event.finish_reason, None);
+    }
+
+    #[test]
+    fn the_text_of_a_plain_completion_is_read() {
+        let event = parse(
+            r#"{"object":"text_completion","choices":[{"text":" 4","index":0,"logprobs":null,"finish_reason":null}]}"#,
+        );
+        assert_eq!(event.unwrap().delta.as_deref(), Some(" 4"));
     }
 
     #[test]

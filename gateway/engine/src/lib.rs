@@ -6,6 +6,7 @@
 
 mod attempts;
 mod breaker;
+pub mod call_text;
 mod client;
 mod cold;
 mod engines;
@@ -18,11 +19,14 @@ mod replica;
 pub mod sse;
 mod stream;
 mod tokens;
+mod tool_events;
+pub mod tool_text;
 mod trust;
 
-pub use engines::{ChatRequest, Engines, ForwardBody, ForwardRequest};
+pub use engines::{ChatRequest, Engines, ForwardRequest};
 pub use error::{EngineError, Fault, Phase};
 pub use event::{ChatEvent, Timings, Usage};
 pub use load::PoolLoad;
 pub use prefix::Prefix;
 pub use stream::ChatStream;
+pub use tool_events::offered;

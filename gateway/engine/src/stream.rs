@@ -8,6 +8,7 @@ use crate::error::{EngineError, Phase};
 use crate::event::ChatEvent;
 use crate::replica::Lease;
 use crate::sse::SseDecoder;
+use crate::tool_events::ToolEvents;
 use bytes::Bytes;
 use futures_util::Stream;
 use http_body_util::BodyExt;
@@ -28,7 +29,10 @@ pub struct ChatStream {
     lease: Lease,
     body: Option<Incoming>,
     decoder: SseDecoder,
+    /// Events that were read and not yet taken.
     read_ahead: VecDeque<ChatEvent>,
+    /// Where tools were offered: what makes calls of what the engine sends.
+    tools: Option<ToolEvents>,
     /// Whether something of the answer has been read.
     answering: bool,
     /// Whether the answer said that it had ended.
@@ -38,13 +42,20 @@ pub struct ChatStream {
 }
 
 impl ChatStream {
-    pub(crate) fn new(target: Target, lease: Lease, body: Incoming, deadline: Instant) -> Self {
+    pub(crate) fn new(
+        target: Target,
+        lease: Lease,
+        body: Incoming,
+        deadline: Instant,
+        tools: Option<ToolEvents>,
+    ) -> Self {
         Self {
             target,
             lease,
             body: Some(body),
             decoder: SseDecoder::default(),
             read_ahead: VecDeque::new(),
+            tools,
             answering: false,
             finished: false,
             since: Instant::now(),
@@ -77,7 +88,10 @@ impl ChatStream {
     async fn read_opening(&mut self) -> Result<(), EngineError> {
         while self.read_ahead.len() < 2 && self.read_ahead.iter().all(is_preamble) {
             match self.read_event().await {
-                Some(event) => self.read_ahead.push_back(event?),
+                Some(event) => {
+                    let event = event?;
+                    self.keep(event);
+                }
                 None if self.read_ahead.is_empty() => {
                     return Err(self.target.bad_event("an answer without a single event"));
                 }
@@ -85,6 +99,14 @@ impl ChatStream {
             }
         }
         Ok(())
+    }
+
+    /// Puts an event among those to be taken, as what stands in its place.
+    fn keep(&mut self, event: ChatEvent) {
+        match &mut self.tools {
+            Some(tools) => self.read_ahead.extend(tools.push(event)),
+            None => self.read_ahead.push_back(event),
+        }
     }
 
     async fn read_event(&mut self) -> Option<Result<ChatEvent, EngineError>> {
@@ -132,6 +154,12 @@ impl ChatStream {
         cx: &mut Context<'_>,
     ) -> Option<Result<ChatEvent, EngineError>> {
         if raw.trim_ascii() == b"[DONE]" {
+            if !self.finished {
+                let error = self
+                    .target
+                    .bad_event("an answer that ends without saying why");
+                return Some(Err(self.fail(error)));
+            }
             self.complete(cx);
             return None;
         }
@@ -193,9 +221,14 @@ impl Stream for ChatStream {
     type Item = Result<ChatEvent, EngineError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match self.read_ahead.pop_front() {
-            Some(event) => Poll::Ready(Some(Ok(event))),
-            None => self.poll_event(cx),
+        loop {
+            if let Some(event) = self.read_ahead.pop_front() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            match std::task::ready!(self.poll_event(cx)) {
+                Some(Ok(event)) => self.keep(event),
+                end => return Poll::Ready(end),
+            }
         }
     }
 }

@@ -117,6 +117,10 @@ impl Ask {
         };
         let messages = Message::parse_all(body.get("messages"))?;
         let client = ClientSettings::parse(body)?;
+        if model == ModelChoice::Auto && client.tools && client.logprobs {
+            let message = "logprobs cannot be had together with tools: leave one of them out";
+            return Err(AskError::new("logprobs", message));
+        }
         Ok(Self {
             caller,
             messages,
@@ -180,6 +184,15 @@ impl ClientSettings {
             None => false,
         };
         let logprobs = flag(&body, "logprobs")?;
+        check_alternatives(&body, logprobs)?;
+        check_stop(&body)?;
+        for (field, instead) in [("functions", "tools"), ("function_call", "tool_choice")] {
+            if present(&body, field).is_some() {
+                let message =
+                    format!("{field} is OpenAI's older name and not served: send {instead}");
+                return Err(AskError::new(field, message));
+            }
+        }
         let tools = match present(&body, "tools") {
             Some(Value::Array(tools)) => !tools.is_empty(),
             Some(other) => return Err(wrong("tools", other, "a list of tools")),
@@ -254,6 +267,27 @@ fn tokens(body: &Map<String, Value>, field: &str) -> Result<Option<u32>, AskErro
     }
 }
 
+/// `top_logprobs`: 0 to 20, and only beside `logprobs`.
+fn check_alternatives(body: &Map<String, Value>, logprobs: bool) -> Result<(), AskError> {
+    let Some(value) = present(body, "top_logprobs") else {
+        return Ok(());
+    };
+    match value.as_u64() {
+        Some(0..=20) if logprobs => Ok(()),
+        Some(0..=20) => Err(wrong("top_logprobs", value, "logprobs: true with it")),
+        _ => Err(wrong("top_logprobs", value, "a whole number from 0 to 20")),
+    }
+}
+
+/// `stop`: a string or a list of strings.
+fn check_stop(body: &Map<String, Value>) -> Result<(), AskError> {
+    match present(body, "stop") {
+        None | Some(Value::String(_)) => Ok(()),
+        Some(Value::Array(list)) if list.iter().all(Value::is_string) => Ok(()),
+        Some(other) => Err(wrong("stop", other, "a string or a list of strings")),
+    }
+}
+
 fn flag(body: &Map<String, Value>, field: &str) -> Result<bool, AskError> {
     match present(body, field) {
         None => Ok(false),
@@ -297,7 +331,7 @@ mod tests {
     #[test]
     fn every_refusal_names_the_field_and_what_to_send() {
         let user = json!([{"role": "user", "content": "hi"}]);
-        for (body, param, says) in [
+        assert_refused([
             (json!({"messages": user}), "model", "missing"),
             (json!({"model": 3, "messages": user}), "model", "model is 3"),
             (json!({"model": "auto"}), "messages", "missing"),
@@ -336,6 +370,38 @@ mod tests {
                 "messages[0].role",
                 "wizard",
             ),
+        ]);
+    }
+
+    #[test]
+    fn fields_that_would_be_ignored_are_refused_by_name() {
+        let user = json!([{"role": "user", "content": "hi"}]);
+        assert_refused([
+            (
+                json!({"model": "auto", "messages": user, "top_logprobs": 2}),
+                "top_logprobs",
+                "logprobs: true",
+            ),
+            (
+                json!({"model": "auto", "messages": user, "logprobs": true, "top_logprobs": 21}),
+                "top_logprobs",
+                "0 to 20",
+            ),
+            (
+                json!({"model": "auto", "messages": user, "logprobs": true, "tools": [{}]}),
+                "logprobs",
+                "tools",
+            ),
+            (
+                json!({"model": "auto", "messages": user, "stop": [1]}),
+                "stop",
+                "list of strings",
+            ),
+            (
+                json!({"model": "auto", "messages": user, "functions": []}),
+                "functions",
+                "send tools",
+            ),
             (
                 json!({"model": "auto", "messages": user, "user": 7}),
                 "user",
@@ -361,7 +427,12 @@ mod tests {
                 "weir.memory",
                 "\"off\"",
             ),
-        ] {
+        ]);
+    }
+
+    /// Each body is refused for this field, and the message has these words.
+    fn assert_refused<const N: usize>(cases: [(Value, &str, &str); N]) {
+        for (body, param, says) in cases {
             let error = parse(body.clone()).expect_err(&format!("{body} is refused"));
             assert_eq!(error.param, param, "{body}");
             assert!(error.message.contains(says), "{body}: {}", error.message);

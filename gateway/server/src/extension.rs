@@ -4,6 +4,7 @@
 //! `recall.rs`, citations are `prompt.rs`.
 
 use crate::ask::AskError;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use weir_plan::Privacy;
@@ -12,17 +13,21 @@ use weir_plan::Privacy;
 const DEVICE_CLASSES: [&str; 3] = ["device", "edge", "server"];
 
 /// Weir's own settings of one request. Absent means: as the gateway's plan says.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Weir")]
 pub struct Extension {
     /// Milliseconds the whole answer may take: slower arms are masked, and the request ends then.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub budget_ms: Option<u64>,
     /// How far the request's data may travel.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("enum" = ["local", "onPrem", "cloud", null]))]
     pub privacy: Option<Privacy>,
     /// The kind of device that asks, a feature of the router: `device`, `edge` or `server`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["device", "edge", "server", null]))]
     pub device_class: Option<String>,
     /// The subject the question belongs to: a feature of the router and what guardrails match.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,7 +44,7 @@ pub struct Extension {
 }
 
 /// What of the memory may be recalled.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     rename_all = "camelCase",
     expecting = "send \"on\", \"off\", or an object with some of store, domains and types"
@@ -56,7 +61,7 @@ pub enum MemoryUse {
 }
 
 /// Narrows what may be recalled; an empty list does not narrow.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MemoryFilter {
     /// Name of the memory store, refused when the gateway has another.

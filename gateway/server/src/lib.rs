@@ -30,6 +30,7 @@ pub mod masks;
 pub mod message;
 mod metrics;
 pub mod normalise;
+pub mod openapi;
 mod prepare;
 mod prompt;
 mod recall;

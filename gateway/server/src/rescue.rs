@@ -147,13 +147,36 @@ impl Rescue {
         }})
     }
 
+    /// The same error of a request whose fields have other names: each pair is the name here and the client's.
+    pub(crate) fn renamed(mut self, names: &[(&str, &str)]) -> Self {
+        let Some(param) = self.param.clone() else {
+            return self;
+        };
+        for (here, theirs) in names {
+            let rest = param
+                .strip_prefix(here)
+                .filter(|rest| rest.is_empty() || rest.starts_with(['[', '.']));
+            if let Some(rest) = rest {
+                self.message = self.message.replace(&param, &format!("{theirs}{rest}"));
+                self.param = Some(format!("{theirs}{rest}"));
+                return self;
+            }
+        }
+        self
+    }
+
+    /// The message for the client, and the code that goes with it.
+    pub(crate) fn says(&self) -> (&str, &'static str) {
+        (&self.message, self.code)
+    }
+
     /// The body as the event that ends a broken stream.
     pub(crate) fn event(&self) -> String {
-        self.log();
         format!("data: {}\n\n", self.body())
     }
 
-    fn log(&self) {
+    /// Says it to the log, with what the client does not see.
+    pub(crate) fn log(&self) {
         let (status, code) = (self.status.as_u16(), self.code);
         match &self.inside {
             Some(inside) if self.status.is_server_error() => {

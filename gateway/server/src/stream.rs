@@ -7,14 +7,16 @@ use crate::decisions::Draft;
 use crate::dispatch::Try;
 use crate::error::AnswerError;
 use crate::gateway::Gateway;
+use crate::http::{unix_seconds, usage};
 use crate::prepare::Prepared;
 use crate::serving::Serving;
 use crate::write_back::WriteBack;
 use futures_util::{Stream, StreamExt, stream};
+use serde_json::json;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use weir_engine::ChatEvent;
+use weir_engine::{ChatEvent, Usage};
 
 /// A streamed answer. Dropping it frees the engine and records that the client went away.
 pub struct AnswerStream {
@@ -90,21 +92,37 @@ impl Live {
                 Some((Err(error.into()), self))
             }
             None => {
-                self.end(None);
-                None
+                let used = self.end(None);
+                let told = self.kept.taken.tally.usage.is_some();
+                (!told).then(|| (Ok(usage_event(&self.draft.decided(false), used)), self))
             }
         }
     }
 
-    fn end(&mut self, error: Option<&str>) {
+    fn end(&mut self, error: Option<&str>) -> Usage {
         self.ended = true;
         self.kept.taken.rest = None;
-        self.gateway
+        let used = self
+            .gateway
             .settle(&mut self.draft, &self.serving, &self.kept);
         self.draft
             .finish(self.kept.taken.tally.finish_reason.clone(), error);
         let write_back = self.write_back.take().filter(|_| error.is_none());
         self.gateway.write_back(write_back);
+        used
+    }
+}
+
+/// The usage as Weir counted it, in the place of the event that the engine did not send.
+fn usage_event(decision: &Decided, used: Usage) -> ChatEvent {
+    let chunk = json!({
+        "id": format!("chatcmpl-{}", decision.id), "object": "chat.completion.chunk",
+        "created": unix_seconds(), "model": decision.model, "choices": [], "usage": usage(used),
+    });
+    ChatEvent {
+        raw: chunk.to_string().into(),
+        usage: Some(used),
+        ..ChatEvent::default()
     }
 }
 

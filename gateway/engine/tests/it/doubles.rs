@@ -36,6 +36,8 @@ pub(crate) enum Does {
         head: &'static str,
         body: &'static str,
     },
+    /// Answers with a stream of these bytes, and ends it as an HTTP body ends.
+    Streams(&'static str),
     /// Answers `/v1/embeddings` with two vectors, out of order.
     Embeds,
 }
@@ -221,6 +223,13 @@ async fn serve(socket: &mut TcpStream, does: Does) -> Option<()> {
             let answer =
                 format!("HTTP/1.1 {status} X\r\n{head}content-length: {length}\r\n\r\n{body}");
             socket.write_all(answer.as_bytes()).await.ok()
+        }
+        Does::Streams(bytes) => {
+            head_and(socket, &[]).await?;
+            if !bytes.is_empty() {
+                chunk(socket, bytes).await?;
+            }
+            socket.write_all(b"0\r\n\r\n").await.ok()
         }
         Does::Embeds => {
             let body =

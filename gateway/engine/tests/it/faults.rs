@@ -226,35 +226,148 @@ async fn dropping_closes_the_connection_before_and_after_the_first_token() {
     assert_eq!(engines.load("small"), 0);
 }
 
+fn forwarding(body: &str) -> ForwardRequest<'static> {
+    ForwardRequest {
+        path: "/v1/chat/completions",
+        body: body.to_owned().into(),
+        prefix: None,
+        deadline: Instant::now() + Duration::from_secs(20),
+        offered: Vec::new(),
+    }
+}
+
+fn answers(body: &'static str) -> Does {
+    let (status, head) = (200, "content-type: application/json\r\n");
+    Does::Refuses { status, head, body }
+}
+
 #[tokio::test]
 async fn forwarded_bytes_are_untouched_but_for_the_models_name() {
-    use http_body_util::BodyExt;
-    let double = Double::start(Does::Answers { chunk: 5 }).await;
     let body = r#"{ "model" : "smol",  "messages":[] , "x": 1.50 }"#;
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let answer = r#"{ "choices" : [{"message":{"content":"hi"}}], "y": 1.50 }"#;
+    let double = Double::start(answers(answer)).await;
     let pool = pool(&[&double.url]);
-    let engines = Engines::new();
-    let request = ForwardRequest {
-        path: "/v1/chat/completions",
-        body: body.into(),
-        prefix: None,
-        deadline,
-    };
-    let answer = engines.forward(&pool, request).await;
-    let answer = answer
-        .unwrap()
-        .into_body()
-        .collect()
-        .await
-        .unwrap()
-        .to_bytes();
-    assert!(answer.ends_with(b"data: [DONE]\n\n"));
+    let forwarded = Engines::new().forward(&pool, forwarding(body)).await;
+    assert_eq!(forwarded.unwrap(), answer);
     let sent = double.last_request();
     assert!(
         sent.ends_with(r#"{ "model" : "smol-upstream",  "messages":[] , "x": 1.50 }"#),
         "{sent}"
     );
 }
+
+#[tokio::test]
+async fn a_forwarded_stream_gives_the_engines_own_events() {
+    let event = r#"{ "choices" : [{"text":"hi","index":0,"finish_reason":"stop"}], "y": 1.50 }"#;
+    let stream = r#"data: { "choices" : [{"text":"hi","index":0,"finish_reason":"stop"}], "y": 1.50 }
+
+data: [DONE]
+
+"#;
+    let double = Double::start(Does::Streams(stream)).await;
+    let pool = pool(&[&double.url]);
+    let engines = Engines::new();
+    let mut events = engines
+        .forward_stream(&pool, forwarding("{}"))
+        .await
+        .unwrap();
+    let first = events.next().await.unwrap().unwrap();
+    assert_eq!(
+        (first.raw, first.delta.as_deref()),
+        (event.into(), Some("hi"))
+    );
+    assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_whole_answer_that_is_an_error_or_nothing_is_an_error() {
+    for (body, says) in [
+        ("", "not a completion"),
+        ("<html>", "not a completion"),
+        (r#"{"choices":[]}"#, "not a completion"),
+        (
+            r#"{"error":{"message":"out of memory","code":503}}"#,
+            "503: out of memory",
+        ),
+    ] {
+        let double = Double::start(answers(body)).await;
+        let pool = pool(&[&double.url]);
+        let error = Engines::new()
+            .forward(&pool, forwarding("{}"))
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains(says), "{body}: {error}");
+        assert!(error.retryable(), "{body}");
+        assert_silent(&error);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_without_a_finish_reason_is_an_error_also_after_done() {
+    let cut = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hello\"}}]}\n\n";
+    let done =
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hello\"}}]}\n\ndata: [DONE]\n\n";
+    for stream in [cut, done] {
+        let (text, error) = outcome(Does::Streams(stream)).await;
+        assert_eq!(text, "hello", "{stream}");
+        let error = error.expect("an error");
+        assert!(error.retryable(), "{error}");
+        assert_silent(&error);
+    }
+}
+
+#[tokio::test]
+async fn an_empty_stream_is_an_error_and_another_replica_is_asked() {
+    let role = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\"}}]}\n\ndata: [DONE]\n\n";
+    for stream in ["", "data: [DONE]\n\n", ": ping\n\n", role] {
+        let (text, error) = outcome(Does::Streams(stream)).await;
+        assert!(error.is_some() && text.is_empty(), "{stream:?}");
+        let empty = Double::start(Does::Streams(stream)).await;
+        let good = Double::start(Does::Answers { chunk: 64 }).await;
+        let engines = Engines::new();
+        let pool = pool(&[&empty.url, &good.url]);
+        for _ in 0..4 {
+            let (text, error) = read(ask(&engines, &pool).await.unwrap()).await;
+            assert_eq!(
+                (text.as_str(), error.is_none()),
+                ("hello world", true),
+                "{stream:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn calls_in_the_text_become_calls_where_tools_are_offered_and_only_there() {
+    let stream = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"<|tool_call_start|>[add(a=1)\"}}]}\n\n\
+        data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"]<|tool_call_end|>\"}}]}\n\n\
+        data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    let double = Double::start(Does::Streams(stream)).await;
+    let pool = pool(&[&double.url]);
+    let mut asked = request(Duration::from_secs(20));
+    for offers in [false, true] {
+        if offers {
+            let tools = serde_json::json!([{"type": "function", "function": {"name": "add"}}]);
+            asked.body.insert("tools".to_owned(), tools);
+        }
+        let mut events = Engines::new().chat(&pool, asked.clone()).await.unwrap();
+        let (mut text, mut calls, mut reason) = (String::new(), 0, None);
+        while let Some(event) = events.next().await {
+            let event = event.unwrap();
+            text.push_str(event.delta.as_deref().unwrap_or_default());
+            calls += usize::from(event.aside);
+            reason = event.finish_reason.or(reason);
+        }
+        let expected = if offers {
+            ("", 2, "tool_calls")
+        } else {
+            (LFM2_CALL, 0, "stop")
+        };
+        assert_eq!((text.as_str(), calls, reason.as_deref().unwrap()), expected);
+    }
+}
+
+const LFM2_CALL: &str = "<|tool_call_start|>[add(a=1)]<|tool_call_end|>";
 
 #[tokio::test]
 async fn embeddings_come_back_in_the_order_of_their_texts() {

@@ -1,75 +1,75 @@
 //! `POST /v1/chat/completions`: parse, wait for a place, answer whole, as a stream, or pinned.
 //!
-//! Reading on: `stream.rs`, `pinned.rs`, and `answer.rs` for everything between question and answer.
+//! Reading on: `asked.rs`, `stream.rs`, `pinned.rs`, and `answer.rs` for everything between question and answer.
 
-use super::admission::Place;
-use super::{Shared, Surfaces, body, caller, extension, pinned, plan_age, stream};
+use super::asked::{self, Asked};
+use super::chunks::{Chunks, Wanted};
+use super::pinned::Sent;
+use super::{Shared, body, pinned, plan_age, stream};
 use crate::answer::{Answer, Decided};
-use crate::ask::{Ask, ModelChoice};
+use crate::ask::ModelChoice;
 use crate::gateway::Serving;
 use crate::rescue::Rescue;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 use weir_engine::Usage;
-use weir_plan::Scope;
 
-/// One request with what it holds while it is answered.
-pub(crate) struct Asked {
-    pub(crate) surfaces: Arc<Surfaces>,
-    pub(crate) serving: Arc<Serving>,
-    pub(crate) ask: Ask,
-    pub(crate) place: Place,
-}
+const PATH: &str = "/v1/chat/completions";
 
 pub(crate) async fn complete(
     State(surfaces): Shared,
     request: Request,
 ) -> Result<Response, Rescue> {
-    let received = Instant::now();
-    let serving = surfaces.gateway.serving();
-    let identity = surfaces.identify(&serving, request.headers(), Scope::Ask)?;
-    let (head, bytes) = body::read(request, serving.plan.limits.body_max_bytes).await?;
-    let caller = caller(identity, &head.headers);
-    let weir = extension(&head.headers)?;
-    let ask = Ask::parse(body::object(&bytes)?, weir, caller, received)?;
-    let until = serving.deadline(&ask.weir, ask.received);
-    let place = surfaces.enter(&serving, until).await?;
-    let asked = Asked {
-        surfaces,
-        serving,
-        ask,
-        place,
-    };
-    match asked.ask.model {
-        ModelChoice::Pinned(_) => pinned::pass(asked, bytes).await,
-        ModelChoice::Auto if asked.ask.client.stream => stream::answer(asked).await,
-        ModelChoice::Auto => whole(asked).await,
+    let chat = |bytes: Bytes| Ok((body::object(&bytes)?, bytes));
+    let (asked, bytes) = asked::ask(surfaces, request, chat).await?;
+    match (&asked.ask.model, asked.ask.client.stream) {
+        (ModelChoice::Pinned(_), _) => pass(asked, PATH, bytes).await,
+        (ModelChoice::Auto, true) => {
+            let (wanted, serving) = (Wanted::of(&asked.ask), Arc::clone(&asked.serving));
+            let streamed = stream::routed(asked).await?;
+            let chunks = Chunks::routed(wanted, &serving, &streamed.decision);
+            Ok(streamed.respond(chunks))
+        }
+        (ModelChoice::Auto, false) => {
+            let wanted = Wanted::of(&asked.ask);
+            let (answer, headers) = whole(asked).await?;
+            Ok((headers, Json(completion(&answer, wanted))).into_response())
+        }
     }
 }
 
-async fn whole(asked: Asked) -> Result<Response, Rescue> {
-    let wants_weir = wants_weir(&asked.ask);
+/// A pinned model's answer as its engine gives it, whole or as a stream.
+pub(crate) async fn pass(
+    asked: Asked,
+    path: &'static str,
+    body: Bytes,
+) -> Result<Response, Rescue> {
+    if !asked.ask.client.stream {
+        return pinned::whole(asked, path, body).await;
+    }
+    let chunks = Chunks::passed(&asked.ask);
+    let streamed = pinned::stream(asked, Sent::AsItCame { path, body }).await?;
+    Ok(streamed.respond(chunks))
+}
+
+/// A routed answer, whole, with what its headers say.
+pub(crate) async fn whole(asked: Asked) -> Result<(Answer, HeaderMap), Rescue> {
     let gateway = &asked.surfaces.gateway;
     let answered = gateway.answer(Arc::clone(&asked.serving), asked.ask).await;
     let metrics = &asked.surfaces.metrics;
     let answer = answered.inspect_err(|error| metrics.failed(error.kind()))?;
     metrics.answered(&answer.decision, answer.usage);
     let headers = headers(&answer.decision, &asked.serving);
-    drop(asked.place);
-    Ok((headers, Json(completion(&answer, wants_weir))).into_response())
+    Ok((answer, headers))
 }
 
-/// Whether the client asked for more than OpenAI's fields.
-pub(crate) fn wants_weir(ask: &Ask) -> bool {
-    ask.weir.explain || ask.weir.citations
-}
-
-fn completion(answer: &Answer, wants_weir: bool) -> Value {
+fn completion(answer: &Answer, wanted: Wanted) -> Value {
     let decision = &answer.decision;
     let mut body = json!({
         "id": format!("chatcmpl-{}", decision.id),
@@ -84,7 +84,7 @@ fn completion(answer: &Answer, wants_weir: bool) -> Value {
         }],
         "usage": usage(answer.usage),
     });
-    if wants_weir {
+    if wanted.weir {
         body["weir"] = weir(decision);
     }
     body

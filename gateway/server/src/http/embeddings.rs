@@ -11,6 +11,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -21,19 +22,26 @@ use weir_plan::Scope;
 /// Most texts of one request, as for OpenAI.
 const INPUTS_MAX: usize = 2048;
 
-#[derive(Deserialize)]
-struct Wanted {
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "EmbeddingsRequest")]
+pub(crate) struct Wanted {
+    /// The memory's embedding model, or a pool's model.
     model: String,
     input: Inputs,
+    #[schemars(extend("enum" = ["float", "base64", null]))]
     encoding_format: Option<Value>,
+    /// The vectors' own length; another is refused.
+    #[schemars(with = "Option<u32>")]
     dimensions: Option<Value>,
 }
 
-#[derive(Deserialize)]
+/// A text, or up to 2,048 of them.
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum Inputs {
     One(String),
-    Many(Vec<String>),
+    Many(#[schemars(length(min = 1, max = INPUTS_MAX))] Vec<String>),
+    #[schemars(skip)]
     Other(serde::de::IgnoredAny),
 }
 

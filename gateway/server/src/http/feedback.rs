@@ -11,6 +11,7 @@ use crate::record::Feedback;
 use crate::rescue::Rescue;
 use axum::Json;
 use axum::extract::{Request, State};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use weir_plan::Scope;
@@ -18,13 +19,17 @@ use weir_plan::Scope;
 /// A label that stands for more disagreements than this many would decide alone.
 const PROPENSITY_MIN: f64 = 0.01;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Given {
+#[schemars(rename = "FeedbackRequest")]
+pub(crate) struct Given {
     decision_id: String,
     /// From 1, useless, to 5, perfect.
+    #[schemars(range(min = 1, max = 5))]
     score: f64,
     label: Option<String>,
+    /// A judge's probability of having picked this decision; needs the scope `judge`.
+    #[schemars(range(min = PROPENSITY_MIN, max = 1))]
     propensity: Option<f64>,
 }
 

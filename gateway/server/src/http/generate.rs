@@ -10,19 +10,25 @@ use crate::rescue::Rescue;
 use axum::Json;
 use axum::extract::{Request, State};
 use futures_util::StreamExt;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::time::Instant;
 use weir_engine::{ChatRequest, ChatStream, EngineError, Usage};
 use weir_plan::Scope;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+#[schemars(rename = "GenerateRequest")]
+pub(crate) struct Wanted {
+    /// A pool's model; `auto` is refused.
     model_id: String,
     prompt: String,
+    #[schemars(with = "Option<u32>", range(min = 1))]
     max_tokens: Option<Value>,
+    #[schemars(with = "Option<f32>", range(min = 0, max = 2))]
     temperature: Option<Value>,
+    #[schemars(with = "Option<f32>", range(min = 0, max = 1))]
     top_p: Option<Value>,
 }
 

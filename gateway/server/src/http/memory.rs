@@ -15,6 +15,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -32,56 +33,73 @@ const BATCH_MAX: usize = 1000;
 /// Most hits of one search.
 const HITS_MAX: usize = 256;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Nodes {
+#[schemars(rename = "NodesRequest")]
+pub(crate) struct Nodes {
+    #[schemars(length(min = 1, max = BATCH_MAX))]
     nodes: Vec<WrittenNode>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WrittenNode {
+    #[schemars(with = "Option<String>")]
     id: Option<NodeId>,
     /// `shared`, for admin keys; else the key's own.
     tenant: Option<String>,
     text: String,
     #[serde(default, rename = "type")]
+    #[schemars(schema_with = "crate::openapi::node_type")]
     node_type: NodeType,
     #[serde(default)]
+    #[schemars(schema_with = "crate::openapi::node_source")]
     source: NodeSource,
     #[serde(default)]
+    #[schemars(schema_with = "crate::openapi::metadata")]
     metadata: Metadata,
     vector: Option<Vec<f32>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Edges {
+#[schemars(rename = "EdgesRequest")]
+pub(crate) struct Edges {
+    #[schemars(length(min = 1, max = BATCH_MAX))]
     edges: Vec<WrittenEdge>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WrittenEdge {
+    #[schemars(with = "String")]
     src: NodeId,
+    #[schemars(with = "String")]
     dst: NodeId,
     rel: String,
     weight: Option<f32>,
     #[serde(default)]
+    #[schemars(schema_with = "crate::openapi::edge_metadata")]
     metadata: EdgeMetadata,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Question {
+#[schemars(rename = "MemoryQuestion")]
+pub(crate) struct Question {
     query: String,
     vector: Option<Vec<f32>>,
     #[serde(default)]
     domains: Vec<String>,
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     types: Vec<NodeType>,
+    /// Hits, 10 without it.
+    #[schemars(range(min = 1, max = HITS_MAX))]
     k: Option<usize>,
+    /// Hops of the walk, at most the plan's.
     hops: Option<u8>,
+    /// Nodes of the walk, at most the plan's.
     nodes_max: Option<usize>,
 }
 

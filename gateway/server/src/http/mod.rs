@@ -4,8 +4,11 @@
 //! Errors are [`Rescue`]s. One file a surface: `chat.rs` first.
 
 mod admission;
+mod asked;
 mod body;
 mod chat;
+mod chunks;
+mod completions;
 mod decisions;
 mod embeddings;
 mod feedback;
@@ -13,7 +16,9 @@ mod generate;
 mod health;
 mod memory;
 mod models;
+mod outcome;
 mod pinned;
+mod responses;
 mod route;
 mod stream;
 
@@ -27,10 +32,11 @@ use crate::serving::Serving;
 use admission::{Admission, Place};
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
+use axum::handler::Handler;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
-pub(crate) use chat::recall_name;
+use axum::routing::{MethodRouter, delete, get, post};
+pub(crate) use chat::{recall_name, unix_seconds, usage};
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,25 +50,29 @@ pub(crate) struct Surfaces {
     metrics: Metrics,
 }
 
+/// Bodies that are types, for the document of the surface.
+pub(crate) mod bodies {
+    pub(crate) use super::embeddings::Wanted as Embeddings;
+    pub(crate) use super::feedback::Given as Feedback;
+    pub(crate) use super::generate::Wanted as Generate;
+    pub(crate) use super::memory::{Edges, Nodes, Question};
+}
+
 type Shared = State<Arc<Surfaces>>;
 
 /// All routes of a gateway on one port.
 pub(crate) fn router(gateway: Gateway) -> Router {
     let surfaces = surfaces(gateway);
-    let routes = clients().route("/metrics", get(health::metrics));
+    let routes = clients().get("/metrics", health::metrics);
     finish(routes, surfaces)
 }
 
 /// The routes of clients, and those of who runs the gateway. Health stands on both: a probe asks where requests go.
 pub(crate) fn routers(gateway: Gateway) -> (Router, Router) {
     let surfaces = surfaces(gateway);
-    let operations = Router::new()
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics));
     (
         finish(clients(), Arc::clone(&surfaces)),
-        finish(operations, surfaces),
+        finish(operations(), surfaces),
     )
 }
 
@@ -77,31 +87,92 @@ fn surfaces(gateway: Gateway) -> Arc<Surfaces> {
     surfaces
 }
 
-fn clients() -> Router<Arc<Surfaces>> {
-    Router::new()
-        .route("/v1/chat/completions", post(chat::complete))
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{model}", get(models::one))
-        .route("/v1/embeddings", post(embeddings::embed))
-        .route("/generate", post(generate::generate))
-        .route("/v1/route", post(route::route))
-        .route("/v1/memory/nodes", post(memory::write_nodes))
-        .route("/v1/memory/nodes/{id}", delete(memory::delete_node))
-        .route("/v1/memory/edges", post(memory::write_edges))
-        .route(
-            "/v1/memory/subjects/{subject}",
-            delete(memory::erase_subject),
-        )
-        .route("/v1/memory/search", post(memory::search))
-        .route("/v1/memory/attend", post(memory::attend))
-        .route("/v1/feedback", post(feedback::take))
-        .route("/v1/decisions/{id}", get(decisions::show))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
+/// Routes with their names beside them, which axum does not tell: the document of the surface must have the same.
+struct Routes {
+    router: Router<Arc<Surfaces>>,
+    served: Vec<(&'static str, &'static str)>,
 }
 
-fn finish(routes: Router<Arc<Surfaces>>, surfaces: Arc<Surfaces>) -> Router {
+impl Routes {
+    fn new() -> Self {
+        Self {
+            router: Router::new(),
+            served: Vec::new(),
+        }
+    }
+
+    fn get<H: Handler<T, Arc<Surfaces>>, T: 'static>(self, path: &'static str, handler: H) -> Self {
+        self.add("get", path, get(handler))
+    }
+
+    fn post<H: Handler<T, Arc<Surfaces>>, T: 'static>(
+        self,
+        path: &'static str,
+        handler: H,
+    ) -> Self {
+        self.add("post", path, post(handler))
+    }
+
+    fn delete<H: Handler<T, Arc<Surfaces>>, T: 'static>(
+        self,
+        path: &'static str,
+        handler: H,
+    ) -> Self {
+        self.add("delete", path, delete(handler))
+    }
+
+    fn add(
+        mut self,
+        method: &'static str,
+        path: &'static str,
+        handler: MethodRouter<Arc<Surfaces>>,
+    ) -> Self {
+        self.served.push((method, path));
+        Self {
+            router: self.router.route(path, handler),
+            ..self
+        }
+    }
+}
+
+fn clients() -> Routes {
+    Routes::new()
+        .post("/v1/chat/completions", chat::complete)
+        .post("/v1/completions", completions::complete)
+        .post("/v1/responses", responses::respond)
+        .get("/v1/models", models::list)
+        .get("/v1/models/{model}", models::one)
+        .post("/v1/embeddings", embeddings::embed)
+        .post("/generate", generate::generate)
+        .post("/v1/route", route::route)
+        .post("/v1/memory/nodes", memory::write_nodes)
+        .delete("/v1/memory/nodes/{id}", memory::delete_node)
+        .post("/v1/memory/edges", memory::write_edges)
+        .delete("/v1/memory/subjects/{subject}", memory::erase_subject)
+        .post("/v1/memory/search", memory::search)
+        .post("/v1/memory/attend", memory::attend)
+        .post("/v1/feedback", feedback::take)
+        .get("/v1/decisions/{id}", decisions::show)
+        .get("/healthz", health::healthz)
+        .get("/readyz", health::readyz)
+}
+
+fn operations() -> Routes {
+    Routes::new()
+        .get("/healthz", health::healthz)
+        .get("/readyz", health::readyz)
+        .get("/metrics", health::metrics)
+}
+
+/// Method and path of every route.
+#[cfg(test)]
+pub(crate) fn served() -> Vec<(&'static str, &'static str)> {
+    [clients().served, operations().served].concat()
+}
+
+fn finish(routes: Routes, surfaces: Arc<Surfaces>) -> Router {
     routes
+        .router
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(from_fn_with_state(Arc::clone(&surfaces), observe))

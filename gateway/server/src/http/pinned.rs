@@ -1,52 +1,37 @@
-//! A pinned model: the body goes to its pool and the answer comes back, bytes untouched. No memory, no router.
+//! A pinned model: what the client sent goes to its pool and the answer comes back. No memory, no router.
 //!
 //! What is still Weir's: the model must be known and within the privacy limit, `weir` is cut out of the body, a failure
-//! in the middle of a stream becomes an event, and the outcome is recorded. Reading on: `chat.rs`.
+//! in the middle of a stream becomes an event, calls that the engine left in the text become calls where tools are offered,
+//! and the outcome is recorded. All other bytes stay. Reading on: `chat.rs`, `outcome.rs`.
 
-use super::chat::Asked;
-use super::stream::sse_headers;
-use super::{Surfaces, plan_age};
+use super::asked::Asked;
+use super::outcome::Outcome;
+use super::stream::Streamed;
 use crate::ask::{Ask, ModelChoice};
-use crate::fill::PinnedAnswer;
 use crate::rescue::Rescue;
 use crate::serving::Serving;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http::{HeaderValue, header};
-use http_body_util::BodyExt;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use std::convert::Infallible;
+use serde_json::{Map, Value};
 use std::sync::Arc;
-use std::time::Duration;
-use weir_engine::{EngineError, ForwardBody, ForwardRequest, Phase, Usage, json_span};
+use weir_engine::{ChatEvent, ChatRequest, ChatStream, ForwardRequest, json_span, offered};
 use weir_plan::Pool;
 
-const CHAT: &str = "/v1/chat/completions";
-/// Bytes of the end of an answer that are kept to read the usage from.
-const TAIL_MAX: usize = 16 << 10;
-
-/// The outcome of a pinned request, recorded once, also when the client goes away.
-struct Outcome {
-    surfaces: Arc<Surfaces>,
-    serving: Arc<Serving>,
-    ask: Ask,
-    rank: usize,
-    pool: String,
-    id: String,
-    model: String,
-    tail: Vec<u8>,
-    error: Option<&'static str>,
-    ttft: Option<Duration>,
-    finished: bool,
-    _place: super::admission::Place,
+/// What the pool is sent.
+pub(crate) enum Sent {
+    /// The client's body, to the same path.
+    AsItCame { path: &'static str, body: Bytes },
+    /// The chat that the client's body was translated to.
+    Chat(Map<String, Value>),
 }
 
 struct Passing {
-    body: ForwardBody,
+    events: ChatStream,
     outcome: Outcome,
+    ended: bool,
 }
 
 /// The pool that serves a model by name, refused when its data would travel too far.
@@ -66,267 +51,107 @@ pub(crate) fn pool<'a>(
     }
 }
 
-pub(crate) async fn pass(asked: Asked, bytes: Bytes) -> Result<Response, Rescue> {
-    let Asked {
-        surfaces,
-        serving,
-        ask,
-        place,
-    } = asked;
-    let ModelChoice::Pinned(model) = ask.model.clone() else {
-        return Err(Rescue::field("model", "model is auto: nothing is pinned"));
-    };
-    let (rank, pool) = pool(&serving, &ask, &model)?;
-    let deadline = serving.deadline(&ask.weir, ask.received);
-    let request = ForwardRequest {
-        path: CHAT,
-        body: json_span::without(&bytes, &[&["weir"]]),
-        prefix: Some(ask.prefix(&ask.messages)),
-        deadline,
-    };
-    let id = surfaces.gateway.new_decision_id();
-    let streams = ask.client.stream;
-    let mut outcome = Outcome {
-        surfaces: Arc::clone(&surfaces),
-        serving: Arc::clone(&serving),
-        ask,
-        rank,
-        pool: pool.name.clone(),
-        id,
-        model,
-        tail: Vec::new(),
-        error: Some("client_gone"),
-        ttft: None,
-        finished: false,
-        _place: place,
-    };
-    let warm = serving.engines.warm(pool, deadline).await;
+/// Passes a body through to the engine's same path and the whole answer back.
+pub(crate) async fn whole(
+    asked: Asked,
+    path: &'static str,
+    body: Bytes,
+) -> Result<Response, Rescue> {
+    let serving = Arc::clone(&asked.serving);
+    let (mut outcome, pool) = begin(&serving, asked)?;
+    let request = forwarding(&serving, &outcome.ask, path, &body);
+    let warm = serving.engines.warm(pool, request.deadline).await;
     let warm = warm.map_err(|error| outcome.failed(&error))?;
-    let forwarded = serving.engines.forward(&warm, request).await;
-    let forwarded = forwarded.map_err(|error| outcome.failed(&error))?;
-    outcome.ttft = Some(outcome.ask.received.elapsed());
-    let mut response = Response::new(Body::empty());
-    outcome.head(&mut response);
-    if streams {
-        sse_headers(&mut response);
-        let passing = Passing {
-            body: forwarded.into_body(),
-            outcome,
-        };
-        *response.body_mut() = Body::from_stream(stream::unfold(passing, Passing::next));
-        return Ok(response);
-    }
-    let whole = forwarded.into_body().collect().await;
-    let whole = whole.map_err(|error| outcome.failed(&error))?.to_bytes();
-    outcome.keep(&whole);
+    let answer = serving.engines.forward(&warm, request).await;
+    let answer = answer.map_err(|error| outcome.failed(&error))?;
+    outcome.read(&answer);
     outcome.succeeded();
+    let mut response = Response::new(Body::from(answer));
+    *response.headers_mut() = outcome.headers();
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
-    *response.body_mut() = Body::from(whole);
     Ok(response)
 }
 
+/// Asks the pool for a stream. Returns once something of the answer is there.
+pub(crate) async fn stream(asked: Asked, sent: Sent) -> Result<Streamed, Rescue> {
+    let serving = Arc::clone(&asked.serving);
+    let (mut outcome, pool) = begin(&serving, asked)?;
+    let ask = &outcome.ask;
+    let deadline = serving.deadline(&ask.weir, ask.received);
+    let warm = serving.engines.warm(pool, deadline).await;
+    let warm = warm.map_err(|error| outcome.failed(&error))?;
+    let events = match sent {
+        Sent::AsItCame { path, body } => {
+            let request = forwarding(&serving, &outcome.ask, path, &body);
+            serving.engines.forward_stream(&warm, request).await
+        }
+        Sent::Chat(body) => {
+            let prefix = Some(outcome.ask.prefix(&outcome.ask.messages));
+            let request = ChatRequest {
+                body,
+                prefix,
+                deadline,
+            };
+            serving.engines.chat(&warm, request).await
+        }
+    };
+    let events = events.map_err(|error| outcome.failed(&error))?;
+    outcome.begun();
+    let (decision, headers) = (outcome.decision(), outcome.headers());
+    let passing = Passing {
+        events,
+        outcome,
+        ended: false,
+    };
+    Ok(Streamed {
+        decision,
+        headers,
+        events: Box::pin(stream::unfold(passing, Passing::next)),
+    })
+}
+
+fn begin(serving: &Arc<Serving>, asked: Asked) -> Result<(Outcome, &Pool), Rescue> {
+    let ModelChoice::Pinned(model) = asked.ask.model.clone() else {
+        return Err(Rescue::field("model", "model is auto: nothing is pinned"));
+    };
+    let (rank, pool) = pool(serving, &asked.ask, &model)?;
+    Ok((Outcome::new(asked, model, rank), pool))
+}
+
+fn forwarding(
+    serving: &Serving,
+    ask: &Ask,
+    path: &'static str,
+    body: &Bytes,
+) -> ForwardRequest<'static> {
+    ForwardRequest {
+        path,
+        body: json_span::without(body, &[&["weir"]]),
+        prefix: Some(ask.prefix(&ask.messages)),
+        deadline: serving.deadline(&ask.weir, ask.received),
+        offered: offered(&ask.client.passed),
+    }
+}
+
 impl Passing {
-    async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
-        if self.outcome.finished {
+    async fn next(mut self) -> Option<(Result<ChatEvent, Rescue>, Self)> {
+        if self.ended {
             return None;
         }
-        match self.body.frame().await {
-            Some(Ok(frame)) => {
-                let data = frame.into_data().unwrap_or_default();
-                self.outcome.keep(&data);
-                Some((Ok(data), self))
+        match self.events.next().await {
+            Some(Ok(event)) => {
+                self.outcome.saw(&event);
+                Some((Ok(event), self))
             }
             Some(Err(error)) => {
-                let event = self.outcome.failed(&error).event();
-                Some((Ok(format!("\n\n{event}").into()), self))
+                self.ended = true;
+                Some((Err(self.outcome.failed(&error)), self))
             }
             None => {
-                let told = self.outcome.ended()?;
-                Some((Ok(told), self))
+                self.outcome.succeeded();
+                None
             }
         }
-    }
-}
-
-impl Outcome {
-    fn head(&self, response: &mut Response) {
-        let headers = response.headers_mut();
-        for (name, value) in [
-            ("x-weir-decision", self.id.as_str()),
-            ("x-weir-model", self.model.as_str()),
-            ("x-weir-recall", "none"),
-            ("x-weir-escalated", "false"),
-        ] {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(name, value);
-            }
-        }
-        headers.insert("x-weir-plan-age", plan_age(&self.serving));
-    }
-
-    fn keep(&mut self, data: &[u8]) {
-        self.tail.extend_from_slice(data);
-        if self.tail.len() > 2 * TAIL_MAX {
-            self.tail.drain(..self.tail.len() - TAIL_MAX);
-        }
-    }
-
-    fn failed(&mut self, error: &EngineError) -> Rescue {
-        self.finished = true;
-        self.error = Some(error.kind());
-        self.surfaces.metrics.failed(error.kind());
-        Rescue::from(error)
-    }
-
-    /// The engine closed the stream. Unless it had said that this is the end, the answer is broken and the client is
-    /// told, if the engine has not told it already.
-    fn ended(&mut self) -> Option<Bytes> {
-        let end = End::read(&self.tail);
-        let whole = end.finish_reason.is_some() || end.done;
-        if whole && !end.failed {
-            self.succeeded();
-            return None;
-        }
-        let pool = self.pool.clone();
-        let error = if end.failed {
-            EngineError::Status {
-                pool,
-                status: 500,
-                kind: None,
-                message: "an error in the middle of its answer".to_owned(),
-                retry_after: None,
-            }
-        } else {
-            EngineError::Reset {
-                pool,
-                phase: Phase::Answer,
-                source: None,
-            }
-        };
-        let event = self.failed(&error).event();
-        (!end.failed).then(|| format!("\n\n{event}").into())
-    }
-
-    fn succeeded(&mut self) {
-        self.finished = true;
-        self.error = None;
-    }
-}
-
-impl Drop for Outcome {
-    fn drop(&mut self) {
-        let end = End::read(&self.tail);
-        let usage = end.usage.map(|usage| Usage {
-            prompt_tokens: usage.prompt_tokens,
-            completion_tokens: usage.completion_tokens,
-            cached_tokens: usage
-                .prompt_tokens_details
-                .map_or(0, |details| details.cached_tokens),
-        });
-        if self.error.is_none() {
-            self.surfaces
-                .metrics
-                .pinned(&self.model, usage.unwrap_or_default());
-        }
-        let total = self.ask.received.elapsed();
-        self.surfaces.gateway.pinned(PinnedAnswer {
-            serving: &self.serving,
-            id: self.id.clone(),
-            ask: &self.ask,
-            pool: self.rank,
-            usage,
-            finish_reason: end.finish_reason,
-            error: self.error,
-            ttft: self.ttft.unwrap_or(total),
-            total,
-        });
-    }
-}
-
-/// What the end of an answer says.
-#[derive(Debug, Default, PartialEq)]
-struct End {
-    usage: Option<WireUsage>,
-    finish_reason: Option<String>,
-    /// Whether the engine sent `[DONE]`.
-    done: bool,
-    /// Whether the engine sent an error.
-    failed: bool,
-}
-
-#[derive(Deserialize)]
-struct WireEnd {
-    error: Option<IgnoredAny>,
-    #[serde(default)]
-    choices: Vec<WireChoice>,
-    usage: Option<WireUsage>,
-}
-
-#[derive(Deserialize)]
-struct WireChoice {
-    finish_reason: Option<String>,
-}
-
-#[derive(Debug, PartialEq, Deserialize)]
-struct WireUsage {
-    #[serde(default)]
-    prompt_tokens: u32,
-    #[serde(default)]
-    completion_tokens: u32,
-    prompt_tokens_details: Option<WireDetails>,
-}
-
-#[derive(Debug, PartialEq, Deserialize)]
-struct WireDetails {
-    #[serde(default)]
-    cached_tokens: u32,
-}
-
-impl End {
-    /// Reads a whole answer, or the last events of a stream.
-    fn read(tail: &[u8]) -> Self {
-        let mut end = Self::default();
-        for line in tail.split(|byte| *byte == b'\n').rev() {
-            let json = line.strip_prefix(b"data:").unwrap_or(line);
-            end.done |= json.trim_ascii() == b"[DONE]";
-            let Ok(wire) = serde_json::from_slice::<WireEnd>(json) else {
-                continue;
-            };
-            end.failed |= wire.error.is_some();
-            end.usage = end.usage.or(wire.usage);
-            let reason = wire
-                .choices
-                .into_iter()
-                .next()
-                .and_then(|choice| choice.finish_reason);
-            if reason.is_some() {
-                end.finish_reason = reason;
-                break;
-            }
-        }
-        end
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_of_an_answer_is_read_from_events_and_from_a_whole_body() {
-        let usage = r#""usage":{"prompt_tokens":3,"completion_tokens":2}"#;
-        let events = format!(
-            "tten\"}}]}}\n\ndata: {{\"choices\":[{{\"finish_reason\":\"stop\"}}]}}\n\ndata: {{\"choices\":[],{usage}}}\n\ndata: [DONE]\n\n"
-        );
-        let whole = format!("{{\"choices\":[{{\"finish_reason\":\"stop\"}}],{usage}}}");
-        for tail in [events, whole] {
-            let end = End::read(tail.as_bytes());
-            assert_eq!(end.finish_reason.as_deref(), Some("stop"));
-            assert_eq!(end.usage.unwrap().completion_tokens, 2);
-        }
-        assert_eq!(End::read(b"\xff garbage"), End::default());
-        let failed = End::read(b"data: {\"error\":{\"message\":\"no\"}}\n\ndata: [DONE]\n\n");
-        assert!(failed.failed && failed.done);
     }
 }

@@ -29,6 +29,12 @@ pub(crate) enum Mode {
     HangInTheMiddle,
     /// Sends the first piece of a tool call, then nothing more.
     HangInACall,
+    /// Calls `add` twice, its arguments in two pieces, as OpenAI does.
+    Calls,
+    /// The same without `index`, and with neither `id` nor `type`.
+    BareCalls,
+    /// Answers a stream with these events, whatever was asked.
+    Stream(&'static [&'static str]),
     /// Sends one word, then ends as if that were all.
     EndInTheMiddle,
     /// Answers this many milliseconds later.
@@ -86,6 +92,7 @@ impl Echo {
         });
         let routes = Router::new()
             .route("/v1/chat/completions", post(chat))
+            .route("/v1/completions", post(chat))
             .route("/v1/embeddings", post(embeddings))
             .route("/tokenize", post(tokenize))
             .route("/apply-template", post(apply_template))
@@ -183,6 +190,10 @@ fn answer(body: &Value, mode: Mode) -> String {
     if let Mode::Say(words) | Mode::SlowlySay(_, words) = mode {
         return words.to_owned();
     }
+    let prompt = body["prompt"].as_str().or(body["prompt"][0].as_str());
+    if let Some(prompt) = prompt {
+        return format!("echo {prompt}");
+    }
     let messages = body["messages"].as_array().unwrap();
     let last = messages
         .iter()
@@ -192,7 +203,39 @@ fn answer(body: &Value, mode: Mode) -> String {
     format!("echo {}", last["content"].as_str().unwrap_or("parts"))
 }
 
+/// What `Mode::Calls` and `Mode::BareCalls` send of each call: how it begins, and the rest of its arguments.
+fn call(index: u64, bare: bool) -> [Value; 2] {
+    let mut begins = json!({"index": index, "id": format!("call_{index}"), "type": "function",
+        "function": {"name": "add", "arguments": "{\"a\":"}});
+    let mut goes_on = json!({"index": index, "function": {"arguments": "1}"}});
+    if bare {
+        begins = json!({"function": begins["function"]});
+        goes_on = json!({"function": goes_on["function"]});
+    }
+    [begins, goes_on]
+}
+
 fn whole(body: &Value, mode: Mode) -> Value {
+    if body["prompt"].is_string() || body["prompt"].is_array() {
+        return json!({
+            "id": "cmpl-echo", "object": "text_completion", "model": body["model"],
+            "choices": [{"index": 0, "finish_reason": "stop", "text": answer(body, mode), "logprobs": null}],
+            "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9},
+        });
+    }
+    if let Mode::Calls | Mode::BareCalls = mode {
+        let calls = [0, 1].map(|index| {
+            let [mut call, _] = call(index, mode == Mode::BareCalls);
+            call["function"]["arguments"] = json!("{\"a\":1}");
+            call
+        });
+        return json!({
+            "id": "chatcmpl-echo", "object": "chat.completion", "model": body["model"],
+            "choices": [{"index": 0, "finish_reason": "tool_calls",
+                         "message": {"role": "assistant", "content": null, "tool_calls": calls}}],
+            "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9},
+        });
+    }
     json!({
         "id": "chatcmpl-echo", "object": "chat.completion", "model": body["model"],
         "choices": [{"index": 0, "finish_reason": "stop",
@@ -208,8 +251,35 @@ fn event(body: &Value, choices: &Value) -> String {
     format!("data: {event}\n\n")
 }
 
+/// The events of a mode that says what they are.
+fn scripted(body: &Value, mode: Mode) -> Option<String> {
+    match mode {
+        Mode::Stream(events) => {
+            let events = events.iter().map(|event| format!("data: {event}\n\n"));
+            Some(events.collect())
+        }
+        Mode::Calls | Mode::BareCalls => {
+            let calls = [0, 1].map(|index| call(index, mode == Mode::BareCalls));
+            let pieces = calls.iter().flatten().map(|piece| {
+                let delta = json!({"tool_calls": [piece]});
+                event(
+                    body,
+                    &json!([{"index": 0, "delta": delta, "finish_reason": null}]),
+                )
+            });
+            let last = json!([{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]);
+            let end = event(body, &last) + "data: [DONE]\n\n";
+            Some(pieces.chain([end]).collect())
+        }
+        _ => None,
+    }
+}
+
 fn events(body: &Value, mode: Mode, open: Open) -> Response {
     let mut sent: Vec<Result<String, std::io::Error>> = Vec::new();
+    if let Some(events) = scripted(body, mode) {
+        return ([("content-type", "text/event-stream")], events).into_response();
+    }
     for word in answer(body, mode).split_inclusive(' ') {
         let delta = if mode == Mode::HangInACall {
             json!({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "add", "arguments": "{"}}]})
@@ -217,6 +287,9 @@ fn events(body: &Value, mode: Mode, open: Open) -> Response {
             json!({"content": word})
         };
         let mut choice = json!({"index": 0, "delta": delta, "finish_reason": null});
+        if body.get("prompt").is_some() {
+            choice = json!({"index": 0, "text": word, "finish_reason": null});
+        }
         if body["logprobs"] == true {
             choice["logprobs"] = json!({"content": [{"token": word, "logprob": -0.1}]});
         }

@@ -8,6 +8,7 @@
 
 mod auth;
 mod cold;
+mod completions;
 mod counts;
 mod echo;
 mod embedder;
@@ -16,12 +17,16 @@ mod failover;
 mod labels;
 mod log;
 mod memory;
+mod openapi;
 mod privacy;
 mod real;
+mod real_fields;
 mod recall;
 mod reload;
+mod responses;
 mod rollout;
 mod sampling;
 mod streams;
+mod tools;
 mod world;
 mod write_back;
