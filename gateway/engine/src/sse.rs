@@ -19,6 +19,13 @@ pub struct SseDecoder {
     data_len: usize,
 }
 
+/// Passes a byte stream on, cut between events only: a break leaves no torn event behind.
+#[derive(Debug, Default)]
+pub struct WholeEvents {
+    /// The beginning of an event whose end has not arrived.
+    begun: BytesMut,
+}
+
 /// The event was larger than [`EVENT_MAX`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct EventTooLong;
@@ -117,6 +124,49 @@ impl SseDecoder {
     }
 }
 
+impl WholeEvents {
+    /// Takes the next bytes and returns those up to the end of the last whole event; the bytes themselves where they end with
+    /// one, as engines send them.
+    ///
+    /// # Errors
+    /// An event is larger than 4 MiB.
+    pub fn push(&mut self, bytes: Bytes) -> Result<Bytes, EventTooLong> {
+        if self.begun.is_empty() && bytes.ends_with(b"\n\n") {
+            return Ok(bytes);
+        }
+        // The longest end is four bytes, of which three may have been there.
+        let seen = self.begun.len().saturating_sub(3);
+        self.begun.extend_from_slice(&bytes);
+        let end = end_of_events(&self.begun[seen..]).map_or(0, |end| seen + end);
+        let whole = self.begun.split_to(end).freeze();
+        if self.begun.len() > EVENT_MAX {
+            return Err(EventTooLong);
+        }
+        Ok(whole)
+    }
+
+    /// What is left when the stream has ended.
+    pub fn rest(&mut self) -> Bytes {
+        self.begun.split().freeze()
+    }
+}
+
+/// Where the last empty line ends.
+fn end_of_events(bytes: &[u8]) -> Option<usize> {
+    let is_end = |end: &usize| {
+        let (before, after) = bytes.split_at(*end);
+        match before.strip_suffix(b"\n") {
+            Some(line) => {
+                let line = line.strip_suffix(b"\r").unwrap_or(line);
+                line.ends_with(b"\n") || line.ends_with(b"\r")
+            }
+            // The first half of a `\r\n` ends nothing, and what it belongs to may not be there yet.
+            None => before.ends_with(b"\r\r") && !after.starts_with(b"\n"),
+        }
+    };
+    (1..=bytes.len()).rev().find(is_end)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +217,37 @@ mod tests {
             events(&[b"error: {\"code\":500}\n\n"]),
             ["{\"error\":{\"code\":500}}"]
         );
+    }
+
+    #[test]
+    fn events_are_passed_on_whole_wherever_the_stream_is_cut() {
+        for newline in ["\n", "\r\n", "\r"] {
+            let event = "data: {\"a\":1}\n: hello\n\n".replace('\n', newline);
+            let text = event.repeat(3) + "data: torn";
+            for cut in 0..text.len() {
+                let mut whole = WholeEvents::default();
+                let mut passed = 0;
+                for part in [&text.as_bytes()[..cut], &text.as_bytes()[cut..]] {
+                    passed += whole.push(Bytes::copy_from_slice(part)).unwrap().len();
+                    let torn = passed % event.len();
+                    // What follows the `\r` of a `\r\n` may come later.
+                    assert!(
+                        torn == 0 || torn == event.len() - 1,
+                        "{newline:?} {cut}: {torn}"
+                    );
+                }
+                assert_eq!(passed, 3 * event.len(), "{newline:?} {cut}");
+                assert_eq!(whole.rest(), "data: torn");
+            }
+        }
+    }
+
+    #[test]
+    fn an_endless_event_is_not_kept() {
+        let mut whole = WholeEvents::default();
+        let part = Bytes::from(vec![b'x'; EVENT_MAX]);
+        assert_eq!(whole.push(part), Ok(Bytes::new()));
+        assert_eq!(whole.push(Bytes::from_static(b"x")), Err(EventTooLong));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use serde::de::IgnoredAny;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use weir_engine::sse::{EventTooLong, WholeEvents};
 use weir_engine::{EngineError, ForwardBody, ForwardRequest, Phase, Usage, json_span};
 use weir_plan::Pool;
 
@@ -46,6 +47,7 @@ struct Outcome {
 
 struct Passing {
     body: ForwardBody,
+    events: WholeEvents,
     outcome: Outcome,
 }
 
@@ -111,6 +113,7 @@ pub(crate) async fn pass(asked: Asked, bytes: Bytes) -> Result<Response, Rescue>
         sse_headers(&mut response);
         let passing = Passing {
             body: forwarded.into_body(),
+            events: WholeEvents::default(),
             outcome,
         };
         *response.body_mut() = Body::from_stream(stream::unfold(passing, Passing::next));
@@ -118,6 +121,10 @@ pub(crate) async fn pass(asked: Asked, bytes: Bytes) -> Result<Response, Rescue>
     }
     let whole = forwarded.into_body().collect().await;
     let whole = whole.map_err(|error| outcome.failed(&error))?.to_bytes();
+    if serde_json::from_slice::<IgnoredAny>(&whole).is_err() {
+        let (pool, what) = (outcome.pool.clone(), "an answer that is no JSON".to_owned());
+        return Err(outcome.failed(&EngineError::BadEvent { pool, what }));
+    }
     outcome.keep(&whole);
     outcome.succeeded();
     let json = HeaderValue::from_static("application/json");
@@ -128,24 +135,32 @@ pub(crate) async fn pass(asked: Asked, bytes: Bytes) -> Result<Response, Rescue>
 
 impl Passing {
     async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
-        if self.outcome.finished {
-            return None;
-        }
-        match self.body.frame().await {
-            Some(Ok(frame)) => {
-                let data = frame.into_data().unwrap_or_default();
-                self.outcome.keep(&data);
-                Some((Ok(data), self))
-            }
-            Some(Err(error)) => {
-                let event = self.outcome.failed(&error).event();
-                Some((Ok(format!("\n\n{event}").into()), self))
-            }
-            None => {
-                let told = self.outcome.ended()?;
-                Some((Ok(told), self))
+        while !self.outcome.finished {
+            let passed = match self.body.frame().await {
+                Some(Ok(frame)) => self.whole(frame.into_data().unwrap_or_default()),
+                Some(Err(error)) => self.outcome.failed(&error).event().into(),
+                None => {
+                    let rest = self.events.rest();
+                    self.outcome.ended().unwrap_or(rest)
+                }
+            };
+            if !passed.is_empty() {
+                return Some((Ok(passed), self));
             }
         }
+        None
+    }
+
+    /// The events that have arrived whole.
+    fn whole(&mut self, data: Bytes) -> Bytes {
+        self.outcome.keep(&data);
+        self.events.push(data).unwrap_or_else(|EventTooLong| {
+            let error = EngineError::BadEvent {
+                pool: self.outcome.pool.clone(),
+                what: "an event larger than 4 MiB".to_owned(),
+            };
+            self.outcome.failed(&error).event().into()
+        })
     }
 }
 
@@ -205,7 +220,7 @@ impl Outcome {
             }
         };
         let event = self.failed(&error).event();
-        (!end.failed).then(|| format!("\n\n{event}").into())
+        (!end.failed).then(|| event.into())
     }
 
     fn succeeded(&mut self) {

@@ -8,12 +8,16 @@
 
 mod auth;
 mod cold;
+mod complaints;
 mod counts;
 mod echo;
 mod embedder;
 mod errors;
 mod failover;
+mod fault_proxy;
+mod faults;
 mod labels;
+mod leavers;
 mod log;
 mod memory;
 mod privacy;
