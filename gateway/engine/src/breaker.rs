@@ -12,8 +12,8 @@ const FAILURES_MAX: u32 = 3;
 const IMPATIENT_PER_FAILURE: u32 = 8;
 /// First time a breaker stays open.
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
-/// Longest time a breaker stays open.
-const BACKOFF_MAX: Duration = Duration::from_secs(15);
+/// Longest time a breaker stays open, and a replica rests.
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(15);
 
 /// How a failure weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,6 +231,15 @@ mod tests {
             breaker.succeeded();
             assert!(matches!(breaker.admission(now), Admission::Wait(_)));
         }
+    }
+
+    #[test]
+    fn a_replica_that_asks_for_a_day_of_rest_is_asked_again_within_the_longest_backoff() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new();
+        breaker.failed(Failure::Rest(Duration::from_secs(86_400)), now);
+        assert_eq!(breaker.admission(now), Admission::Wait(BACKOFF_MAX));
+        assert_eq!(breaker.admission(now + BACKOFF_MAX), Admission::Open);
     }
 
     #[test]

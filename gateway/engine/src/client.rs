@@ -3,6 +3,7 @@
 //! Sends a request, waits for the head of the answer, turns everything that is not 2xx into an [`EngineError`].
 //! It does not retry. Reading on: `engines.rs`; `trust.rs` for whom it believes.
 
+use crate::breaker::BACKOFF_MAX;
 use crate::error::{EngineError, Phase, Reply, place};
 use crate::trust::Trust;
 use bytes::Bytes;
@@ -231,9 +232,16 @@ fn build(target: &Target, path: &str, body: Bytes) -> Result<Request<Full<Bytes>
     Ok(request)
 }
 
+/// The time of a `Retry-After` in seconds, at most [`BACKOFF_MAX`]: the replica is asked again by then whatever it says. `None`
+/// for anything else, a date included.
+fn rest(retry_after: &str) -> Option<Duration> {
+    let seconds: f64 = retry_after.trim().parse().ok()?;
+    (seconds >= 0.0).then(|| Duration::from_secs_f64(seconds.min(BACKOFF_MAX.as_secs_f64())))
+}
+
 async fn refusal(target: &Target, response: Response<Incoming>, until: Instant) -> EngineError {
     let retry_after = response.headers().get(header::RETRY_AFTER);
-    let retry_after = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let retry_after = retry_after.and_then(|value| rest(value.to_str().ok()?));
     let hidden = target.hidden();
     let reply = Reply {
         pool: &target.pool,
@@ -242,7 +250,7 @@ async fn refusal(target: &Target, response: Response<Incoming>, until: Instant) 
             status if status.is_redirection() => StatusCode::BAD_GATEWAY.as_u16(),
             status => status.as_u16(),
         },
-        retry_after: retry_after.map(Duration::from_secs),
+        retry_after,
         hidden: &hidden,
     };
     let body = Limited::new(response.into_body(), ERROR_BODY_MAX).collect();

@@ -6,6 +6,7 @@
 //! and no other; which pools may be given is the caller's matter: those that the request may reach. Without an answer the
 //! estimate stands, the log row says so, and the engine is left alone for a while.
 
+use crate::rescue::logged;
 use futures_util::{StreamExt, stream};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -87,7 +88,11 @@ impl Counts {
             match answer {
                 Ok(tokens) => counter.learn(question, tokens),
                 Err(error) => {
-                    tracing::debug!(pool = pool.name, %error, "tokens are estimated");
+                    tracing::debug!(
+                        pool = pool.name,
+                        error = logged(&error),
+                        "tokens are estimated"
+                    );
                     // One that answers, and not everything in time, knows more the next time.
                     if !learned || !matches!(error, EngineError::TimedOut { .. }) {
                         let until = Instant::now() + REST;

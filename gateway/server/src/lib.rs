@@ -42,6 +42,7 @@ mod row_log;
 mod serve;
 mod serving;
 pub mod speed;
+mod stalled;
 mod stop;
 mod stream;
 mod tally;

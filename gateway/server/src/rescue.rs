@@ -183,7 +183,8 @@ impl Rescue {
                 tracing::error!(status, code, "{inside}");
             }
             Some(inside) => tracing::info!(status, code, "{inside}"),
-            None => tracing::debug!(status, code, "{}", self.message),
+            // The message may quote what the client sent.
+            None => tracing::debug!(status, code, param = self.param, "refused"),
         }
     }
 }
@@ -304,7 +305,18 @@ impl From<&EngineError> for Rescue {
                 ..bad_gateway("the model's engine failed")
             },
         };
-        rescue.caused_by(error)
+        Self {
+            inside: Some(logged(error)),
+            ..rescue
+        }
+    }
+}
+
+/// What the log says of an engine's failure. What the engine itself said of it may quote the prompt.
+pub(crate) fn logged(error: &EngineError) -> String {
+    match error {
+        EngineError::Status { pool, status, .. } => format!("pool `{pool}` answered {status}"),
+        _ => chain(error),
     }
 }
 
@@ -312,7 +324,7 @@ impl From<AnswerError> for Rescue {
     fn from(error: AnswerError) -> Self {
         let rescue = match &error {
             AnswerError::Engine(error) => return Self::from(error),
-            AnswerError::BadInput(error) => Self::from(error.clone()),
+            AnswerError::BadInput(error) => return Self::from(error.clone()),
             AnswerError::UnknownModel { .. } => Self {
                 param: Some("model".to_owned()),
                 ..Self::new(StatusCode::NOT_FOUND, "model_not_found", error.to_string())

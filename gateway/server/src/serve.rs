@@ -3,6 +3,7 @@
 //! Reading on: `http/mod.rs` for the routes.
 
 use crate::gateway::Gateway;
+use crate::stalled::Patient;
 use axum::serve::{Listener, ListenerExt};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -36,7 +37,8 @@ pub fn prompt(listener: TcpListener) -> impl Listener<Addr = SocketAddr> {
     })
 }
 
-/// [`serve`] with some of the gateway's routes, over connections of any kind.
+/// [`serve`] with some of the gateway's routes, over connections of any kind. One whose client takes nothing for the
+/// gateway's request timeout ends.
 ///
 /// # Errors
 /// The listener failed.
@@ -46,6 +48,7 @@ pub async fn serve_routes(
     listener: impl Listener<Addr = SocketAddr>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
+    let listener = Patient::new(listener, gateway.clone());
     let serving =
         axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
     tokio::select! {

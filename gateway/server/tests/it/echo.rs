@@ -7,6 +7,7 @@ use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,8 +24,12 @@ pub(crate) enum Mode {
     SlowlySay(u64, &'static str),
     /// Answers with this status.
     Refuse(u16),
+    /// Answers with this status and quotes the question and the key.
+    Quote(u16),
     /// Sends one word, then breaks the connection.
     BreakInTheMiddle,
+    /// Sends the head of an answer, then nothing more.
+    HangAfterTheHead,
     /// Sends one word, then nothing more.
     HangInTheMiddle,
     /// Sends the first piece of a tool call, then nothing more.
@@ -39,6 +44,8 @@ pub(crate) enum Mode {
     EndInTheMiddle,
     /// Answers this many milliseconds later.
     Slow(u64),
+    /// Sends words as fast as they are taken, for ever.
+    Endless,
     /// Never answers.
     Hang,
     /// Refuses the prompt as llama.cpp does when it is too long.
@@ -170,6 +177,11 @@ async fn chat(State(state): State<Arc<Shared>>, Json(body): Json<Value>) -> Resp
             )
                 .into_response()
         }
+        Mode::Quote(status) => {
+            let status = http::StatusCode::from_u16(status).unwrap();
+            let message = format!("sk-of-engine sent {}", body["messages"]);
+            (status, Json(json!({"error": {"message": message}}))).into_response()
+        }
         Mode::Overflow => {
             let error = json!({"error": {
                 "code": 400, "message": "too long", "type": "exceed_context_size_error",
@@ -180,6 +192,26 @@ async fn chat(State(state): State<Arc<Shared>>, Json(body): Json<Value>) -> Resp
         Mode::Hang => {
             let _open = open;
             std::future::pending().await
+        }
+        Mode::HangAfterTheHead => {
+            let tail = stream::once(async move {
+                let _open = open;
+                std::future::pending::<Result<String, Infallible>>().await
+            });
+            let body = axum::body::Body::from_stream(tail);
+            ([("content-type", "text/event-stream")], body).into_response()
+        }
+        Mode::Endless => {
+            let word = event(
+                &body,
+                &json!([{"index": 0, "delta": {"content": "x".repeat(16 << 10)}}]),
+            );
+            let words = stream::repeat_with(move || {
+                let _open = &open;
+                Ok::<_, Infallible>(word.clone())
+            });
+            let body = axum::body::Body::from_stream(words);
+            ([("content-type", "text/event-stream")], body).into_response()
         }
         _ if body["stream"] == true => events(&body, mode, open),
         _ => Json(whole(&body, mode)).into_response(),

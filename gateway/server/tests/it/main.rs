@@ -8,13 +8,17 @@
 
 mod auth;
 mod cold;
+mod complaints;
 mod completions;
 mod counts;
 mod echo;
 mod embedder;
 mod errors;
 mod failover;
+mod fault_proxy;
+mod faults;
 mod labels;
+mod leavers;
 mod log;
 mod memory;
 mod openapi;
