@@ -192,7 +192,11 @@ async fn the_first_write_and_each_to_zero_claim_the_replicas() {
     const SCALE: &str = "/apis/weir.dev/v1alpha1/namespaces/demo/modelpools/small/scale";
     let written = || serde_json::to_value(external()).unwrap();
     let scale = json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": {}});
-    let apply = || call(Method::PATCH, POOL).with("force=true").answers(written());
+    let apply = || {
+        call(Method::PATCH, POOL)
+            .with("force=true")
+            .answers(written())
+    };
     let (client, calls) = conversation(vec![
         apply(),
         call(Method::PATCH, SCALE).answers(scale),
