@@ -26,8 +26,8 @@ use weir_engine::{EngineError, ForwardBody, ForwardRequest, Phase, Usage, json_s
 use weir_plan::Pool;
 
 const CHAT: &str = "/v1/chat/completions";
-/// Bytes of the end of an answer that are kept to read the usage from.
-const TAIL_MAX: usize = 16 << 10;
+/// Bytes of the end of a stream that are kept to read the usage from: its last events.
+const TAIL_MAX: usize = 4 << 10;
 
 /// The outcome of a pinned request, recorded once, also when the client goes away.
 struct Outcome {
@@ -38,7 +38,10 @@ struct Outcome {
     pool: String,
     id: String,
     model: String,
+    /// The last bytes of a stream.
     tail: Vec<u8>,
+    /// What the end of the answer says, once it is there.
+    end: End,
     error: Option<&'static str>,
     ttft: Option<Duration>,
     finished: bool,
@@ -97,6 +100,7 @@ pub(crate) async fn pass(asked: Asked, bytes: Bytes) -> Result<Response, Rescue>
         id,
         model,
         tail: Vec::new(),
+        end: End::default(),
         error: Some("client_gone"),
         ttft: None,
         finished: false,
@@ -125,7 +129,7 @@ pub(crate) async fn pass(asked: Asked, bytes: Bytes) -> Result<Response, Rescue>
         let (pool, what) = (outcome.pool.clone(), "an answer that is no JSON".to_owned());
         return Err(outcome.failed(&EngineError::BadEvent { pool, what }));
     }
-    outcome.keep(&whole);
+    outcome.end = End::read(&whole);
     outcome.succeeded();
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
@@ -197,14 +201,15 @@ impl Outcome {
     /// The engine closed the stream. Unless it had said that this is the end, the answer is broken and the client is
     /// told, if the engine has not told it already.
     fn ended(&mut self) -> Option<Bytes> {
-        let end = End::read(&self.tail);
-        let whole = end.finish_reason.is_some() || end.done;
-        if whole && !end.failed {
+        self.end = End::read(&self.tail);
+        let failed = self.end.failed;
+        let whole = self.end.finish_reason.is_some() || self.end.done;
+        if whole && !failed {
             self.succeeded();
             return None;
         }
         let pool = self.pool.clone();
-        let error = if end.failed {
+        let error = if failed {
             EngineError::Status {
                 pool,
                 status: 500,
@@ -220,7 +225,7 @@ impl Outcome {
             }
         };
         let event = self.failed(&error).event();
-        (!end.failed).then(|| event.into())
+        (!failed).then(|| event.into())
     }
 
     fn succeeded(&mut self) {
@@ -231,7 +236,10 @@ impl Outcome {
 
 impl Drop for Outcome {
     fn drop(&mut self) {
-        let end = End::read(&self.tail);
+        if !self.finished {
+            self.end = End::read(&self.tail);
+        }
+        let end = std::mem::take(&mut self.end);
         let usage = end.usage.map(|usage| Usage {
             prompt_tokens: usage.prompt_tokens,
             completion_tokens: usage.completion_tokens,
