@@ -86,6 +86,11 @@ bench-memory: components ## The memory's numbers: ingest, nearest neighbours, at
 bench-operator: ## The operator's numbers on a control plane of its own, eight minutes after the build (root; Go)
 	testenv/bench_operator.sh
 
+.PHONY: bench-gateway
+bench-gateway: ## The gateway beside vllm-router, sglang-router, LiteLLM and Portkey: ten minutes after the builds (python3, node)
+	$(CARGO) build --locked --release -p weir
+	$(CARGO) bench --locked -p weir-bench --bench gateway_peers
+
 .PHONY: bench-report
 bench-report: ## Every committed number that has a goal, the unmet first
 	@benches/report.py

@@ -1,12 +1,15 @@
-//! What the benchmarks share: where results go, synthetic passages, vectors, the installed embedder and vocabularies, peers.
+//! What the benchmarks share: where results go, synthetic passages, vectors, the installed embedder and vocabularies, peers, load.
 //!
 //! Each benchmark is a plain program under `benches/benches`; `cargo bench -p weir-bench` runs them all. The result files
 //! are written by [`weir_lab::results`], as those of `weir lab systems` are. Nothing here measures.
 
+pub mod load;
 pub mod peers;
 pub mod points;
+pub mod proxies;
 #[cfg(feature = "ruvector")]
 pub mod ruvector;
+pub mod upstream;
 
 use anyhow::Context;
 use rand::{Rng, SeedableRng};

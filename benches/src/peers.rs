@@ -1,7 +1,7 @@
-//! The peers of the benchmark of nearest neighbours: a Python process with faiss, hnswlib and usearch.
+//! Peers, installed once into the cache at the versions that `peers/` pins; and those of the benchmark of nearest neighbours, a
+//! Python process with faiss, hnswlib and usearch.
 //!
-//! Their versions are pinned in `peers/requirements.txt` and installed once into the cache. Where that is not possible they
-//! are left out, loudly.
+//! Where they cannot be installed they are left out, loudly.
 
 use anyhow::Context;
 use serde_json::Value;
@@ -25,7 +25,7 @@ impl Peers {
     /// # Errors
     /// It was installed and does not start.
     pub fn start(folder: &Path, numbers: [usize; 3]) -> anyhow::Result<Option<Self>> {
-        let python = match installed() {
+        let python = match python("peers", "requirements.txt") {
             Ok(python) => python,
             Err(error) => {
                 eprintln!("SKIPPED: faiss, hnswlib and usearch are not compared: {error:#}");
@@ -75,24 +75,59 @@ fn source(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// The interpreter that has the peers.
-fn installed() -> anyhow::Result<PathBuf> {
-    let cache = std::env::home_dir().context("there is no home folder for a cache")?;
-    let home = cache.join(".cache/weir/peers");
-    let python = home.join("bin/python");
-    let (wanted, have) = (source("requirements.txt"), home.join("requirements.txt"));
+/// The interpreter that has the packages of a file in `peers/`, installed into a folder of the cache.
+///
+/// # Errors
+/// They cannot be installed.
+pub fn python(folder: &str, requirements: &str) -> anyhow::Result<PathBuf> {
+    let home = cache(folder)?;
+    install(&home, requirements, |wanted| {
+        run(Command::new("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(&home))?;
+        let mut pip = Command::new(home.join("bin/pip"));
+        run(pip
+            .args(["install", "--quiet", "--requirement"])
+            .arg(wanted))
+    })?;
+    Ok(home.join("bin/python"))
+}
+
+/// The folder of a package that `peers/package.json` names, installed into the cache.
+///
+/// # Errors
+/// It cannot be installed.
+pub fn node_package(name: &str) -> anyhow::Result<PathBuf> {
+    let home = cache("node-peers")?;
+    install(&home, "package.json", |wanted| {
+        std::fs::create_dir_all(&home)?;
+        std::fs::copy(wanted, home.join("package.json"))?;
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--silent", "--no-audit", "--no-fund"]);
+        run(npm.current_dir(&home))
+    })?;
+    Ok(home.join("node_modules").join(name))
+}
+
+fn cache(folder: &str) -> anyhow::Result<PathBuf> {
+    let home = std::env::home_dir().context("there is no home folder for a cache")?;
+    Ok(home.join(".cache/weir").join(folder))
+}
+
+/// Installs what a file in `peers/` names, unless what is installed came from the same file.
+fn install(
+    home: &Path,
+    file: &str,
+    install: impl FnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let (wanted, have) = (source(file), home.join(format!("installed-{file}")));
     let wanted_text = std::fs::read_to_string(&wanted)?;
     if std::fs::read_to_string(&have).is_ok_and(|text| text == wanted_text) {
-        return Ok(python);
+        return Ok(());
     }
-    run(Command::new("python3")
-        .args(["-m", "venv", "--clear"])
-        .arg(&home))?;
-    run(Command::new(home.join("bin/pip"))
-        .args(["install", "--quiet", "--requirement"])
-        .arg(&wanted))?;
-    std::fs::copy(&wanted, &have)?;
-    Ok(python)
+    install(&wanted)?;
+    std::fs::write(have, wanted_text)?;
+    Ok(())
 }
 
 fn run(command: &mut Command) -> anyhow::Result<()> {

@@ -69,8 +69,9 @@ impl Decisions {
         let kept = inner.records.get_mut(id).map(|record| {
             record.quality = Some(feedback.clone());
         });
+        drop(inner);
         if kept.is_some() || counts {
-            inner.write(&FeedbackRow {
+            self.write(&FeedbackRow {
                 feedback_for: id.to_owned(),
                 score: feedback.score,
                 label: feedback.label.clone(),
@@ -81,34 +82,39 @@ impl Decisions {
     }
 
     pub(crate) fn keep(&self, record: &Record) {
+        self.write(record);
+        let record = record.clone();
         let mut inner = self.lock();
-        inner.write(record);
         if inner.order.len() >= KEPT
             && let Some(oldest) = inner.order.pop_front()
         {
             inner.records.remove(&oldest);
         }
         inner.order.push_back(record.decision_id.clone());
-        inner
-            .records
-            .insert(record.decision_id.clone(), record.clone());
+        inner.records.insert(record.decision_id.clone(), record);
+    }
+
+    /// Hands a row to the log. No request waits for another's row to become JSON.
+    fn write(&self, row: &impl Serialize) {
+        let logs = self.lock().log.is_some();
+        if !logs {
+            return;
+        }
+        match serde_json::to_string(row) {
+            Ok(row) => {
+                if let Some(log) = &self.lock().log {
+                    log.write(row);
+                }
+            }
+            Err(error) => {
+                self.lock().lost.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(%error, "a decision row is no JSON");
+            }
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inner {
-    fn write(&self, row: &impl Serialize) {
-        let Some(log) = &self.log else { return };
-        match serde_json::to_string(row) {
-            Ok(row) => log.write(row),
-            Err(error) => {
-                self.lost.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(%error, "a decision row is no JSON");
-            }
-        }
     }
 }
 

@@ -14,7 +14,9 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use weir_gateway::gateway::Assets;
 use weir_plan::{Auth, EmbedderPlan, Endpoint, LogSink, Pool, Scope, Secret};
 use weir_router::{ArmTable, Artifact, RecallMode, Router};
@@ -225,23 +227,23 @@ impl io::Write for Logged {
     }
 }
 
-#[tokio::test]
-async fn keys_and_prompts_never_stand_in_logs_however_a_request_ends() {
-    const SECRETS: [&str; 4] = [
-        "sk-of-client",
-        "sk-of-engine",
-        "sk-unknown",
-        "zebra-crossing",
-    ];
-    let logged = Logged::default();
-    let writer = logged.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-    let folder = tempfile::tempdir().unwrap();
-    let echo = Echo::start(Mode::Echo).await;
+/// What no log and no row may hold: keys, and words of what clients send.
+const SECRETS: [&str; 4] = [
+    "sk-of-client",
+    "sk-of-engine",
+    "sk-unknown",
+    "zebra-crossing",
+];
+
+fn assert_silent(text: &str) {
+    for secret in SECRETS {
+        let line = text.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret}");
+    }
+}
+
+/// A gateway that knows one key, before an engine that is asked with another, with its log in a folder.
+async fn keyed(echo: &Echo, folder: &Path) -> World {
     let small = Pool {
         endpoints: vec![Endpoint {
             url: echo.url.clone(),
@@ -252,12 +254,40 @@ async fn keys_and_prompts_never_stand_in_logs_however_a_request_ends() {
     let mut plan = plan(vec![small]);
     plan.auth = Auth::ApiKeys(vec![key("acme", "sk-of-client", &[Scope::Ask])]);
     plan.logs.sink = LogSink::File;
-    plan.limits.request_timeout_ms = 300;
+    plan.limits.request_timeout_ms = 500;
     let assets = Assets {
-        state_dir: Some(folder.path().to_path_buf()),
+        state_dir: Some(folder.to_path_buf()),
         ..assets(prefers(0, 1), None)
     };
-    let world = World::with_assets(plan, assets).await;
+    World::with_assets(plan, assets).await
+}
+
+/// The log's rows, once there are so many.
+async fn rows(folder: &Path, count: usize) -> String {
+    let written = async {
+        loop {
+            let rows = std::fs::read_to_string(folder.join("decisions.jsonl")).unwrap();
+            if rows.lines().count() >= count {
+                return rows;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), written)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn keys_and_prompts_never_stand_in_logs_however_a_request_ends() {
+    let logged = Logged::default();
+    let writer = logged.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    // For the whole process: of a subscriber of one thread, a place that another thread comes by first never hears.
+    tracing::subscriber::set_global_default(subscriber).unwrap();
     for mode in [
         Mode::Echo,
         Mode::Quote(400),
@@ -269,50 +299,32 @@ async fn keys_and_prompts_never_stand_in_logs_however_a_request_ends() {
         Mode::HangInTheMiddle,
         Mode::Overflow,
     ] {
-        echo.set(mode);
+        let (echo, folder) = (Echo::start(mode).await, tempfile::tempdir().unwrap());
+        let world = keyed(&echo, folder.path()).await;
+        let ask = async |bearer: &str, body: String| {
+            let headers = [("authorization", bearer)];
+            let path = "/v1/chat/completions";
+            world
+                .send(Method::POST, path, &headers, body)
+                .await
+                .text()
+                .await;
+        };
         for model in ["auto", "small-model", "zebra-crossing"] {
             for stream in [false, true] {
-                for key in ["sk-of-client", "sk-unknown"] {
-                    let body = asking_with(
-                        model,
-                        "zebra-crossing at noon",
-                        &json!({"stream": stream, "user": "zebra-crossing"}),
-                    );
-                    let bearer = format!("Bearer {key}");
-                    let headers = [("authorization", bearer.as_str())];
-                    let reply = world
-                        .send(
-                            Method::POST,
-                            "/v1/chat/completions",
-                            &headers,
-                            body.to_string(),
-                        )
-                        .await;
-                    reply.text().await;
-                }
+                let more = json!({"stream": stream, "user": "zebra-crossing"});
+                let body = asking_with(model, "zebra-crossing at noon", &more).to_string();
+                ask("Bearer sk-of-client", body.clone()).await;
+                ask("Bearer sk-unknown", body).await;
             }
         }
-    }
-    let bad = [("authorization", "Bearer sk-of-client")];
-    let broken = r#"{"model": "auto", "messages": [{"role": "zebra-crossing", "content": 1}]}"#;
-    for body in [broken, "zebra-crossing"] {
-        world
-            .send(Method::POST, "/v1/chat/completions", &bad, body)
-            .await
-            .text()
-            .await;
-    }
-    drop(world);
-    let rows = std::fs::read_to_string(folder.path().join("decisions.jsonl")).unwrap();
-    let logged = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
-    assert!(
-        rows.lines().count() > 20 && logged.contains("small"),
-        "{logged}"
-    );
-    for secret in SECRETS {
-        for text in [&rows, &logged] {
-            let line = text.lines().find(|line| line.contains(secret));
-            assert_eq!(line, None, "{secret}");
+        let role = r#"{"model": "auto", "messages": [{"role": "zebra-crossing", "content": 1}]}"#;
+        for body in [role, "zebra-crossing"] {
+            ask("Bearer sk-of-client", body.to_owned()).await;
         }
+        assert_silent(&rows(folder.path(), 4).await);
     }
+    let logged = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
+    assert!(logged.contains("pool `small` answered 500"), "{logged}");
+    assert_silent(&logged);
 }
