@@ -7,7 +7,9 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::Api;
 use serde_json::{Value, json};
+use std::net::IpAddr;
 use std::time::Duration;
+use tokio::net::TcpStream;
 
 /// `models.weir-hub.svc` is in the certificate that testenv/cluster/models.py makes.
 const NAMESPACE: &str = "weir-hub";
@@ -51,7 +53,9 @@ async fn hub_by_name(namespace: &Namespace<'_>) -> Result<u16> {
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": NAME},
         "spec": {"ports": [{"name": "https", "port": port}]},
     });
-    namespace.apply_object(&service).await?;
+    let service = namespace.apply_object(&service).await?;
+    let address = service.data["spec"]["clusterIP"].as_str();
+    let address: IpAddr = address.context("a Service has an address")?.parse()?;
     let endpoints = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {"name": NAME, "labels": {"kubernetes.io/service-name": NAME}},
@@ -59,6 +63,12 @@ async fn hub_by_name(namespace: &Namespace<'_>) -> Result<u16> {
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
     });
     namespace.apply_object(&endpoints).await?;
+    // The node is this machine, and hears of the endpoints a moment later.
+    let leads = namespace.world.until(Duration::from_secs(30), async || {
+        TcpStream::connect((address, port)).await?;
+        Ok(Some(()))
+    });
+    leads.await.context("the Service leads nowhere")?;
     Ok(port)
 }
 
@@ -97,6 +107,9 @@ async fn fetch(
     let ended = world.until(Duration::from_secs(90), async || {
         let status = api.get(name).await?.status.unwrap_or_default();
         let phase = status.phase.unwrap_or_default();
+        if !["Succeeded", "Failed"].contains(&phase.as_str()) {
+            return Ok(None);
+        }
         let containers = status.container_statuses.unwrap_or_default();
         let ended = containers
             .into_iter()
