@@ -7,7 +7,7 @@ use super::{GATEWAY, LOOKS, serves};
 use crate::ask::Gateway;
 use crate::outside::Outside;
 use crate::world::{Namespace, World};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -47,10 +47,19 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     namespace
         .ready(("ModelPool", "near"), ("True", "ScaledToZero"), 120)
         .await?;
+    // A gateway that can ask nobody may have left its Service too.
+    let asks = async || match gateway.try_post(CHAT, &ask("auto", &json!({}))).await {
+        Ok((StatusCode::OK, text)) => Some(text),
+        _ => None,
+    };
+    // The gateway hears of it at the same time as the pool's status.
+    let heard = namespace.world.until(Duration::from_secs(30), async || {
+        Ok(asks().await.is_none().then_some(()))
+    });
+    heard.await.context("the pool at zero answers")?;
     for _ in 0..TIMES {
-        // A gateway that can ask nobody may have left its Service too.
-        if let Ok((status, text)) = gateway.try_post(CHAT, &ask("auto", &json!({}))).await {
-            ensure!(status != StatusCode::OK, "nobody was left, and yet: {text}");
+        if let Some(text) = asks().await {
+            bail!("nobody was left, and yet: {text}");
         }
     }
     let (gateways, operators) = came(namespace, &far).await?;

@@ -53,9 +53,7 @@ async fn by_itself(namespace: &Namespace<'_>, gateway: &crate::ask::Gateway) -> 
     let autoscaling = json!({"min": 0, "max": 2, "scaleDownAfter": "5s", "whenCold": "hold"});
     let patch = json!({"spec": {"autoscaling": autoscaling}});
     namespace.patch("ModelPool", "moving", patch).await?;
-    namespace
-        .ready(("ModelPool", "moving"), ("True", "ScaledToZero"), 150)
-        .await?;
+    at_zero(namespace).await?;
     println!("    idle, so at zero");
     let answer = gateway.chat("moving", "Are you there?", 4).await;
     answer.context("a request for a pool at zero")?;
@@ -81,9 +79,7 @@ async fn spills(namespace: &Namespace<'_>, gateway: &crate::ask::Gateway) -> Res
 
     let spill = json!({"spec": {"autoscaling": {"whenCold": "spill"}}});
     namespace.patch("ModelPool", "moving", spill).await?;
-    namespace
-        .ready(("ModelPool", "moving"), ("True", "ScaledToZero"), 150)
-        .await?;
+    at_zero(namespace).await?;
     let answer = gateway.chat("auto", "Who is there?", 4).await?;
     ensure!(
         answer["model"] == "steady",
@@ -134,6 +130,16 @@ async fn by_two(namespace: &Namespace<'_>) -> Result<()> {
         .ready(("ModelPool", "moving"), ("True", "ScaledToZero"), 150)
         .await
         .map(drop)
+}
+
+/// Waits until the pool went to zero by itself. Its last pod would answer for a minute more, and a gateway hears of it as the status
+/// says it.
+async fn at_zero(namespace: &Namespace<'_>) -> Result<()> {
+    namespace
+        .ready(("ModelPool", "moving"), ("True", "ScaledToZero"), 150)
+        .await?;
+    namespace.delete_pods("weir.dev/pool=moving", true).await?;
+    has_ready(namespace, 0).await
 }
 
 /// Waits until so many replicas are ready and no other pod is left; one that goes answers for a minute more.
