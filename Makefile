@@ -21,8 +21,12 @@ components: ## Fetch the engine, the models, the embedder and the corpus (1.8 GB
 	@testenv/fetch.py $(if $(NEEDED_BY),--for $(NEEDED_BY))
 
 .PHONY: build
-build: ## Build the weir binary
+build: ## Build the weir binary of one machine, without what concerns a cluster: target/debug/weir
 	$(if $(WEIR_BUILT),,$(CARGO) build --locked -p weir)
+
+.PHONY: install
+install: ## Build weir with all it can do, optimised, and put it on PATH (~/.cargo/bin, or ROOT=FOLDER for FOLDER/bin)
+	$(CARGO) install --locked --path cli --features cluster $(if $(ROOT),--root $(ROOT))
 
 .PHONY: demo
 demo: NEEDED_BY = demo
@@ -47,7 +51,7 @@ e2e: components ## Weir on a real cluster of this machine: images, cluster, ever
 
 .PHONY: e2e-full
 e2e-full: NEEDED_BY = e2e
-e2e-full: components ## The same with 100,000 requests during planned changes: an hour or more
+e2e-full: components ## The same with 100,000 requests during planned changes, on the release image and from the version before: two hours
 	testenv/e2e.sh --full
 
 .PHONY: bench
@@ -107,6 +111,10 @@ image: ## Build the images of weir and llama-server, as archives (WEIR_IMAGE_PRO
 .PHONY: cluster-up
 cluster-up: ## Start a real Kubernetes cluster on this machine (root; the first time it is built, six minutes or more)
 	@testenv/cluster/cluster.sh up
+
+.PHONY: cluster-load
+cluster-load: ## Load the images of `make image` into it
+	@for image in weir llama-server; do testenv/cluster/cluster.sh load $(or $(CARGO_TARGET_DIR),target)/images/$$image.tar; done
 
 .PHONY: cluster-down
 cluster-down: ## End it and leave nothing behind

@@ -41,7 +41,7 @@ def main():
     TARGET.mkdir(parents=True, exist_ok=True)
     wanted = {path.name: template(path.read_text()) for path in sorted(SOURCE.glob("*.yaml"))}
     for path in TARGET.glob("*.yaml"):
-        if path.name not in wanted:
+        if path.name not in wanted and path.read_text().startswith(HEAD):
             path.unlink()
     for name, text in wanted.items():
         (TARGET / name).write_text(text)

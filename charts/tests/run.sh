@@ -49,6 +49,21 @@ kept() { render weir-crds --set "keep=$1" | grep -c 'helm.sh/resource-policy: ke
 [ "$(kept false)" = 0 ] || complain "weir-crds keeps definitions with keep=false"
 cases=$((cases + 2))
 
+# What people may do is said beside the definitions, so that an operator of one namespace asks for nothing beyond namespaces.
+scopes() { render "$@" | grep -c '^kind: Cluster' || true; }
+[ "$(scopes weir)" = 2 ] || complain "weir for all namespaces does not have one ClusterRole and its binding"
+[ "$(scopes weir --set watchNamespace=team)" = 0 ] || complain "weir for one namespace makes something of the whole cluster"
+[ "$(scopes weir-crds)" = 3 ] || complain "weir-crds does not have the roles weir-view, weir-edit and weir-install"
+[ "$(scopes weir-crds --set roles.create=false)" = 0 ] || complain "weir-crds makes roles with roles.create=false"
+cases=$((cases + 4))
+
+# The pod of `helm test` is let in by the policy that keeps others out: what that selects are the pod's own labels.
+peers() { render weir --show-only "$1" --set 'networkPolicy.metricsFrom[0].podSelector.matchLabels.app=prometheus' | grep -A 5 "$2" | grep -o 'app.kubernetes.io/.*' || true; }
+tested=$(peers templates/tests/ready.yaml '^  labels:')
+allowed=$(peers templates/networkpolicy.yaml '^    from:')
+[ -n "$tested" ] && [ "$tested" = "$allowed" ] || complain "the policy lets '$allowed' in and not the pod of helm test, '$tested'"
+cases=$((cases + 1))
+
 while IFS='|' read -r chart assignment message; do
   case $chart in "" | "#"*) continue ;; esac
   if answer=$(render "$chart" --set "$assignment" 2>&1); then

@@ -27,7 +27,7 @@
 #   volumes      the default class `standard` makes a folder for a claim when the first pod uses it; fsGroup is honoured as on a
 #                real disk (provisioner.py).
 #   pod security label a namespace pod-security.kubernetes.io/enforce=restricted and it is enforced.
-#   writes       every write with its author is in ~/.cache/weir/cluster/run/log/audit.log.
+#   writes       every write with its author is in ~/.cache/weir/cluster/run/log/audit.log; reads of the namespace `team` too.
 #   not there    NetworkPolicies are not enforced, LoadBalancers get no address, there are no metrics and no CSI.
 #
 # State and logs are in ~/.cache/weir/cluster/run. Environment: WEIR_CLUSTER_RUN (that folder), WEIR_CLUSTER_HOME (binaries and

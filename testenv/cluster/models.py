@@ -40,6 +40,8 @@ import urllib.parse
 
 SERVED = "models"
 BLOCK = 64 * 1024
+# A name for pods, where somebody makes a Service of it.
+IN_CLUSTER = "models.weir-hub.svc"
 
 
 @dataclasses.dataclass
@@ -225,7 +227,7 @@ def authority(state, host):
         key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30"]
         openssl("req", "-x509", *key, "-subj", "/CN=weir test models", "-keyout", "ca.key", "-out", "ca.crt")
         openssl("req", "-x509", *key, "-subj", "/CN=models", "-CA", "ca.crt", "-CAkey", "ca.key", "-keyout", "tls.key",
-                "-out", "tls.crt", "-addext", f"subjectAltName=IP:{host},IP:127.0.0.1,DNS:localhost",
+                "-out", "tls.crt", "-addext", f"subjectAltName=IP:{host},IP:127.0.0.1,DNS:localhost,DNS:{IN_CLUSTER}",
                 "-addext", "basicConstraints=critical,CA:FALSE")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(state / "tls.crt", state / "tls.key")

@@ -21,6 +21,13 @@ app.kubernetes.io/component: operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{/* The pod of `helm test`. */}}
+{{- define "weir.testSelector" -}}
+app.kubernetes.io/name: weir
+app.kubernetes.io/component: test
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
 {{/* managed-by is Helm here: `weir` in that label marks what the operator makes. */}}
 {{- define "weir.labels" -}}
 {{ include "weir.selector" . }}

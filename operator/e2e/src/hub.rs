@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::Mutex;
 
 /// Serves the fetched models to pods over https. Ends when it is dropped.
 pub(crate) struct Hub {
@@ -14,7 +15,7 @@ pub(crate) struct Hub {
     /// Certificate of its authority, PEM.
     pub(crate) ca: String,
     client: reqwest::Client,
-    _process: Child,
+    process: Mutex<Child>,
 }
 
 /// The checkout that this was built from.
@@ -55,8 +56,18 @@ impl Hub {
             url,
             ca,
             client,
-            _process: process,
+            process: Mutex::new(process),
         })
+    }
+
+    /// Ends it, so that its address is free.
+    pub(crate) async fn end(&self) -> Result<()> {
+        self.process
+            .lock()
+            .await
+            .kill()
+            .await
+            .context("end the hub")
     }
 
     /// Sets a fault for a path, as models.py describes it.

@@ -5,6 +5,7 @@ use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
+use std::path::Path;
 
 pub(crate) async fn run(world: &World) -> Result<()> {
     world.namespace(SYSTEM).await?;
@@ -31,41 +32,35 @@ pub(crate) async fn run(world: &World) -> Result<()> {
 
 /// Installs or upgrades both charts with further values.
 pub(crate) async fn charts(world: &World, values: &[&str]) -> Result<()> {
-    let chart = |name: &str| {
-        world
-            .repository
-            .join("charts")
-            .join(name)
-            .display()
-            .to_string()
-    };
+    let tag = format!("image.tag={}", world.tag);
+    let all = [&[tag.as_str()][..], values].concat();
+    charts_of(world, &world.repository, &all).await
+}
+
+/// The same with the charts of any checkout, whose image the values name.
+pub(crate) async fn charts_of(world: &World, checkout: &Path, values: &[&str]) -> Result<()> {
+    let chart = |name: &str| checkout.join("charts").join(name).display().to_string();
     let (definitions, operator) = (chart("weir-crds"), chart("weir"));
     let namespace = ["--namespace", SYSTEM, "--wait", "--timeout", "240s"];
     let install = ["upgrade", "--install", "weir-crds", &definitions];
     world
         .tool("helm", &[&install[..], &namespace].concat())
         .await?;
-    let tag = format!("image.tag={}", world.tag);
     let engine = format!("engines.llamaCpp=weir.local/llama-server:{}", world.tag);
-    let install = [
-        "upgrade",
-        "--install",
-        "weir",
-        &operator,
-        "--set",
+    let fixed = [
         "image.repository=weir.local/weir",
-        "--set",
-        &tag,
-        "--set",
-        &engine,
-        "--set",
         "image.pullPolicy=Never",
-        "--set",
         "caBundle.configMap=hub-ca",
+        &engine,
     ];
-    let more: Vec<&str> = values.iter().flat_map(|value| ["--set", *value]).collect();
+    let install = ["upgrade", "--install", "weir", &operator];
+    let set: Vec<&str> = fixed
+        .iter()
+        .chain(values)
+        .flat_map(|value| ["--set", *value])
+        .collect();
     world
-        .tool("helm", &[&install[..], &namespace, &more].concat())
-        .await?;
-    Ok(())
+        .tool("helm", &[&install[..], &namespace, &set].concat())
+        .await
+        .map(drop)
 }

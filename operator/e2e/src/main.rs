@@ -1,8 +1,8 @@
 //! Scenarios on a real cluster: API server, kubelet, containerd, pods that run our image and a real engine.
 //!
 //! `make e2e` builds the images, starts the cluster of testenv/cluster and runs this program. Each scenario installs what it
-//! needs in a namespace of its own and removes it; the first installs the operator with Helm as docs/operations.md says, the
-//! last removes it and looks for what is left. They run one after the other, in the order of [`SCENARIOS`]. Nothing of Weir is
+//! needs in a namespace of its own and removes it; the first installs the operator with Helm, the last but one removes it and looks
+//! for what is left, and the last does what docs/operations.md says. They run one after the other, in the order of [`SCENARIOS`]. Nothing of Weir is
 //! doubled here. Reading on: `scenarios/` (what is promised), `world.rs` (the cluster), `load.rs` (requests in the meantime),
 //! `operators.rs` (what happens to the operator), `outside.rs` (a server beyond the cluster).
 
@@ -14,6 +14,7 @@ mod load;
 mod operators;
 mod outcomes;
 mod outside;
+mod page;
 mod scenarios;
 mod world;
 
@@ -52,6 +53,9 @@ struct Args {
     /// Tag of the images weir.local/weir and weir.local/llama-server
     #[arg(long, default_value = "dev")]
     tag: String,
+    /// Checkout of the version that `upgrade` comes from, whose image is weir.local/weir:former [default: this version]
+    #[arg(long, value_name = "FOLDER")]
+    former: Option<PathBuf>,
     /// Print the scenarios and end
     #[arg(long)]
     list: bool,
@@ -65,12 +69,17 @@ struct Args {
 
 type Scenario = for<'a> fn(&'a World) -> LocalBoxFuture<'a, Result<()>>;
 
-/// In the order in which they run: the first installs, the last uninstalls.
-const SCENARIOS: [(&str, &str, Scenario); 15] = [
+/// In the order in which they run: the first installs, the last but one uninstalls.
+const SCENARIOS: [(&str, &str, Scenario); 19] = [
     (
         "install",
         "helm installs the operator, which becomes ready",
         |w| Box::pin(install::run(w)),
+    ),
+    (
+        "image",
+        "a process of the image looks up a name and verifies a certificate",
+        |w| Box::pin(scenarios::image::run(w)),
     ),
     (
         "stack",
@@ -82,9 +91,11 @@ const SCENARIOS: [(&str, &str, Scenario); 15] = [
         "an idle stack sees no write but Leases, and a second apply changes nothing",
         |w| Box::pin(scenarios::idle::run(w)),
     ),
-    ("scale", "a pool goes 1, 3, 0, 1 under load", |w| {
-        Box::pin(scenarios::scale::run(w))
-    }),
+    (
+        "scale",
+        "a pool goes 1, 3, 0, 1 under load, and one that others scale too says so",
+        |w| Box::pin(scenarios::scale::run(w)),
+    ),
     (
         "fields",
         "every field is changed while it serves, and has its effect",
@@ -107,7 +118,7 @@ const SCENARIOS: [(&str, &str, Scenario); 15] = [
     ),
     (
         "rollouts",
-        "a good router version takes over under load, a bad one is taken out",
+        "a good router version takes over under load, a late and a bad one are taken out",
         |w| Box::pin(scenarios::rollouts::run(w)),
     ),
     (
@@ -130,6 +141,16 @@ const SCENARIOS: [(&str, &str, Scenario); 15] = [
         "what others break is repaired, or told where it cannot be",
         |w| Box::pin(scenarios::damage::run(w)),
     ),
+    (
+        "dependencies",
+        "what a gateway depends on goes and comes under load",
+        |w| Box::pin(scenarios::dependencies::run(w)),
+    ),
+    (
+        "namespaced",
+        "an operator of one namespace, installed by its admin, touches no other",
+        |w| Box::pin(scenarios::namespaced::run(w)),
+    ),
     ("upgrade", "an upgraded operator restarts no pool", |w| {
         Box::pin(scenarios::upgrade::run(w))
     }),
@@ -137,6 +158,11 @@ const SCENARIOS: [(&str, &str, Scenario); 15] = [
         "uninstall",
         "nothing is left but the resource definitions",
         |w| Box::pin(scenarios::uninstall::run(w)),
+    ),
+    (
+        "manual",
+        "the shell lines of the documentation work word for word",
+        |w| Box::pin(scenarios::manual::run(w)),
     ),
 ];
 
@@ -156,7 +182,7 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<bool> {
     if args.list {
         for (name, promise, _) in SCENARIOS {
-            println!("{name:<10} {promise}");
+            println!("{name:<12} {promise}");
         }
         return Ok(true);
     }
@@ -175,7 +201,8 @@ async fn run(args: Args) -> Result<bool> {
         None => std::env::current_exe()?.with_file_name("weir"),
     };
     let (programs, how) = ((&*args.tools, weir), (extent, args.keep));
-    let world = World::open(&kubeconfig, programs, &args.tag, how).await?;
+    let versions = (args.tag, args.former);
+    let world = World::open(&kubeconfig, programs, versions, how).await?;
     let chosen = |name: &str| args.scenarios.is_empty() || args.scenarios.iter().any(|s| s == name);
     let outcomes = run_each(&world, &chosen).await;
     let (requests, each) = world.counted();

@@ -12,7 +12,9 @@ use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
 use serde_json::{Value, json};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -30,16 +32,28 @@ struct Seen {
     peers: Mutex<Vec<IpAddr>>,
     /// The last request.
     asked: Mutex<Value>,
+    /// Requests so far, over any connection.
+    requests: AtomicUsize,
+    /// How long every answer takes.
+    delay: Duration,
 }
 
 impl Outside {
     /// Listens at the address of this machine that pods reach, where the model hub listens too.
     pub(crate) async fn start(world: &World) -> Result<Self> {
+        Self::slow(world, Duration::ZERO).await
+    }
+
+    /// The same, and every answer takes so long.
+    pub(crate) async fn slow(world: &World, delay: Duration) -> Result<Self> {
         let hub = world.hub.url.split("://").nth(1).unwrap_or_default();
         let (host, _) = hub.rsplit_once(':').context("the hub's address")?;
         let listener = TcpListener::bind((host, 0)).await?;
         let url = format!("http://{}", listener.local_addr()?);
-        let seen = Arc::new(Seen::default());
+        let seen = Arc::new(Seen {
+            delay,
+            ..Seen::default()
+        });
         let counted = Arc::clone(&seen);
         let listener = listener.tap_io(move |connection| {
             if let Ok(peer) = connection.peer_addr() {
@@ -59,6 +73,11 @@ impl Outside {
     pub(crate) fn peers(&self) -> Vec<IpAddr> {
         let peers = self.seen.peers.lock();
         peers.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Requests so far.
+    pub(crate) fn requests(&self) -> usize {
+        self.seen.requests.load(Ordering::Relaxed)
     }
 
     /// The last request: `path`, `authorization` and `body`.
@@ -85,6 +104,8 @@ async fn answer(
     let authorization = authorization.and_then(|value| value.to_str().ok());
     let asked = json!({"path": uri.path(), "authorization": authorization, "body": body});
     *seen.asked.lock().unwrap_or_else(PoisonError::into_inner) = asked;
+    seen.requests.fetch_add(1, Ordering::Relaxed);
+    tokio::time::sleep(seen.delay).await;
     if body["stream"] != true {
         let message = json!({"role": "assistant", "content": "From outside."});
         let whole = json!({

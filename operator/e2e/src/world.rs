@@ -1,11 +1,12 @@
 //! The cluster as a scenario sees it: namespaces, objects, conditions, and what to print when a wait ends in vain.
 
 mod cluster;
+mod person;
 
 use crate::ask::Gateway;
 use crate::extent::Extent;
 use crate::hub::Hub;
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use k8s_openapi::api::core::v1::{Event, Namespace as NamespaceObject, Pod, Service};
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -14,9 +15,7 @@ use kube::{Client, Config, discovery};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use std::process::Output;
 use std::time::{Duration, Instant};
-use tokio::process::Command;
 
 /// How often a state is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -30,6 +29,8 @@ pub(crate) struct World {
     pub(crate) hub: Hub,
     pub(crate) repository: PathBuf,
     pub(crate) tag: String,
+    /// Checkout of the version that an upgrade comes from, unless that is this one.
+    pub(crate) former: Option<PathBuf>,
     pub(crate) extent: Extent,
     kubeconfig: PathBuf,
     tools: PathBuf,
@@ -43,7 +44,7 @@ impl World {
     pub(crate) async fn open(
         kubeconfig: &Path,
         (tools, weir): (&str, PathBuf),
-        tag: &str,
+        (tag, former): (String, Option<PathBuf>),
         (extent, keep): (Extent, bool),
     ) -> Result<Self> {
         let read = Kubeconfig::read_from(kubeconfig)?;
@@ -54,7 +55,8 @@ impl World {
             client: Client::try_from(config)?,
             hub: Hub::start(&repository, &kubeconfig.with_file_name("hub")).await?,
             repository,
-            tag: tag.to_owned(),
+            tag,
+            former,
             extent,
             counted: RefCell::default(),
             kubeconfig: kubeconfig.to_owned(),
@@ -81,38 +83,6 @@ impl World {
             .iter()
             .map(|(scenario, requests)| format!("{scenario} {requests}"));
         (all, each.collect::<Vec<_>>().join(", "))
-    }
-
-    /// Runs kubectl or helm; its standard output.
-    pub(crate) async fn tool(&self, tool: &str, arguments: &[&str]) -> Result<String> {
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = Command::new(self.tools.join(tool))
-            .args(arguments)
-            .env("KUBECONFIG", &self.kubeconfig)
-            .output()
-            .await
-            .with_context(|| format!("run {tool}"))?;
-        let told = String::from_utf8_lossy(&stderr);
-        ensure!(
-            status.success(),
-            "{tool} {}: {status}: {told}",
-            arguments.join(" ")
-        );
-        Ok(String::from_utf8_lossy(&stdout).into_owned())
-    }
-
-    /// Runs the program of a person, `weir`, on this cluster; how it ended and what it printed.
-    pub(crate) async fn weir(&self, arguments: &[&str]) -> Result<Output> {
-        let ended = Command::new(&self.weir)
-            .args(arguments)
-            .env("KUBECONFIG", &self.kubeconfig)
-            .output();
-        ended
-            .await
-            .with_context(|| format!("run {}: --weir says where it is", self.weir.display()))
     }
 
     /// A new namespace that enforces the restricted pod security.
@@ -279,16 +249,26 @@ impl Namespace<'_> {
     /// present generation.
     pub(crate) async fn ready(
         &self,
-        (kind, name): (&str, &str),
+        of: (&str, &str),
         (status, reason): (&str, &str),
+        within: u64,
+    ) -> Result<DynamicObject> {
+        self.becomes(of, ("Ready", status, reason), within).await
+    }
+
+    /// The same for any condition.
+    pub(crate) async fn becomes(
+        &self,
+        (kind, name): (&str, &str),
+        (wanted, status, reason): (&str, &str, &str),
         within: u64,
     ) -> Result<DynamicObject> {
         let api = self.weir(kind).await?;
         let fits = |object: &DynamicObject| {
-            condition(object, "Ready").is_some_and(|ready| {
-                ready["status"] == status
-                    && (reason.is_empty() || ready["reason"] == reason)
-                    && ready["observedGeneration"].as_i64() == object.metadata.generation
+            condition(object, wanted).is_some_and(|found| {
+                found["status"] == status
+                    && (reason.is_empty() || found["reason"] == reason)
+                    && found["observedGeneration"].as_i64() == object.metadata.generation
             })
         };
         let seen = self.world.until(Duration::from_secs(within), async || {
@@ -302,7 +282,7 @@ impl Namespace<'_> {
             Ok(None) => "it does not exist".to_owned(),
             Err(error) => format!("it cannot be read: {error}"),
         };
-        bail!("{kind}/{name} is not Ready={status} {reason} after {within} s: {told}")
+        bail!("{kind}/{name} is not {wanted}={status} {reason} after {within} s: {told}")
     }
 
     /// Reasons of the events about an object.

@@ -1,6 +1,6 @@
-//! What others break is repaired, or told where it cannot be: fields, statuses, certificates, dependencies. All of it under load.
+//! What others break is repaired, or told where it cannot be: fields, statuses, certificates, definitions. All of it under load.
 
-use super::certificates;
+use super::{certificates, unreadable};
 use crate::operators;
 use crate::world::{Namespace, World, conditions};
 use anyhow::{Context, Result, ensure};
@@ -28,6 +28,9 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     certificates::old(namespace)
         .await
         .context("old certificates")?;
+    unreadable::is_told(namespace)
+        .await
+        .context("an object that cannot be read")?;
     wrong_dimensions(namespace)
         .await
         .context("wrong dimensions")?;
@@ -93,7 +96,7 @@ async fn undone(namespace: &Namespace<'_>) -> Result<()> {
 
 /// A restore brings back what people wrote and nothing else. The status is made again, and nothing restarts.
 async fn a_lost_status(namespace: &Namespace<'_>) -> Result<()> {
-    let before = starts(namespace).await?;
+    let before = starts(namespace, "").await?;
     super::restored(
         namespace,
         ("ModelPool", "steady"),
@@ -104,7 +107,7 @@ async fn a_lost_status(namespace: &Namespace<'_>) -> Result<()> {
     for of in [("ModelPool", "steady"), ("InferenceGateway", "load")] {
         namespace.ready(of, ("True", ""), 60).await?;
     }
-    let after = starts(namespace).await?;
+    let after = starts(namespace, "").await?;
     ensure!(
         before == after,
         "starts of pods before: {before:?}, after: {after:?}"
@@ -112,9 +115,12 @@ async fn a_lost_status(namespace: &Namespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// How often the containers of each pod were started again.
-async fn starts(namespace: &Namespace<'_>) -> Result<BTreeMap<String, i32>> {
-    let pods = namespace.pods("").await?;
+/// How often the containers of each pod with this label were started again.
+pub(super) async fn starts(
+    namespace: &Namespace<'_>,
+    label: &str,
+) -> Result<BTreeMap<String, i32>> {
+    let pods = namespace.pods(label).await?;
     let of_pod = |pod: &Pod| {
         let containers = pod
             .status

@@ -3,10 +3,14 @@
 pub(crate) mod caches;
 mod certificates;
 pub(crate) mod damage;
+pub(crate) mod dependencies;
 pub(crate) mod faults;
 pub(crate) mod fields;
 pub(crate) mod idle;
+pub(crate) mod image;
+pub(crate) mod manual;
 pub(crate) mod mistakes;
+pub(crate) mod namespaced;
 pub(crate) mod privacy;
 pub(crate) mod regret;
 pub(crate) mod rollouts;
@@ -14,6 +18,7 @@ pub(crate) mod scale;
 pub(crate) mod stack;
 mod steering;
 pub(crate) mod uninstall;
+mod unreadable;
 pub(crate) mod upgrade;
 pub(crate) mod watches;
 

@@ -1,12 +1,13 @@
 //! A pool beyond the permitted privacy is never asked, whatever a request says: its server counts connections.
 //!
-//! The router prefers that pool and finds no answer good enough, so that every way leads there but for the permission.
+//! The router prefers that pool and finds no answer good enough, so that every way leads there but for the permission. First the gateway
+//! does not permit it to anybody, then to all but one tenant.
 
-use super::{GATEWAY, serves};
+use super::{GATEWAY, LOOKS, serves};
 use crate::ask::Gateway;
 use crate::outside::Outside;
 use crate::world::{Namespace, World};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -19,6 +20,9 @@ const STACK: &str = include_str!("../../stacks/privacy.yaml");
 const CHAT: &str = "/v1/chat/completions";
 /// Each request is sent so often, since each of two processes takes some.
 const TIMES: usize = 6;
+/// A key of the tenant that may not reach the pool, and of one that may.
+const NARROW: &str = "e2e-narrow-0123456789abcdef0123456789abcdef";
+const WIDE: &str = "e2e-wide-0123456789abcdef0123456789abcdef";
 
 pub(crate) async fn run(world: &World) -> Result<()> {
     let namespace = world.namespace("e2e-privacy").await?;
@@ -43,10 +47,19 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     namespace
         .ready(("ModelPool", "near"), ("True", "ScaledToZero"), 120)
         .await?;
+    // A gateway that can ask nobody may have left its Service too.
+    let asks = async || match gateway.try_post(CHAT, &ask("auto", &json!({}))).await {
+        Ok((StatusCode::OK, text)) => Some(text),
+        _ => None,
+    };
+    // The gateway hears of it at the same time as the pool's status.
+    let heard = namespace.world.until(Duration::from_secs(30), async || {
+        Ok(asks().await.is_none().then_some(()))
+    });
+    heard.await.context("the pool at zero answers")?;
     for _ in 0..TIMES {
-        // A gateway that can ask nobody may have left its Service too.
-        if let Ok((status, text)) = gateway.try_post(CHAT, &ask("auto", &json!({}))).await {
-            ensure!(status != StatusCode::OK, "nobody was left, and yet: {text}");
+        if let Some(text) = asks().await {
+            bail!("nobody was left, and yet: {text}");
         }
     }
     let (gateways, operators) = came(namespace, &far).await?;
@@ -60,17 +73,56 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
         "who counts no connection at all proves nothing"
     );
 
-    // What was forbidden is all that kept them away.
-    let wide = json!({"spec": {"privacy": {"default": "cloud", "max": "cloud"}}});
-    namespace.patch("InferenceGateway", GATEWAY, wide).await?;
-    let asked = namespace.world.until(Duration::from_secs(60), async || {
-        let answer = gateway.post(CHAT, &ask("auto", &json!({}))).await?;
-        Ok((answer["model"] == "far").then_some(()))
+    of_one_tenant(namespace, (&far, &gateway))
+        .await
+        .context("of one tenant")
+}
+
+/// What one tenant may not, another one may: the permission is all that keeps the first away.
+async fn of_one_tenant(
+    namespace: &Namespace<'_>,
+    (far, gateway): (&Outside, &Gateway),
+) -> Result<()> {
+    namespace.scale("ModelPool", "near", 1).await?;
+    let keys = json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "keys", "labels": {"weir.dev/watch": "true"}},
+        "stringData": {"narrow.app": NARROW, "wide.app": WIDE},
     });
-    asked.await.context("where nothing forbids it")?;
+    namespace.apply_object(&keys).await?;
+    let policy = json!({"spec": {
+        "privacy": {"default": "cloud", "max": "cloud"},
+        "auth": {"anonymous": null, "apiKeysSecretRef": {"name": "keys"}},
+        "tenants": [{"name": "narrow", "privacyMax": "local"}],
+    }});
+    namespace.patch("InferenceGateway", GATEWAY, policy).await?;
+    serves(namespace, &["near", "far"]).await?;
+    // Each process asks for a key once it serves the plan with the tenants.
+    let asks = namespace.world.until(Duration::from_secs(60), async || {
+        for _ in 0..LOOKS {
+            let (status, _) = gateway.try_post(CHAT, &ask("auto", &json!({}))).await?;
+            if status != StatusCode::UNAUTHORIZED {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    });
+    asks.await.context("nobody is asked for a key")?;
+    every_way(&gateway.with_key(NARROW)).await?;
+    let (gateways, _) = came(namespace, far).await?;
+    println!("    a tenant that may not: {gateways} connections from gateways");
     ensure!(
-        came(namespace, &far).await?.0 > 0,
-        "answered without a connection"
+        gateways == 0 && far.requests() == 0,
+        "the tenant's limit was {gateways} connections and {} requests wide",
+        far.requests()
+    );
+
+    let wide = gateway.with_key(WIDE);
+    let answer = wide.post(CHAT, &ask("auto", &json!({}))).await?;
+    let (gateways, _) = came(namespace, far).await?;
+    ensure!(
+        answer["model"] == "far" && gateways > 0 && far.requests() > 0,
+        "with {gateways} connections another tenant was answered {answer}"
     );
     Ok(())
 }

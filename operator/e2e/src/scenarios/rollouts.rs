@@ -1,18 +1,25 @@
 //! A good version of the router takes over step by step, also when the leader is killed in the middle; people may hold, promote
-//! and abort; and a version whose answers are errors is taken out. All of it under load.
+//! and abort; and a version whose answers are late and one whose answers are errors are taken out. All of it under load.
 //!
-//! The artifacts are made here: each always prefers the models of one rank. The bad one prefers a pool at the API server's
-//! TLS port, which answers every plain request with 400; that is the client's fault, so no other pool is asked instead.
+//! The artifacts are made here: each always prefers the models of one rank. The late one prefers a server outside that takes its
+//! time. The bad one prefers a pool at the API server's TLS port, which answers every plain request with 400; that is the client's
+//! fault, so no other pool is asked instead.
 
 use super::steering;
 use crate::ask::Gateway;
 use crate::load::Load;
 use crate::operators;
+use crate::outside::Outside;
 use crate::world::{Namespace, World, condition};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::time::Duration;
 use weir_router::{Arm, ArmTable, Artifact};
+
+/// How many times as slow a version may be when its latency is not the question.
+const LATENCY_RATIO: f64 = 20.0;
+/// What every answer of the late pool takes; one of the others takes hundredths of it, on a busy machine tenths.
+const LATE: Duration = Duration::from_secs(4);
 
 pub(crate) async fn run(world: &World) -> Result<()> {
     let namespace = world.namespace("e2e-rollouts").await?;
@@ -25,14 +32,15 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     let policy = json!({
         "shadow": {"requests": 20},
         "canary": {"steps": [25, 50], "requestsPerStep": 40},
-        "gate": {"confidence": 0.8, "p99LatencyRatioMax": 20.0, "errorRateMax": 0.05},
+        "gate": {"confidence": 0.8, "p99LatencyRatioMax": LATENCY_RATIO, "errorRateMax": 0.05},
     });
     let exploration = json!({"floor": 0.0, "nearTieMargin": 0.0});
     let patch = json!({"spec": {"router": {"rollout": policy, "exploration": exploration}}});
     namespace.patch("InferenceGateway", "load", patch).await?;
-    version(namespace, "good", 0).await?;
-    version(namespace, "other", 1).await?;
-    version(namespace, "bad", 2).await?;
+    version(namespace, "good", (0, 5.0)).await?;
+    version(namespace, "other", (1, 5.0)).await?;
+    version(namespace, "late", (2, 4.9)).await?;
+    version(namespace, "bad", (2, 5.0)).await?;
     super::serves(namespace, &["steady", "moving"]).await?;
     let gateway = namespace.gateway("load", None).await?;
     a_good_version_takes_over(namespace, &gateway)
@@ -41,6 +49,9 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     people_decide(namespace, &gateway)
         .await
         .context("people decide")?;
+    a_late_version_is_taken_out(namespace, &gateway)
+        .await
+        .context("a late version")?;
     a_bad_version_is_taken_out(namespace, &gateway)
         .await
         .context("a bad version")
@@ -166,15 +177,56 @@ async fn lost_statuses(namespace: &Namespace<'_>, rollout: &str) -> Result<()> {
     held(namespace, rollout, true).await
 }
 
-async fn a_bad_version_is_taken_out(namespace: &Namespace<'_>, gateway: &Gateway) -> Result<()> {
-    let broken = json!({
+/// Nothing that it answers is wrong, and no request fails: it is only slow.
+async fn a_late_version_is_taken_out(namespace: &Namespace<'_>, gateway: &Gateway) -> Result<()> {
+    let world = namespace.world;
+    let server = Outside::slow(world, LATE).await?;
+    let pool = elsewhere("late", &server.url);
+    namespace.apply_object(&pool).await?;
+    namespace
+        .ready(("ModelPool", "late"), ("True", ""), 60)
+        .await?;
+    allow(namespace, 1.5).await?;
+    let load = Load::start(gateway, "auto", world.extent.gap());
+    name(namespace, "late").await?;
+    let rollout = begun(namespace, "late").await?;
+    let ended = ends(namespace, &rollout, "RolledBack", 240).await;
+    println!("    {:.1} s into the load:", load.at());
+    print(namespace).await?;
+    let status = ended?;
+    ensure!(status["reason"] == "Latency", "its status is {status}");
+    world.count("rollouts", load.end().await?);
+    ensure!(
+        server.requests() > 0,
+        "the late pool was asked nothing, and taken out: {status}"
+    );
+    says(namespace, "good", |router| router["phase"] == "RolledBack").await?;
+    namespace.delete("ModelPool", "late").await?;
+    allow(namespace, LATENCY_RATIO).await
+}
+
+/// Sets how many times as slow as the active version the next attempt may be.
+async fn allow(namespace: &Namespace<'_>, ratio: f64) -> Result<()> {
+    let gate = json!({"p99LatencyRatioMax": ratio});
+    let patch = json!({"spec": {"router": {"rollout": {"gate": gate}}}});
+    let patched = namespace.patch("InferenceGateway", "load", patch).await;
+    patched.map(drop)
+}
+
+/// A pool of the biggest rank at a server that is there already.
+fn elsewhere(name: &str, url: &str) -> Value {
+    json!({
         "apiVersion": weir_crds::API_VERSION, "kind": "ModelPool",
-        "metadata": {"name": "broken", "labels": {"weir.dev/stack": "load"}},
+        "metadata": {"name": name, "labels": {"weir.dev/stack": "load"}},
         "spec": {
-            "model": {"name": "broken"}, "tier": "server", "privacy": "local",
-            "engine": {"external": {"url": "http://kubernetes.default.svc:443"}},
+            "model": {"name": name}, "tier": "server", "privacy": "local",
+            "engine": {"external": {"url": url}},
         },
-    });
+    })
+}
+
+async fn a_bad_version_is_taken_out(namespace: &Namespace<'_>, gateway: &Gateway) -> Result<()> {
+    let broken = elsewhere("broken", "http://kubernetes.default.svc:443");
     namespace.apply_object(&broken).await?;
     let gap = namespace.world.extent.gap();
     let load = Load::start(gateway, "auto", gap);
@@ -201,10 +253,14 @@ async fn a_bad_version_is_taken_out(namespace: &Namespace<'_>, gateway: &Gateway
     Ok(())
 }
 
-/// A version that always prefers the models of this rank of three.
-async fn version(namespace: &Namespace<'_>, version: &str, rank: usize) -> Result<()> {
+/// A version that expects this quality of the models of one rank of three, and little of all others.
+async fn version(
+    namespace: &Namespace<'_>,
+    version: &str,
+    (rank, best): (usize, f32),
+) -> Result<()> {
     let table = ArmTable::standard(3);
-    let quality = |arm: &Arm| if arm.rank == rank { 5.0 } else { 1.0 };
+    let quality = |arm: &Arm| if arm.rank == rank { best } else { 1.0 };
     let qualities: Vec<f32> = table.arms.iter().map(quality).collect();
     super::router_version(namespace, version, &Artifact::constant(&table, &qualities)).await
 }

@@ -1,10 +1,13 @@
-//! A pool goes 1, 3, 0, 1 under load, by hand and by itself, and no request is lost.
+//! A pool goes 1, 3, 0, 1 under load, by hand and by itself, and no request is lost; at zero another one answers, where that is
+//! wanted; and when somebody else scales it too, that is told, with the command that takes it back.
 
+use super::rollouts::promote;
 use crate::load::Load;
-use crate::world::{Namespace, World};
-use anyhow::{Context, Result};
+use crate::world::{Namespace, World, condition};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use std::time::Duration;
+use weir_router::{Arm, ArmTable, Artifact};
 
 pub(crate) async fn run(world: &World) -> Result<()> {
     let namespace = world.namespace("e2e-scale").await?;
@@ -20,7 +23,11 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
         .context("scaled by hand")?;
     by_itself(namespace, &gateway)
         .await
-        .context("scaled by itself")
+        .context("scaled by itself")?;
+    spills(namespace, &gateway)
+        .await
+        .context("answered by another while it is at zero")?;
+    by_two(namespace).await.context("scaled by two")
 }
 
 /// `auto` asks whoever is there: while one pool goes to zero the other answers.
@@ -46,9 +53,7 @@ async fn by_itself(namespace: &Namespace<'_>, gateway: &crate::ask::Gateway) -> 
     let autoscaling = json!({"min": 0, "max": 2, "scaleDownAfter": "5s", "whenCold": "hold"});
     let patch = json!({"spec": {"autoscaling": autoscaling}});
     namespace.patch("ModelPool", "moving", patch).await?;
-    namespace
-        .ready(("ModelPool", "moving"), ("True", "ScaledToZero"), 150)
-        .await?;
+    at_zero(namespace).await?;
     println!("    idle, so at zero");
     let answer = gateway.chat("moving", "Are you there?", 4).await;
     answer.context("a request for a pool at zero")?;
@@ -57,6 +62,84 @@ async fn by_itself(namespace: &Namespace<'_>, gateway: &crate::ask::Gateway) -> 
         .await?;
     println!("    asked, so back at one");
     Ok(())
+}
+
+/// The router prefers the pool that is at zero: whoever asks is answered at once by the other one, and the pool comes up.
+async fn spills(namespace: &Namespace<'_>, gateway: &crate::ask::Gateway) -> Result<()> {
+    let table = ArmTable::standard(2);
+    // Of models of one size the first by name has the lowest rank.
+    let quality = |arm: &Arm| if arm.rank == 0 { 5.0 } else { 1.0 };
+    let qualities: Vec<f32> = table.arms.iter().map(quality).collect();
+    let artifact = Artifact::constant(&table, &qualities);
+    super::router_version(namespace, "moving-first", &artifact).await?;
+    let exploration = json!({"floor": 0.0, "nearTieMargin": 0.0});
+    let patch = json!({"spec": {"router": {"exploration": exploration}}});
+    namespace.patch("InferenceGateway", "load", patch).await?;
+    promote(namespace, "moving-first").await?;
+
+    let spill = json!({"spec": {"autoscaling": {"whenCold": "spill"}}});
+    namespace.patch("ModelPool", "moving", spill).await?;
+    at_zero(namespace).await?;
+    let answer = gateway.chat("auto", "Who is there?", 4).await?;
+    ensure!(
+        answer["model"] == "steady",
+        "the pool was at zero, and this answered: {answer}"
+    );
+    let back = namespace.world.until(Duration::from_secs(120), async || {
+        let answer = gateway.chat("auto", "Who is there now?", 4).await?;
+        Ok((answer["model"] == "moving").then_some(()))
+    });
+    back.await
+        .context("the pool that was preferred does not come up")?;
+    println!("    spilled, and back at one");
+    Ok(())
+}
+
+/// Whoever scales a pool that scales itself is left alone, until they do what the condition says.
+async fn by_two(namespace: &Namespace<'_>) -> Result<()> {
+    let scale = [
+        "-n",
+        &namespace.name,
+        "scale",
+        "modelpool/moving",
+        "--replicas=2",
+    ];
+    namespace.world.tool("kubectl", &scale).await?;
+    let pool = namespace
+        .becomes(
+            ("ModelPool", "moving"),
+            ("Scaling", "False", "Conflict"),
+            60,
+        )
+        .await?;
+    has_ready(namespace, 2).await?;
+    let scaling = condition(&pool, "Scaling").context("the condition")?;
+    let told = scaling["message"].as_str().unwrap_or_default();
+    println!("    {told}");
+    let command = told.split('`').find(|part| part.starts_with("kubectl "));
+    let command = command.context("the condition names no command")?;
+    let command = command
+        .replace("kubectl ", &format!("kubectl -n {} ", namespace.name))
+        .replace(":N}", ":1}");
+    namespace.world.shell(&command).await?;
+    namespace
+        .becomes(("ModelPool", "moving"), ("Scaling", "True", "Active"), 60)
+        .await?;
+    // It scales itself again: nobody asks it, so it goes.
+    namespace
+        .ready(("ModelPool", "moving"), ("True", "ScaledToZero"), 150)
+        .await
+        .map(drop)
+}
+
+/// Waits until the pool went to zero by itself. Its last pod would answer for a minute more, and a gateway hears of it as the status
+/// says it.
+async fn at_zero(namespace: &Namespace<'_>) -> Result<()> {
+    namespace
+        .ready(("ModelPool", "moving"), ("True", "ScaledToZero"), 150)
+        .await?;
+    namespace.delete_pods("weir.dev/pool=moving", true).await?;
+    has_ready(namespace, 0).await
 }
 
 /// Waits until so many replicas are ready and no other pod is left; one that goes answers for a minute more.

@@ -1,4 +1,4 @@
-//! An upgraded operator restarts no pool, and requests go on.
+//! An upgraded operator restarts no pool, and requests go on. It comes from a former version where there is one.
 
 use crate::load::Load;
 use crate::world::{Namespace, World};
@@ -15,10 +15,14 @@ pub(crate) async fn run(world: &World) -> Result<()> {
 }
 
 async fn steps(namespace: &Namespace<'_>) -> Result<()> {
+    let world = namespace.world;
+    if let Some(checkout) = &world.former {
+        crate::install::charts_of(world, checkout, &["image.tag=former"]).await?;
+        println!("    the version of {}", checkout.display());
+    }
     super::serve_load(namespace).await?;
     let before = engines(namespace).await?;
     let gateway = namespace.gateway("load", None).await?;
-    let world = namespace.world;
     let load = Load::start(&gateway, "steady", world.extent.gap());
     // The same program under another name is what an upgrade is to everything that the operator builds.
     for version in ["weir-next", "weir"].into_iter().cycle() {

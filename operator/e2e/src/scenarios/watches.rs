@@ -152,7 +152,8 @@ async fn follows(world: &World, gateway: &Gateway, epoch: u64) -> Result<()> {
     all.await.context("a gateway does not follow")
 }
 
-async fn replicas(namespace: &Namespace<'_>, replicas: u32) -> Result<()> {
+/// Sets the replicas of the pool `steady` and waits until they are there.
+pub(super) async fn replicas(namespace: &Namespace<'_>, replicas: u32) -> Result<()> {
     let patch = json!({"spec": {"replicas": replicas}});
     namespace.patch("ModelPool", "steady", patch).await?;
     namespace
