@@ -68,6 +68,7 @@ pub(crate) enum Command {
     /// Print the JSON Schema of stack files, for editors
     Schema(SchemaArgs),
     /// Print the OpenAPI document of the gateway's HTTP surface
+    #[command(after_long_help = "Examples:\n  weir openapi > openapi.json")]
     Openapi,
     /// Fill, search and keep up the memory
     Memory(MemoryArgs),

@@ -80,6 +80,16 @@ impl Hub {
         Ok(())
     }
 
+    /// A file of it.
+    pub(crate) async fn file(&self, path: &str) -> Result<Vec<u8>> {
+        let answer = self
+            .client
+            .get(format!("{}{path}", self.url))
+            .send()
+            .await?;
+        Ok(answer.error_for_status()?.bytes().await?.to_vec())
+    }
+
     /// Bytes that were sent of a path since [`Hub::forget`].
     pub(crate) async fn sent(&self, path: &str) -> Result<u64> {
         let url = format!("{}/control/requests", self.url);

@@ -47,7 +47,10 @@ pub(crate) async fn charts_of(world: &World, checkout: &Path, values: &[&str]) -
         .tool("helm", &[&install[..], &namespace].concat())
         .await?;
     let engine = format!("engines.llamaCpp=weir.local/llama-server:{}", world.tag);
+    let asked = world.hub.url.trim_start_matches("https://");
+    let hosts = format!("artifactHosts={{{asked}}}");
     let fixed = [
+        &hosts,
         "image.repository=weir.local/weir",
         "image.pullPolicy=Never",
         "caBundle.configMap=hub-ca",

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use std::time::Duration;
 
 const KEY: &str = "e2e-key-0123456789abcdef0123456789abcdef";
@@ -40,7 +41,57 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     a_forbidden_folder(namespace)
         .await
         .context("a forbidden folder")?;
+    an_artifact_at_an_address(namespace)
+        .await
+        .context("an artifact at an address")?;
     a_paused_pool(namespace).await.context("a paused pool")
+}
+
+/// What lies at an address comes from allowed hosts alone, and is nothing before it is what was meant.
+async fn an_artifact_at_an_address(namespace: &Namespace<'_>) -> Result<()> {
+    const FILE: &str = "/models/all-minilm-l6-v2/config.json";
+    let hub = &namespace.world.hub;
+    let digest = hex::encode(Sha256::digest(hub.file(FILE).await?));
+    let (hub, other) = (&hub.url, "0".repeat(64));
+    for (name, url, sha256, reason) in [
+        (
+            "elsewhere",
+            "https://models.example.com/router.onnx",
+            &other,
+            "HostNotAllowed",
+        ),
+        (
+            "away",
+            &format!("{hub}{FILE}?status=503"),
+            &digest,
+            "FetchFailed",
+        ),
+        ("another", &format!("{hub}{FILE}"), &other, "DigestMismatch"),
+        (
+            "no-router",
+            &format!("{hub}{FILE}"),
+            &digest,
+            "NotAnArtifact",
+        ),
+    ] {
+        namespace
+            .apply_object(&json!({
+                "apiVersion": weir_crds::API_VERSION, "kind": "RouterVersion", "metadata": {"name": name},
+                "spec": {"artifact": {"url": url}, "sha256": sha256},
+            }))
+            .await?;
+        namespace
+            .ready(("RouterVersion", name), ("False", reason), 60)
+            .await?;
+        // It follows the condition.
+        let told = namespace.world.until(Duration::from_secs(10), async || {
+            let events = namespace.events("RouterVersion", name).await?;
+            Ok(events.iter().any(|told| told == reason).then_some(()))
+        });
+        told.await.with_context(|| format!("{name}: no Event"))?;
+        namespace.delete("RouterVersion", name).await?;
+    }
+    Ok(())
 }
 
 /// The gateway serves on with what it has while its new keys are missing.
