@@ -67,6 +67,8 @@ async fn main() -> anyhow::Result<()> {
     }
     for round in 0..rounds {
         eprintln!("round {} of {rounds}", round + 1);
+        // A router asks for a stream where its client asks for a whole answer.
+        engine.streams(1, Duration::ZERO);
         for entrant in entrants.iter_mut().filter(|entrant| entrant.can(STEADILY)) {
             let steady = steady(entrant).await;
             entrant.note(STEADILY, steady);
