@@ -81,8 +81,9 @@ for (const model of ["auto", "qwen2.5-coder-0.5b"]) {
     const whole = await client.completions.create(request);
     let text = "";
     for await (const chunk of await client.completions.create({ ...request, stream: true })) text += chunk.choices[0].text;
-    assert.ok(whole.choices[0].text);
-    assert.equal(text, whole.choices[0].text);
+    assert.ok(whole.choices[0].text && text);
+    // Of two requests for `auto` the router may give one to another model.
+    if (model !== "auto") assert.equal(text, whole.choices[0].text);
   });
 
   test(`a response of ${model} and its stream say the same`, async () => {
@@ -95,11 +96,12 @@ for (const model of ["auto", "qwen2.5-coder-0.5b"]) {
       kinds.push(event.type);
       if (event.type === "response.output_text.delta") text += event.delta;
     }
-    assert.equal(text, whole.output_text);
+    assert.ok(text);
     assert.equal(kinds[0], "response.created");
     assert.ok(["response.completed", "response.incomplete"].includes(kinds.at(-1)));
     const final = await client.responses.stream(request).finalResponse();
-    assert.equal(final.output_text, whole.output_text);
+    assert.ok(final.output_text);
+    if (model !== "auto") assert.deepEqual([text, final.output_text], [whole.output_text, whole.output_text]);
   });
 }
 

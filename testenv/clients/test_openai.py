@@ -69,7 +69,9 @@ class Chat(unittest.TestCase):
         self.assertNotIn("3", stopped.choices[0].message.content)
 
 
-MODELS = ("auto", "qwen2.5-coder-0.5b")
+PINNED = "qwen2.5-coder-0.5b"
+# Of two requests for `auto` the router may give one to another model.
+MODELS = ("auto", PINNED)
 TOOL = {"name": "get_weather", "description": "Weather of a city",
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}
 
@@ -86,15 +88,14 @@ class Tools(unittest.TestCase):
                 with self.subTest(model=model, turns=len(messages)):
                     choice = ask(model=model, messages=messages, tools=tools, max_tokens=48).choices[0]
                     self.assertTrue(choice.message.content or choice.message.tool_calls)
-                    with client().chat.completions.stream(model=model, messages=messages, tools=tools, max_tokens=48,
-                                                          temperature=0) as stream:
-                        for _ in stream:
-                            pass
-                        whole = stream.get_final_completion().choices[0]
-                    self.assertTrue(whole.message.content or whole.message.tool_calls)
-                    self.assertIn(whole.finish_reason, ("stop", "length", "tool_calls"))
-                    for made in whole.message.tool_calls or []:
-                        self.assertTrue(made.id and made.function.name)
+                    chunks = ask(model=model, messages=messages, tools=tools, max_tokens=48, stream=True)
+                    choices = [chunk.choices[0] for chunk in chunks if chunk.choices]
+                    pieces = [piece for choice in choices for piece in choice.delta.tool_calls or []]
+                    self.assertTrue(pieces or any(choice.delta.content for choice in choices))
+                    self.assertIn(choices[-1].finish_reason, ("stop", "length", "tool_calls"))
+                    for index in {piece.index for piece in pieces}:
+                        first = next(piece for piece in pieces if piece.index == index)
+                        self.assertTrue(first.id and first.function.name)
 
 
 class Formats(unittest.TestCase):
@@ -121,7 +122,10 @@ class Completions(unittest.TestCase):
                 self.assertTrue(whole.choices[0].text)
                 self.assertLessEqual(whole.usage.completion_tokens, 8)
                 chunks = list(client().completions.create(**request, stream=True))
-                self.assertEqual("".join(chunk.choices[0].text for chunk in chunks), whole.choices[0].text)
+                streamed = "".join(chunk.choices[0].text for chunk in chunks)
+                self.assertTrue(streamed)
+                if model == PINNED:
+                    self.assertEqual(streamed, whole.choices[0].text)
                 self.assertIn(chunks[-1].choices[0].finish_reason, ("stop", "length"))
 
     def test_what_is_not_served_names_its_field(self):
@@ -143,7 +147,9 @@ class Responses(unittest.TestCase):
                 with client().responses.stream(**request) as stream:
                     text = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
                     final = stream.get_final_response()
-                self.assertEqual((text, final.output_text), (whole.output_text, whole.output_text))
+                self.assertEqual(text, final.output_text)
+                if model == PINNED:
+                    self.assertEqual(text, whole.output_text)
                 kinds = [event.type for event in client().responses.create(**request, stream=True)]
                 self.assertEqual(kinds[0], "response.created")
                 self.assertIn(kinds[-1], ("response.completed", "response.incomplete"))
