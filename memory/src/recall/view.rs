@@ -4,7 +4,9 @@
 //! computed once a node, and nothing that no weight looks at. A missing vector counts as no similarity, a missing title as
 //! no match.
 
+use std::array::from_fn;
 use std::cell::{OnceCell, RefCell};
+use std::sync::LazyLock;
 
 use super::walk::Member;
 use crate::attention::{EDGE, EdgeFeature, NODE, NodeFeature, SEED, SeedFeature, Wanted};
@@ -158,10 +160,13 @@ impl<'a> View<'a> {
         let wants = |feature: EdgeFeature| self.wanted.edge[feature as usize];
         let mut features = [0.0; EDGE];
         let mut set = |feature: EdgeFeature, value: f64| features[feature as usize] = value;
-        set(EdgeFeature::LogWeight, f64::from(link.weight).ln());
+        // Most links have the weight 1.
+        if link.weight != 1.0 {
+            set(EdgeFeature::LogWeight, f64::from(link.weight).ln());
+        }
         set(EdgeFeature::Confidence, f64::from(link.confidence));
-        let degree = graph.degree(link.to) as f64;
-        set(EdgeFeature::LogTargetDegree, degree.ln());
+        let degree = log_degree(graph.degree(link.to));
+        set(EdgeFeature::LogTargetDegree, degree);
         if wants(EdgeFeature::Recency) {
             set(EdgeFeature::Recency, self.recency(link.seconds));
         }
@@ -273,6 +278,14 @@ impl<'a> View<'a> {
         }
         nodes
     }
+}
+
+/// Logarithms of the degrees that most nodes have.
+static LOG_DEGREES: LazyLock<[f64; 256]> = LazyLock::new(|| from_fn(|degree| (degree as f64).ln()));
+
+fn log_degree(degree: usize) -> f64 {
+    let known = LOG_DEGREES.get(degree);
+    known.copied().unwrap_or_else(|| (degree as f64).ln())
 }
 
 /// 1 where all words of a title are in the question.

@@ -3,7 +3,9 @@
 //! Grows from the seeds along the heads that attention itself will use, so that the places go to
 //! the nodes that its first layers would reach. What an edge or node looks like is `view.rs`.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
+use std::rc::Rc;
 
 use super::RecallLimits;
 use super::view::View;
@@ -41,7 +43,12 @@ pub(super) struct Walk<'a> {
     excluded: HashSet<(u32, u32)>,
     /// Place of each relation when all are ordered by name: numbers differ after a reopening.
     ranks: Vec<usize>,
+    /// The visible links of each slot that was walked from: see [`Walk::links_of`].
+    walked: RefCell<SlotMap<Rc<[Walked]>>>,
 }
+
+/// A link, and whether it is walked forwards.
+type Walked = (Link, bool);
 
 impl<'a> Walk<'a> {
     pub(super) fn new(
@@ -59,6 +66,7 @@ impl<'a> Walk<'a> {
             passing: index.passing(&query.filter),
             excluded,
             ranks: ranks(index),
+            walked: RefCell::default(),
         }
     }
 
@@ -122,15 +130,13 @@ impl<'a> Walk<'a> {
     fn reached(&self, frontier: &[(u32, f64)], known: &SlotSet) -> Vec<(u32, f64)> {
         let mut build = Build::new(self.ranks.len());
         for (slot, _) in frontier {
-            let mut links: Vec<(Link, bool)> = self.links(*slot).collect();
+            let links = self.links_of(*slot);
             if links.len() > DEGREE_MAX {
-                links.sort_by(|(a, _), (b, _)| {
-                    let damped = self.damped(b).total_cmp(&self.damped(a));
-                    damped.then_with(|| self.id(a.to).cmp(&self.id(b.to)))
-                });
-                links.truncate(DEGREE_MAX);
+                let heaviest = self.heaviest(&links);
+                self.push(&mut build, *slot, heaviest.iter(), Some);
+            } else {
+                self.push(&mut build, *slot, links.iter(), Some);
             }
-            self.push(&mut build, *slot, links, Some);
         }
         let edges = build.finish(self.index);
         let shares = Shares::of(&edges, &self.weights.heads_of(&edges.heads));
@@ -151,13 +157,50 @@ impl<'a> Walk<'a> {
         reached
     }
 
+    /// The links that are looked at where there are too many, in the order of [`Walk::links_of`].
+    fn heaviest(&self, links: &[Walked]) -> Vec<Walked> {
+        let mut heaviest = links.to_vec();
+        heaviest.sort_by(|(a, _), (b, _)| {
+            let damped = self.damped(b).total_cmp(&self.damped(a));
+            damped.then_with(|| self.id(a.to).cmp(&self.id(b.to)))
+        });
+        heaviest.truncate(DEGREE_MAX);
+        self.sort(&mut heaviest);
+        heaviest
+    }
+
     /// Weight of a link with hubs damped: which of too many links are looked at.
     fn damped(&self, link: &Link) -> f64 {
         f64::from(link.weight) / (self.index.graph.degree(link.to) as f64).sqrt()
     }
 
-    /// The visible links at a node, and whether each is walked forwards.
-    fn links(&self, slot: u32) -> impl Iterator<Item = (Link, bool)> {
+    /// The visible links at a node, by relation, direction and target. Most nodes are walked from twice: to find what is around them, and
+    /// among what was found.
+    fn links_of(&self, slot: u32) -> Rc<[Walked]> {
+        if let Some(known) = self.walked.borrow().get(&slot) {
+            return Rc::clone(known);
+        }
+        let mut links: Vec<Walked> = self.links(slot).collect();
+        self.sort(&mut links);
+        let links: Rc<[Walked]> = links.into();
+        let mut walked = self.walked.borrow_mut();
+        walked.insert(slot, Rc::clone(&links));
+        links
+    }
+
+    /// Brings links into an order that does not depend on slots.
+    fn sort(&self, links: &mut [Walked]) {
+        links.sort_by_cached_key(|(link, forwards)| {
+            (
+                self.ranks[usize::from(link.rel)],
+                *forwards,
+                self.id(link.to),
+            )
+        });
+    }
+
+    /// The visible links at a node.
+    fn links(&self, slot: u32) -> impl Iterator<Item = Walked> {
         let graph = &self.index.graph;
         let outgoing = graph.outgoing(slot).iter().map(|link| (*link, true));
         let incoming = graph.incoming(slot).iter().map(|link| (*link, false));
@@ -168,25 +211,18 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// Adds the links of a node in an order that does not depend on slots.
-    fn push(
+    /// Adds those links of a node that have a target.
+    fn push<'l>(
         &self,
         build: &mut Build,
         from: u32,
-        mut links: Vec<(Link, bool)>,
+        links: impl Iterator<Item = &'l Walked>,
         target: impl Fn(u32) -> Option<u32>,
     ) {
-        links.sort_by_cached_key(|(link, forwards)| {
-            (
-                self.ranks[usize::from(link.rel)],
-                *forwards,
-                self.id(link.to),
-            )
-        });
         for (link, forwards) in links {
             if let Some(to) = target(link.to) {
-                let head = build.head(link.rel, forwards);
-                let features = self.view.edge(from, &link, forwards);
+                let head = build.head(link.rel, *forwards);
+                let features = self.view.edge(from, link, *forwards);
                 build.edges.push(head, to, features);
             }
         }
@@ -199,10 +235,9 @@ impl<'a> Walk<'a> {
         let local: SlotMap<u32> = slots.zip(0..).collect();
         let mut build = Build::new(self.ranks.len());
         for member in members {
-            let inside = |(link, _): &(Link, bool)| local.contains_key(&link.to);
-            let links = self.links(member.slot).filter(inside).collect();
             let target = |slot: u32| local.get(&slot).copied();
-            self.push(&mut build, member.slot, links, target);
+            let links = self.links_of(member.slot);
+            self.push(&mut build, member.slot, links.iter(), target);
         }
         Subgraph {
             seeds: self.view.seeds(members),
