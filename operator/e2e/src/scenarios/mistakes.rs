@@ -130,8 +130,15 @@ async fn a_missing_secret(namespace: &Namespace<'_>) -> Result<()> {
     namespace.patch("InferenceGateway", "load", auth).await?;
     namespace
         .ready(("InferenceGateway", "load"), ("True", ""), 60)
-        .await
-        .map(drop)
+        .await?;
+    // The status may say so before gateways do, and the next mistake would keep them at the plan that they have.
+    let gateway = namespace.gateway("load", None).await?;
+    let opened = namespace.world.until(Duration::from_secs(60), async || {
+        let question = json!({"model": "steady", "max_tokens": 2, "messages": [{"role": "user", "content": "Are you there?"}]});
+        let (status, _) = gateway.try_post("/v1/chat/completions", &question).await?;
+        Ok((status == 200).then_some(()))
+    });
+    opened.await.context("nobody gets in without a key")
 }
 
 /// The other entries are keys all the same, also one that came with it.

@@ -116,7 +116,9 @@ async fn by_two(namespace: &Namespace<'_>) -> Result<()> {
     let scaling = condition(&pool, "Scaling").context("the condition")?;
     let told = scaling["message"].as_str().unwrap_or_default();
     println!("    {told}");
-    let command = told.split('`').find(|part| part.starts_with("kubectl "));
+    let command = told
+        .split('`')
+        .find(|part| part.starts_with("kubectl patch "));
     let command = command.context("the condition names no command")?;
     let command = command
         .replace("kubectl ", &format!("kubectl -n {} ", namespace.name))
