@@ -6,7 +6,7 @@
 
 use crate::ca_bundle::CaBundle;
 use crate::key::Key;
-use crate::queue::Queue;
+use crate::queue::{Queue, doubled};
 use futures_util::StreamExt;
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client};
@@ -145,11 +145,10 @@ impl Download {
     /// How long no attempt is due; `None` when one is. What came and was not kept is not what its version means, and the server
     /// may have that later: it is asked for again like what did not come.
     fn wait(&self) -> Option<Duration> {
-        let (first, longest) = AGAIN;
         let pause = match self.attempts {
             _ if self.running => TIMEOUT * 2,
             0 => return None,
-            attempts => longest.min(first * (1 << (attempts - 1).min(10))),
+            attempts => doubled(AGAIN, attempts),
         };
         let left = pause.checked_sub(self.at.elapsed());
         left.filter(|left| !left.is_zero())

@@ -10,6 +10,7 @@ use crate::context::{Context, Stacks};
 use crate::control::ledger::{Load as Reported, Process};
 use crate::control::server::Hub;
 use crate::key::{Key, Kind};
+use crate::queue::doubled;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
@@ -25,8 +26,8 @@ use weir_reconcile::names;
 
 /// How often replicas are thought over.
 const EVERY: Duration = Duration::from_secs(1);
-/// Longest pause after writes that failed.
-const AGAIN_LONGEST: Duration = Duration::from_secs(60);
+/// Pause after the first write that failed, and the longest after further ones.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 /// A process that has not reported for this long does not report.
 const STALE: Duration = Duration::from_secs(15);
 
@@ -107,9 +108,8 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
 impl Remembered {
     /// Whether a write that failed has been left alone for long enough.
     fn may_write(&self) -> bool {
-        let pause = |failures: u32| AGAIN_LONGEST.min(EVERY * (1 << failures.min(10)));
         self.failed
-            .is_none_or(|(failures, at)| at.elapsed() >= pause(failures))
+            .is_none_or(|(failures, at)| at.elapsed() >= doubled(AGAIN, failures))
     }
 
     fn wrote(&mut self, succeeded: bool) {

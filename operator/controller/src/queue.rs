@@ -134,12 +134,15 @@ impl Queue {
     }
 }
 
-/// Doubles with each failure up to a bound; `jitter` in 0..1 takes away up to half of it.
+/// The pause after so many failures; `jitter` in 0..1 takes away up to half of it.
 fn backoff(failures: u32, jitter: f64) -> Duration {
-    let doubled = BACKOFF_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    doubled
-        .min(BACKOFF_LONGEST)
-        .mul_f64(1.0 - 0.5 * jitter.clamp(0.0, 1.0))
+    doubled((BACKOFF_FIRST, BACKOFF_LONGEST), failures).mul_f64(1.0 - 0.5 * jitter.clamp(0.0, 1.0))
+}
+
+/// The first pause, doubled with each failure after the first one, up to the longest.
+pub(crate) fn doubled((first, longest): (Duration, Duration), failures: u32) -> Duration {
+    let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(16));
+    doubled.min(longest)
 }
 
 #[cfg(test)]
