@@ -4,20 +4,8 @@
 use libfuzzer_sys::fuzz_target;
 use weir_engine::tool_text::{Piece, ToolText};
 
-/// The pieces of an answer, neighbouring texts joined.
 fn split<'a>(chunks: impl Iterator<Item = &'a str>) -> Vec<Piece> {
-    let mut splitter = ToolText::new(vec!["f".to_owned(), "g".to_owned()]);
-    let mut pieces: Vec<Piece> = chunks.flat_map(|chunk| splitter.push(chunk)).collect();
-    pieces.push(Piece::Text(splitter.finish()));
-    let mut joined: Vec<Piece> = Vec::new();
-    for piece in pieces {
-        match (joined.last_mut(), piece) {
-            (_, Piece::Text(text)) if text.is_empty() => {}
-            (Some(Piece::Text(before)), Piece::Text(text)) => before.push_str(&text),
-            (_, piece) => joined.push(piece),
-        }
-    }
-    joined
+    ToolText::new(vec!["f".to_owned(), "g".to_owned()]).split(chunks)
 }
 
 fuzz_target!(|text: &str| {

@@ -27,10 +27,12 @@ impl Reports {
     /// The report to send now, if there is one to send.
     pub(crate) fn due(&mut self, present: wire::Report, now: Instant) -> Option<wire::Report> {
         if let Some((sent, last)) = &self.last {
-            let patience = match () {
-                () if *last == present => IDLE,
-                () if last.rollouts != present.rollouts => TRYING,
-                () => BUSY,
+            let patience = if *last == present {
+                IDLE
+            } else if last.rollouts == present.rollouts {
+                BUSY
+            } else {
+                TRYING
             };
             if now.duration_since(*sent) < patience {
                 return None;

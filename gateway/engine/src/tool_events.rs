@@ -190,10 +190,8 @@ pub(crate) fn whole(body: Bytes, offered: Vec<String>) -> Bytes {
         .filter_map(Value::as_object_mut)
         .fold(false, |any, call| identify(call) | any);
     let mut text = String::new();
-    let mut splitter = ToolText::new(offered);
     let content = choice.pointer("/message/content").and_then(Value::as_str);
-    let mut pieces = splitter.push(content.unwrap_or_default());
-    pieces.push(Piece::Text(splitter.finish()));
+    let pieces = ToolText::new(offered).split(content);
     let mut read = false;
     for piece in pieces {
         match piece {

@@ -37,6 +37,24 @@ impl ToolText {
         }
     }
 
+    /// The pieces of a whole answer that arrived in these chunks, neighbouring texts joined.
+    pub fn split<'a>(mut self, chunks: impl IntoIterator<Item = &'a str>) -> Vec<Piece> {
+        let mut pieces: Vec<Piece> = Vec::new();
+        for chunk in chunks {
+            pieces.extend(self.push(chunk));
+        }
+        pieces.push(Piece::Text(self.finish()));
+        let mut joined: Vec<Piece> = Vec::new();
+        for piece in pieces {
+            match (joined.last_mut(), piece) {
+                (_, Piece::Text(text)) if text.is_empty() => {}
+                (Some(Piece::Text(before)), Piece::Text(text)) => before.push_str(&text),
+                (_, piece) => joined.push(piece),
+            }
+        }
+        joined
+    }
+
     /// What can be told of the answer so far. Where the text is cut makes no difference to the calls found.
     pub fn push(&mut self, text: &str) -> Vec<Piece> {
         self.held.push_str(text);
@@ -106,23 +124,9 @@ mod tests {
         ToolText::new(vec!["f".to_owned(), "g".to_owned()])
     }
 
-    /// Pieces of an answer cut at these places, neighbouring texts joined.
+    /// Pieces of an answer cut at these places.
     fn split(chunks: &[&str]) -> Vec<Piece> {
-        let mut splitter = splitter();
-        let mut pieces: Vec<Piece> = chunks
-            .iter()
-            .flat_map(|chunk| splitter.push(chunk))
-            .collect();
-        pieces.push(Piece::Text(splitter.finish()));
-        let mut joined: Vec<Piece> = Vec::new();
-        for piece in pieces {
-            match (joined.last_mut(), piece) {
-                (_, Piece::Text(text)) if text.is_empty() => {}
-                (Some(Piece::Text(before)), Piece::Text(text)) => before.push_str(&text),
-                (_, piece) => joined.push(piece),
-            }
-        }
-        joined
+        splitter().split(chunks.iter().copied())
     }
 
     fn text(text: &str) -> Piece {

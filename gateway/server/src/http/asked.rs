@@ -1,6 +1,6 @@
 //! A request on its way to an answer: who asks, what, and the place it takes.
 //!
-//! Every surface that answers comes through here, so that keys, limits and the queue are the same for all. What a
+//! Every surface of OpenAI's that answers comes through here, so that keys, limits and the queue are the same for all. What a
 //! surface's body means is that surface's own. Reading on: `chat.rs`.
 
 use super::admission::Place;
