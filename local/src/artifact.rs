@@ -1,16 +1,16 @@
 //! The router artifact that a stack names, or the one that Weir ships.
 
 use crate::stack::Loaded;
+use crate::stage::Stager;
 use crate::stage_error::StageError;
 use crate::status::RouterStatus;
-use weir_models::{Fetcher, Progress, Source};
+use weir_models::Source;
 use weir_router::Router;
 
 /// The router of a stack, its bytes checked against the digest that the stack states. What lies at an address is fetched once.
 pub(crate) async fn load_router(
     loaded: &Loaded,
-    fetcher: &Fetcher,
-    progress: impl Fn(Progress) + Send + Sync,
+    stager: &Stager,
 ) -> Result<(Router, RouterStatus), StageError> {
     let Some(version) = loaded.gateway.spec.router.version.clone() else {
         let router = Router::builtin();
@@ -41,8 +41,10 @@ pub(crate) async fn load_router(
     let path = match Source::parse(url, base) {
         Ok(Source::File(path)) => path,
         Ok(source) => {
-            let fetched = fetcher.fetch(&source, Some(&spec.sha256), &progress).await;
-            fetched.map_err(|error| fail(weir_plan::chain(&error)))?
+            let fetched = stager.fetch(&version, &source, Some(&spec.sha256));
+            fetched
+                .await
+                .map_err(|error| fail(weir_plan::chain(&error)))?
         }
         Err(error) => return Err(fail(weir_plan::chain(&error))),
     };

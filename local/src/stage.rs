@@ -105,17 +105,7 @@ impl Stager {
             (self.events)(Event::Warning(line));
         }
         let memory = self.open_memory(&loaded, &kept).await?;
-        let fetcher = self
-            .fetcher()
-            .map_err(|error| source_error("RouterVersion", error))?;
-        let name = loaded
-            .gateway
-            .spec
-            .router
-            .version
-            .clone()
-            .unwrap_or_default();
-        let (router, router_status) = load_router(&loaded, &fetcher, self.progress(&name)).await?;
+        let (router, router_status) = load_router(&loaded, self).await?;
         let mut models = self.load_models(&loaded, &kept).await?;
         external::try_embedder(&loaded, &self.engines, &self.events).await?;
         let started = self.start_engines(&models, &kept).await?;
@@ -199,14 +189,20 @@ impl Stager {
         let base = loaded.stack.base_dir("ModelPool", name);
         let text = pool.spec.model.source.as_deref().unwrap_or_default();
         let source = Source::parse(text, base).map_err(|error| source_error(&object, error))?;
-        let progress = self.progress(name);
         let sha256 = pool.spec.model.sha256.as_deref();
-        let file = self
-            .fetcher()
-            .map_err(|error| source_error(&object, error))?
-            .fetch(&source, sha256, &progress)
-            .await
-            .map_err(|error| source_error(&object, error))?;
+        let file = self.fetch(name, &source, sha256).await;
+        file.map_err(|error| source_error(&object, error))
+    }
+
+    /// Brings what a stack names onto the disk, and shows how far it is.
+    pub(crate) async fn fetch(
+        &self,
+        name: &str,
+        source: &Source,
+        sha256: Option<&str>,
+    ) -> Result<PathBuf, FetchError> {
+        let (fetcher, progress) = (self.fetcher()?, self.progress(name));
+        let file = fetcher.fetch(source, sha256, &progress).await?;
         (self.events)(Event::Fetched {
             name: name.to_owned(),
         });
