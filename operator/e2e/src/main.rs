@@ -13,7 +13,6 @@ mod install;
 mod load;
 mod operators;
 mod outcomes;
-mod outside;
 mod page;
 mod scenarios;
 mod world;

@@ -1,13 +1,12 @@
 //! A server beyond the cluster that speaks OpenAI's API as an engine does. It remembers who came and what was asked.
 //!
-//! It runs in this process and listens where pods reach this machine. Any path is answered, so that a pool's base URL shows.
+//! It runs in this process, at an address of this machine. Any path is answered, so that a pool's base URL shows.
 
-use crate::world::World;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, Uri, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
 use serde_json::{Value, json};
@@ -19,9 +18,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 /// Ends when it is dropped.
-pub(crate) struct Outside {
+pub struct Outside {
     /// Base address, without a slash at the end.
-    pub(crate) url: String,
+    pub url: String,
     seen: Arc<Seen>,
     server: JoinHandle<()>,
 }
@@ -34,24 +33,32 @@ struct Seen {
     asked: Mutex<Value>,
     /// Requests so far, over any connection.
     requests: AtomicUsize,
-    /// How long every answer takes.
-    delay: Duration,
+    manner: Manner,
+}
+
+/// How it answers.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Manner {
+    /// At once.
+    #[default]
+    Prompt,
+    /// After so long.
+    Slow(Duration),
+    /// It takes no request.
+    Refusing,
 }
 
 impl Outside {
-    /// Listens at the address of this machine that pods reach, where the model hub listens too.
-    pub(crate) async fn start(world: &World) -> Result<Self> {
-        Self::slow(world, Duration::ZERO).await
-    }
-
-    /// The same, and every answer takes so long.
-    pub(crate) async fn slow(world: &World, delay: Duration) -> Result<Self> {
-        let hub = world.hub.url.split("://").nth(1).unwrap_or_default();
-        let (host, _) = hub.rsplit_once(':').context("the hub's address")?;
+    /// Listens at a free port of this host.
+    ///
+    /// # Errors
+    ///
+    /// An address that is not this machine's.
+    pub async fn start(host: &str, manner: Manner) -> Result<Self> {
         let listener = TcpListener::bind((host, 0)).await?;
         let url = format!("http://{}", listener.local_addr()?);
         let seen = Arc::new(Seen {
-            delay,
+            manner,
             ..Seen::default()
         });
         let counted = Arc::clone(&seen);
@@ -70,18 +77,18 @@ impl Outside {
     }
 
     /// Where each connection so far came from.
-    pub(crate) fn peers(&self) -> Vec<IpAddr> {
+    pub fn peers(&self) -> Vec<IpAddr> {
         let peers = self.seen.peers.lock();
         peers.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Requests so far.
-    pub(crate) fn requests(&self) -> usize {
+    pub fn requests(&self) -> usize {
         self.seen.requests.load(Ordering::Relaxed)
     }
 
     /// The last request: `path`, `authorization` and `body`.
-    pub(crate) fn asked(&self) -> Value {
+    pub fn asked(&self) -> Value {
         let asked = self.seen.asked.lock();
         asked.unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -105,7 +112,13 @@ async fn answer(
     let asked = json!({"path": uri.path(), "authorization": authorization, "body": body});
     *seen.asked.lock().unwrap_or_else(PoisonError::into_inner) = asked;
     seen.requests.fetch_add(1, Ordering::Relaxed);
-    tokio::time::sleep(seen.delay).await;
+    match seen.manner {
+        Manner::Prompt => {}
+        Manner::Slow(delay) => tokio::time::sleep(delay).await,
+        Manner::Refusing => {
+            return (StatusCode::BAD_REQUEST, "nothing is answered").into_response();
+        }
+    }
     if body["stream"] != true {
         let message = json!({"role": "assistant", "content": "From outside."});
         let whole = json!({

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use weir_e2e::outside::{Manner, Outside};
 
 /// How often a state is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -83,6 +84,13 @@ impl World {
             .iter()
             .map(|(scenario, requests)| format!("{scenario} {requests}"));
         (all, each.collect::<Vec<_>>().join(", "))
+    }
+
+    /// A server of this process at the address of this machine that pods reach, where the model hub listens too.
+    pub(crate) async fn outside(&self, manner: Manner) -> Result<Outside> {
+        let hub = self.hub.url.split("://").nth(1).unwrap_or_default();
+        let (host, _) = hub.rsplit_once(':').context("the hub's address")?;
+        Outside::start(host, manner).await
     }
 
     /// A new namespace that enforces the restricted pod security.

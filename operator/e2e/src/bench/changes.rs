@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, Patch, PatchParams, WatchEvent, WatchParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -21,8 +21,6 @@ use tokio::sync::mpsc;
 const PAUSE: Duration = Duration::from_millis(150);
 /// A slice that did not change by then counts as never changed.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often the plan on the disk is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// Addresses that lead nowhere (RFC 5737).
 const ADDRESSES: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
 
@@ -154,38 +152,17 @@ pub(crate) async fn prices(
         api.patch(&pool, &PatchParams::default(), &Patch::Merge(patch))
             .await?;
         let answered = Timestamp::now();
-        let served = price_served(gateway, (&pool, f64::from(price))).await?;
+        let served = gateway.next_plan(|plan| is_priced(plan, (&pool, price)));
+        let served = served.await;
         times.sent.push(ms(sent, served));
         times.answered.push(ms(answered, served));
     }
     Ok(times)
 }
 
-/// When the first plan with this price was served.
-async fn price_served(
-    gateway: &mut Gateway,
-    (pool, price): (&str, f64),
-) -> Result<Option<Timestamp>> {
-    loop {
-        let Some(news) = gateway.next(|what| matches!(what, What::Plan(..))).await else {
-            return Ok(None);
-        };
-        let What::Plan(told, _) = news.what else {
-            continue;
-        };
-        // It is written after it is served.
-        let (kept, plan) = loop {
-            match gateway.plan() {
-                Ok((kept, plan)) if kept >= told => break (kept, plan),
-                _ => tokio::time::sleep(LOOK_EVERY).await,
-            }
-        };
-        let pools = plan["pools"].as_array().into_iter().flatten();
-        let mut named = pools.filter(|one| one["name"] == pool);
-        let is_there = named.any(|one| one["cost"]["completionPerMillion"] == price);
-        // A later plan is on the disk already: its own line comes next, so the change is rather dated late than early.
-        if is_there && kept == told {
-            return Ok(Some(news.at));
-        }
-    }
+/// Whether the plan has this pool at this price.
+fn is_priced(plan: &Value, (pool, price): (&str, u32)) -> bool {
+    let pools = plan["pools"].as_array().into_iter().flatten();
+    let mut named = pools.filter(|one| one["name"] == pool);
+    named.any(|one| one["cost"]["completionPerMillion"] == f64::from(price))
 }

@@ -108,14 +108,21 @@ impl Cluster {
         })
     }
 
-    /// A namespace with a gateway and so many external pools.
-    pub(crate) async fn stack(&self, namespace: &str, pools: usize) -> Result<Stack> {
+    /// A namespace with a gateway, whose router is asked for this.
+    pub(crate) async fn gateway(&self, namespace: &str, router: &Value) -> Result<Stack> {
         self.namespace(namespace).await?;
-        self.apply(Some(namespace), &gateway()).await?;
-        let stack = Stack {
+        let mut object = gateway();
+        object["spec"]["router"] = router.clone();
+        self.apply(Some(namespace), &object).await?;
+        Ok(Stack {
             client: self.client.clone(),
             namespace: namespace.to_owned(),
-        };
+        })
+    }
+
+    /// A namespace with a gateway and so many external pools.
+    pub(crate) async fn stack(&self, namespace: &str, pools: usize) -> Result<Stack> {
+        let stack = self.gateway(namespace, &json!({})).await?;
         let api = stack.pools();
         let patch = PatchParams::apply(MANAGER).force();
         let all = (0..pools).map(|index| {
@@ -186,7 +193,7 @@ pub(crate) fn external(index: usize) -> String {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "a literal of the caller")]
-fn pool_object(name: &str, engine: Value, replicas: u32) -> Value {
+pub(crate) fn pool_object(name: &str, engine: Value, replicas: u32) -> Value {
     let mut model = json!({"name": name});
     if engine["external"].is_null() {
         model["source"] = "https://models.example/model.gguf".into();

@@ -3,7 +3,7 @@
 //! It needs a control plane and no node (`testenv/cluster/cluster.sh up --no-node`): the operator and the gateways run as
 //! processes of this machine, connected as in a cluster, and this program stands in for the kubelet. Times are taken from
 //! the gateway's own log, whose clock is this machine's. Nothing of a scenario is doubled here: what must hold is in
-//! `../scenarios/`. Reading on: `changes.rs` (what is timed), `process.rs`, `node.rs`, `idle.rs`, `again.rs`.
+//! `../scenarios/`. Reading on: `changes.rs` and `rollback.rs` (what is timed), `process.rs`, `node.rs`, `idle.rs`, `again.rs`.
 
 mod again;
 mod changes;
@@ -11,12 +11,14 @@ mod cluster;
 mod idle;
 mod node;
 mod process;
+mod rollback;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use cluster::Cluster;
 use node::Node;
 use process::{Gateway, Operator};
+use rollback::Rollback;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -27,6 +29,8 @@ use weir_lab::stats::quantile;
 const CHANGE_MAX: f64 = 250.0;
 /// The same with thousands of pools.
 const CHANGE_OF_MANY_MAX: f64 = 1000.0;
+/// A candidate is taken out within this many milliseconds of the evidence that decides against it.
+const ROLLBACK_MAX: f64 = 1000.0;
 /// Memory of the operator with thousands of pools, in MiB.
 const RESIDENT_MAX: f64 = 100.0;
 /// External pools beside the one with pods.
@@ -65,6 +69,9 @@ struct Args {
     /// Changes of a pool's price, with few pools and again with many
     #[arg(long, value_name = "COUNT", default_value_t = 200)]
     changes: usize,
+    /// Versions that fail and are taken out
+    #[arg(long, value_name = "COUNT", default_value_t = 40)]
+    rollbacks: usize,
     /// Seconds without a change
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     idle: u64,
@@ -94,6 +101,7 @@ async fn run(args: &Args) -> Result<()> {
     results.notes = notes(args);
     let measured = async {
         few(args, (&cluster, &node, &operator), &mut results).await?;
+        rollbacks(args, (&cluster, &operator), &mut results).await?;
         again::measure(&cluster, &mut results).await?;
         many(args, (&cluster, &operator), &mut results).await
     };
@@ -145,6 +153,23 @@ async fn few(
     ]);
     let prices = changes::prices((&stack, FEW), &mut gateway, args.changes).await?;
     push(results, "spec_change", &prices.sent, CHANGE_MAX);
+    Ok(())
+}
+
+/// A version that fails, again and again.
+async fn rollbacks(
+    args: &Args,
+    (cluster, operator): (&Cluster, &Operator),
+    results: &mut Results,
+) -> Result<()> {
+    let rollback = Rollback::prepare(cluster, "bench-rollback").await?;
+    let mut gateway = Gateway::start(operator, &rollback.stack).await?;
+    gateway
+        .serves(2)
+        .await
+        .context("the gateway of rollbacks")?;
+    let times = rollback.measure(&mut gateway, args.rollbacks).await?;
+    push_share(results, ("rollback", 1.0), &times, ROLLBACK_MAX);
     Ok(())
 }
 
@@ -242,6 +267,7 @@ fn notes(args: &Args) -> Vec<String> {
         "times are from before a PATCH is sent to the gateway's log line about it (microseconds); `after_answer` is from the PATCH's answer".into(),
         format!("pod_change: {} times one of two pods becomes unready or ready; the peer is seen by a watch", args.flips),
         format!("spec_change: {} prices, each of the next pool, with {FEW} external pools and a pool of pods in the namespace", args.changes),
+        format!("rollback: {} versions that fail for half of the users at 100 requests/s, from the answer with which the gate decides to the gateway's log line of the plan without the version", args.rollbacks),
         format!("many: {} external pools in one namespace, selected by one gateway", args.pools),
     ]
 }

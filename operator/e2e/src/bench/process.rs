@@ -17,6 +17,8 @@ use tokio::sync::mpsc;
 
 /// A change that did not arrive by then counts as never.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often the plan on the disk is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// Longest wait for something to be there for the first time.
 const START: Duration = Duration::from_secs(120);
 /// Unit of times in /proc.
@@ -34,6 +36,8 @@ pub(crate) struct Operator {
 pub(crate) struct Gateway {
     _child: Child,
     state: PathBuf,
+    /// Base address, once it has begun.
+    url: String,
     news: mpsc::UnboundedReceiver<News>,
 }
 
@@ -151,6 +155,12 @@ impl Gateway {
             .kill_on_drop(true)
             .spawn()?;
         let mut lines = BufReader::new(child.stderr.take().context("a pipe")?).lines();
+        let url = loop {
+            let line = lines.next_line().await?.context("the gateway has ended")?;
+            if let Some(url) = address(&line) {
+                break url;
+            }
+        };
         let (sender, news) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
@@ -164,6 +174,7 @@ impl Gateway {
         Ok(Self {
             _child: child,
             state,
+            url,
             news,
         })
     }
@@ -205,8 +216,34 @@ impl Gateway {
         while self.news.try_recv().is_ok() {}
     }
 
+    /// Where it is asked, without a slash at the end.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// When the first plan that fits was served; `None` when there is none in time.
+    pub(crate) async fn next_plan(&mut self, fits: impl Fn(&Value) -> bool) -> Option<Timestamp> {
+        loop {
+            let news = self.next(|what| matches!(what, What::Plan(..))).await?;
+            let What::Plan(told, _) = news.what else {
+                continue;
+            };
+            // It is written after it is served.
+            let (kept, plan) = loop {
+                match self.plan() {
+                    Ok((kept, plan)) if kept >= told => break (kept, plan),
+                    _ => tokio::time::sleep(LOOK_EVERY).await,
+                }
+            };
+            // A later plan is on the disk already: its own line comes next, so the change is rather dated late than early.
+            if kept == told && fits(&plan) {
+                return Some(news.at);
+            }
+        }
+    }
+
     /// The plan that it serves with its revision, as it keeps it for its next start.
-    pub(crate) fn plan(&self) -> Result<((u64, u64), Value)> {
+    fn plan(&self) -> Result<((u64, u64), Value)> {
         let kept = read_to_string(self.state.join("plan.json"))?;
         let mut kept: Value = serde_json::from_str(&kept)?;
         let plan = kept["plan"].take();
@@ -228,6 +265,14 @@ async fn certificate(stack: &Stack, folder: &Path) -> Result<()> {
         ensure!(started.elapsed() < START, "no certificate for the gateway");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Base address that a line of a gateway's log tells.
+fn address(line: &str) -> Option<String> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let begins = line["message"] == "a gateway begins";
+    let address = line["address"].as_str().filter(|_| begins)?;
+    Some(format!("http://{address}"))
 }
 
 /// A line of a gateway's log, when it tells of a change.
@@ -265,8 +310,10 @@ mod tests {
         assert_eq!(news.at.subsec_microsecond(), 250);
         let pods = r#"{"timestamp":"2026-11-26T03:00:00Z","message":"the endpoints of a pool changed","pool":"pods","replicas":0}"#;
         assert_eq!(read(pods).unwrap().what, What::Endpoints("pods".into(), 0));
-        let other = r#"{"timestamp":"2026-11-26T03:00:00Z","message":"a gateway begins"}"#;
-        assert_eq!(read(other), None);
+        let begins = r#"{"timestamp":"2026-11-26T03:00:00Z","message":"a gateway begins","address":"127.0.0.1:81"}"#;
+        assert_eq!(read(begins), None);
+        assert_eq!(address(begins).as_deref(), Some("http://127.0.0.1:81"));
+        assert_eq!(address(plan), None);
         assert_eq!(read("no JSON"), None);
     }
 }

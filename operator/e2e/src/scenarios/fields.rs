@@ -6,7 +6,6 @@
 
 use crate::ask::Gateway;
 use crate::load::Load;
-use crate::outside::Outside;
 use crate::world::{Namespace, World};
 use anyhow::{Context, Result, bail, ensure};
 use certificates::Certificates;
@@ -16,6 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use weir_e2e::outside::{Manner, Outside};
 
 const STACK: &str = include_str!("../../stacks/fields.yaml");
 /// Time between two requests over HTTPS.
@@ -107,7 +107,7 @@ pub(crate) async fn run(world: &World) -> Result<()> {
 
 async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     let world = namespace.world;
-    let outside = Outside::start(world).await?;
+    let outside = world.outside(Manner::Prompt).await?;
     surroundings(namespace).await?;
     let certificates = Certificates::given(namespace).await?;
     namespace

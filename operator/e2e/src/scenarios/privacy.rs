@@ -5,7 +5,6 @@
 
 use super::{GATEWAY, LOOKS, serves};
 use crate::ask::Gateway;
-use crate::outside::Outside;
 use crate::world::{Namespace, World};
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -14,6 +13,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
+use weir_e2e::outside::{Manner, Outside};
 use weir_router::{Arm, ArmTable, Artifact};
 
 const STACK: &str = include_str!("../../stacks/privacy.yaml");
@@ -31,7 +31,7 @@ pub(crate) async fn run(world: &World) -> Result<()> {
 }
 
 async fn steps(namespace: &Namespace<'_>) -> Result<()> {
-    let far = Outside::start(namespace.world).await?;
+    let far = namespace.world.outside(Manner::Prompt).await?;
     let table = ArmTable::standard(2);
     let quality = |arm: &Arm| if arm.rank == 1 { 4.5 } else { 2.0 };
     let qualities: Vec<f32> = table.arms.iter().map(quality).collect();

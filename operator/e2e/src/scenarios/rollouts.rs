@@ -9,11 +9,11 @@ use super::steering;
 use crate::ask::Gateway;
 use crate::load::Load;
 use crate::operators;
-use crate::outside::Outside;
 use crate::world::{Namespace, World, condition};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::time::Duration;
+use weir_e2e::outside::Manner;
 use weir_router::{Arm, ArmTable, Artifact};
 
 /// How many times as slow a version may be when its latency is not the question.
@@ -180,7 +180,7 @@ async fn lost_statuses(namespace: &Namespace<'_>, rollout: &str) -> Result<()> {
 /// Nothing that it answers is wrong, and no request fails: it is only slow.
 async fn a_late_version_is_taken_out(namespace: &Namespace<'_>, gateway: &Gateway) -> Result<()> {
     let world = namespace.world;
-    let server = Outside::slow(world, LATE).await?;
+    let server = world.outside(Manner::Slow(LATE)).await?;
     let pool = elsewhere("late", &server.url);
     namespace.apply_object(&pool).await?;
     namespace
