@@ -2,6 +2,8 @@
 //!
 //! Commands of one word stand here; a command that has commands of its own has a file below `args/`.
 
+#[cfg(feature = "cluster")]
+mod keys;
 mod lab;
 mod memory;
 mod model;
@@ -10,6 +12,8 @@ mod rollout;
 mod router;
 mod upkeep;
 
+#[cfg(feature = "cluster")]
+pub(crate) use keys::{CreateKeyArgs, KeysArgs, KeysCommand, KeysOf, RevokeKeyArgs, ScopeWord};
 pub(crate) use lab::{LabArgs, LabCommand, QuestionsArgs, RetrievalArgs, StackArgs, SystemsArgs};
 #[cfg(feature = "cluster")]
 pub(crate) use memory::{ExternalStoreArgs, MemoryServeArgs};
@@ -79,6 +83,9 @@ pub(crate) enum Command {
     /// Watch and steer the takeover of a router version in a cluster
     #[cfg(feature = "cluster")]
     Rollout(RolloutArgs),
+    /// Make, list and revoke the API keys of a gateway in a cluster
+    #[cfg(feature = "cluster")]
+    Keys(KeysArgs),
     /// Measure systems against each other
     Lab(LabArgs),
     /// Answer requests in a cluster, as the operator's plan says

@@ -12,6 +12,8 @@ mod down;
 mod fail;
 #[cfg(feature = "cluster")]
 mod gateway;
+#[cfg(feature = "cluster")]
+mod keys;
 mod lab;
 mod logs;
 mod memory;
@@ -100,6 +102,8 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Router(args) => router::run(args.command).await,
         #[cfg(feature = "cluster")]
         Command::Rollout(args) => rollout::run(args).await,
+        #[cfg(feature = "cluster")]
+        Command::Keys(args) => keys::run(args).await,
         Command::Lab(args) => lab::run(args.command).await,
         #[cfg(feature = "cluster")]
         Command::Gateway(args) => gateway::run(*args).await,

@@ -7,7 +7,7 @@ use crate::fail::Failure;
 use crate::output::{age, bold, columns, dim};
 use serde_json::json;
 use weir_crds::{RolloutAction, RolloutPhase, RouterRollout, VersionEvidenceStatus};
-use weir_operator::rollout_client::{GatewayRollouts, RolloutClient};
+use weir_operator::client::{ClusterClient, GatewayRollouts};
 
 pub(crate) async fn run(args: RolloutArgs) -> Result<(), Failure> {
     match args.command {
@@ -20,8 +20,8 @@ pub(crate) async fn run(args: RolloutArgs) -> Result<(), Failure> {
 }
 
 async fn status(of: &RolloutOf) -> Result<(), Failure> {
-    let client = RolloutClient::connect(of.namespace.as_deref()).await?;
-    let found = client.of(&of.gateway).await?;
+    let client = ClusterClient::connect(of.namespace.as_deref()).await?;
+    let found = client.rollouts_of(&of.gateway).await?;
     match of.output {
         Output::Json => {
             let router = found.gateway.status.as_ref().map(|status| &status.router);
@@ -36,7 +36,7 @@ async fn status(of: &RolloutOf) -> Result<(), Failure> {
 }
 
 async fn act(of: &RolloutOf, action: RolloutAction) -> Result<(), Failure> {
-    let client = RolloutClient::connect(of.namespace.as_deref()).await?;
+    let client = ClusterClient::connect(of.namespace.as_deref()).await?;
     let rollout = client.act(&of.gateway, action).await?;
     match of.output {
         Output::Json => anstream::println!("{}", serde_json::to_string_pretty(&rollout)?),

@@ -60,7 +60,7 @@ use std::collections::BTreeMap;
     )
 )]
 #[x_kube(validation = Rule::new(
-    "!has(self.tenants) || self.tenants.all(t, {'local': 0, 'onPrem': 1, 'cloud': 2}[t.privacyMax] <= {'local': 0, 'onPrem': 1, 'cloud': 2}[self.privacy.max])"
+    "!has(self.tenants) || self.tenants.all(t, !has(t.privacyMax) || {'local': 0, 'onPrem': 1, 'cloud': 2}[t.privacyMax] <= {'local': 0, 'onPrem': 1, 'cloud': 2}[self.privacy.max])"
 ).message("a tenant's privacyMax goes further than privacy.max, which it can only narrow: write a nearer privacyMax (local, then onPrem, then cloud)")
     .field_path(".tenants"))]
 #[serde(rename_all = "camelCase")]
@@ -101,7 +101,7 @@ pub struct InferenceGatewaySpec {
     pub guardrails: Vec<Guardrail>,
     /// Who may ask: exactly one of apiKeysSecretRef, anonymous.
     pub auth: Auth,
-    /// What holds for the requests of single tenants. A tenant that is not named has the gateway's own rules.
+    /// What holds for the requests of single tenants. A tenant that is not named has the gateway's own rules and no budget.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, b.name == a.name))")
@@ -143,7 +143,10 @@ pub struct PoolSelector {
 }
 
 /// What holds for the requests of one tenant.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new(
+    "has(self.privacyMax) || has(self.requestsPerMinute) || has(self.tokensPerMinute) || has(self.costPerDay)"
+).message("says nothing of the tenant: write privacyMax, requestsPerMinute, tokensPerMinute or costPerDay"))]
 #[serde(rename_all = "camelCase")]
 pub struct Tenant {
     /// The tenant, as the entries of auth.apiKeysSecretRef name it before the first dot.
@@ -151,8 +154,22 @@ pub struct Tenant {
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_-]+$')")
         .message("is no tenant that a key could have: write letters, digits, '_' and '-', as before the first dot of the Secret's entries"))]
     pub name: String,
-    /// No pool beyond this is ever asked for this tenant, not even for the vectors of its words.
-    pub privacy_max: Privacy,
+    /// No pool beyond this is ever asked for this tenant, not even for the vectors of its words. Without it, the
+    /// gateway's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy_max: Option<Privacy>,
+    /// Requests that models answer, at all replicas together; more end with 429. Up to a minute's may come at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub requests_per_minute: Option<u32>,
+    /// Tokens of prompts and answers, likewise; first tries count. What an answer takes beyond is waited for afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_000_000_000))]
+    pub tokens_per_minute: Option<u32>,
+    /// Cost by the prices of the pools, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.000_001, max = 1_000_000_000.0))]
+    pub cost_per_day: Option<f64>,
 }
 
 /// How far requests may go.

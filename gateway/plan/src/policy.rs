@@ -54,11 +54,46 @@ pub struct PrivacyLimits {
 }
 
 /// What holds for the requests of one tenant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantLimits {
     /// No pool beyond this is ever asked for it.
     pub privacy_max: Privacy,
+    /// What it may use at this process.
+    #[serde(default, skip_serializing_if = "Budgets::is_empty")]
+    pub budgets: Budgets,
+}
+
+impl TenantLimits {
+    /// So far and no further, with no budget.
+    pub fn within(privacy_max: Privacy) -> Self {
+        Self {
+            privacy_max,
+            budgets: Budgets::default(),
+        }
+    }
+}
+
+/// What a tenant may use, each unlimited where it is absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Budgets {
+    /// Requests that models answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_minute: Option<f64>,
+    /// Tokens of prompts and answers, first tries included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_minute: Option<f64>,
+    /// Cost, in the unit of the pools' prices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_per_day: Option<f64>,
+}
+
+impl Budgets {
+    /// Whether nothing is limited.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Who may ask.
@@ -100,6 +135,21 @@ pub enum Scope {
     Judge,
     /// All of it, for every tenant.
     Admin,
+}
+
+impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Ask, Self::Memory, Self::Judge, Self::Admin];
+
+    /// The word in a Secret's entry and in messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ask => "ask",
+            Self::Memory => "memory",
+            Self::Judge => "judge",
+            Self::Admin => "admin",
+        }
+    }
 }
 
 /// Bounds on size, time and concurrency.

@@ -24,7 +24,7 @@ pub(crate) enum AuthError {
     Missing,
     #[error("the API key is not known to this gateway: check it, or ask its owner for a new one")]
     Unknown,
-    #[error("the API key lacks the scope `{}`: ask its owner for a key that has it", name(*.0))]
+    #[error("the API key lacks the scope `{}`: ask its owner for a key that has it", .0.as_str())]
     Scope(Scope),
 }
 
@@ -84,15 +84,6 @@ fn find<'a>(keys: &'a [ApiKey], presented: &str) -> Option<&'a ApiKey> {
     }
     let index = usize::try_from(found).ok()?.checked_sub(1)?;
     keys.get(index)
-}
-
-fn name(scope: Scope) -> &'static str {
-    match scope {
-        Scope::Ask => "ask",
-        Scope::Memory => "memory",
-        Scope::Judge => "judge",
-        Scope::Admin => "admin",
-    }
 }
 
 #[cfg(test)]

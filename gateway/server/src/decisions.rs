@@ -7,6 +7,7 @@ pub use crate::row_log::LogError;
 
 use crate::comparison::Comparison;
 use crate::evidence::Dispatched;
+use crate::quota::Quotas;
 use crate::record::{Feedback, FeedbackRow, Record, is_fault};
 use crate::row_log::{RowLog, Target};
 use serde::Serialize;
@@ -23,6 +24,7 @@ const KEPT: usize = 4096;
 #[derive(Clone, Debug, Default)]
 pub struct Decisions {
     inner: Arc<Mutex<Inner>>,
+    quotas: Quotas,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +36,14 @@ struct Inner {
 }
 
 impl Decisions {
+    /// Decisions whose answers are taken out of these budgets.
+    pub(crate) fn charging(quotas: Quotas) -> Self {
+        Self {
+            quotas,
+            ..Self::default()
+        }
+    }
+
     /// Sends rows to `sink` from now on.
     pub(crate) fn log_to(&self, sink: LogSink, state_dir: Option<&Path>) -> Result<(), LogError> {
         let target = Target::of(sink, state_dir)?;
@@ -82,6 +92,8 @@ impl Decisions {
     }
 
     pub(crate) fn keep(&self, record: &Record) {
+        let tokens = u64::from(record.tokens.prompt) + u64::from(record.tokens.completion);
+        self.quotas.used(&record.tenant, tokens, record.cost);
         self.write(record);
         let record = record.clone();
         let mut inner = self.lock();

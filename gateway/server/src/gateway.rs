@@ -11,6 +11,7 @@ use crate::counts::Counts;
 use crate::decisions::Decisions;
 use crate::evidence::{Evidence, RolloutReport};
 use crate::lifecycle::Lifecycle;
+use crate::quota::Quotas;
 use crate::recall::want_vectors;
 use crate::record::{Feedback, Record};
 use crate::speed::Speeds;
@@ -46,6 +47,7 @@ struct Inner {
     speeds: Speeds,
     decisions: Decisions,
     evidence: Evidence,
+    quotas: Quotas,
     lifecycle: Lifecycle,
     summaries: Summaries,
     /// Held while what is served is replaced.
@@ -56,7 +58,8 @@ impl Gateway {
     /// A gateway that serves `plan`.
     pub fn new(plan: GatewayPlan, assets: Assets) -> Result<Self, PlanError> {
         check(&plan, &assets)?;
-        let (engines, decisions) = (Engines::new(), Decisions::default());
+        let (engines, quotas) = (Engines::new(), Quotas::default());
+        let decisions = Decisions::charging(quotas.clone());
         decisions.log_to(plan.logs.sink, assets.state_dir.as_deref())?;
         engines.set_pools(plan.served());
         let counts = Counts::default();
@@ -72,6 +75,7 @@ impl Gateway {
             speeds: Speeds::default(),
             decisions,
             evidence,
+            quotas,
             lifecycle: Lifecycle::default(),
             summaries: Summaries::default(),
             replacing: Mutex::new(()),
@@ -196,6 +200,10 @@ impl Gateway {
 
     pub(crate) fn evidence(&self) -> &Evidence {
         &self.inner.evidence
+    }
+
+    pub(crate) fn quotas(&self) -> &Quotas {
+        &self.inner.quotas
     }
 
     pub(crate) fn summarised(&self) -> &Summaries {

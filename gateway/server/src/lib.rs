@@ -33,6 +33,7 @@ pub mod normalise;
 pub mod openapi;
 mod prepare;
 mod prompt;
+mod quota;
 mod recall;
 pub mod record;
 mod replay;

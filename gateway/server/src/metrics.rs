@@ -8,6 +8,7 @@ use crate::evidence::Role;
 use crate::gateway::Serving;
 use crate::http::recall_name;
 use crate::lifecycle::Standing;
+use crate::quota::Kind;
 use crate::write_back::Outcome;
 use http::StatusCode;
 use metrics::{Label, with_local_recorder};
@@ -96,6 +97,13 @@ impl Metrics {
     pub(crate) fn failed(&self, kind: &'static str) {
         with_local_recorder(&self.recorder, || {
             metrics::counter!("weir_failures_total", "kind" => kind).increment(1);
+        });
+    }
+
+    /// A request was refused because its tenant has used up a budget.
+    pub(crate) fn over_budget(&self, kind: Kind) {
+        with_local_recorder(&self.recorder, || {
+            metrics::counter!("weir_over_budget_total", "kind" => kind.as_str()).increment(1);
         });
     }
 
@@ -214,7 +222,7 @@ fn describe() {
     }
 }
 
-const COUNTERS: [(&str, &str); 18] = [
+const COUNTERS: [(&str, &str); 19] = [
     ("weir_requests_total", "Requests by route and status"),
     (
         "weir_answers_total",
@@ -225,6 +233,10 @@ const COUNTERS: [(&str, &str); 18] = [
         "Answers of models that the client named",
     ),
     ("weir_failures_total", "Failed answers by kind"),
+    (
+        "weir_over_budget_total",
+        "Requests refused because a budget of their tenant was used up, by kind",
+    ),
     ("weir_tokens_total", "Tokens by model and kind"),
     (
         "weir_log_rows_lost_total",

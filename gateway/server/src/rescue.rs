@@ -7,6 +7,7 @@
 use crate::ask::AskError;
 use crate::auth::AuthError;
 use crate::error::AnswerError;
+use crate::quota::OverBudget;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
@@ -18,6 +19,9 @@ use weir_plan::{GatewayPlan, chain};
 
 /// Asked for when nothing says how long to wait.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Longest time that a client is told to wait and ask again by itself.
+const WAITED_FOR: Duration = Duration::from_secs(60);
 
 /// An error on its way to the client.
 #[derive(Debug)]
@@ -240,6 +244,16 @@ impl From<AuthError> for Rescue {
             AuthError::Scope(_) => {
                 Self::new(StatusCode::FORBIDDEN, "missing_scope", error.to_string())
             }
+        }
+    }
+}
+
+impl From<OverBudget> for Rescue {
+    fn from(over: OverBudget) -> Self {
+        let busy = Self::busy(over.to_string()).retry_in(over.wait);
+        Self {
+            should_retry: over.wait <= WAITED_FOR,
+            ..busy
         }
     }
 }

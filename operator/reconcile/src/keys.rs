@@ -169,15 +169,13 @@ fn api_key(entry: &str, value: &[u8]) -> Result<ApiKey, KeyError> {
     if ![tenant, key_id].iter().all(is_word) {
         return Err(KeyError::Name(entry.to_owned()));
     }
-    let scope = |word: &str| match word {
-        "ask" => Ok(Scope::Ask),
-        "memory" => Ok(Scope::Memory),
-        "judge" => Ok(Scope::Judge),
-        "admin" => Ok(Scope::Admin),
-        _ => Err(KeyError::Scope {
+    let scope = |word: &str| {
+        let mut scopes = Scope::ALL.into_iter();
+        let known = scopes.find(|scope| scope.as_str() == word);
+        known.ok_or_else(|| KeyError::Scope {
             entry: entry.to_owned(),
             scope: word.to_owned(),
-        }),
+        })
     };
     let scopes = scopes
         .split('-')

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use weir_crds::{self as crds, InferenceGateway, MemoryStore, ModelPool};
 use weir_plan::{
-    Auth, CandidatePlan, Cost, EmbedderPlan, Endpoint, EngineKind, Exploration, FORMAT,
+    Auth, Budgets, CandidatePlan, Cost, EmbedderPlan, Endpoint, EngineKind, Exploration, FORMAT,
     GatewayPlan, Guardrail, GuardrailAction, Limits, LogSink, Logs, MemoryPlan, Objective,
     Performance, Pool, Privacy, PrivacyLimits, QueryText, Revision, RouterPlan, SamplingDefaults,
     Secret, SummariesPlan, TenantLimits, Tier, TokenizerApi, Vocabulary, WhenCold,
@@ -123,7 +123,9 @@ pub fn plan(
             default: privacy(spec.privacy.default),
             max: privacy(spec.privacy.max),
         },
-        tenants: spec.tenants.iter().map(tenant).collect(),
+        tenants: (spec.tenants.iter())
+            .map(|one| tenant(one, spec.privacy.max, observed.replicas))
+            .collect(),
         // Without its Secret, whose keys open no more, nobody may.
         auth: who_may_ask(stack, gateway).unwrap_or(Auth::ApiKeys(Vec::new())),
         limits: Limits {
@@ -357,9 +359,16 @@ fn summaries(summaries: &crds::Summaries) -> SummariesPlan {
     }
 }
 
-fn tenant(tenant: &crds::Tenant) -> (String, TenantLimits) {
+/// What a tenant may do at one of so many processes. Its budgets are what all have together, so each has its part.
+fn tenant(tenant: &crds::Tenant, max: crds::Privacy, replicas: u32) -> (String, TenantLimits) {
+    let part = |limit: f64| limit / f64::from(replicas.max(1));
     let limits = TenantLimits {
-        privacy_max: privacy(tenant.privacy_max),
+        privacy_max: privacy(tenant.privacy_max.unwrap_or(max)),
+        budgets: Budgets {
+            requests_per_minute: tenant.requests_per_minute.map(|limit| part(limit.into())),
+            tokens_per_minute: tenant.tokens_per_minute.map(|limit| part(limit.into())),
+            cost_per_day: tenant.cost_per_day.map(part),
+        },
     };
     (tenant.name.clone(), limits)
 }

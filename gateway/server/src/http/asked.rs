@@ -39,7 +39,9 @@ pub(crate) async fn ask<T>(
     let (chat, kept) = translate(bytes)?;
     let ask = Ask::parse(chat, weir, caller, received)?;
     let until = serving.deadline(&ask.weir, ask.received);
-    let place = surfaces.enter(&serving, until).await?;
+    let place = surfaces
+        .enter_to_ask(&serving, &ask.caller.tenant, until)
+        .await?;
     let asked = Asked {
         surfaces,
         serving,

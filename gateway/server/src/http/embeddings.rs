@@ -66,7 +66,9 @@ pub(crate) async fn embed(
     let mut ask = Ask::question("", caller(identity, &head.headers));
     ask.weir = extension(&head.headers)?;
     let until = serving.deadline(&ask.weir, received);
-    let _place = surfaces.enter(&serving, until).await?;
+    let _place = surfaces
+        .enter_to_ask(&serving, &ask.caller.tenant, until)
+        .await?;
     let counter = TokenCounter::estimate();
     let tokens: usize = inputs.iter().map(|text| counter.count(text)).sum();
     let memory = serving.plan.memory.as_ref();
@@ -98,6 +100,9 @@ pub(crate) async fn embed(
             json!({"object": "embedding", "index": index, "embedding": embedding})
         })
         .collect();
+    let charged = u64::try_from(tokens).unwrap_or(u64::MAX);
+    let quotas = surfaces.gateway.quotas();
+    quotas.used(&ask.caller.tenant, charged, 0.0);
     let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
     let body = json!({"object": "list", "data": data, "model": wanted.model, "usage": usage});
     Ok(Json(body))

@@ -53,7 +53,9 @@ pub(crate) async fn generate(
     let model = chat["model"].as_str().unwrap_or_default();
     let (rank, pool) = pinned::pool(&serving, &ask, model)?;
     let until = serving.deadline(&ask.weir, ask.received);
-    let _place = surfaces.enter(&serving, until).await?;
+    let _place = surfaces
+        .enter_to_ask(&serving, &ask.caller.tenant, until)
+        .await?;
     let id = surfaces.gateway.new_decision_id();
     let wanted = ChatRequest {
         body: chat.clone(),

@@ -290,7 +290,7 @@ impl Call {
         let weir = extension(request.headers())?;
         let (_, bytes) = body::read(request, serving.plan.limits.body_max_bytes).await?;
         let until = serving.deadline(&weir, received);
-        let place = surfaces.enter(&serving, until).await?;
+        let place = surfaces.enter(&serving, &identity.tenant, until).await?;
         let call = Self {
             serving,
             access: access(&identity),

@@ -77,7 +77,7 @@ pub(crate) fn routers(gateway: Gateway) -> (Router, Router) {
 }
 
 fn surfaces(gateway: Gateway) -> Arc<Surfaces> {
-    let (admission, metrics) = (Admission::new(), Metrics::new());
+    let (admission, metrics) = (Admission::default(), Metrics::new());
     let surfaces = Arc::new(Surfaces {
         gateway,
         admission,
@@ -203,8 +203,27 @@ impl Surfaces {
     }
 
     /// A place among the requests in flight, kept until the last byte has left.
-    async fn enter(&self, serving: &Serving, deadline: Instant) -> Result<Place, Rescue> {
-        self.admission.enter(&serving.plan.limits, deadline).await
+    async fn enter(
+        &self,
+        serving: &Serving,
+        tenant: &str,
+        deadline: Instant,
+    ) -> Result<Place, Rescue> {
+        let limits = &serving.plan.limits;
+        self.admission.enter(tenant, limits, deadline).await
+    }
+
+    /// The same for what a model is asked: it is taken out of the tenant's budget before it waits.
+    async fn enter_to_ask(
+        &self,
+        serving: &Serving,
+        tenant: &str,
+        deadline: Instant,
+    ) -> Result<Place, Rescue> {
+        let limits = serving.plan.tenants.get(tenant);
+        let taken = self.gateway.quotas().take((tenant, limits), Instant::now());
+        taken.inspect_err(|over| self.metrics.over_budget(over.kind))?;
+        self.enter(serving, tenant, deadline).await
     }
 }
 

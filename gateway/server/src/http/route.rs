@@ -28,6 +28,6 @@ pub(crate) async fn route(
         return Err(Rescue::field("model", message));
     }
     let until = serving.deadline(&ask.weir, ask.received);
-    let _place = surfaces.enter(&serving, until).await?;
+    let _place = surfaces.enter(&serving, &ask.caller.tenant, until).await?;
     Ok(Json(surfaces.gateway.route(serving, ask).await?))
 }

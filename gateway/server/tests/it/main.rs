@@ -23,6 +23,7 @@ mod log;
 mod memory;
 mod openapi;
 mod privacy;
+mod quota;
 mod real;
 mod real_fields;
 mod recall;

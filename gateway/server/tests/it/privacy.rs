@@ -131,7 +131,7 @@ fn acme_stays(pools: Vec<Pool>) -> GatewayPlan {
         key("globex", "sk-globex", &scopes),
     ]);
     let privacy_max = Privacy::Local;
-    plan.tenants = [("acme".to_owned(), TenantLimits { privacy_max })].into();
+    plan.tenants = [("acme".to_owned(), TenantLimits::within(privacy_max))].into();
     plan
 }
 
@@ -183,7 +183,7 @@ async fn a_tenants_limit_cannot_widen_the_gateways() {
     let mut plan = acme_stays(local_and_cloud(&local, &cloud));
     (plan.privacy.default, plan.privacy.max) = (Privacy::Local, Privacy::OnPrem);
     let privacy_max = Privacy::Cloud;
-    plan.tenants = [("acme".to_owned(), TenantLimits { privacy_max })].into();
+    plan.tenants = [("acme".to_owned(), TenantLimits::within(privacy_max))].into();
     let world = World::start(plan, prefers(1, 2)).await;
     let wide = json!({"weir": {"privacy": "cloud"}});
     let (path, body) = ("/v1/chat/completions", asking_with("auto", "hi", &wide));

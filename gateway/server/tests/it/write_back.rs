@@ -242,7 +242,7 @@ async fn a_tenant_that_stays_local_is_not_summarised_in_the_cloud() {
     let memory = remembering(vec![pool("local", &[&local]), far], |plan| {
         plan.auth = Auth::ApiKeys(vec![key("acme", "sk-acme", &[Scope::Ask, Scope::Memory])]);
         let privacy_max = Privacy::Local;
-        plan.tenants = [("acme".to_owned(), TenantLimits { privacy_max })].into();
+        plan.tenants = [("acme".to_owned(), TenantLimits::within(privacy_max))].into();
     });
     let memory = memory.await;
     let headers = [("authorization", "Bearer sk-acme")];

@@ -6,6 +6,7 @@ mod authorities;
 mod collecting;
 mod control;
 mod conversation;
+mod keys;
 mod leading;
 mod mounted;
 mod rollouts;

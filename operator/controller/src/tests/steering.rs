@@ -1,7 +1,7 @@
 //! What `weir rollout` says when the API server says no.
 
 use super::conversation::{call, conversation, in_time};
-use crate::rollout_client::RolloutClient;
+use crate::client::ClusterClient;
 use http::{Method, StatusCode};
 use weir_crds::RolloutAction;
 
@@ -10,7 +10,7 @@ const GATEWAY: &str = "/apis/weir.dev/v1alpha1/namespaces/demo/inferencegateways
 async fn said(status: StatusCode, reason: &str, message: &str) -> String {
     let refuses = call(Method::GET, GATEWAY).refuses(status, reason, message);
     let (client, calls) = conversation(vec![refuses]);
-    let client = RolloutClient {
+    let client = ClusterClient {
         client,
         namespace: "demo".into(),
     };

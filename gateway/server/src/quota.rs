@@ -1,0 +1,352 @@
+//! What a tenant may use in a minute or a day, and what it has used.
+//!
+//! A budget is a bucket: it fills evenly up to what one period allows, and what is used is taken out of it. A request needs
+//! one of the requests at once. What its answer takes of the tokens and of the money is known when it has ended and taken
+//! out then, so that a bucket can be in debt; the next request waits until it is not. The plan says what this process's share is,
+//! and a process that starts begins with full buckets. Reading on: `rescue.rs` for what a refusal looks like.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use weir_plan::{Budgets, TenantLimits};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Longest wait that is ever told; what is further away is as good as never.
+const WAIT_MAX: Duration = DAY;
+
+/// The budgets of every tenant that has some. Cheap to clone; all clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Quotas {
+    tenants: Arc<Mutex<HashMap<String, Tenant>>>,
+}
+
+/// What is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Requests,
+    Tokens,
+    Cost,
+}
+
+/// A budget is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the tenant's budget of {} is used up: try again in {} s, or ask whoever runs the gateway for a larger one",
+    .kind.per(), .wait.as_secs_f64().ceil().max(1.0)
+)]
+pub(crate) struct OverBudget {
+    pub(crate) kind: Kind,
+    /// Until the next request is let in, if nothing else is used meanwhile.
+    pub(crate) wait: Duration,
+}
+
+#[derive(Debug)]
+struct Tenant {
+    requests: Bucket,
+    tokens: Bucket,
+    cost: Bucket,
+}
+
+/// What is left of a budget, if there is one.
+#[derive(Debug)]
+struct Bucket {
+    /// What one period allows.
+    limit: Option<f64>,
+    left: f64,
+    at: Instant,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 3] = [Self::Requests, Self::Tokens, Self::Cost];
+
+    /// The word in metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Tokens => "tokens",
+            Self::Cost => "cost",
+        }
+    }
+
+    fn per(self) -> &'static str {
+        match self {
+            Self::Requests => "requests a minute",
+            Self::Tokens => "tokens a minute",
+            Self::Cost => "cost a day",
+        }
+    }
+
+    fn period(self) -> Duration {
+        match self {
+            Self::Requests | Self::Tokens => MINUTE,
+            Self::Cost => DAY,
+        }
+    }
+}
+
+impl Quotas {
+    /// Takes one request out of the tenant's budget, unless one of its budgets is used up.
+    pub(crate) fn take(
+        &self,
+        (tenant, limits): (&str, Option<&TenantLimits>),
+        now: Instant,
+    ) -> Result<(), OverBudget> {
+        let Some(budgets) = limits
+            .map(|limits| &limits.budgets)
+            .filter(|budgets| !budgets.is_empty())
+        else {
+            return Ok(());
+        };
+        let mut tenants = self.lock();
+        let known = tenants.contains_key(tenant);
+        if !known {
+            tenants.insert(tenant.to_owned(), Tenant::full(budgets, now));
+        }
+        let Some(kept) = tenants.get_mut(tenant) else {
+            return Ok(());
+        };
+        kept.follow(budgets, now);
+        let least = |kind| {
+            if kind == Kind::Requests {
+                1.0
+            } else {
+                f64::MIN_POSITIVE
+            }
+        };
+        let waits = Kind::ALL.map(|kind| {
+            let wait = kept.bucket(kind).wait_for(least(kind), kind.period());
+            wait.map(|wait| OverBudget { kind, wait })
+        });
+        match waits.into_iter().flatten().max_by_key(|over| over.wait) {
+            Some(over) => Err(over),
+            None => {
+                kept.bucket(Kind::Requests).take(1.0);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes what an answer used.
+    pub(crate) fn used(&self, tenant: &str, tokens: u64, cost: f64) {
+        if let Some(kept) = self.lock().get_mut(tenant) {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "an answer has far fewer than 2^52 tokens"
+            )]
+            kept.tokens.take(tokens as f64);
+            kept.cost.take(cost);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Tenant>> {
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tenant {
+    fn full(budgets: &Budgets, now: Instant) -> Self {
+        Self {
+            requests: Bucket::full(budgets.requests_per_minute, now),
+            tokens: Bucket::full(budgets.tokens_per_minute, now),
+            cost: Bucket::full(budgets.cost_per_day, now),
+        }
+    }
+
+    /// Fills every bucket for the time that has passed, by what the plan says now.
+    fn follow(&mut self, budgets: &Budgets, now: Instant) {
+        self.requests
+            .follow(budgets.requests_per_minute, (MINUTE, now));
+        self.tokens.follow(budgets.tokens_per_minute, (MINUTE, now));
+        self.cost.follow(budgets.cost_per_day, (DAY, now));
+    }
+
+    fn bucket(&mut self, kind: Kind) -> &mut Bucket {
+        match kind {
+            Kind::Requests => &mut self.requests,
+            Kind::Tokens => &mut self.tokens,
+            Kind::Cost => &mut self.cost,
+        }
+    }
+}
+
+/// What a bucket holds at most: a share of less than one request still lets one in, now and then.
+fn most(limit: f64) -> f64 {
+    limit.max(1.0)
+}
+
+impl Bucket {
+    fn full(limit: Option<f64>, now: Instant) -> Self {
+        Self {
+            limit,
+            left: limit.map_or(0.0, most),
+            at: now,
+        }
+    }
+
+    fn follow(&mut self, limit: Option<f64>, (period, now): (Duration, Instant)) {
+        let Some(new) = limit else {
+            *self = Self::full(None, now);
+            return;
+        };
+        match self.limit {
+            None => *self = Self::full(limit, now),
+            Some(before) => {
+                // The time that has passed was under the limit before.
+                let passed = now.saturating_duration_since(self.at).as_secs_f64();
+                let filled = self.left + before * passed / period.as_secs_f64();
+                *self = Self {
+                    limit,
+                    left: filled.min(most(new)),
+                    at: now,
+                };
+            }
+        }
+    }
+
+    /// How long until so much is there; `None` when it is there now.
+    fn wait_for(&self, amount: f64, period: Duration) -> Option<Duration> {
+        let limit = self.limit?;
+        let missing = amount - self.left;
+        (missing > 0.0).then(|| {
+            let seconds = missing / limit * period.as_secs_f64();
+            Duration::try_from_secs_f64(seconds).map_or(WAIT_MAX, |wait| wait.min(WAIT_MAX))
+        })
+    }
+
+    fn take(&mut self, amount: f64) {
+        if self.limit.is_some() {
+            self.left -= amount;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use weir_plan::Privacy;
+
+    fn limits(requests: Option<f64>, tokens: Option<f64>, cost: Option<f64>) -> TenantLimits {
+        TenantLimits {
+            privacy_max: Privacy::Cloud,
+            budgets: Budgets {
+                requests_per_minute: requests,
+                tokens_per_minute: tokens,
+                cost_per_day: cost,
+            },
+        }
+    }
+
+    fn after(start: Instant, seconds: f64) -> Instant {
+        start + Duration::from_secs_f64(seconds)
+    }
+
+    #[test]
+    fn requests_beyond_a_minutes_wait_until_the_next_one_is_due() {
+        let (quotas, start) = (Quotas::default(), Instant::now());
+        let limits = limits(Some(60.0), None, None);
+        for _ in 0..60 {
+            quotas.take(("acme", Some(&limits)), start).unwrap();
+        }
+        let over = quotas.take(("acme", Some(&limits)), start).unwrap_err();
+        assert_eq!(over.kind, Kind::Requests);
+        assert_eq!(over.wait, Duration::from_secs(1));
+        quotas
+            .take(("acme", Some(&limits)), after(start, 1.1))
+            .unwrap();
+        assert!(
+            quotas
+                .take(("acme", Some(&limits)), after(start, 1.2))
+                .is_err()
+        );
+        quotas.take(("other", Some(&limits)), start).unwrap();
+        quotas.take(("acme", None), start).unwrap();
+    }
+
+    #[test]
+    fn what_an_answer_used_is_paid_back_before_the_next_request() {
+        let (quotas, start) = (Quotas::default(), Instant::now());
+        let limits = limits(None, Some(600.0), None);
+        quotas.take(("acme", Some(&limits)), start).unwrap();
+        quotas.used("acme", 1_200, 0.0);
+        let over = quotas.take(("acme", Some(&limits)), start).unwrap_err();
+        assert_eq!((over.kind, over.wait.as_secs()), (Kind::Tokens, 60));
+        assert!(
+            over.to_string()
+                .contains("tokens a minute is used up: try again in 60 s"),
+            "{over}"
+        );
+        quotas
+            .take(("acme", Some(&limits)), after(start, 60.1))
+            .unwrap();
+    }
+
+    #[test]
+    fn the_longest_wait_is_told_and_a_refused_request_is_not_counted() {
+        let (quotas, start) = (Quotas::default(), Instant::now());
+        let limits = limits(Some(2.0), Some(10.0), Some(1.0));
+        quotas.take(("acme", Some(&limits)), start).unwrap();
+        quotas.used("acme", 20, 1.5);
+        for _ in 0..5 {
+            let over = quotas.take(("acme", Some(&limits)), start).unwrap_err();
+            assert_eq!((over.kind, over.wait.as_secs()), (Kind::Cost, 43_200));
+        }
+        let later = after(start, 43_201.0);
+        quotas.take(("acme", Some(&limits)), later).unwrap();
+        quotas.take(("acme", Some(&limits)), later).unwrap();
+        assert_eq!(
+            quotas
+                .take(("acme", Some(&limits)), later)
+                .unwrap_err()
+                .kind,
+            Kind::Requests
+        );
+    }
+
+    #[test]
+    fn another_limit_holds_from_then_on_and_none_forgets_the_debt() {
+        let (quotas, start) = (Quotas::default(), Instant::now());
+        let (small, large) = (
+            limits(None, Some(60.0), None),
+            limits(None, Some(6_000.0), None),
+        );
+        quotas.take(("acme", Some(&small)), start).unwrap();
+        quotas.used("acme", 160, 0.0);
+        assert_eq!(
+            quotas
+                .take(("acme", Some(&small)), start)
+                .unwrap_err()
+                .wait
+                .as_secs(),
+            100
+        );
+        assert_eq!(
+            quotas
+                .take(("acme", Some(&large)), start)
+                .unwrap_err()
+                .wait
+                .as_secs(),
+            1
+        );
+        let other = limits(Some(5.0), None, None);
+        quotas.take(("acme", Some(&other)), start).unwrap();
+        quotas.take(("acme", Some(&small)), start).unwrap();
+    }
+
+    proptest! {
+        /// Whatever comes when: what was let in is never more than what a full bucket and the time allow.
+        #[test]
+        fn no_more_is_let_in_than_the_limit(limit in 0.2f64..200.0, gaps in prop::collection::vec(0.0f64..5.0, 1..300)) {
+            let (quotas, start) = (Quotas::default(), Instant::now());
+            let limits = limits(Some(limit), None, None);
+            let (mut seconds, mut let_in) = (0.0, 0.0);
+            for gap in gaps {
+                seconds += gap;
+                let taken = quotas.take(("acme", Some(&limits)), after(start, seconds));
+                let_in += f64::from(u8::from(taken.is_ok()));
+                prop_assert!(let_in <= most(limit) + limit * seconds / 60.0 + 1e-6);
+            }
+        }
+    }
+}
