@@ -147,6 +147,9 @@ pub struct PoolSelector {
 #[x_kube(validation = Rule::new(
     "has(self.privacyMax) || has(self.requestsPerMinute) || has(self.tokensPerMinute) || has(self.costPerDay)"
 ).message("says nothing of the tenant: write privacyMax, requestsPerMinute, tokensPerMinute or costPerDay"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.overBudget) || has(self.tokensPerMinute) || has(self.costPerDay)"
+).message("overBudget speaks of a budget that is not there: write tokensPerMinute or costPerDay, beyond requestsPerMinute every request is refused"))]
 #[serde(rename_all = "camelCase")]
 pub struct Tenant {
     /// The tenant, as the entries of auth.apiKeysSecretRef name it before the first dot.
@@ -170,6 +173,20 @@ pub struct Tenant {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.000_001, max = 1_000_000_000.0))]
     pub cost_per_day: Option<f64>,
+    /// What becomes of requests beyond tokensPerMinute or costPerDay: `reject` ends them with 429, `degrade` has the smallest
+    /// permitted model answer those that leave the choice to the router and that no guardrail concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_budget: Option<OverBudget>,
+}
+
+/// What becomes of requests beyond a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum OverBudget {
+    /// They end with 429.
+    Reject,
+    /// The smallest permitted model answers them.
+    Degrade,
 }
 
 /// How far requests may go.

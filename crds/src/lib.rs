@@ -29,7 +29,7 @@ pub use expose::{Expose, HttpRoute, ParentRef, ServiceType};
 pub use inference_gateway::{
     Auth, Exploration, GatewayRouter, Guardrail, GuardrailAction, GuardrailCondition,
     InferenceGateway, InferenceGatewaySpec, InferenceGatewayStatus, Limits, Listen, LogSink, Logs,
-    Objective, PoolSelector, PrivacyLimits, QueryText, Tenant,
+    Objective, OverBudget, PoolSelector, PrivacyLimits, QueryText, Tenant,
 };
 pub use memory_store::{
     Attention, DeletionPolicy, EmbeddedStore, Embedding, ExternalStore, GraphPolicy, Index,

@@ -10,8 +10,8 @@ mod pool;
 
 pub use chain::chain;
 pub use policy::{
-    ANONYMOUS, ApiKey, Auth, Budgets, Exploration, Guardrail, GuardrailAction, Limits, LogSink,
-    Logs, Objective, PrivacyLimits, QueryText, Scope, TenantLimits,
+    ANONYMOUS, ApiKey, Auth, Beyond, Budgets, Exploration, Guardrail, GuardrailAction, Limits,
+    LogSink, Logs, Objective, PrivacyLimits, QueryText, Scope, TenantLimits,
 };
 pub use pool::{
     Cost, Endpoint, EngineKind, Performance, Pool, Privacy, SamplingDefaults, Secret, Tier,

@@ -41,6 +41,8 @@ pub struct Guardrail {
 pub enum GuardrailAction {
     /// The biggest permitted model answers.
     UseBiggest,
+    /// The smallest permitted model answers, and none is asked after it.
+    UseSmallest,
 }
 
 /// How far requests of this gateway may go.
@@ -62,6 +64,26 @@ pub struct TenantLimits {
     /// What it may use at this process.
     #[serde(default, skip_serializing_if = "Budgets::is_empty")]
     pub budgets: Budgets,
+    /// What becomes of requests beyond a budget of tokens or cost.
+    #[serde(default, skip_serializing_if = "Beyond::is_default")]
+    pub beyond: Beyond,
+}
+
+/// What becomes of a tenant's requests beyond a budget of tokens or cost. Beyond one of requests all are refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Beyond {
+    /// They end with 429.
+    #[default]
+    Reject,
+    /// The smallest permitted model answers those that leave the choice to the router; others end with 429.
+    Degrade,
+}
+
+impl Beyond {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl TenantLimits {
@@ -70,6 +92,7 @@ impl TenantLimits {
         Self {
             privacy_max,
             budgets: Budgets::default(),
+            beyond: Beyond::default(),
         }
     }
 }

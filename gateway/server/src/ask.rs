@@ -29,6 +29,8 @@ pub struct Ask {
     pub weir: Extension,
     /// Nodes that the memory keeps back. Measurements set it; no body and no header can.
     pub hidden: Vec<NodeId>,
+    /// A budget of its tenant is used up, and the smallest permitted model answers.
+    pub(crate) over_budget: bool,
     /// When the request's head arrived; deadlines and `latency_ms.total` count from here.
     pub received: Instant,
 }
@@ -128,6 +130,7 @@ impl Ask {
             client,
             weir,
             hidden: Vec::new(),
+            over_budget: false,
             received,
         })
     }
@@ -150,6 +153,7 @@ impl Ask {
             client: ClientSettings::default(),
             weir: Extension::default(),
             hidden: Vec::new(),
+            over_budget: false,
             received: Instant::now(),
         }
     }

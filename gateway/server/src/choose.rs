@@ -51,6 +51,7 @@ impl Chosen {
         let left = |arm: usize| self.inputs.permitted[arm] && !failed.contains(&arms[arm].rank);
         match self.guardrail.as_ref().map(|rule| rule.then) {
             Some(GuardrailAction::UseBiggest) => biggest(arms, left, &self.choice.qualities),
+            Some(GuardrailAction::UseSmallest) => smallest(arms, left, &self.choice.qualities),
             None => (0..arms.len())
                 .filter(|&arm| left(arm))
                 .max_by(|&a, &b| self.utility(a).total_cmp(&self.utility(b))),
@@ -116,15 +117,18 @@ fn choose_among(
         return Err(nothing_permitted(prepared, &mask, &now.states));
     }
     let choice = router.choose(&deciding.state, &inputs)?;
-    let rule = guardrail(&plan.guardrails, prepared.ask.weir.domain.as_deref());
-    let arm = match rule.map(|rule| rule.then) {
-        Some(GuardrailAction::UseBiggest) => {
-            biggest(arms, |arm| inputs.permitted[arm], &choice.qualities)
-                .expect("an arm is permitted, or nothing would have been chosen")
-        }
-        None => choice.arm,
+    let guardrail = if prepared.ask.over_budget {
+        Some(over_budget())
+    } else {
+        guardrail(&plan.guardrails, prepared.ask.weir.domain.as_deref()).cloned()
     };
-    let guardrail = rule.cloned();
+    let permitted = |arm: usize| inputs.permitted[arm];
+    let arm = match guardrail.as_ref().map(|rule| rule.then) {
+        Some(GuardrailAction::UseBiggest) => biggest(arms, permitted, &choice.qualities),
+        Some(GuardrailAction::UseSmallest) => smallest(arms, permitted, &choice.qualities),
+        None => Some(choice.arm),
+    };
+    let arm = arm.expect("an arm is permitted, or nothing would have been chosen");
     Ok(Chosen {
         inputs,
         choice,
@@ -175,8 +179,18 @@ fn needs(prepared: &Prepared, cold: bool) -> Needs {
     }
 }
 
+/// The rule for a tenant that has used up a budget, which no guardrail of the plan concerns: of these the request would have
+/// been refused.
+fn over_budget() -> Guardrail {
+    Guardrail {
+        name: "over-budget".to_owned(),
+        domains: Vec::new(),
+        then: GuardrailAction::UseSmallest,
+    }
+}
+
 /// The first rule that matches.
-fn guardrail<'a>(rules: &'a [Guardrail], domain: Option<&str>) -> Option<&'a Guardrail> {
+pub(crate) fn guardrail<'a>(rules: &'a [Guardrail], domain: Option<&str>) -> Option<&'a Guardrail> {
     let domain = domain?;
     rules
         .iter()
@@ -191,6 +205,18 @@ fn biggest(arms: &[Arm], permitted: impl Fn(usize) -> bool, qualities: &[f64]) -
             arms[a]
                 .rank
                 .cmp(&arms[b].rank)
+                .then(qualities[a].total_cmp(&qualities[b]))
+        })
+}
+
+/// The permitted arm of the smallest model; among those the one of highest expected quality.
+fn smallest(arms: &[Arm], permitted: impl Fn(usize) -> bool, qualities: &[f64]) -> Option<usize> {
+    (0..arms.len())
+        .filter(|&arm| permitted(arm))
+        .max_by(|&a, &b| {
+            arms[b]
+                .rank
+                .cmp(&arms[a].rank)
                 .then(qualities[a].total_cmp(&qualities[b]))
         })
 }
@@ -247,6 +273,20 @@ mod tests {
         assert_eq!(of(&permitted, &qualities), Some(2));
         permitted.fill(false);
         assert_eq!(of(&permitted, &qualities), None);
+    }
+
+    #[test]
+    fn the_smallest_permitted_model_answers_with_its_best_arm() {
+        let arms = ArmTable::standard(2).arms;
+        let mut permitted = vec![true; arms.len()];
+        let mut qualities = vec![1.0; arms.len()];
+        (qualities[3], qualities[7]) = (2.0, 5.0);
+        let of = |permitted: &[bool], qualities: &[f64]| {
+            smallest(&arms, |arm| permitted[arm], qualities)
+        };
+        assert_eq!(of(&permitted, &qualities), Some(3));
+        permitted[..5].fill(false);
+        assert_eq!(of(&permitted, &qualities), Some(7));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use weir_plan::{Budgets, TenantLimits};
+use weir_plan::{Beyond, Budgets, TenantLimits};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -27,6 +27,14 @@ pub(crate) enum Kind {
     Requests,
     Tokens,
     Cost,
+}
+
+/// A request that is let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Within,
+    /// A budget is used up: the smallest model answers.
+    Beyond,
 }
 
 /// A budget is used up.
@@ -86,25 +94,25 @@ impl Kind {
 }
 
 impl Quotas {
-    /// Takes one request out of the tenant's budget, unless one of its budgets is used up.
+    /// Takes one request out of the tenant's budget, unless one of its budgets is used up. One that `may_degrade` is taken
+    /// beyond those of tokens and cost where the plan says so, and told as [`Taken::Beyond`].
     pub(crate) fn take(
         &self,
         (tenant, limits): (&str, Option<&TenantLimits>),
+        may_degrade: bool,
         now: Instant,
-    ) -> Result<(), OverBudget> {
-        let Some(budgets) = limits
-            .map(|limits| &limits.budgets)
-            .filter(|budgets| !budgets.is_empty())
-        else {
-            return Ok(());
+    ) -> Result<Taken, OverBudget> {
+        let Some(limits) = limits.filter(|limits| !limits.budgets.is_empty()) else {
+            return Ok(Taken::Within);
         };
+        let budgets = &limits.budgets;
         let mut tenants = self.lock();
         let known = tenants.contains_key(tenant);
         if !known {
             tenants.insert(tenant.to_owned(), Tenant::full(budgets, now));
         }
         let Some(kept) = tenants.get_mut(tenant) else {
-            return Ok(());
+            return Ok(Taken::Within);
         };
         kept.follow(budgets, now);
         let least = |kind| {
@@ -118,13 +126,17 @@ impl Quotas {
             let wait = kept.bucket(kind).wait_for(least(kind), kind.period());
             wait.map(|wait| OverBudget { kind, wait })
         });
-        match waits.into_iter().flatten().max_by_key(|over| over.wait) {
-            Some(over) => Err(over),
-            None => {
-                kept.bucket(Kind::Requests).take(1.0);
-                Ok(())
-            }
+        let degrades = may_degrade && limits.beyond == Beyond::Degrade;
+        let refuses = |over: &OverBudget| over.kind == Kind::Requests || !degrades;
+        let over = waits.into_iter().flatten();
+        if let Some(over) = over.clone().filter(refuses).max_by_key(|over| over.wait) {
+            return Err(over);
         }
+        kept.bucket(Kind::Requests).take(1.0);
+        Ok(match over.clone().next() {
+            None => Taken::Within,
+            Some(_) => Taken::Beyond,
+        })
     }
 
     /// Takes what an answer used.
@@ -229,12 +241,12 @@ mod tests {
 
     fn limits(requests: Option<f64>, tokens: Option<f64>, cost: Option<f64>) -> TenantLimits {
         TenantLimits {
-            privacy_max: Privacy::Cloud,
             budgets: Budgets {
                 requests_per_minute: requests,
                 tokens_per_minute: tokens,
                 cost_per_day: cost,
             },
+            ..TenantLimits::within(Privacy::Cloud)
         }
     }
 
@@ -247,30 +259,34 @@ mod tests {
         let (quotas, start) = (Quotas::default(), Instant::now());
         let limits = limits(Some(60.0), None, None);
         for _ in 0..60 {
-            quotas.take(("acme", Some(&limits)), start).unwrap();
+            quotas.take(("acme", Some(&limits)), false, start).unwrap();
         }
-        let over = quotas.take(("acme", Some(&limits)), start).unwrap_err();
+        let over = quotas
+            .take(("acme", Some(&limits)), false, start)
+            .unwrap_err();
         assert_eq!(over.kind, Kind::Requests);
         assert_eq!(over.wait, Duration::from_secs(1));
         quotas
-            .take(("acme", Some(&limits)), after(start, 1.1))
+            .take(("acme", Some(&limits)), false, after(start, 1.1))
             .unwrap();
         assert!(
             quotas
-                .take(("acme", Some(&limits)), after(start, 1.2))
+                .take(("acme", Some(&limits)), false, after(start, 1.2))
                 .is_err()
         );
-        quotas.take(("other", Some(&limits)), start).unwrap();
-        quotas.take(("acme", None), start).unwrap();
+        quotas.take(("other", Some(&limits)), false, start).unwrap();
+        quotas.take(("acme", None), false, start).unwrap();
     }
 
     #[test]
     fn what_an_answer_used_is_paid_back_before_the_next_request() {
         let (quotas, start) = (Quotas::default(), Instant::now());
         let limits = limits(None, Some(600.0), None);
-        quotas.take(("acme", Some(&limits)), start).unwrap();
+        quotas.take(("acme", Some(&limits)), false, start).unwrap();
         quotas.used("acme", 1_200, 0.0);
-        let over = quotas.take(("acme", Some(&limits)), start).unwrap_err();
+        let over = quotas
+            .take(("acme", Some(&limits)), false, start)
+            .unwrap_err();
         assert_eq!((over.kind, over.wait.as_secs()), (Kind::Tokens, 60));
         assert!(
             over.to_string()
@@ -278,7 +294,7 @@ mod tests {
             "{over}"
         );
         quotas
-            .take(("acme", Some(&limits)), after(start, 60.1))
+            .take(("acme", Some(&limits)), false, after(start, 60.1))
             .unwrap();
     }
 
@@ -286,18 +302,20 @@ mod tests {
     fn the_longest_wait_is_told_and_a_refused_request_is_not_counted() {
         let (quotas, start) = (Quotas::default(), Instant::now());
         let limits = limits(Some(2.0), Some(10.0), Some(1.0));
-        quotas.take(("acme", Some(&limits)), start).unwrap();
+        quotas.take(("acme", Some(&limits)), false, start).unwrap();
         quotas.used("acme", 20, 1.5);
         for _ in 0..5 {
-            let over = quotas.take(("acme", Some(&limits)), start).unwrap_err();
+            let over = quotas
+                .take(("acme", Some(&limits)), false, start)
+                .unwrap_err();
             assert_eq!((over.kind, over.wait.as_secs()), (Kind::Cost, 43_200));
         }
         let later = after(start, 43_201.0);
-        quotas.take(("acme", Some(&limits)), later).unwrap();
-        quotas.take(("acme", Some(&limits)), later).unwrap();
+        quotas.take(("acme", Some(&limits)), false, later).unwrap();
+        quotas.take(("acme", Some(&limits)), false, later).unwrap();
         assert_eq!(
             quotas
-                .take(("acme", Some(&limits)), later)
+                .take(("acme", Some(&limits)), false, later)
                 .unwrap_err()
                 .kind,
             Kind::Requests
@@ -311,11 +329,11 @@ mod tests {
             limits(None, Some(60.0), None),
             limits(None, Some(6_000.0), None),
         );
-        quotas.take(("acme", Some(&small)), start).unwrap();
+        quotas.take(("acme", Some(&small)), false, start).unwrap();
         quotas.used("acme", 160, 0.0);
         assert_eq!(
             quotas
-                .take(("acme", Some(&small)), start)
+                .take(("acme", Some(&small)), false, start)
                 .unwrap_err()
                 .wait
                 .as_secs(),
@@ -323,15 +341,15 @@ mod tests {
         );
         assert_eq!(
             quotas
-                .take(("acme", Some(&large)), start)
+                .take(("acme", Some(&large)), false, start)
                 .unwrap_err()
                 .wait
                 .as_secs(),
             1
         );
         let other = limits(Some(5.0), None, None);
-        quotas.take(("acme", Some(&other)), start).unwrap();
-        quotas.take(("acme", Some(&small)), start).unwrap();
+        quotas.take(("acme", Some(&other)), false, start).unwrap();
+        quotas.take(("acme", Some(&small)), false, start).unwrap();
     }
 
     proptest! {
@@ -343,7 +361,7 @@ mod tests {
             let (mut seconds, mut let_in) = (0.0, 0.0);
             for gap in gaps {
                 seconds += gap;
-                let taken = quotas.take(("acme", Some(&limits)), after(start, seconds));
+                let taken = quotas.take(("acme", Some(&limits)), false, after(start, seconds));
                 let_in += f64::from(u8::from(taken.is_ok()));
                 prop_assert!(let_in <= most(limit) + limit * seconds / 60.0 + 1e-6);
             }

@@ -116,7 +116,8 @@ fn inputs(gateway: &Gateway, prepared: &Prepared, arm: usize) -> VerdictInputs {
         .map(|(rank, state)| {
             let in_time = left.is_none_or(|left| expected[rank].latency_s <= left.as_secs_f64());
             let prompt = state.least_tokens.saturating_add(context + overhead);
-            rank > asked
+            !prepared.ask.over_budget
+                && rank > asked
                 && state.privacy <= privacy
                 && (state.available || state.cold)
                 && in_time

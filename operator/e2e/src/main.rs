@@ -69,7 +69,7 @@ struct Args {
 type Scenario = for<'a> fn(&'a World) -> LocalBoxFuture<'a, Result<()>>;
 
 /// In the order in which they run: the first installs, the last but one uninstalls.
-const SCENARIOS: [(&str, &str, Scenario); 19] = [
+const SCENARIOS: [(&str, &str, Scenario); 20] = [
     (
         "install",
         "helm installs the operator, which becomes ready",
@@ -104,6 +104,11 @@ const SCENARIOS: [(&str, &str, Scenario); 19] = [
         "privacy",
         "a pool beyond the permitted privacy is never asked",
         |w| Box::pin(scenarios::privacy::run(w)),
+    ),
+    (
+        "keys",
+        "keys come and go by weir keys, and a tenant's budget holds at all processes together",
+        |w| Box::pin(scenarios::keys::run(w)),
     ),
     (
         "faults",

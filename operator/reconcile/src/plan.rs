@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use weir_crds::{self as crds, InferenceGateway, MemoryStore, ModelPool};
 use weir_plan::{
-    Auth, Budgets, CandidatePlan, Cost, EmbedderPlan, Endpoint, EngineKind, Exploration, FORMAT,
-    GatewayPlan, Guardrail, GuardrailAction, Limits, LogSink, Logs, MemoryPlan, Objective,
+    Auth, Beyond, Budgets, CandidatePlan, Cost, EmbedderPlan, Endpoint, EngineKind, Exploration,
+    FORMAT, GatewayPlan, Guardrail, GuardrailAction, Limits, LogSink, Logs, MemoryPlan, Objective,
     Performance, Pool, Privacy, PrivacyLimits, QueryText, Revision, RouterPlan, SamplingDefaults,
     Secret, SummariesPlan, TenantLimits, Tier, TokenizerApi, Vocabulary, WhenCold,
 };
@@ -368,6 +368,10 @@ fn tenant(tenant: &crds::Tenant, max: crds::Privacy, replicas: u32) -> (String, 
             requests_per_minute: tenant.requests_per_minute.map(|limit| part(limit.into())),
             tokens_per_minute: tenant.tokens_per_minute.map(|limit| part(limit.into())),
             cost_per_day: tenant.cost_per_day.map(part),
+        },
+        beyond: match tenant.over_budget {
+            None | Some(crds::OverBudget::Reject) => Beyond::Reject,
+            Some(crds::OverBudget::Degrade) => Beyond::Degrade,
         },
     };
     (tenant.name.clone(), limits)

@@ -37,11 +37,9 @@ pub(crate) async fn ask<T>(
     let caller = caller(identity, &head.headers);
     let weir = extension(&head.headers)?;
     let (chat, kept) = translate(bytes)?;
-    let ask = Ask::parse(chat, weir, caller, received)?;
+    let mut ask = Ask::parse(chat, weir, caller, received)?;
     let until = serving.deadline(&ask.weir, ask.received);
-    let place = surfaces
-        .enter_to_ask(&serving, &ask.caller.tenant, until)
-        .await?;
+    let place = surfaces.enter_to_ask(&serving, &mut ask, until).await?;
     let asked = Asked {
         surfaces,
         serving,

@@ -66,9 +66,7 @@ pub(crate) async fn embed(
     let mut ask = Ask::question("", caller(identity, &head.headers));
     ask.weir = extension(&head.headers)?;
     let until = serving.deadline(&ask.weir, received);
-    let _place = surfaces
-        .enter_to_ask(&serving, &ask.caller.tenant, until)
-        .await?;
+    let _place = surfaces.enter_to_ask(&serving, &mut ask, until).await?;
     let counter = TokenCounter::estimate();
     let tokens: usize = inputs.iter().map(|text| counter.count(text)).sum();
     let memory = serving.plan.memory.as_ref();

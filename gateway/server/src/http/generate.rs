@@ -49,13 +49,11 @@ pub(crate) async fn generate(
     let chat = body::typed::<Wanted>(&bytes)?.into_chat()?;
     let settings = extension(&head.headers)?;
     let caller = caller(identity, &head.headers);
-    let ask = Ask::parse(chat.clone(), settings, caller, received)?;
+    let mut ask = Ask::parse(chat.clone(), settings, caller, received)?;
     let model = chat["model"].as_str().unwrap_or_default();
     let (rank, pool) = pinned::pool(&serving, &ask, model)?;
     let until = serving.deadline(&ask.weir, ask.received);
-    let _place = surfaces
-        .enter_to_ask(&serving, &ask.caller.tenant, until)
-        .await?;
+    let _place = surfaces.enter_to_ask(&serving, &mut ask, until).await?;
     let id = surfaces.gateway.new_decision_id();
     let wanted = ChatRequest {
         body: chat.clone(),

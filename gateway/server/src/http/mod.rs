@@ -22,11 +22,13 @@ mod responses;
 mod route;
 mod stream;
 
-use crate::ask::Caller;
+use crate::ask::{Ask, Caller, ModelChoice};
 use crate::auth::Identity;
+use crate::choose::guardrail;
 use crate::extension::Extension;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
+use crate::quota::Taken;
 use crate::rescue::Rescue;
 use crate::serving::Serving;
 use admission::{Admission, Place};
@@ -213,17 +215,23 @@ impl Surfaces {
         self.admission.enter(tenant, limits, deadline).await
     }
 
-    /// The same for what a model is asked: it is taken out of the tenant's budget before it waits.
+    /// The same for what a model is asked: it is taken out of the tenant's budget before it waits, and marked where that is used
+    /// up and the smallest model answers.
     async fn enter_to_ask(
         &self,
         serving: &Serving,
-        tenant: &str,
+        ask: &mut Ask,
         deadline: Instant,
     ) -> Result<Place, Rescue> {
-        let limits = serving.plan.tenants.get(tenant);
-        let taken = self.gateway.quotas().take((tenant, limits), Instant::now());
-        taken.inspect_err(|over| self.metrics.over_budget(over.kind))?;
-        self.enter(serving, tenant, deadline).await
+        let (plan, tenant) = (&serving.plan, &ask.caller.tenant);
+        let ruled = guardrail(&plan.guardrails, ask.weir.domain.as_deref()).is_some();
+        let may_degrade = ask.model == ModelChoice::Auto && !ruled;
+        let limits = (tenant.as_str(), plan.tenants.get(tenant));
+        let quotas = self.gateway.quotas();
+        let taken = quotas.take(limits, may_degrade, Instant::now());
+        let taken = taken.inspect_err(|over| self.metrics.over_budget(over.kind))?;
+        ask.over_budget = taken == Taken::Beyond;
+        self.enter(serving, &ask.caller.tenant, deadline).await
     }
 }
 

@@ -4,7 +4,10 @@ use crate::echo::{Echo, Mode};
 use crate::world::{Reply, World, asking, asking_with, key, never_content, plan, pool, prefers};
 use http::Method;
 use serde_json::{Value, json};
-use weir_plan::{Auth, Budgets, Cost, GatewayPlan, Pool, Privacy, Scope, TenantLimits};
+use weir_plan::{
+    Auth, Beyond, Budgets, Cost, GatewayPlan, Guardrail, GuardrailAction, Pool, Privacy, Scope,
+    TenantLimits,
+};
 use weir_router::Router;
 
 /// What the echo engine says it used for one answer.
@@ -180,6 +183,54 @@ async fn a_budget_of_cost_is_a_days_and_no_client_is_told_to_wait_for_it_by_itse
     assert_eq!(refused.header("x-should-retry"), "false");
     let wait: u64 = refused.header("retry-after").parse().unwrap();
     assert!((86_000..=86_400).contains(&wait), "{wait} s");
+}
+
+#[tokio::test]
+async fn beyond_a_budget_that_degrades_the_smallest_model_answers_what_leaves_the_choice() {
+    let (small, big) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
+    let pools = vec![pool("small", &[&small]), pool("big", &[&big])];
+    let budgets = Budgets {
+        tokens_per_minute: Some(TOKENS / 2.0),
+        requests_per_minute: Some(6.0),
+        ..Budgets::default()
+    };
+    let mut plan = with_budgets(pools, budgets);
+    let limits = plan.tenants.get_mut("acme").unwrap();
+    limits.beyond = Beyond::Degrade;
+    plan.guardrails = vec![Guardrail {
+        name: "careful".to_owned(),
+        domains: vec!["medical".to_owned()],
+        then: GuardrailAction::UseBiggest,
+    }];
+    let world = World::start(plan, never_content(1, 2)).await;
+    let path = "/v1/chat/completions";
+    let within = send(&world, "acme", path, &asking("auto", "hi")).await;
+    assert_eq!(within.header("x-weir-model"), "big-model");
+    within.text().await;
+    let asked = big.connections();
+    for more in [json!({}), json!({"stream": true})] {
+        let beyond = send(&world, "acme", path, &asking_with("auto", "hi", &more)).await;
+        assert_eq!(beyond.header("x-weir-model"), "small-model");
+        assert_eq!(beyond.header("x-weir-escalated"), "false");
+        let decision = beyond.header("x-weir-decision").to_owned();
+        beyond.text().await;
+        let row = world.gateway.decision(&decision).unwrap();
+        assert_eq!(row.guardrail.as_deref(), Some("over-budget"));
+    }
+    assert_eq!(big.connections(), asked, "no second attempt, no failover");
+    let medical = json!({"weir": {"domain": "medical"}});
+    for refused in [
+        asking("big-model", "hi"),
+        asking_with("auto", "hi", &medical),
+    ] {
+        let reply = send(&world, "acme", path, &refused).await;
+        assert_eq!(reply.status.as_u16(), 429, "{refused}");
+    }
+    for _ in 0..3 {
+        assert_eq!(chat(&world, "acme").await, 200);
+    }
+    let more = chat(&world, "acme").await;
+    assert_eq!(more, 429, "requests are never more");
 }
 
 #[tokio::test]

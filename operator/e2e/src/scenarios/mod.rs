@@ -8,6 +8,7 @@ pub(crate) mod faults;
 pub(crate) mod fields;
 pub(crate) mod idle;
 pub(crate) mod image;
+pub(crate) mod keys;
 pub(crate) mod manual;
 pub(crate) mod mistakes;
 pub(crate) mod namespaced;
