@@ -14,6 +14,8 @@ use weir_plan::{Endpoint, Pool, Secret};
 pub(crate) enum Does {
     /// Answers `hello world`, in chunks of this many bytes.
     Answers { chunk: usize },
+    /// Answers `hello world` and closes the connection.
+    AnswersOnce,
     /// Answers without `[DONE]`, with CRLF and comments.
     AnswersOddly,
     /// Takes the request and says nothing.
@@ -88,6 +90,11 @@ impl Double {
 
     pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
+    }
+
+    /// Connections that are open.
+    pub(crate) fn open(&self) -> usize {
+        *self.open.borrow()
     }
 
     pub(crate) fn last_request(&self) -> String {
@@ -182,6 +189,11 @@ async fn serve(socket: &mut TcpStream, does: Does) -> Option<()> {
                 chunk(socket, std::str::from_utf8(part).unwrap()).await?;
             }
             socket.write_all(b"0\r\n\r\n").await.ok()
+        }
+        Does::AnswersOnce => {
+            head_and(socket, &[&whole_answer()]).await?;
+            socket.write_all(b"0\r\n\r\n").await.ok()?;
+            None
         }
         Does::AnswersOddly => {
             let answer = whole_answer()
