@@ -142,7 +142,7 @@ impl Gateway {
         hold: Hold,
         draft: &mut Draft,
     ) -> Result<(Prepared, Try), AnswerError> {
-        let id = draft.row.decision_id.clone();
+        let id = draft.row().decision_id.clone();
         let mut prepared = self.prepare_in_time(serving, &ask, &id).await?;
         draft.prepared(&prepared);
         let (decision, ms) = timed(|| decide(self, &mut prepared));

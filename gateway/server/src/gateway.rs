@@ -16,6 +16,7 @@ use crate::record::{Feedback, Record};
 use crate::speed::Speeds;
 use crate::write_back::Summaries;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 use weir_engine::Engines;
 use weir_memory_live::Presence;
 use weir_plan::{Endpoint, GatewayPlan};
@@ -158,7 +159,7 @@ impl Gateway {
 
     /// A new name for a decision; later ones sort later.
     pub fn new_decision_id(&self) -> String {
-        uuid::Uuid::now_v7().to_string()
+        new_id()
     }
 
     /// What was recorded about a decision, if it is still kept.
@@ -204,5 +205,36 @@ impl Gateway {
 
     pub(crate) fn speeds(&self) -> &Speeds {
         &self.inner.speeds
+    }
+}
+
+/// A UUID of version 7 whose random part begins with the time below the millisecond (RFC 9562, section 6.2, method 3). The
+/// process's own generator fills the rest: a call of the system for each would be felt.
+pub(crate) fn new_id() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.unwrap_or_default();
+    let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    let fraction = u64::from(now.subsec_nanos() % 1_000_000) * 4096 / 1_000_000;
+    let mut random: [u8; 10] = rand::random();
+    random[..2].copy_from_slice(&fraction.to_be_bytes()[6..]);
+    let id = uuid::Builder::from_unix_timestamp_millis(millis, &random);
+    id.into_uuid().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_of_version_7_and_later_ones_sort_later() {
+        let mut last = String::new();
+        for _ in 0..20 {
+            std::thread::sleep(std::time::Duration::from_micros(50));
+            let id = new_id();
+            let parsed: uuid::Uuid = id.parse().unwrap();
+            assert_eq!(parsed.get_version_num(), 7);
+            assert!(id > last, "{last} {id}");
+            last = id;
+        }
     }
 }

@@ -10,10 +10,12 @@ use crate::http::recall_name;
 use crate::lifecycle::Standing;
 use crate::write_back::Outcome;
 use http::StatusCode;
-use metrics::{Label, with_local_recorder};
+use metrics::{Counter, Histogram, Label, with_local_recorder};
 use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use weir_engine::Usage;
 use weir_memory_live::Presence;
@@ -28,6 +30,27 @@ const SECONDS: [f64; 12] = [
 pub(crate) struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    /// By route; what every request counts is looked up once.
+    routes: Known<OfRoute>,
+    /// By model.
+    models: Known<OfModel>,
+}
+
+/// Metrics by the value of a label that has few.
+type Known<T> = RwLock<HashMap<String, Arc<T>>>;
+
+/// Metrics of one route.
+struct OfRoute {
+    head: Histogram,
+    by_status: RwLock<Vec<(StatusCode, Counter)>>,
+}
+
+/// Metrics of one model.
+struct OfModel {
+    pinned: Counter,
+    prompt: Counter,
+    cached: Counter,
+    completion: Counter,
 }
 
 /// What is read at the moment of a scrape.
@@ -54,17 +77,39 @@ impl Metrics {
             .build_recorder();
         let handle = recorder.handle();
         with_local_recorder(&recorder, describe);
-        Self { recorder, handle }
+        Self {
+            recorder,
+            handle,
+            routes: RwLock::default(),
+            models: RwLock::default(),
+        }
     }
 
     /// A request got the head of its answer.
     pub(crate) fn responded(&self, route: &str, status: StatusCode, took: Duration) {
-        let route = || Label::new("route", route.to_owned());
-        let labels = vec![route(), Label::new("status", status.as_str().to_owned())];
-        with_local_recorder(&self.recorder, || {
-            metrics::counter!("weir_requests_total", labels).increment(1);
-            metrics::histogram!("weir_response_head_seconds", vec![route()]).record(took);
+        let of = known(&self.routes, route, || {
+            let labels = vec![Label::new("route", route.to_owned())];
+            OfRoute {
+                head: self.histogram("weir_response_head_seconds", labels),
+                by_status: RwLock::default(),
+            }
         });
+        of.head.record(took);
+        let counted = of.by_status.read().unwrap_or_else(PoisonError::into_inner);
+        let same = counted.iter().find(|(known, _)| *known == status);
+        if let Some((_, counter)) = same {
+            counter.increment(1);
+            return;
+        }
+        drop(counted);
+        let labels = vec![
+            Label::new("route", route.to_owned()),
+            Label::new("status", status.as_str().to_owned()),
+        ];
+        let counter = self.counter("weir_requests_total", labels);
+        counter.increment(1);
+        let mut counted = of.by_status.write().unwrap_or_else(PoisonError::into_inner);
+        counted.push((status, counter));
     }
 
     /// A routed answer ended well.
@@ -80,16 +125,14 @@ impl Metrics {
         with_local_recorder(&self.recorder, || {
             metrics::counter!("weir_answers_total", labels).increment(1);
         });
-        self.tokens(&decision.model, usage);
+        self.model(&decision.model).tokens(usage);
     }
 
     /// A pinned answer ended well.
     pub(crate) fn pinned(&self, model: &str, usage: Usage) {
-        let model_label = Label::new("model", model.to_owned());
-        with_local_recorder(&self.recorder, || {
-            metrics::counter!("weir_pinned_answers_total", vec![model_label]).increment(1);
-        });
-        self.tokens(model, usage);
+        let of = self.model(model);
+        of.pinned.increment(1);
+        of.tokens(usage);
     }
 
     /// An answer failed, for one of the fixed reasons.
@@ -99,20 +142,28 @@ impl Metrics {
         });
     }
 
-    fn tokens(&self, model: &str, usage: Usage) {
-        with_local_recorder(&self.recorder, || {
-            for (kind, count) in [
-                ("prompt", usage.prompt_tokens),
-                ("cached", usage.cached_tokens),
-                ("completion", usage.completion_tokens),
-            ] {
-                let labels = vec![
-                    Label::new("model", model.to_owned()),
-                    Label::new("kind", kind),
-                ];
-                metrics::counter!("weir_tokens_total", labels).increment(u64::from(count));
+    fn model(&self, model: &str) -> Arc<OfModel> {
+        known(&self.models, model, || {
+            let label = || Label::new("model", model.to_owned());
+            let tokens = |kind| {
+                let labels = vec![label(), Label::new("kind", kind)];
+                self.counter("weir_tokens_total", labels)
+            };
+            OfModel {
+                pinned: self.counter("weir_pinned_answers_total", vec![label()]),
+                prompt: tokens("prompt"),
+                cached: tokens("cached"),
+                completion: tokens("completion"),
             }
-        });
+        })
+    }
+
+    fn counter(&self, name: &'static str, labels: Vec<Label>) -> Counter {
+        with_local_recorder(&self.recorder, || metrics::counter!(name, labels))
+    }
+
+    fn histogram(&self, name: &'static str, labels: Vec<Label>) -> Histogram {
+        with_local_recorder(&self.recorder, || metrics::histogram!(name, labels))
     }
 
     /// Folds what was recorded since, so that memory stays bounded when nobody scrapes.
@@ -125,6 +176,30 @@ impl Metrics {
         with_local_recorder(&self.recorder, || gauges.set());
         self.handle.render()
     }
+}
+
+impl OfModel {
+    fn tokens(&self, usage: Usage) {
+        for (counter, tokens) in [
+            (&self.prompt, usage.prompt_tokens),
+            (&self.cached, usage.cached_tokens),
+            (&self.completion, usage.completion_tokens),
+        ] {
+            counter.increment(u64::from(tokens));
+        }
+    }
+}
+
+/// What is known by a name, made where it is not yet known.
+fn known<T>(all: &Known<T>, name: &str, make: impl FnOnce() -> T) -> Arc<T> {
+    let found = all.read().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = found.get(name) {
+        return Arc::clone(found);
+    }
+    drop(found);
+    let made = Arc::new(make());
+    let mut all = all.write().unwrap_or_else(PoisonError::into_inner);
+    Arc::clone(all.entry(name.to_owned()).or_insert(made))
 }
 
 impl Gauges<'_> {

@@ -296,6 +296,9 @@ pub struct TokensRow {
     pub cached: u32,
     /// Completion.
     pub completion: u32,
+    /// Whether the engine did not say: the events of the answer were counted, and the prompt's tokens are not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub counted: bool,
 }
 
 /// How a request ended.
