@@ -22,6 +22,7 @@ mod leavers;
 mod log;
 mod memory;
 mod openapi;
+mod pinned;
 mod privacy;
 mod real;
 mod real_fields;
