@@ -173,6 +173,12 @@ async fn head_and(socket: &mut TcpStream, data: &[&str]) -> Option<()> {
     Some(())
 }
 
+async fn answer_once(socket: &mut TcpStream) -> Option<()> {
+    head_and(socket, &[&whole_answer()]).await?;
+    socket.write_all(b"0\r\n\r\n").await.ok()?;
+    None
+}
+
 /// Waits for the client to hang up: returns when it did.
 async fn hang(socket: &mut TcpStream) -> Option<()> {
     let mut buffer = [0; 1];
@@ -190,11 +196,7 @@ async fn serve(socket: &mut TcpStream, does: Does) -> Option<()> {
             }
             socket.write_all(b"0\r\n\r\n").await.ok()
         }
-        Does::AnswersOnce => {
-            head_and(socket, &[&whole_answer()]).await?;
-            socket.write_all(b"0\r\n\r\n").await.ok()?;
-            None
-        }
+        Does::AnswersOnce => answer_once(socket).await,
         Does::AnswersOddly => {
             let answer = whole_answer()
                 .replace("data: [DONE]\n\n", "")
