@@ -36,7 +36,7 @@ demo: components build ## Real questions, real models, a real corpus: about thre
 .PHONY: test
 test: NEEDED_BY = test
 test: components ## Every test, on the real engine
-	WEIR_TEST_REQUIRE_ENGINE=1 WEIR_KILL_ROUNDS=200 $(CARGO) test --locked --workspace --features weir/cluster
+	WEIR_TEST_REQUIRE_ENGINE=1 WEIR_KILL_ROUNDS=200 testenv/test.py
 	WEIR_BUILT=1 testenv/clients/run.sh
 
 .PHONY: conformance

@@ -314,6 +314,9 @@ pub(crate) struct CalibrateArgs {
     /// The artifact [default: the one built in]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) artifact: Option<PathBuf>,
+    /// Write the artifact with the certificate to this file: gateways keep to it when they decide
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "table")]
+    pub(crate) out: Option<PathBuf>,
     /// Instead of a log: a public table of outcomes
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["log", "artifact"], requires = "small")]
     pub(crate) table: Option<PathBuf>,

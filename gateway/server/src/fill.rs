@@ -12,8 +12,8 @@ use crate::gateway::Gateway;
 use crate::normalise::Question;
 use crate::prepare::Prepared;
 use crate::record::{
-    ChoiceRow, ChosenRow, ExecutedRow, FailedPool, QueryRow, Record, RouterRow, Source, TokensRow,
-    VerdictRow,
+    ChoiceRow, ChosenRow, ExecutedRow, FailedPool, NoveltyRow, QueryRow, Record, RouterRow, Source,
+    TokensRow, VerdictRow,
 };
 use crate::serving::{Serving, version_name};
 use crate::verdict::Judged;
@@ -21,7 +21,8 @@ use sha2::{Digest, Sha256};
 use std::time::Duration;
 use weir_engine::Usage;
 use weir_plan::{Pool, Privacy, QueryText, RouterPlan};
-use weir_router::{Choice, FeatureSchema, RecallMode, Router};
+use weir_router::novelty::Profile;
+use weir_router::{Choice, FeatureSchema, RecallMode, Router, StepFeatures};
 
 /// How a pinned pass-through ended.
 #[derive(Debug)]
@@ -111,6 +112,7 @@ impl Draft {
             dispatched,
         } = decision;
         self.row.router = prepared.deciding.row(&prepared.serving);
+        self.row.novelty = NoveltyRow::of(&prepared.deciding.router, &prepared.features);
         self.row.rollout = rollout;
         self.dispatched = dispatched;
         self.row.latency_ms.router += router_ms;
@@ -243,6 +245,21 @@ impl ChoiceRow {
             outcome: chosen.choice.clone(),
             mask: chosen.mask.clone(),
         }
+    }
+}
+
+impl NoveltyRow {
+    /// What a version of the router makes of a request before it chooses.
+    pub(crate) fn of(router: &Router, features: &[StepFeatures]) -> Option<Self> {
+        let reading = router.compare(features)?;
+        let profile = router.artifact().manifest().profile.as_ref();
+        let kinds = profile.map_or(&[][..], Profile::kinds);
+        let kind = reading.kind.and_then(|kind| kinds.get(kind));
+        Some(Self {
+            distance: reading.distance,
+            unusual: reading.unusual,
+            kind: kind.map(|kind| kind.name.clone()),
+        })
     }
 }
 

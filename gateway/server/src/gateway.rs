@@ -10,6 +10,7 @@ use crate::check::check;
 use crate::counts::Counts;
 use crate::decisions::Decisions;
 use crate::evidence::{Evidence, RolloutReport};
+use crate::familiarity::{Familiarity, FamiliarityReport};
 use crate::lifecycle::Lifecycle;
 use crate::recall::want_vectors;
 use crate::record::{Feedback, Record};
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use weir_engine::Engines;
 use weir_memory_live::Presence;
 use weir_plan::{Endpoint, GatewayPlan};
+use weir_router::drift::Drift;
 use weir_router::ope::Label;
 
 /// A gateway. Cheap to clone; all clones are the same gateway.
@@ -46,6 +48,7 @@ struct Inner {
     speeds: Speeds,
     decisions: Decisions,
     evidence: Evidence,
+    familiarity: Familiarity,
     lifecycle: Lifecycle,
     summaries: Summaries,
     /// Held while what is served is replaced.
@@ -72,6 +75,7 @@ impl Gateway {
             speeds: Speeds::default(),
             decisions,
             evidence,
+            familiarity: Familiarity::default(),
             lifecycle: Lifecycle::default(),
             summaries: Summaries::default(),
             replacing: Mutex::new(()),
@@ -146,6 +150,16 @@ impl Gateway {
         self.inner.evidence.report()
     }
 
+    /// The last requests of this process, as the active version of the router compares them with those of its training.
+    pub fn familiarity_report(&self) -> Option<FamiliarityReport> {
+        self.inner.familiarity.report(&self.serving().router)
+    }
+
+    /// How they differ; `None` where the active version cannot tell.
+    pub fn drift(&self) -> Option<Drift> {
+        self.inner.familiarity.drift(&self.serving().router)
+    }
+
     /// Counts that the pool of the memory's vectors is wanted while passages wait for theirs: no request says so, since the
     /// memory's own process asks that pool.
     pub fn want_pending_vectors(&self) {
@@ -196,6 +210,10 @@ impl Gateway {
 
     pub(crate) fn evidence(&self) -> &Evidence {
         &self.inner.evidence
+    }
+
+    pub(crate) fn familiarity(&self) -> &Familiarity {
+        &self.inner.familiarity
     }
 
     pub(crate) fn summarised(&self) -> &Summaries {

@@ -5,6 +5,7 @@
 
 use crate::answer::Decided;
 use crate::evidence::Role;
+use crate::familiarity::Counts;
 use crate::gateway::Serving;
 use crate::http::recall_name;
 use crate::lifecycle::Standing;
@@ -17,6 +18,7 @@ use metrics_exporter_prometheus::{
 use std::time::Duration;
 use weir_engine::Usage;
 use weir_memory_live::Presence;
+use weir_router::drift::{Drift, Of};
 use weir_router::gate::evidence::RolloutEvidence;
 
 /// Seconds; from a cached answer to a long one on a slow CPU.
@@ -43,6 +45,10 @@ pub(crate) struct Gauges<'a> {
     pub(crate) summaries: [(Outcome, u64); Outcome::ALL.len()],
     /// Labelled disagreements of all rollouts.
     pub(crate) labelled: u64,
+    /// What was compared with training, and what the certificate changed.
+    pub(crate) familiarity: Counts,
+    /// How the last requests differ from those of training.
+    pub(crate) drift: Option<Drift>,
 }
 
 impl Metrics {
@@ -156,6 +162,7 @@ impl Gauges<'_> {
             metrics::gauge!("weir_pool_available", label()).set(available);
         }
         self.set_rollout();
+        self.set_familiarity();
         for (outcome, count) in self.summaries {
             metrics::counter!("weir_summaries_total", "outcome" => outcome.as_str())
                 .absolute(count);
@@ -173,6 +180,19 @@ impl Gauges<'_> {
                 metrics::counter!("weir_memory_recall_cache_hits_total").absolute(cache.hits);
                 metrics::counter!("weir_memory_recall_cache_misses_total").absolute(cache.misses);
             }
+        }
+    }
+
+    fn set_familiarity(&self) {
+        let of = self.familiarity;
+        metrics::counter!("weir_router_compared_total").absolute(of.compared);
+        metrics::counter!("weir_router_unusual_total").absolute(of.unusual);
+        metrics::counter!("weir_router_held_back_total").absolute(of.held_back);
+        for of in Of::ALL {
+            let drift = self.drift.iter().flat_map(|drift| &drift.findings);
+            let found = drift.filter(|finding| finding.of == of).count();
+            let label = vec![Label::new("of", of.as_str())];
+            metrics::gauge!("weir_router_drift", label).set(f64::from(u8::from(found > 0)));
         }
     }
 
@@ -214,7 +234,7 @@ fn describe() {
     }
 }
 
-const COUNTERS: [(&str, &str); 18] = [
+const COUNTERS: [(&str, &str); 21] = [
     ("weir_requests_total", "Requests by route and status"),
     (
         "weir_answers_total",
@@ -261,6 +281,18 @@ const COUNTERS: [(&str, &str); 18] = [
         "Of these, those of a canary whose answers were judged",
     ),
     (
+        "weir_router_compared_total",
+        "Requests that the active router compared with those of its training",
+    ),
+    (
+        "weir_router_unusual_total",
+        "Of these, those that are unlike them",
+    ),
+    (
+        "weir_router_held_back_total",
+        "Decisions that a certificate moved from the least capable model to the biggest permitted",
+    ),
+    (
         "weir_summaries_total",
         "Summaries of what was recalled together, by what became of them",
     ),
@@ -274,7 +306,7 @@ const COUNTERS: [(&str, &str); 18] = [
     ),
 ];
 
-const GAUGES: [(&str, &str); 15] = [
+const GAUGES: [(&str, &str); 16] = [
     ("weir_in_flight", "Requests being answered"),
     ("weir_queued", "Requests waiting for a place"),
     (
@@ -288,6 +320,10 @@ const GAUGES: [(&str, &str); 15] = [
     (
         "weir_router_missing",
         "Whether the router artifact of the plan is not to be had",
+    ),
+    (
+        "weir_router_drift",
+        "Whether the last requests differ from those that the router was trained on, by what differs",
     ),
     (
         "weir_pool_waiting",
