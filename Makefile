@@ -36,7 +36,7 @@ demo: components build ## Real questions, real models, a real corpus: about thre
 .PHONY: test
 test: NEEDED_BY = test
 test: components ## Every test, on the real engine
-	WEIR_TEST_REQUIRE_ENGINE=1 WEIR_KILL_ROUNDS=200 testenv/test.py
+	WEIR_TEST_REQUIRE_ENGINE=1 WEIR_KILL_ROUNDS=200 $(CARGO) test --locked --workspace --features weir/cluster
 	WEIR_BUILT=1 testenv/clients/run.sh
 
 .PHONY: conformance
@@ -61,11 +61,15 @@ bench: components ## Benchmarks; results go to benches/results
 # The public tables of outcomes; without them what needs one says so and is skipped.
 ROUTING_TABLES ?= ../shared/data/routing
 TABLES = $(sort $(wildcard $(ROUTING_TABLES)/*.jsonl))
+# What embeds the tables' prompts: half an hour the first time, then their vectors are in the cache.
+EMBEDDER ?= $(wildcard $(WEIR_CACHE)/models/all-minilm-l6-v2)
 
 .PHONY: bench-router
 bench-router: build ## The router's numbers again: the comparison, coverage, error rates of the gate, certificates
+	@$(if $(EMBEDDER),,echo "bench-router: SKIPPED sentence vectors of the tables' prompts: no embedder in $(WEIR_CACHE) (make components)" >&2)
 	@$(if $(TABLES),,echo "bench-router: SKIPPED tables: none in $(ROUTING_TABLES) (set ROUTING_TABLES)" >&2)
-	$(WEIR) router eval router/artifacts/outcomes.jsonl $(addprefix --table ,$(TABLES)) --results benches/results
+	$(WEIR) router eval router/artifacts/outcomes.jsonl $(addprefix --table ,$(TABLES)) \
+	  $(if $(EMBEDDER),--embedder $(EMBEDDER) --cache $(WEIR_CACHE)/vectors) --results benches/results
 	$(WEIR) router ope --simulate --results benches/results
 	$(WEIR) router gate --simulate --results benches/results --plot benches/results/gate.svg
 	@if [ -f $(ROUTING_TABLES)/routellm_mmlu.jsonl ]; then \

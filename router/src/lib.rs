@@ -26,6 +26,7 @@ pub mod linear;
 pub mod network;
 pub mod novelty;
 pub mod ope;
+pub mod principal;
 mod router;
 pub mod schema;
 pub mod statistics;

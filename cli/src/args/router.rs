@@ -134,6 +134,12 @@ pub(crate) struct EvalArgs {
     /// Folds of the log, by source; tables are cut in three
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..))]
     pub(crate) folds: u16,
+    /// Folder with model.safetensors, tokenizer.json and config.json: what the prompts of tables mean becomes features
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath, requires = "cache")]
+    pub(crate) embedder: Option<PathBuf>,
+    /// Folder that keeps the prompts' vectors
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath, requires = "embedder")]
+    pub(crate) cache: Option<PathBuf>,
     /// Write the results into this folder, as router-eval.json, router-eval.md and drawings
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(crate) results: Option<PathBuf>,
