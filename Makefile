@@ -80,8 +80,8 @@ WEIR_CACHE ?= $(HOME)/.cache/weir
 
 .PHONY: bench-memory
 bench-memory: components ## The memory's numbers: ingest, nearest neighbours, attention, retrieval (an hour the first time)
-	$(CARGO) bench --locked -p weir-bench --bench ingest --bench ann --bench attention
-	$(CARGO) run --locked --profile bench -p weir -- lab retrieval \
+	$(CARGO) bench --locked --workspace --features weir/cluster --bench ingest --bench ann --bench attention --bench cache
+	$(CARGO) run --locked --profile bench --features weir/cluster --bin weir -- lab retrieval \
 	  $(if $(MULTIHOP),--multihop $(MULTIHOP)) $(if $(FOLDOC),--foldoc $(FOLDOC)) $(if $(METAMATH),--metamath $(METAMATH)) \
 	  --docs $(WEIR_CACHE)/corpus/python-docs --embedder $(WEIR_CACHE)/models/all-minilm-l6-v2 \
 	  --cache $(WEIR_CACHE)/retrieval --results benches/results

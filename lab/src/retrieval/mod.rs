@@ -7,6 +7,7 @@
 mod corpora;
 mod gat;
 mod report;
+mod vectors;
 
 pub use corpora::Corpus;
 
@@ -15,14 +16,12 @@ use gat::{Asked, Gat};
 use report::Measured;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use vectors::Vectors;
 use weir_embed::Embedder;
 use weir_memory::{
     AttentionWeights, Frozen, LabelledQuestion, Memory, NodeId, Query, RecallLimits, TrainError,
     TrainOptions, train,
 };
-
-/// Makes vectors of texts, each the same every time.
-type Embed<'a> = dyn Fn(&[&str]) -> Result<Vec<Vec<f32>>, String> + 'a;
 
 /// Told the corpus in hand, its passages that have a vector, and all of them.
 pub type Progress<'a> = dyn FnMut(&str, usize, usize) + 'a;
@@ -158,8 +157,7 @@ pub fn retrieval(
     progress: &mut Progress<'_>,
 ) -> Result<Results, RetrievalError> {
     let embedder = Embedder::load(&options.embedder).map_err(RetrievalError::Embedder)?;
-    let embed = |texts: &[&str]| embedder.embed(texts).map_err(|error| error.to_string());
-    let corpora = corpora(options, &embed, progress)?;
+    let corpora = corpora(options, &embedder, progress)?;
     if corpora.len() < 2 {
         return Err(RetrievalError::TooFew(corpora.len()));
     }
@@ -198,26 +196,29 @@ pub fn retrieval(
 
 fn corpora(
     options: &RetrievalOptions,
-    embed: &Embed<'_>,
+    embedder: &Embedder,
     progress: &mut Progress<'_>,
 ) -> Result<Vec<Corpus>, RetrievalError> {
     let cache = &options.cache;
     std::fs::create_dir_all(cache).map_err(|error| RetrievalError::file(cache, error))?;
-    let shelf = corpora::Shelf { cache, embed };
+    let mut shelf = corpora::Shelf {
+        cache,
+        vectors: Vectors::open(cache, embedder)?,
+    };
     let mut all = Vec::new();
     if let Some(folder) = &options.multihop {
         for (name, set) in [("2wiki-101", "2wiki"), ("musique-100", "musique")] {
-            all.push(corpora::multihop(&shelf, name, set, folder, progress)?);
+            all.push(corpora::multihop(&mut shelf, name, set, folder, progress)?);
         }
     }
     if let Some(folder) = &options.docs {
-        all.push(corpora::python_docs(&shelf, folder, progress)?);
+        all.push(corpora::python_docs(&mut shelf, folder, progress)?);
     }
     if let Some(file) = &options.foldoc {
-        all.push(corpora::foldoc(&shelf, file, progress)?);
+        all.push(corpora::foldoc(&mut shelf, file, progress)?);
     }
     if let Some(file) = &options.metamath {
-        all.push(corpora::metamath(&shelf, file, progress)?);
+        all.push(corpora::metamath(&mut shelf, file, progress)?);
     }
     Ok(all)
 }
