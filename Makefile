@@ -86,6 +86,14 @@ bench-memory: components ## The memory's numbers: ingest, nearest neighbours, at
 	  --docs $(WEIR_CACHE)/corpus/python-docs --embedder $(WEIR_CACHE)/models/all-minilm-l6-v2 \
 	  --cache $(WEIR_CACHE)/retrieval --results benches/results
 
+# Not on FOLDOC, whose licence (GFDL) asks for more than a mention.
+.PHONY: attention-weights
+attention-weights: components ## Weights of attention that are trained on the sets of bench-memory, into TRAINED (ten minutes the first time)
+	$(CARGO) run --locked --profile bench --features weir/cluster --bin weir -- lab retrieval \
+	  $(if $(MULTIHOP),--multihop $(MULTIHOP)) $(if $(METAMATH),--metamath $(METAMATH)) \
+	  --docs $(WEIR_CACHE)/corpus/python-docs --embedder $(WEIR_CACHE)/models/all-minilm-l6-v2 \
+	  --cache $(WEIR_CACHE)/retrieval --weights $(or $(TRAINED),attention.json)
+
 .PHONY: bench-operator
 bench-operator: ## The operator's numbers on a control plane of its own, eight minutes after the build (root; Go)
 	testenv/bench_operator.sh

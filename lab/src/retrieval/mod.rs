@@ -12,6 +12,7 @@ mod vectors;
 pub use corpora::Corpus;
 
 use crate::results::Results;
+use crate::stats::mean;
 use gat::{Asked, Gat};
 use report::Measured;
 use std::path::{Path, PathBuf};
@@ -41,8 +42,6 @@ pub struct RetrievalOptions {
     pub embedder: PathBuf,
     /// Where the corpora's stores are kept.
     pub cache: PathBuf,
-    /// Where weights that are trained on all corpora are written.
-    pub weights: Option<PathBuf>,
     /// The command, for the results.
     pub command: String,
     /// Seed of training and of the intervals.
@@ -133,7 +132,7 @@ const ROWS: [&str; 10] = [
     "dense",
     "hybrid",
     "PageRank",
-    "PageRank of this build",
+    "PageRank with weights by hand",
     "uniform attention",
     "scorer without graph",
     "attention without log p",
@@ -177,21 +176,72 @@ pub fn retrieval(
         }
         measured.push((corpus, rows));
     }
-    if let Some(path) = &options.weights {
-        let all: Vec<_> = (corpora.iter())
-            .map(|corpus| (&corpus.memory, corpus.questions.as_slice()))
-            .collect();
-        let names: Vec<String> = (corpora.iter())
-            .map(|corpus| format!("{} ({} questions)", corpus.name, corpus.questions.len()))
-            .collect();
-        let (weights, _) = train(&all, &told(options.seed, Frozen::Nothing), &mut |_| {})?;
-        let weights = weights.named(format!("{}, seed {}", names.join(", "), options.seed));
-        std::fs::write(path, weights.to_json())
-            .map_err(|source| RetrievalError::file(path, source))?;
-    }
     let mut results = report::report(&measured, options);
     results.notes.extend(notes);
     Ok(results)
+}
+
+/// Weights that are trained on all corpora, for other memories than these, with shares as even as those of the weights set by
+/// hand: routers were trained on what those recall.
+///
+/// # Errors
+/// A corpus cannot be read or embedded, or there is none.
+pub fn weights(
+    options: &RetrievalOptions,
+    progress: &mut Progress<'_>,
+) -> Result<AttentionWeights, RetrievalError> {
+    let embedder = Embedder::load(&options.embedder).map_err(RetrievalError::Embedder)?;
+    let corpora = corpora(options, &embedder, progress)?;
+    let sets = corpora.iter();
+    let sets = sets.map(|corpus| (&corpus.memory, corpus.questions.as_slice()));
+    let sets: Vec<_> = sets.collect();
+    let (weights, report) = train(&sets, &told(options.seed, Frozen::Nothing), &mut |at| {
+        progress("training", at.done, at.total);
+    })?;
+    let by_hand = entropy(&corpora, &AttentionWeights::by_hand())?;
+    let (mut even, mut sharp) = (1.0 / SHARPER_MAX, SHARPER_MAX);
+    for _ in 0..BISECTIONS {
+        let middle = f64::sqrt(even * sharp);
+        let sharper = weights.clone().sharpened(middle);
+        if entropy(&corpora, &sharper)? > by_hand {
+            even = middle;
+        } else {
+            sharp = middle;
+        }
+    }
+    let names = corpora.iter();
+    let names =
+        names.map(|corpus| format!("{} ({} questions)", corpus.name, corpus.questions.len()));
+    let names: Vec<String> = names.collect();
+    let sharpened = f64::sqrt(even * sharp);
+    Ok(weights.sharpened(sharpened).named(format!(
+        "{}, seed {}; {} without a gold passage within reach; held out in turn, loss {:.3} after {:.3}; sharpened by {sharpened:.3}",
+        names.join(", "),
+        options.seed,
+        report.unreachable,
+        report.loss,
+        report.loss_before
+    )))
+}
+
+/// How much more even, or sharper, shares may be made.
+const SHARPER_MAX: f64 = 16.0;
+/// Halvings of that range.
+const BISECTIONS: usize = 8;
+
+/// Mean entropy of what these weights recall.
+fn entropy(corpora: &[Corpus], weights: &AttentionWeights) -> Result<f64, RetrievalError> {
+    let mut entropies = Vec::new();
+    for corpus in corpora {
+        for question in &corpus.questions {
+            let found = corpus.memory.search(&question.query)?;
+            let limits = RecallLimits::default();
+            let recall = (corpus.memory).recall_with(weights, &question.query, &found, &limits);
+            let recall = recall.map_err(RetrievalError::Memory)?;
+            entropies.push(f64::from(recall.entropy));
+        }
+    }
+    Ok(mean(&entropies))
 }
 
 fn corpora(
@@ -245,7 +295,7 @@ fn rankings(
         Ranking::Vectors,
         Ranking::Fused,
         recall(AttentionWeights::pagerank(), limits),
-        recall(AttentionWeights::default(), limits),
+        recall(AttentionWeights::by_hand(), limits),
     ];
     let wide: Vec<(&Memory, Vec<LabelledQuestion>)> = (others.iter())
         .map(|(memory, questions)| (*memory, questions.iter().map(without_graph).collect()))
