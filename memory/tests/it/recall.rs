@@ -172,7 +172,7 @@ fn seen(memory: &Memory, asked: &str, name: &str) -> impl Fn(&str) -> f64 {
 fn what_a_named_passage_leads_to_is_told_from_what_shares_a_name_and_asking_from_telling() {
     let dir = tempfile::tempdir().unwrap();
     let memory = open(dir.path());
-    let mut work = node("work", "a film by its maker");
+    let mut work = node("work", "a film that was directed by its maker");
     work.metadata.title = Some("Blue Street (film)".to_owned());
     let mut made = NewEdge::new(id("work"), id("maker"), "mentions");
     made.metadata.evidence = Some("Blue Street was directed by Leo".to_owned());
