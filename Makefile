@@ -61,11 +61,15 @@ bench: components ## Benchmarks; results go to benches/results
 # The public tables of outcomes; without them what needs one says so and is skipped.
 ROUTING_TABLES ?= ../shared/data/routing
 TABLES = $(sort $(wildcard $(ROUTING_TABLES)/*.jsonl))
+# What embeds the tables' prompts: half an hour the first time, then their vectors are in the cache.
+EMBEDDER ?= $(wildcard $(WEIR_CACHE)/models/all-minilm-l6-v2)
 
 .PHONY: bench-router
 bench-router: build ## The router's numbers again: the comparison, coverage, error rates of the gate, certificates
+	@$(if $(EMBEDDER),,echo "bench-router: SKIPPED sentence vectors of the tables' prompts: no embedder in $(WEIR_CACHE) (make components)" >&2)
 	@$(if $(TABLES),,echo "bench-router: SKIPPED tables: none in $(ROUTING_TABLES) (set ROUTING_TABLES)" >&2)
-	$(WEIR) router eval router/artifacts/outcomes.jsonl $(addprefix --table ,$(TABLES)) --results benches/results
+	$(WEIR) router eval router/artifacts/outcomes.jsonl $(addprefix --table ,$(TABLES)) \
+	  $(if $(EMBEDDER),--embedder $(EMBEDDER) --cache $(WEIR_CACHE)/vectors) --results benches/results
 	$(WEIR) router ope --simulate --results benches/results
 	$(WEIR) router gate --simulate --results benches/results --plot benches/results/gate.svg
 	@if [ -f $(ROUTING_TABLES)/routellm_mmlu.jsonl ]; then \
@@ -80,11 +84,19 @@ WEIR_CACHE ?= $(HOME)/.cache/weir
 
 .PHONY: bench-memory
 bench-memory: components ## The memory's numbers: ingest, nearest neighbours, attention, retrieval (an hour the first time)
-	$(CARGO) bench --locked -p weir-bench --bench ingest --bench ann --bench attention
-	$(CARGO) run --locked --profile bench -p weir -- lab retrieval \
+	$(CARGO) bench --locked --workspace --features weir/cluster --bench ingest --bench ann --bench attention --bench cache
+	$(CARGO) run --locked --profile bench --features weir/cluster --bin weir -- lab retrieval \
 	  $(if $(MULTIHOP),--multihop $(MULTIHOP)) $(if $(FOLDOC),--foldoc $(FOLDOC)) $(if $(METAMATH),--metamath $(METAMATH)) \
 	  --docs $(WEIR_CACHE)/corpus/python-docs --embedder $(WEIR_CACHE)/models/all-minilm-l6-v2 \
 	  --cache $(WEIR_CACHE)/retrieval --results benches/results
+
+# Not on FOLDOC, whose licence (GFDL) asks for more than a mention.
+.PHONY: attention-weights
+attention-weights: components ## Weights of attention that are trained on the sets of bench-memory, into TRAINED (ten minutes the first time)
+	$(CARGO) run --locked --profile bench --features weir/cluster --bin weir -- lab retrieval \
+	  $(if $(MULTIHOP),--multihop $(MULTIHOP)) $(if $(METAMATH),--metamath $(METAMATH)) \
+	  --docs $(WEIR_CACHE)/corpus/python-docs --embedder $(WEIR_CACHE)/models/all-minilm-l6-v2 \
+	  --cache $(WEIR_CACHE)/retrieval --weights $(or $(TRAINED),attention.json)
 
 .PHONY: bench-operator
 bench-operator: ## The operator's numbers on a control plane of its own, eight minutes after the build (root; Go)

@@ -63,6 +63,10 @@ GATEWAY = [
      (rate("weir_rollout_shadowed_total", "namespace"), "decided twice"),
      (rate("weir_rollout_disagreements_total", "namespace"), "differ"),
      (rate("weir_rollout_labels_total", "namespace"), "judged")),
+    ("Router: requests unlike training", "percentunit",
+     (share(rate("weir_router_unusual_total", "pod"), rate("weir_router_compared_total", "pod")), "{{pod}}")),
+    ("Router: drift", "bool", (f"max by (of) (weir_router_drift{{{SELECTED}}})", "{{of}}")),
+    ("Router: small answers held back", "reqps", (rate("weir_router_held_back_total", "pod"), "{{pod}}")),
     ("Age of the plan", "s", (largest("weir_plan_age_seconds"), "{{pod}}")),
     ("Decision records lost", "short", (rate("weir_log_rows_lost_total", "pod"), "{{pod}}")),
 ]

@@ -24,7 +24,7 @@ WORKSPACE = ["--locked", "--workspace", "--features", "weir/cluster"]
 # A program in its crate's folder, as `cargo test` would run it.
 Program = collections.namedtuple("Program", "name path folder")
 # What takes longest begins first, so that nothing long is left at the end.
-LONGEST = ["weir-memory-external it", "weir-memory it", "weir it", "weir-gateway it"]
+LONGEST = ["weir-memory-external it", "weir-memory it", "weir it", "weir-embed it"]
 
 
 def cargo(*arguments, check=True, **options):

@@ -2,13 +2,13 @@
 
 use crate::args::{LabCommand, Output, QuestionsArgs, RetrievalArgs, StackArgs, SystemsArgs};
 use crate::fail::Failure;
-use crate::output::columns;
+use crate::output::{columns, write_file};
 use crate::progress::Progress;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
-use weir_lab::retrieval::{RetrievalOptions, retrieval};
+use weir_lab::retrieval::{RetrievalOptions, retrieval, weights};
 use weir_lab::systems::{SystemsOptions, SystemsProgress, systems};
 use weir_local::{Home, Session, Up};
 
@@ -52,7 +52,6 @@ fn run_retrieval(args: RetrievalArgs) -> Result<(), Failure> {
         metamath: args.metamath,
         embedder: args.embedder,
         cache: args.cache,
-        weights: args.weights,
         command: std::env::args().collect::<Vec<_>>().join(" "),
         seed: args.seed,
     };
@@ -62,11 +61,19 @@ fn run_retrieval(args: RetrievalArgs) -> Result<(), Failure> {
         bar.set_position(done as u64);
         bar.set_message(what.to_owned());
     };
-    let results = retrieval(&options, &mut progress);
-    bar.finish_and_clear();
-    let results = results?;
-    results.write(&args.results)?;
-    anstream::println!("{}", results.markdown());
+    if let Some(path) = &args.weights {
+        let weights = weights(&options, &mut progress);
+        bar.finish_and_clear();
+        write_file(path, &weights?.to_json())?;
+    }
+    if let Some(folder) = &args.results {
+        bar.reset();
+        let results = retrieval(&options, &mut progress);
+        bar.finish_and_clear();
+        let results = results?;
+        results.write(folder)?;
+        anstream::println!("{}", results.markdown());
+    }
     Ok(())
 }
 

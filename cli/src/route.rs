@@ -17,10 +17,13 @@ pub(crate) fn text(record: &Record) -> String {
         prompt,
         cached,
         completion,
+        counted,
     } = record.tokens;
-    lines.push(format!(
-        "tokens   {prompt} prompt ({cached} cached), {completion} answer"
-    ));
+    lines.push(if counted {
+        format!("tokens   {completion} answer, counted: the engine did not say")
+    } else {
+        format!("tokens   {prompt} prompt ({cached} cached), {completion} answer")
+    });
     lines.extend(times(&record.latency_ms));
     lines.push(dim(format!("decision {}", record.decision_id)));
     lines.join("\n")

@@ -101,8 +101,43 @@ fn facts(of: &Inspection) -> Vec<(&'static str, String)> {
         ("trained on", trained),
         ("valued at", valued),
         ("data", data),
+        ("certificate", certificate(of)),
+        ("unusual from", unusual(of)),
         ("licence", of.licence.clone()),
     ]
+}
+
+/// What is promised of the least capable model's answers.
+fn certificate(of: &Inspection) -> String {
+    let Some(of) = &of.certificate else {
+        return "none: `weir router calibrate --out` writes one".to_owned();
+    };
+    format!(
+        "confidence {:.3} or more at temperature {:.3}: at most {:.0} % wrong with probability {}, by {} answers on a ladder \
+         of {} models (log {})",
+        of.threshold,
+        of.temperature,
+        of.alpha * 100.0,
+        1.0 - of.delta,
+        of.answers,
+        of.models,
+        of.data_sha256
+    )
+}
+
+/// From which distance on a request is unusual, and which kinds of questions training knew.
+fn unusual(of: &Inspection) -> String {
+    let Some(distance) = of.unusual_from else {
+        return "unknown: trained by an older version".to_owned();
+    };
+    let kinds = of.kinds.iter();
+    let kinds: Vec<String> = kinds
+        .map(|(name, share)| format!("{:.0} % {name}", share * 100.0))
+        .collect();
+    match kinds.as_slice() {
+        [] => format!("{distance:.3}"),
+        kinds => format!("{distance:.3}, kinds of questions {}", kinds.join(", ")),
+    }
 }
 
 /// How the recurrent weights are stored.

@@ -5,6 +5,7 @@ use crate::fail::Failure;
 use crate::output::columns;
 use crate::router_ope::{show, write};
 use crate::{lab, router};
+use std::path::Path;
 use weir_lab::calibrate::{Promise, Report, on_log, on_table};
 use weir_lab::tables;
 use weir_router::Router;
@@ -31,11 +32,33 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<(), Failure> {
     };
     let artifact = Router::new(router::artifact(args.artifact.as_deref())?)?;
     let report = on_log(log, &artifact, promise)?;
+    let written = args
+        .out
+        .as_deref()
+        .map(|out| certify(&artifact, &report, out));
     match args.output {
         Output::Json => anstream::println!("{}", serde_json::to_string_pretty(&report)?),
         Output::Text => anstream::println!("{}", text(&report)),
     }
+    if let (Some(out), Some(sha256)) = (&args.out, written.transpose()?) {
+        anstream::eprintln!("{}: sha256 {sha256}", out.display());
+    }
     Ok(())
+}
+
+/// Writes the artifact with the certificate; gives its digest.
+fn certify(router: &Router, report: &Report, out: &Path) -> Result<String, Failure> {
+    let Some(certificate) = report.certificate() else {
+        return Err(Failure::new(format!(
+            "nothing is written to {}: no certificate can be given",
+            out.display()
+        )));
+    };
+    let artifact = router.artifact().clone();
+    let certified = artifact.with_manifest(|manifest| manifest.certificate = Some(certificate));
+    std::fs::write(out, certified.to_bytes())
+        .map_err(|error| Failure::new(format!("cannot write {}: {error}", out.display())))?;
+    Ok(certified.sha256().to_owned())
 }
 
 fn text(of: &Report) -> String {

@@ -8,6 +8,7 @@ use crate::router_svg::draw;
 use std::path::Path;
 use weir_lab::evaluation::report::{Evaluated, Figure};
 use weir_lab::evaluation::{EvalCommand, eval};
+use weir_lab::vectors::VectorSource;
 
 pub(crate) fn run(args: EvalArgs) -> Result<(), Failure> {
     let command = EvalCommand {
@@ -15,6 +16,10 @@ pub(crate) fn run(args: EvalArgs) -> Result<(), Failure> {
         tables: args.table,
         seeds: args.seeds,
         folds: args.folds.into(),
+        vectors: args
+            .embedder
+            .zip(args.cache)
+            .map(|(embedder, cache)| VectorSource { embedder, cache }),
     };
     let bar = lab::bar("done");
     let evaluated = eval(&command, &mut |done, of, what| {

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};
-use weir_engine::json_span::{with_string, without};
+use weir_engine::json_span::{with_member, with_string, without};
 
 /// Bodies are edited to a depth of 64; serde_json reads deeper ones.
 const DEPTH_MAX: usize = 60;
@@ -26,6 +26,7 @@ fuzz_target!(|bytes: &[u8]| {
     let body = Bytes::copy_from_slice(bytes);
     let cut = without(&body, &[&["weir"], &["choices", "*", "logprobs"]]);
     let named = with_string(&body, "model", MODEL);
+    let asked = with_member(&body, "stream_options", "{}");
     let Ok(Value::Object(mut value)) = serde_json::from_slice::<Value>(bytes) else {
         return;
     };
@@ -37,6 +38,9 @@ fuzz_target!(|bytes: &[u8]| {
         *model = MODEL.into();
     }
     assert_eq!(read(&named), expected);
+    let mut expected = value.clone();
+    expected.insert("stream_options".to_owned(), Value::Object(Map::new()));
+    assert_eq!(read(&asked), expected);
     value.remove("weir");
     if let Some(Value::Array(choices)) = value.get_mut("choices") {
         for choice in choices.iter_mut().filter_map(Value::as_object_mut) {

@@ -7,6 +7,6 @@ use weir_gateway::message::Message;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(value) = serde_json::from_slice::<Value>(bytes) {
-        let _ = Message::parse_all(Some(&value));
+        let _ = Message::parse_all(Some(value));
     }
 });

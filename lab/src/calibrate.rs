@@ -19,6 +19,7 @@ use weir_router::calibrate::{
     CalibrationError, Guard, Scored, at_temperature, calibration_error, guard, temperature,
     thresholds,
 };
+use weir_router::guard::Certificate;
 use weir_router::train::{Episode, log_sha256};
 use weir_router::words::Words;
 use weir_router::words::linear::Linear;
@@ -73,6 +74,10 @@ pub struct Report {
     pub promise: Promise,
     /// The certificate; `None` where none can be given.
     pub guard: Option<Guard>,
+    /// Models of the log's ladder.
+    pub models: usize,
+    /// SHA-256 of what the log says, lower-case hex.
+    pub log_sha256: String,
 }
 
 /// Why nothing is calibrated.
@@ -119,7 +124,8 @@ pub fn on_log(log: &Path, router: &Router, promise: Promise) -> Result<Report, C
     });
     let episodes = outcomes::to_episodes(&rows);
     let training = router.artifact().manifest().training.as_ref();
-    if training.is_some_and(|training| training.data_sha256 == log_sha256(&episodes)) {
+    let log_sha256 = log_sha256(&episodes);
+    if training.is_some_and(|training| training.data_sha256 == log_sha256) {
         return Err(CalibrateError::Trained);
     }
     let router = router.bind(models.unwrap_or(router.arms().models));
@@ -135,7 +141,8 @@ pub fn on_log(log: &Path, router: &Router, promise: Promise) -> Result<Report, C
     }
     scored.shuffle(&mut ChaCha8Rng::seed_from_u64(promise.seed));
     let (fit, rest) = scored.split_at(scored.len() / 2);
-    Ok(Report::of(fit, rest, promise))
+    let of = (router.arms().models, log_sha256);
+    Ok(Report::new(fit, rest, promise, of))
 }
 
 /// A question's first answer of the smallest model, as it was expected: answers of one question are not independent.
@@ -158,6 +165,7 @@ fn of_small(episode: &Episode, router: &Router) -> Result<Option<Scored>, Calibr
     for features in steps.into_iter().flatten() {
         router.observe(&mut state, features);
     }
+    // Without prices and chance: only the expected qualities are read.
     let inputs = ChoiceInputs {
         permitted: vec![true; arms.len()],
         latency_s: vec![0.0; arms.len()],
@@ -181,7 +189,12 @@ fn of_small(episode: &Episode, router: &Router) -> Result<Option<Scored>, Calibr
 }
 
 impl Report {
-    fn of(fit: &[Scored], rest: &[Scored], promise: Promise) -> Self {
+    fn new(
+        fit: &[Scored],
+        rest: &[Scored],
+        promise: Promise,
+        (models, log_sha256): (usize, String),
+    ) -> Self {
         let temperature = temperature(fit);
         let cooled = |sample: &[Scored]| -> Vec<Scored> {
             let of = |one: &Scored| Scored {
@@ -201,7 +214,24 @@ impl Report {
             after: calibration_error(&after, BINS),
             promise,
             guard: guard(&after, &sequence(&fit), promise.alpha, promise.delta),
+            models,
+            log_sha256,
         }
+    }
+
+    /// The certificate as an artifact carries it, where one can be given.
+    pub fn certificate(&self) -> Option<Certificate> {
+        let guard = self.guard?;
+        Some(Certificate {
+            temperature: self.temperature,
+            threshold: guard.threshold,
+            alpha: self.promise.alpha,
+            delta: self.promise.delta,
+            share: guard.share,
+            answers: self.answers,
+            models: self.models,
+            data_sha256: self.log_sha256.clone(),
+        })
     }
 }
 

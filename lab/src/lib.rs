@@ -27,3 +27,4 @@ pub mod systems;
 pub mod tables;
 mod text;
 pub mod train;
+pub mod vectors;

@@ -41,7 +41,7 @@ pub struct ChoiceInputs {
 pub struct Choice {
     /// The arm to execute.
     pub arm: usize,
-    /// The arm of highest utility.
+    /// The arm of highest utility; where that one is held back, the one instead of it.
     pub greedy: usize,
     /// The sampling class.
     pub sampling: usize,
@@ -53,6 +53,13 @@ pub struct Choice {
     pub propensity: f64,
     /// Whether `arm` is not the greedy one.
     pub explored: bool,
+    /// Arms of the least capable model that the artifact's certificate holds back here ([`crate::guard`]); their
+    /// probability went to the biggest permitted model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<usize>,
+    /// The arm among them that would have been chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_back: Option<usize>,
 }
 
 /// Why no arm could be chosen.
@@ -88,8 +95,9 @@ impl Router {
     /// Chooses an arm: utilities U = quality - `per_second` latency - `per_cost_unit` cost.
     ///
     /// The share `floor` is spread evenly over the permitted arms; the rest goes to the arm of
-    /// highest utility and, in proportion to exp(U / tau), to those within `near_tie_margin` of it. With `floor` 0 the best arm is certain. `draw` selects by inverse
-    /// distribution function in table order, so the same arguments give the same choice.
+    /// highest utility and, in proportion to exp(U / tau), to those within `near_tie_margin` of it. With `floor` 0 the best
+    /// arm is certain. What the artifact's certificate holds back goes to the biggest permitted model. `draw` selects by
+    /// inverse distribution function in table order, so the same arguments give the same choice.
     pub fn choose(&self, state: &State, inputs: &ChoiceInputs) -> Result<Choice, ChooseError> {
         let arms = self.arms().arms.len();
         inputs.check(arms)?;
@@ -108,8 +116,17 @@ impl Router {
             near_tie_margin: inputs.near_tie_margin * widening,
             tau: self.artifact().manifest().tau,
         };
-        let probabilities = exploration.probabilities(&utilities);
-        let arm = drawn(&probabilities, inputs.draw).unwrap_or(greedy);
+        let mut probabilities = exploration.probabilities(&utilities);
+        let drawn = drawn(&probabilities, inputs.draw).unwrap_or(greedy);
+        let certificate = self.artifact().manifest().certificate.as_ref();
+        let held = certificate
+            .and_then(|of| of.held(&self.arms().arms, &qualities, &utilities))
+            .inspect(|held| held.move_probability(&mut probabilities));
+        let allowed = |arm| match &held {
+            Some(held) if held.holds(arm) => held.instead,
+            _ => arm,
+        };
+        let (arm, greedy) = (allowed(drawn), allowed(greedy));
         Ok(Choice {
             arm,
             greedy,
@@ -118,6 +135,8 @@ impl Router {
             propensity: probabilities[arm],
             probabilities,
             explored: arm != greedy,
+            held_back: (arm != drawn).then_some(drawn),
+            held: held.map(|held| held.arms).unwrap_or_default(),
         })
     }
 }

@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use crate::arms::{Arm, SamplingClass};
 use crate::artifact::{Artifact, Compression, Training};
+use crate::guard::Certificate;
+use crate::novelty::Profile;
 use crate::train::Evaluation;
 
 /// Everything worth knowing about an artifact.
@@ -48,6 +50,12 @@ pub struct Inspection {
     pub training: Option<Training>,
     /// How it did on held-out questions.
     pub hold_out: Option<Evaluation>,
+    /// What is promised of the least capable model's answers.
+    pub certificate: Option<Certificate>,
+    /// Distance from the requests of training beyond which one is unusual.
+    pub unusual_from: Option<f64>,
+    /// Kinds of questions in training, with their shares.
+    pub kinds: Vec<(String, f64)>,
     /// Licence of the weights.
     pub licence: String,
 }
@@ -83,6 +91,8 @@ impl Artifact {
             weight_norm: norm(row),
         });
         let (entries, zeros) = self.weights().entries();
+        let profile = manifest.profile.iter();
+        let kinds = profile.flat_map(Profile::kinds);
         Inspection {
             compression: manifest.compression.unwrap_or_default(),
             entries,
@@ -102,6 +112,9 @@ impl Artifact {
             constant: network.heads.weights.iter().all(|weight| *weight == 0.0),
             training: manifest.training.clone(),
             hold_out: manifest.hold_out.clone(),
+            certificate: manifest.certificate.clone(),
+            unusual_from: manifest.profile.as_ref().map(Profile::threshold),
+            kinds: kinds.map(|kind| (kind.name.clone(), kind.share)).collect(),
             licence: manifest.licence.clone(),
         }
     }

@@ -7,6 +7,7 @@
 //! This crate is pure: no clock, no network, no files, no thread. Everything a decision depends on
 //! is an argument, so that a log row and an artifact reproduce it. Read [`features`] for what goes
 //! in, [`cell`] and [`network`] for the arithmetic, [`choose`] and [`judge`] for the decisions,
+//! [`guard`] for what is promised of small answers, [`novelty`] and [`drift`] for whether requests are like those of training,
 //! [`artifact`] for the file, [`train`] for how its numbers come about, [`ope`] for what another artifact would have been
 //! worth on a log, [`gate`] for whether it takes over.
 
@@ -15,13 +16,17 @@ pub mod artifact;
 pub mod calibrate;
 pub mod cell;
 pub mod choose;
+pub mod drift;
 pub mod features;
 pub mod gate;
+pub mod guard;
 pub mod inspect;
 pub mod judge;
 pub mod linear;
 pub mod network;
+pub mod novelty;
 pub mod ope;
+pub mod principal;
 mod router;
 pub mod schema;
 pub mod statistics;

@@ -1,4 +1,5 @@
-//! Least squares: a positive definite system solved by elimination, and ridge regression made of it.
+//! Least squares and bases: a positive definite system solved by elimination, ridge regression made of it, and
+//! orthonormal columns.
 //!
 //! Small and dense; everything that is fitted beside the network is fitted with this.
 
@@ -86,6 +87,29 @@ pub(crate) fn solve(mut rows: Vec<Vec<f64>>) -> Vec<f64> {
     solution
 }
 
+/// Gram and Schmidt, twice for what rounding leaves: the columns of a row-major matrix become orthogonal and of length 1.
+pub(crate) fn orthonormalise(basis: &mut [f64], columns: usize) {
+    for column in 0..columns {
+        for other in (0..column).chain(0..column) {
+            let product: f64 = basis
+                .chunks_exact(columns)
+                .map(|row| row[column] * row[other])
+                .sum();
+            basis
+                .chunks_exact_mut(columns)
+                .for_each(|row| row[column] -= product * row[other]);
+        }
+        let squares = basis
+            .chunks_exact(columns)
+            .map(|row| row[column] * row[column]);
+        let length = squares.sum::<f64>().sqrt();
+        let scale = if length > 1e-12 { 1.0 / length } else { 0.0 };
+        basis
+            .chunks_exact_mut(columns)
+            .for_each(|row| row[column] *= scale);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,5 +145,16 @@ mod tests {
         }
         let ridge = sums.fit(1e12);
         assert!((ridge.at(&[1.0, 50.0]) - 3.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn directions_are_orthogonal_and_of_length_1() {
+        let mut basis: Vec<f64> = (0..30).map(|i| f64::from(i * i).sin()).collect();
+        orthonormalise(&mut basis, 3);
+        for (a, b) in [(0, 0), (0, 1), (1, 2), (2, 2)] {
+            let product: f64 = basis.chunks_exact(3).map(|row| row[a] * row[b]).sum();
+            let expected = f64::from(u8::from(a == b));
+            assert!((product - expected).abs() < 1e-9, "{a} {b}: {product}");
+        }
     }
 }

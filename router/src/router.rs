@@ -10,6 +10,7 @@ use thiserror::Error;
 use crate::arms::ArmTable;
 use crate::artifact::Artifact;
 use crate::network::{Heads, Network};
+use crate::novelty::Reading;
 use crate::schema::StepFeatures;
 
 /// What the router has learned about one request.
@@ -110,6 +111,14 @@ impl Router {
     /// Reads one step's features into the state. Allocates nothing.
     pub fn observe(&self, state: &mut State, features: &StepFeatures) {
         self.network.observe(&mut state.hidden, features);
+    }
+
+    /// A request beside those of training, from what is known of it before the choice; `None` where the artifact has no
+    /// profile of them.
+    pub fn compare(&self, steps: &[StepFeatures]) -> Option<Reading> {
+        let manifest = self.artifact.manifest();
+        let profile = manifest.profile.as_ref()?;
+        Some(profile.read(&manifest.normaliser, steps))
     }
 
     /// Expected quality of an arm, 1 to 5.

@@ -2,7 +2,8 @@
 //!
 //! [`data`] owns the log, [`sample`] turns it into numbers (with [`effects`] for what nobody
 //! observed), [`shape`] and [`parameters`] hold the weights, [`forward`] and [`backward`] are the network in f64 and its
-//! gradient, [`objective`] is what is maximised, [`optimise`] the loop and [`thin`] what makes weights small on the way.
+//! gradient, [`objective`] is what is maximised, [`optimise`] the loop and [`thin`] what makes weights small on the way;
+//! [`profile`] says what the questions were like.
 //! [`evaluate()`] gives the honest numbers of an artifact, [`compare`] sets the router beside other ways to decide and
 //! [`tabular`] does so on tables of outcomes. No clock and no ambient randomness: the same log and seed give the same bytes.
 
@@ -17,6 +18,7 @@ mod mission;
 mod objective;
 mod optimise;
 mod parameters;
+mod profile;
 mod sample;
 mod shape;
 pub mod tabular;
@@ -70,6 +72,8 @@ pub struct TrainOptions {
     pub step_dropping: f64,
     /// How the weights are made small.
     pub compression: Compression,
+    /// Where the biases of the candidate start.
+    pub candidate_bias: f64,
 }
 
 impl Default for TrainOptions {
@@ -88,6 +92,7 @@ impl Default for TrainOptions {
             utility_weight: 1.0,
             step_dropping: 0.1,
             compression: Compression::default(),
+            candidate_bias: 1.0,
         }
     }
 }
@@ -166,7 +171,8 @@ fn train_on(
         data_sha256: digest(episodes.iter().copied()),
     };
     let kind = (options.tau, options.compression);
-    let manifest = Manifest::trained(table, &data.normaliser, kind, training);
+    let profile = profile::fit(episodes, &data.normaliser, options);
+    let manifest = Manifest::trained(table, &data.normaliser, kind, (training, profile));
     let frozen = manifest.frozen.clone();
     let report = TrainReport {
         epochs,

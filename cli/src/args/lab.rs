@@ -65,9 +65,9 @@ pub(crate) struct RetrievalArgs {
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(crate) cache: PathBuf,
     /// Folder of the results
-    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
-    pub(crate) results: PathBuf,
-    /// Write weights that are trained on all corpora to this file
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath, required_unless_present = "weights")]
+    pub(crate) results: Option<PathBuf>,
+    /// Write weights that are trained on all corpora to this file; alone, nothing is measured
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) weights: Option<PathBuf>,
     /// Seed of training and of the intervals

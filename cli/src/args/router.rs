@@ -134,6 +134,12 @@ pub(crate) struct EvalArgs {
     /// Folds of the log, by source; tables are cut in three
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..))]
     pub(crate) folds: u16,
+    /// Folder with model.safetensors, tokenizer.json and config.json: what the prompts of tables mean becomes features
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath, requires = "cache")]
+    pub(crate) embedder: Option<PathBuf>,
+    /// Folder that keeps the prompts' vectors
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath, requires = "embedder")]
+    pub(crate) cache: Option<PathBuf>,
     /// Write the results into this folder, as router-eval.json, router-eval.md and drawings
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(crate) results: Option<PathBuf>,
@@ -314,6 +320,9 @@ pub(crate) struct CalibrateArgs {
     /// The artifact [default: the one built in]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) artifact: Option<PathBuf>,
+    /// Write the artifact with the certificate to this file: gateways keep to it when they decide
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "table")]
+    pub(crate) out: Option<PathBuf>,
     /// Instead of a log: a public table of outcomes
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["log", "artifact"], requires = "small")]
     pub(crate) table: Option<PathBuf>,

@@ -3,8 +3,9 @@
 use crate::support::Stage;
 use serde_json::Value;
 use std::fmt::Write;
+use std::path::Path;
 use weir_gateway::record::{ChoiceRow, Record, RouterRow};
-use weir_router::{ChoiceInputs, QueryFacts, Router};
+use weir_router::{ArmTable, Artifact, ChoiceInputs, QueryFacts, Router};
 
 const ROWS: usize = 600;
 
@@ -69,6 +70,8 @@ fn run(stage: &Stage, words: &[&str]) -> (bool, String, String) {
         "log.jsonl",
         "labels.jsonl",
         "same.onnx",
+        "router.onnx",
+        "out.onnx",
         "plot.svg",
         "results",
     ];
@@ -137,6 +140,40 @@ fn a_log_that_cannot_say_ends_with_the_reason() {
     );
     let (ended_well, _, said) = run(&stage, &["router", "calibrate", "labels.jsonl"]);
     assert!(!ended_well && said.contains("labels.jsonl"), "{said}");
+}
+
+#[test]
+fn a_certificate_is_written_into_the_artifact_and_none_that_cannot_be_given() {
+    let stage = Stage::new();
+    let table = ArmTable::standard(3);
+    let artifact = Artifact::constant(&table, &vec![2.0; table.arms.len()]);
+    std::fs::write(stage.path("router.onnx"), artifact.to_bytes()).unwrap();
+    let log = Path::new(env!("CARGO_MANIFEST_DIR")).join("../router/artifacts/outcomes.jsonl");
+    let log = log.display().to_string();
+    let words = [
+        "router",
+        "calibrate",
+        &log,
+        "--artifact",
+        "router.onnx",
+        "--out",
+        "out.onnx",
+    ];
+    let (ended_well, text, said) = run(&stage, &words);
+    assert!(!ended_well && text.contains("no certificate"), "{text}");
+    assert!(said.contains("nothing is written to "), "{said}");
+    assert!(!stage.path("out.onnx").exists());
+    let (ended_well, _, said) = run(&stage, &[&words[..], &["--alpha", "0.95"]].concat());
+    assert!(ended_well, "{said}");
+    let written = Artifact::from_bytes(&std::fs::read(stage.path("out.onnx")).unwrap()).unwrap();
+    let certificate = written.manifest().certificate.clone().unwrap();
+    assert_eq!((certificate.alpha, certificate.models), (0.95, 3));
+    assert!(said.contains(written.sha256()), "{said}");
+    let (_, text, _) = run(&stage, &["router", "inspect", "out.onnx"]);
+    assert!(
+        text.contains("at most 95 % wrong with probability 0.9"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 use weir_gateway::Gateway;
 use weir_gateway::evidence::RolloutReport;
+use weir_gateway::familiarity::FamiliarityReport;
 use weir_plan::Revision;
 use weir_proto::control::v1 as wire;
 use weir_router::gate::evidence::VersionEvidence;
@@ -52,6 +53,19 @@ pub(crate) fn report(gateway: Option<&Gateway>, serves: Option<Revision>) -> wir
         serves: serves.map(revision),
         pools: pools.map(load).collect(),
         rollouts: rollout.into_iter().map(evidence).collect(),
+        familiarity: gateway
+            .and_then(Gateway::familiarity_report)
+            .map(familiarity),
+    }
+}
+
+fn familiarity(of: FamiliarityReport) -> wire::Familiarity {
+    wire::Familiarity {
+        sha256: of.sha256,
+        requests: of.window.requests,
+        unusual: of.window.unusual,
+        kinds: of.window.kinds,
+        columns: of.window.columns,
     }
 }
 

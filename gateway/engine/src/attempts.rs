@@ -66,7 +66,7 @@ impl<'a> Attempts<'a> {
     pub(crate) fn next(&mut self) -> Result<Lease, EngineError> {
         let now = Instant::now();
         while let Some(best) = self.best() {
-            let (endpoint, replica) = self.left.swap_remove(best);
+            let (target, replica) = self.left.swap_remove(best);
             let mut breaker = lock(&replica.breaker);
             match breaker.admission(now) {
                 Admission::Open => {}
@@ -77,7 +77,7 @@ impl<'a> Attempts<'a> {
                 }
             }
             drop(breaker);
-            let asked = (endpoint, replica);
+            let asked = (target, replica);
             self.sent(&asked.1);
             self.current = Some(asked.clone());
             return Ok(Lease::new(asked, !self.left.is_empty(), &self.counts));
@@ -118,6 +118,9 @@ impl<'a> Attempts<'a> {
     /// The replica with the shortest queue, and of those the one with the least to read: what it has not read of the prompt,
     /// what its neighbours slow it down, and a share of what it was sent more than others, so that new prompts spread.
     fn best(&self) -> Option<usize> {
+        if self.left.len() < 2 {
+            return self.left.len().checked_sub(1);
+        }
         let mut rng = rand::rng();
         let slots = self.pool.slots.max(1) as usize;
         let keys = self.left.iter().enumerate();
@@ -294,7 +297,7 @@ mod tests {
                 }
                 let mut attempts = replicas.attempts(&pool, Some(&prefix));
                 let lease = attempts.next().expect("a replica");
-                let number = lease.endpoint.url.bytes().last().expect("a number");
+                let number = lease.target.url().bytes().last().expect("a number");
                 in_flight.push_back(lease);
                 if in_flight.len() > 4 {
                     in_flight.pop_front();
@@ -334,15 +337,15 @@ mod tests {
         for _ in 1..pool.slots {
             same.push(ask());
             assert_eq!(
-                same.last().map(|lease| &lease.endpoint.url),
-                Some(&first.endpoint.url)
+                same.last().map(|lease| lease.target.url()),
+                Some(first.target.url())
             );
         }
-        let other = ask().endpoint.url.clone();
-        assert_ne!(other, first.endpoint.url);
+        let other = ask().target.url().to_owned();
+        assert_ne!(other, first.target.url());
         same.clear();
         assert_eq!(
-            ask().endpoint.url,
+            ask().target.url(),
             other,
             "both have read it, and this one is idle"
         );

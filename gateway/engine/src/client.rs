@@ -1,22 +1,23 @@
 //! One HTTP client for all engines, and the one place that sees addresses and keys.
 //!
 //! Sends a request, waits for the head of the answer, turns everything that is not 2xx into an [`EngineError`].
-//! It does not retry. Reading on: `engines.rs`; `trust.rs` for whom it believes.
+//! It does not retry. Reading on: `engines.rs`; `links.rs` for the connections.
 
 use crate::breaker::BACKOFF_MAX;
 use crate::error::{EngineError, Phase, Reply, place};
+use crate::links::{Answer, LinkError};
 use crate::trust::Trust;
 use bytes::Bytes;
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 use std::collections::HashSet;
 use std::error::Error;
 use std::io;
 use std::time::{Duration, Instant};
 use tokio_rustls::rustls;
-use weir_plan::{Endpoint, Pool};
+use weir_plan::{Endpoint, Pool, Secret};
 
 /// Largest error body that is read.
 const ERROR_BODY_MAX: usize = 64 << 10;
@@ -27,13 +28,23 @@ pub(crate) struct Client {
 }
 
 /// One endpoint of one pool, with what must never be shown about it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) pool: String,
-    url: String,
-    authority: String,
-    key: String,
+    endpoint: Endpoint,
     authorities: Option<String>,
+    /// What a request is addressed with, or why it cannot be.
+    address: Result<Address, &'static str>,
+}
+
+#[derive(Debug)]
+struct Address {
+    /// Scheme, host and port.
+    origin: Uri,
+    host: HeaderValue,
+    /// What stands before the path of a call; empty for most.
+    base: String,
+    bearer: Option<HeaderValue>,
 }
 
 /// A request that has been built but not sent, and how long it may take to begin answering.
@@ -45,24 +56,29 @@ pub(crate) struct Call<'a> {
 
 impl Target {
     pub(crate) fn new(pool: &Pool, endpoint: &Endpoint) -> Self {
-        let authority = endpoint.url.parse::<Uri>().ok();
-        let authority = authority.and_then(|uri| uri.authority().map(ToString::to_string));
         Self {
             pool: pool.name.clone(),
-            url: endpoint.url.trim_end_matches('/').to_owned(),
-            authority: authority.unwrap_or_default(),
-            key: endpoint
-                .api_key
-                .as_ref()
-                .map_or("", |key| key.expose())
-                .to_owned(),
+            endpoint: endpoint.clone(),
             authorities: pool.authorities.clone(),
+            address: Address::of(endpoint),
         }
+    }
+
+    /// Whether this is what a plan says of an endpoint of the pool.
+    pub(crate) fn is_of(&self, pool: &Pool, endpoint: &Endpoint) -> bool {
+        self.endpoint == *endpoint && self.authorities == pool.authorities && self.pool == pool.name
+    }
+
+    #[cfg(test)]
+    pub(crate) fn url(&self) -> &str {
+        &self.endpoint.url
     }
 
     /// Strings that must not appear in a message.
     pub(crate) fn hidden(&self) -> [&str; 2] {
-        [&self.authority, &self.key]
+        let address = self.address.as_ref().ok();
+        let authority = address.and_then(|address| address.origin.authority());
+        [authority.map_or("", Authority::as_str), key(&self.endpoint)]
     }
 
     pub(crate) fn timed_out(&self, phase: Phase, since: Instant) -> EngineError {
@@ -113,40 +129,32 @@ impl Client {
         &self,
         target: &Target,
         call: Call<'_>,
-    ) -> Result<Response<Incoming>, EngineError> {
+    ) -> Result<Response<Answer>, EngineError> {
         let since = Instant::now();
-        let request = build(target, call.path, call.body)?;
-        let client = self
+        let address = target.address.as_ref();
+        let address = address.map_err(|what| target.bad_endpoint(what))?;
+        let request = address.request(call.path, call.body);
+        let request = request.map_err(|what| target.bad_endpoint(what))?;
+        let links = self
             .trust
-            .client(&target.pool, target.authorities.as_deref());
+            .links(&target.pool, target.authorities.as_deref());
         let unreadable =
             || target.bad_endpoint("the certificates of its authorities cannot be read");
-        let client = client.ok_or_else(unreadable)?;
-        let sent = tokio::time::timeout_at(call.until.into(), client.request(request)).await;
-        let response = match sent {
+        let links = links.ok_or_else(unreadable)?;
+        let sent = links.send(&address.origin, request);
+        let response = match tokio::time::timeout_at(call.until.into(), sent).await {
             Err(_) => return Err(target.timed_out(Phase::FirstEvent, since)),
             Ok(Ok(response)) => response,
-            Ok(Err(error)) if error.is_connect() => {
+            Ok(Err(LinkError::Connect(source))) => {
                 let pool = target.pool.clone();
-                return Err(if is_untrusted(&error) {
-                    EngineError::Untrusted {
-                        pool,
-                        source: error.into(),
-                    }
+                return Err(if is_untrusted(source.as_ref()) {
+                    EngineError::Untrusted { pool, source }
                 } else {
-                    EngineError::Refused {
-                        pool,
-                        source: error.into(),
-                    }
+                    EngineError::Refused { pool, source }
                 });
             }
-            Ok(Err(error)) => {
-                let (pool, phase) = (target.pool.clone(), Phase::FirstEvent);
-                return Err(EngineError::Reset {
-                    pool,
-                    phase,
-                    source: Some(error.into()),
-                });
+            Ok(Err(LinkError::Broke(error))) => {
+                return Err(target.reset(Phase::FirstEvent, Some(error)));
             }
         };
         if response.status().is_success() {
@@ -159,7 +167,7 @@ impl Client {
 /// The JSON of an answer of at most so many bytes; `what` it should be is named when it is not.
 pub(crate) async fn read_json<T: DeserializeOwned>(
     target: &Target,
-    response: Response<Incoming>,
+    response: Response<Answer>,
     (bytes_max, what): (usize, &str),
     until: Instant,
 ) -> Result<T, EngineError> {
@@ -173,7 +181,7 @@ pub(crate) async fn read_json<T: DeserializeOwned>(
 /// The bytes of an answer of at most so many.
 pub(crate) async fn read_body(
     target: &Target,
-    response: Response<Incoming>,
+    response: Response<Answer>,
     bytes_max: usize,
     until: Instant,
 ) -> Result<Bytes, EngineError> {
@@ -207,29 +215,57 @@ fn is_untrusted(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-fn build(target: &Target, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, EngineError> {
-    let uri = format!("{}{path}", target.url);
-    let uri: Uri = uri
-        .parse()
-        .map_err(|_| target.bad_endpoint("its URL cannot be read"))?;
-    if uri.scheme().is_none() || uri.authority().is_none() {
-        return Err(target.bad_endpoint("its URL has no scheme or host"));
+/// What an endpoint asks for; empty where it asks for nothing.
+fn key(endpoint: &Endpoint) -> &str {
+    endpoint.api_key.as_ref().map_or("", Secret::expose)
+}
+
+impl Address {
+    fn of(endpoint: &Endpoint) -> Result<Self, &'static str> {
+        let unreadable = "its URL cannot be read";
+        let uri: Uri = endpoint.url.parse().map_err(|_| unreadable)?;
+        let parts = uri.into_parts();
+        let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
+            return Err("its URL has no scheme or host");
+        };
+        // What stands before an `@` is no part of a host.
+        let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+        let host = HeaderValue::from_str(host).map_err(|_| unreadable)?;
+        let base = parts.path_and_query.as_ref().map_or("", PathAndQuery::path);
+        let base = base.trim_end_matches('/').to_owned();
+        let origin = Uri::builder().scheme(scheme).authority(authority);
+        let origin = origin.path_and_query("/").build().map_err(|_| unreadable)?;
+        let bearer = match key(endpoint) {
+            "" => None,
+            key => {
+                let bearer = HeaderValue::try_from(format!("Bearer {key}"));
+                let mut bearer = bearer.map_err(|_| "its key is no header value")?;
+                bearer.set_sensitive(true);
+                Some(bearer)
+            }
+        };
+        Ok(Self {
+            origin,
+            host,
+            base,
+            bearer,
+        })
     }
-    let mut request = Request::new(Full::new(body));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = uri;
-    let headers = request.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    if !target.key.is_empty() {
-        let bearer = HeaderValue::try_from(format!("Bearer {}", target.key));
-        let mut bearer = bearer.map_err(|_| target.bad_endpoint("its key is no header value"))?;
-        bearer.set_sensitive(true);
-        headers.insert(header::AUTHORIZATION, bearer);
+
+    fn request(&self, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, &'static str> {
+        let path = PathAndQuery::try_from(format!("{}{path}", self.base));
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = path.map_err(|_| "its URL cannot be read")?.into();
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, self.host.clone());
+        let json = HeaderValue::from_static("application/json");
+        headers.insert(header::CONTENT_TYPE, json);
+        if let Some(bearer) = &self.bearer {
+            headers.insert(header::AUTHORIZATION, bearer.clone());
+        }
+        Ok(request)
     }
-    Ok(request)
 }
 
 /// The time of a `Retry-After` in seconds, at most [`BACKOFF_MAX`]: the replica is asked again by then whatever it says. `None`
@@ -239,7 +275,7 @@ fn rest(retry_after: &str) -> Option<Duration> {
     (seconds >= 0.0).then(|| Duration::from_secs_f64(seconds.min(BACKOFF_MAX.as_secs_f64())))
 }
 
-async fn refusal(target: &Target, response: Response<Incoming>, until: Instant) -> EngineError {
+async fn refusal(target: &Target, response: Response<Answer>, until: Instant) -> EngineError {
     let retry_after = response.headers().get(header::RETRY_AFTER);
     let retry_after = retry_after.and_then(|value| rest(value.to_str().ok()?));
     let hidden = target.hidden();

@@ -6,13 +6,13 @@
 use crate::client::{Call, Client, Target, read_body, read_json};
 use crate::error::{EngineError, Reply};
 use crate::json_span;
+use crate::links::Answer;
 use crate::prefix::Prefix;
 use crate::replica::{Lease, Replicas};
 use crate::stream::ChatStream;
 use crate::tool_events::{self, ToolEvents, offered};
 use bytes::Bytes;
 use http::Response;
-use hyper::body::Incoming;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
@@ -156,8 +156,7 @@ impl Engines {
         let mut attempts = self.inner.replicas.attempts(pool, request.prefix.as_ref());
         loop {
             let lease = attempts.next()?;
-            let target = Target::new(pool, &lease.endpoint);
-            match self.stream_once(target, lease, &request).await {
+            match self.stream_once(lease, &request).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => attempts.failed(error)?,
             }
@@ -181,8 +180,7 @@ impl Engines {
         let mut attempts = self.inner.replicas.attempts(pool, request.prefix.as_ref());
         loop {
             let lease = attempts.next()?;
-            let target = Target::new(pool, &lease.endpoint);
-            let error = match self.forward_once(&target, lease, &request).await {
+            let error = match self.forward_once(lease, &request).await {
                 Ok(answer) if request.offered.is_empty() => return Ok(answer),
                 Ok(answer) => return Ok(tool_events::whole(answer, request.offered)),
                 Err(error) => error,
@@ -205,8 +203,7 @@ impl Engines {
         let mut attempts = self.inner.replicas.attempts(pool, None);
         loop {
             let lease = attempts.next()?;
-            let target = Target::new(pool, &lease.endpoint);
-            match self.embeddings_once(&target, lease, &request).await {
+            match self.embeddings_once(lease, &request).await {
                 Ok(vectors) => return Ok(vectors),
                 Err(error) => attempts.failed(error)?,
             }
@@ -225,8 +222,8 @@ impl Engines {
     ) -> Result<usize, EngineError> {
         let inputs = ["A weir is a low wall across a river.".to_owned()];
         let request = EmbeddingsRequest::new(pool, &inputs, deadline);
-        let (target, lease) = alone(pool, endpoint)?;
-        let vectors = self.embeddings_once(&target, lease, &request).await?;
+        let lease = alone(pool, endpoint)?;
+        let vectors = self.embeddings_once(lease, &request).await?;
         Ok(vectors.first().map_or(0, Vec::len))
     }
 
@@ -253,15 +250,13 @@ impl Engines {
             deadline,
             offered: Vec::new(),
         };
-        let (target, lease) = alone(pool, endpoint)?;
-        let stream = self.stream_once(target, lease, &request).await?;
+        let stream = self.stream_once(alone(pool, endpoint)?, &request).await?;
         stream.read_to_end().await?;
         Ok(since.elapsed())
     }
 
     async fn embeddings_once(
         &self,
-        target: &Target,
         mut lease: Lease,
         request: &EmbeddingsRequest,
     ) -> Result<Vec<Vec<f32>>, EngineError> {
@@ -271,8 +266,9 @@ impl Engines {
             body: request.body.clone(),
             until,
         };
-        let read = match self.inner.client.post(target, call).await {
-            Ok(response) => read_embeddings(target, response, request.inputs, until).await,
+        let target = Arc::clone(&lease.target);
+        let read = match self.inner.client.post(&target, call).await {
+            Ok(response) => read_embeddings(&target, response, request.inputs, until).await,
             Err(error) => Err(error),
         };
         match &read {
@@ -284,17 +280,17 @@ impl Engines {
 
     async fn forward_once(
         &self,
-        target: &Target,
         mut lease: Lease,
         request: &ForwardRequest<'_>,
     ) -> Result<Bytes, EngineError> {
         let call = Call {
             path: request.path,
             body: request.body.clone(),
-            until: patience(&lease, request.deadline),
+            until: request.deadline,
         };
-        let read = match self.inner.client.post(target, call).await {
-            Ok(response) => read_completion(target, response, request.deadline).await,
+        let target = Arc::clone(&lease.target);
+        let read = match self.inner.client.post(&target, call).await {
+            Ok(response) => read_completion(&target, response, request.deadline).await,
             Err(error) => Err(error),
         };
         match &read {
@@ -306,7 +302,6 @@ impl Engines {
 
     async fn stream_once(
         &self,
-        target: Target,
         mut lease: Lease,
         request: &ForwardRequest<'_>,
     ) -> Result<ChatStream, EngineError> {
@@ -316,7 +311,7 @@ impl Engines {
             body: request.body.clone(),
             until,
         };
-        let response = match self.inner.client.post(&target, call).await {
+        let response = match self.inner.client.post(&lease.target, call).await {
             Ok(response) => response,
             Err(error) => {
                 lease.failed(&error);
@@ -324,21 +319,19 @@ impl Engines {
             }
         };
         let tools = ToolEvents::new(request.offered.clone());
-        ChatStream::new(target, lease, response.into_body(), request.deadline, tools)
+        ChatStream::new(lease, response.into_body(), request.deadline, tools)
             .begin(until)
             .await
     }
 }
 
 /// One endpoint, asked without regard to what is known of it.
-fn alone(pool: &Pool, endpoint: &Endpoint) -> Result<(Target, Lease), EngineError> {
+fn alone(pool: &Pool, endpoint: &Endpoint) -> Result<Lease, EngineError> {
     let lone = Pool {
         endpoints: vec![endpoint.clone()],
         ..pool.clone()
     };
-    let replicas = Replicas::default();
-    let lease = replicas.attempts(&lone, None).next()?;
-    Ok((Target::new(pool, endpoint), lease))
+    Replicas::default().attempts(&lone, None).next()
 }
 
 /// While another replica is left, one that says nothing gets half of the time.
@@ -391,7 +384,7 @@ struct WireWhole {
 /// The bytes of a whole answer that is one.
 async fn read_completion(
     target: &Target,
-    response: Response<Incoming>,
+    response: Response<Answer>,
     until: Instant,
 ) -> Result<Bytes, EngineError> {
     let body = read_body(target, response, ANSWER_MAX, until).await?;
@@ -427,7 +420,7 @@ struct WireEmbedding {
 
 async fn read_embeddings(
     target: &Target,
-    response: Response<Incoming>,
+    response: Response<Answer>,
     expected: usize,
     until: Instant,
 ) -> Result<Vec<Vec<f32>>, EngineError> {

@@ -44,6 +44,8 @@ pub struct Usage {
 pub struct Timings {
     /// Tokens of the prompt that were computed.
     pub prompt_tokens: u32,
+    /// Tokens of the prompt that were not computed again.
+    pub cached_tokens: u32,
     /// Time for them, milliseconds.
     pub prompt_ms: f64,
     /// Tokens generated.
@@ -164,6 +166,18 @@ impl ChatEvent {
     }
 }
 
+impl ChatEvent {
+    /// Tokens used, as far as the event says: as `usage`, or as the engine's own measurement.
+    pub fn used(&self) -> Option<Usage> {
+        let measured = |timings: Timings| Usage {
+            prompt_tokens: timings.prompt_tokens + timings.cached_tokens,
+            completion_tokens: timings.completion_tokens,
+            cached_tokens: timings.cached_tokens,
+        };
+        self.usage.or(self.timings.map(measured))
+    }
+}
+
 impl WireLogprobs {
     /// A token whose probability the engine could not represent (`null`) counts as impossible-looking: -100.
     fn read(self) -> Vec<f32> {
@@ -192,6 +206,7 @@ impl WireTimings {
     fn read(&self) -> Timings {
         Timings {
             prompt_tokens: self.prompt_n,
+            cached_tokens: self.cache_n,
             prompt_ms: self.prompt_ms,
             completion_tokens: self.predicted_n,
             completion_ms: self.predicted_ms,
@@ -220,6 +235,11 @@ mod tests {
         };
         assert_eq!(event.usage, Some(usage));
         assert_eq!(event.timings.unwrap().prompt_tokens, 8);
+        let measured = ChatEvent {
+            usage: None,
+            ..event
+        };
+        assert_eq!(measured.used(), Some(usage));
     }
 
     #[test]

@@ -70,6 +70,31 @@ pub fn with_string(json: &Bytes, member: &str, value: &str) -> Bytes {
     written.into()
 }
 
+/// Sets a top-level member of a JSON object to `value`, which is JSON itself, in front of the others. What is no object stays as
+/// it is.
+///
+/// ```
+/// # use weir_engine::json_span::with_member;
+/// let body = br#"{"model": "small", "stream_options": null}"#;
+/// let asked = with_member(&body[..].into(), "stream_options", "{}");
+/// assert_eq!(&asked[..], br#"{"stream_options":{},"model": "small"}"#);
+/// ```
+pub fn with_member(json: &Bytes, member: &str, value: &str) -> Bytes {
+    let others = without(json, &[&[member]]);
+    let text = others.trim_ascii_start();
+    let Some(rest) = text.strip_prefix(b"{") else {
+        return json.clone();
+    };
+    let comma = if rest.trim_ascii_start().starts_with(b"}") {
+        ""
+    } else {
+        ","
+    };
+    let name = serde_json::Value::from(member);
+    let set = format!("{{{name}:{value}{comma}");
+    [set.as_bytes(), rest].concat().into()
+}
+
 struct Scan<'a> {
     json: &'a [u8],
     at: usize,
@@ -245,6 +270,21 @@ mod tests {
         let written = with_string(&Bytes::from_static(body.as_bytes()), "model", "up");
         let expected = r#"{"model":"up","n":{"model":1},"mod\u0065l": "up"}"#;
         assert_eq!(written, expected.as_bytes());
+    }
+
+    #[test]
+    fn a_member_is_set_whether_it_was_there_or_not() {
+        for (json, expected) in [
+            (r#" {"a":1}"#, r#"{"x":{},"a":1}"#),
+            (r#"{"x":[1],"a":1,"x":2}"#, r#"{"x":{},"a":1}"#),
+            (r#"{ "x":1 }"#, r#"{"x":{}  }"#),
+            ("{}", r#"{"x":{}}"#),
+            ("[1]", "[1]"),
+            ("", ""),
+        ] {
+            let set = with_member(&Bytes::from_static(json.as_bytes()), "x", "{}");
+            assert_eq!(set, expected.as_bytes(), "{json}");
+        }
     }
 
     #[test]

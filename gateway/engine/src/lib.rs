@@ -13,6 +13,7 @@ mod engines;
 mod error;
 mod event;
 pub mod json_span;
+mod links;
 mod load;
 mod prefix;
 mod replica;

@@ -5,6 +5,7 @@
 
 use crate::attempts::Attempts;
 use crate::breaker::{Admission, Breaker, Failure};
+use crate::client::Target;
 use crate::error::{EngineError, Phase};
 use crate::load::{Counts, PoolLoad, Present};
 use crate::prefix::{Held, Prefix};
@@ -43,10 +44,12 @@ pub(crate) struct Replica {
     in_flight: AtomicUsize,
     pub(crate) breaker: Mutex<Breaker>,
     pub(crate) held: Mutex<Held>,
+    /// How it was addressed last.
+    target: Mutex<Option<Arc<Target>>>,
 }
 
 /// A replica with its address.
-pub(crate) type Asked = (Endpoint, Arc<Replica>);
+pub(crate) type Asked = (Arc<Target>, Arc<Replica>);
 
 /// One request at one replica; the replica counts it until this is dropped.
 #[derive(Debug)]
@@ -54,7 +57,7 @@ pub(crate) struct Lease {
     replica: Arc<Replica>,
     counts: Arc<Counts>,
     /// Where the replica is.
-    pub(crate) endpoint: Endpoint,
+    pub(crate) target: Arc<Target>,
     /// Whether another replica could still be asked after this one.
     pub(crate) others: bool,
     began: bool,
@@ -164,7 +167,7 @@ impl Replicas {
 
     /// The replica with the fewest requests in flight, for a question beside the requests: it is not counted, and the
     /// breaker hears nothing of how it ends.
-    pub(crate) fn aside(&self, pool: &Pool) -> Option<Endpoint> {
+    pub(crate) fn aside(&self, pool: &Pool) -> Option<Arc<Target>> {
         let now = Instant::now();
         let mut by_pool = lock(&self.by_pool);
         let replicas = by_pool.entry(pool.name.clone()).or_default().of(pool);
@@ -173,7 +176,7 @@ impl Replicas {
             matches!(lock(&replica.breaker).admission(now), Admission::Open)
         };
         let best = (replicas.iter().filter(open)).min_by_key(|(_, replica)| replica.load());
-        best.map(|(endpoint, _)| endpoint.clone())
+        best.map(|(target, _)| Arc::clone(target))
     }
 
     /// Begins a request to a pool, with a prompt where its replicas keep what they have read.
@@ -216,7 +219,7 @@ impl Known {
         endpoints
             .map(|endpoint| {
                 let replica = Replica::known(&mut self.replicas, endpoint);
-                (endpoint.clone(), replica)
+                (replica.target(pool, endpoint), replica)
             })
             .collect()
     }
@@ -232,9 +235,19 @@ impl Replica {
             in_flight: AtomicUsize::new(0),
             breaker: Mutex::new(Breaker::new()),
             held: Mutex::default(),
+            target: Mutex::default(),
         });
         known.push(Arc::clone(&replica));
         replica
+    }
+
+    /// The replica's address as the plan that has this pool says it.
+    fn target(&self, pool: &Pool, endpoint: &Endpoint) -> Arc<Target> {
+        let mut last = lock(&self.target);
+        match &*last {
+            Some(target) if target.is_of(pool, endpoint) => Arc::clone(target),
+            _ => Arc::clone(last.insert(Arc::new(Target::new(pool, endpoint)))),
+        }
     }
 
     pub(crate) fn load(&self) -> usize {
@@ -243,12 +256,12 @@ impl Replica {
 }
 
 impl Lease {
-    pub(crate) fn new((endpoint, replica): Asked, others: bool, counts: &Arc<Counts>) -> Self {
+    pub(crate) fn new((target, replica): Asked, others: bool, counts: &Arc<Counts>) -> Self {
         replica.in_flight.fetch_add(1, Ordering::Relaxed);
         Self {
             replica,
             counts: Arc::clone(counts),
-            endpoint,
+            target,
             others,
             began: false,
             settled: false,
@@ -344,7 +357,8 @@ mod tests {
 
     fn end(replica: &Arc<Replica>, error: &EngineError) {
         let endpoint = Endpoint::keyless(&replica.url);
-        Lease::new((endpoint, Arc::clone(replica)), false, &Arc::default()).failed(error);
+        let target = replica.target(&Pool::local("small"), &endpoint);
+        Lease::new((target, Arc::clone(replica)), false, &Arc::default()).failed(error);
     }
 
     #[test]

@@ -3,16 +3,16 @@
 //! A stream holds its replica's place until it ends; dropping it closes the connection, which is how an engine learns
 //! that nobody listens any more. It never retries: by then something may have been read. Reading on: `engines.rs`.
 
-use crate::client::Target;
 use crate::error::{EngineError, Phase};
 use crate::event::ChatEvent;
+use crate::links::Answer;
 use crate::replica::Lease;
 use crate::sse::SseDecoder;
 use crate::tool_events::ToolEvents;
 use bytes::Bytes;
 use futures_util::Stream;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -25,9 +25,8 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// Events of one answer. Ends after `[DONE]`, or after the one error it yields.
 #[derive(Debug)]
 pub struct ChatStream {
-    target: Target,
     lease: Lease,
-    body: Option<Incoming>,
+    body: Option<Answer>,
     decoder: SseDecoder,
     /// Events that were read and not yet taken.
     read_ahead: VecDeque<ChatEvent>,
@@ -43,14 +42,12 @@ pub struct ChatStream {
 
 impl ChatStream {
     pub(crate) fn new(
-        target: Target,
         lease: Lease,
-        body: Incoming,
+        body: Answer,
         deadline: Instant,
         tools: Option<ToolEvents>,
     ) -> Self {
         Self {
-            target,
             lease,
             body: Some(body),
             decoder: SseDecoder::default(),
@@ -70,7 +67,7 @@ impl ChatStream {
             Ok(Ok(())) => Ok(self),
             Ok(Err(error)) => Err(self.fail(error)),
             Err(_) => {
-                let error = self.target.timed_out(Phase::FirstEvent, self.since);
+                let error = self.lease.target.timed_out(Phase::FirstEvent, self.since);
                 Err(self.fail(error))
             }
         }
@@ -93,7 +90,10 @@ impl ChatStream {
                     self.keep(event);
                 }
                 None if self.read_ahead.is_empty() => {
-                    return Err(self.target.bad_event("an answer without a single event"));
+                    return Err(self
+                        .lease
+                        .target
+                        .bad_event("an answer without a single event"));
                 }
                 None => break,
             }
@@ -119,7 +119,7 @@ impl ChatStream {
                 Ok(Some(raw)) => return Poll::Ready(self.event(raw, cx)),
                 Ok(None) => {}
                 Err(_) => {
-                    let error = self.target.bad_event("an event larger than 4 MiB");
+                    let error = self.lease.target.bad_event("an event larger than 4 MiB");
                     return Poll::Ready(Some(Err(self.fail(error))));
                 }
             }
@@ -133,7 +133,7 @@ impl ChatStream {
                     }
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    let error = self.target.reset(self.phase(), Some(error));
+                    let error = self.lease.target.reset(self.phase(), Some(error));
                     return Poll::Ready(Some(Err(self.fail(error))));
                 }
                 Poll::Ready(None) => return Poll::Ready(self.end_of_body(cx)),
@@ -141,7 +141,7 @@ impl ChatStream {
                     if self.deadline.as_mut().poll(cx).is_pending() {
                         return Poll::Pending;
                     }
-                    let error = self.target.timed_out(self.phase(), self.since);
+                    let error = self.lease.target.timed_out(self.phase(), self.since);
                     return Poll::Ready(Some(Err(self.fail(error))));
                 }
             }
@@ -156,6 +156,7 @@ impl ChatStream {
         if raw.trim_ascii() == b"[DONE]" {
             if !self.finished {
                 let error = self
+                    .lease
                     .target
                     .bad_event("an answer that ends without saying why");
                 return Some(Err(self.fail(error)));
@@ -163,7 +164,7 @@ impl ChatStream {
             self.complete(cx);
             return None;
         }
-        match ChatEvent::parse(&self.target.pool, &self.target.hidden(), raw) {
+        match ChatEvent::parse(&self.lease.target.pool, &self.lease.target.hidden(), raw) {
             Ok(event) => {
                 if !self.answering && !is_preamble(&event) {
                     self.answering = true;
@@ -185,7 +186,7 @@ impl ChatStream {
             self.complete(cx);
             return None;
         }
-        let error = self.target.reset(self.phase(), None);
+        let error = self.lease.target.reset(self.phase(), None);
         Some(Err(self.fail(error)))
     }
 

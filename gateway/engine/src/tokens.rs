@@ -4,7 +4,7 @@
 //! breaker. When to ask and what to do without an answer is the gateway's `counts.rs`. It asks only pools whose plan says
 //! how, and sends them nothing but the text that is counted.
 
-use crate::client::{Call, Target, read_json};
+use crate::client::{Call, read_json};
 use crate::engines::Engines;
 use crate::error::EngineError;
 use serde::Deserialize;
@@ -108,8 +108,7 @@ impl Engines {
         let nobody = || EngineError::NoEndpoint {
             pool: pool.name.clone(),
         };
-        let endpoint = self.replicas().aside(pool).ok_or_else(nobody)?;
-        let target = Target::new(pool, &endpoint);
+        let target = self.replicas().aside(pool).ok_or_else(nobody)?;
         let body = body.to_string().into();
         let call = Call { path, body, until };
         let response = self.client().post(&target, call).await?;

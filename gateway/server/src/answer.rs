@@ -22,7 +22,7 @@ use crate::dispatch::{Hold, Order, Try, body, dispatch, sample};
 use crate::gateway::Gateway;
 use crate::prepare::tool_tokens;
 use crate::prompt::{Target, TooLong, fit};
-use crate::record::TokenCounts;
+use crate::record::{NoveltyRow, TokenCounts};
 use crate::serving::Serving;
 use crate::tally::{logprobs, message};
 use crate::verdict::{judge, judgeable};
@@ -142,11 +142,14 @@ impl Gateway {
         hold: Hold,
         draft: &mut Draft,
     ) -> Result<(Prepared, Try), AnswerError> {
-        let id = draft.row.decision_id.clone();
+        let id = draft.row().decision_id.clone();
         let mut prepared = self.prepare_in_time(serving, &ask, &id).await?;
         draft.prepared(&prepared);
         let (decision, ms) = timed(|| decide(self, &mut prepared));
         let chosen = draft.chosen(&prepared, decision?, ms);
+        let active = &prepared.serving.router;
+        self.familiarity().saw(active, &prepared.features);
+        self.familiarity().chose(&chosen.choice);
         if let Some(rank) = chosen.instead_of {
             self.engines().wanted(&prepared.serving.plan.pools[rank]);
         }
@@ -371,9 +374,11 @@ fn route_value(prepared: &Prepared, chosen: &Chosen) -> Value {
         })
         .collect();
     let guardrail = chosen.guardrail.as_ref().map(|rule| &rule.name);
+    let novelty = NoveltyRow::of(&prepared.deciding.router, &prepared.features);
     json!({
         "model": model(arm.rank), "recall": arm.recall, "context_tokens": arm.context_tokens,
         "sampling": table.sampling[chosen.choice.sampling].name, "explored": chosen.choice.explored,
-        "guardrail": guardrail, "arms": arms, "retrieval": prepared.remembered.row,
+        "guardrail": guardrail, "held_back": chosen.choice.held_back, "arms": arms, "novelty": novelty,
+        "retrieval": prepared.remembered.row,
     })
 }

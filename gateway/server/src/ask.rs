@@ -117,7 +117,7 @@ impl Ask {
                 ));
             }
         };
-        let messages = Message::parse_all(body.get("messages"))?;
+        let messages = Message::parse_all(body.remove("messages"))?;
         let client = ClientSettings::parse(body)?;
         if model == ModelChoice::Auto && client.tools && client.logprobs {
             let message = "logprobs cannot be had together with tools: leave one of them out";

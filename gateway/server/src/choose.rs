@@ -46,15 +46,19 @@ impl Chosen {
             - inputs.per_cost_unit * inputs.cost[arm]
     }
 
-    /// The best permitted arm whose rank is not in `failed`; under a guardrail the best by its rule.
+    /// The best permitted arm whose rank is not in `failed`; under a guardrail the best by its rule. An arm that the
+    /// certificate holds back comes last: it is better than no answer.
     pub(crate) fn next_best(&self, arms: &[Arm], failed: &[usize]) -> Option<usize> {
         let left = |arm: usize| self.inputs.permitted[arm] && !failed.contains(&arms[arm].rank);
+        let worth = |arm: usize| (!self.choice.held.contains(&arm), self.utility(arm));
+        let better = |&a: &usize, &b: &usize| {
+            let (a, b) = (worth(a), worth(b));
+            a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
+        };
         match self.guardrail.as_ref().map(|rule| rule.then) {
             Some(GuardrailAction::UseBiggest) => biggest(arms, left, &self.choice.qualities),
             Some(GuardrailAction::UseSmallest) => smallest(arms, left, &self.choice.qualities),
-            None => (0..arms.len())
-                .filter(|&arm| left(arm))
-                .max_by(|&a, &b| self.utility(a).total_cmp(&self.utility(b))),
+            None => (0..arms.len()).filter(|&arm| left(arm)).max_by(better),
         }
     }
 }

@@ -9,8 +9,7 @@ use crate::comparison::Comparison;
 use crate::evidence::Dispatched;
 use crate::quota::Quotas;
 use crate::record::{Feedback, FeedbackRow, Record, is_fault};
-use crate::row_log::{RowLog, Target};
-use serde::Serialize;
+use crate::row_log::{Row, RowLog, Target};
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,8 +28,9 @@ pub struct Decisions {
 
 #[derive(Debug, Default)]
 struct Inner {
-    records: HashMap<String, Record>,
-    order: VecDeque<String>,
+    records: HashMap<String, Arc<Record>>,
+    /// The same, oldest first, as they were kept.
+    order: VecDeque<Arc<Record>>,
     log: Option<RowLog>,
     lost: Arc<AtomicU64>,
 }
@@ -69,7 +69,8 @@ impl Decisions {
 
     /// What was recorded about a decision, if it is still kept.
     pub fn get(&self, id: &str) -> Option<Record> {
-        self.lock().records.get(id).cloned()
+        let kept = self.lock().records.get(id).cloned();
+        kept.map(Arc::unwrap_or_clone)
     }
 
     /// Adds a score to a decision and to the log. False when the decision is not kept any more; then it is logged only if
@@ -77,52 +78,35 @@ impl Decisions {
     pub(crate) fn feedback(&self, id: &str, feedback: &Feedback, counts: bool) -> bool {
         let mut inner = self.lock();
         let kept = inner.records.get_mut(id).map(|record| {
-            record.quality = Some(feedback.clone());
+            Arc::make_mut(record).quality = Some(feedback.clone());
         });
         drop(inner);
         if kept.is_some() || counts {
-            self.write(&FeedbackRow {
+            let row = FeedbackRow {
                 feedback_for: id.to_owned(),
                 score: feedback.score,
                 label: feedback.label.clone(),
                 propensity: feedback.propensity,
-            });
+            };
+            self.lock().log(Row::Feedback(row));
         }
         kept.is_some()
     }
 
-    pub(crate) fn keep(&self, record: &Record) {
+    pub(crate) fn keep(&self, record: Arc<Record>) {
         let tokens = u64::from(record.tokens.prompt) + u64::from(record.tokens.completion);
         self.quotas.used(&record.tenant, tokens, record.cost);
-        self.write(record);
-        let record = record.clone();
+        let id = record.decision_id.clone();
         let mut inner = self.lock();
-        if inner.order.len() >= KEPT
-            && let Some(oldest) = inner.order.pop_front()
-        {
-            inner.records.remove(&oldest);
-        }
-        inner.order.push_back(record.decision_id.clone());
-        inner.records.insert(record.decision_id.clone(), record);
-    }
-
-    /// Hands a row to the log. No request waits for another's row to become JSON.
-    fn write(&self, row: &impl Serialize) {
-        let logs = self.lock().log.is_some();
-        if !logs {
-            return;
-        }
-        match serde_json::to_string(row) {
-            Ok(row) => {
-                if let Some(log) = &self.lock().log {
-                    log.write(row);
-                }
-            }
-            Err(error) => {
-                self.lock().lost.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(%error, "a decision row is no JSON");
-            }
-        }
+        inner.log(Row::Decision(Arc::clone(&record)));
+        let full = inner.order.len() >= KEPT;
+        let oldest = full.then(|| inner.order.pop_front()).flatten();
+        let forgotten = oldest.map(|oldest| inner.records.remove(&oldest.decision_id));
+        inner.order.push_back(Arc::clone(&record));
+        inner.records.insert(id, record);
+        // Nobody waits while it is freed.
+        drop(inner);
+        drop(forgotten);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -130,11 +114,19 @@ impl Decisions {
     }
 }
 
+impl Inner {
+    /// Hands a row to the log, if there is one.
+    fn log(&self, row: Row) {
+        if let Some(log) = &self.log {
+            log.write(row);
+        }
+    }
+}
+
 /// A row being filled.
 #[derive(Debug)]
 pub(crate) struct Draft {
-    /// The row so far.
-    pub(crate) row: Record,
+    row: Arc<Record>,
     /// Counts the request in a rollout until the row is finished.
     pub(crate) dispatched: Option<Dispatched>,
     received: std::time::Instant,
@@ -145,12 +137,22 @@ pub(crate) struct Draft {
 impl Draft {
     pub(crate) fn new(row: Record, received: std::time::Instant, decisions: Decisions) -> Self {
         Self {
-            row,
+            row: Arc::new(row),
             dispatched: None,
             received,
             decisions,
             finished: false,
         }
+    }
+
+    /// The row so far.
+    pub(crate) fn row(&self) -> &Record {
+        &self.row
+    }
+
+    /// The row, to be filled.
+    pub(crate) fn fill(&mut self) -> &mut Record {
+        Arc::make_mut(&mut self.row)
     }
 
     /// Milliseconds since the request arrived.
@@ -163,9 +165,11 @@ impl Draft {
         if std::mem::replace(&mut self.finished, true) {
             return;
         }
-        self.row.latency_ms.total = self.elapsed_ms();
-        self.row.outcome.finish_reason = finish_reason;
-        self.row.outcome.error = error.map(str::to_owned);
+        let total_ms = self.elapsed_ms();
+        let row = self.fill();
+        row.latency_ms.total = total_ms;
+        row.outcome.finish_reason = finish_reason;
+        row.outcome.error = error.map(str::to_owned);
         if let Some(dispatched) = self.dispatched.take() {
             let failed = std::thread::panicking() || error.is_some_and(is_fault);
             if let Some(comparison) = Comparison::of(&self.row) {
@@ -173,7 +177,7 @@ impl Draft {
             }
             dispatched.end(self.row.latency_ms.total, failed);
         }
-        self.decisions.keep(&self.row);
+        self.decisions.keep(Arc::clone(&self.row));
     }
 }
 
@@ -199,7 +203,7 @@ mod tests {
     fn the_oldest_decision_makes_room_for_the_newest() {
         let decisions = Decisions::default();
         for number in 0..=KEPT {
-            decisions.keep(&record(&number.to_string()));
+            decisions.keep(Arc::new(record(&number.to_string())));
         }
         assert!(decisions.get("0").is_none());
         assert!(decisions.get("1").is_some());
@@ -217,7 +221,7 @@ mod tests {
     #[test]
     fn feedback_reaches_the_record_and_an_unknown_id_is_refused() {
         let decisions = Decisions::default();
-        decisions.keep(&record("a"));
+        decisions.keep(Arc::new(record("a")));
         let feedback = Feedback {
             score: 4.0,
             ..Feedback::default()

@@ -9,47 +9,40 @@ use crate::choose::Chosen;
 use crate::decisions::Draft;
 use crate::dispatch::Try;
 use crate::gateway::Gateway;
-use crate::normalise::Question;
+use crate::message::Message;
+use crate::normalise::asked;
 use crate::prepare::Prepared;
 use crate::record::{
-    ChoiceRow, ChosenRow, ExecutedRow, FailedPool, QueryRow, Record, RouterRow, Source, TokensRow,
-    VerdictRow,
+    ChoiceRow, ChosenRow, ExecutedRow, FailedPool, NoveltyRow, QueryRow, Record, RouterRow, Source,
+    TokensRow, VerdictRow,
 };
 use crate::serving::{Serving, version_name};
 use crate::verdict::Judged;
 use sha2::{Digest, Sha256};
-use std::time::Duration;
 use weir_engine::Usage;
 use weir_plan::{Pool, Privacy, QueryText, RouterPlan};
-use weir_router::{Choice, FeatureSchema, RecallMode, Router};
+use weir_router::novelty::Profile;
+use weir_router::{Choice, FeatureSchema, RecallMode, Router, StepFeatures};
 
-/// How a pinned pass-through ended.
+/// What is known of a pinned answer when it has ended.
 #[derive(Debug)]
-pub(crate) struct PinnedAnswer<'a> {
-    /// What the request was served by.
-    pub(crate) serving: &'a Serving,
-    /// The decision's id, from [`Gateway::new_decision_id`].
-    pub(crate) id: String,
-    /// What was asked.
-    pub(crate) ask: &'a Ask,
-    /// Rank of the pool that was asked.
-    pub(crate) pool: usize,
-    /// Tokens used.
+pub(crate) struct Passed {
+    /// Tokens used; `None` where nothing of an answer came.
     pub(crate) usage: Option<Usage>,
+    /// Whether the engine did not say what was used, so that its events were counted.
+    pub(crate) counted: bool,
     /// The engine's reason.
     pub(crate) finish_reason: Option<String>,
     /// Kind of the failure.
     pub(crate) error: Option<&'static str>,
-    /// From arrival to the first token.
-    pub(crate) ttft: Duration,
-    /// From arrival to the end.
-    pub(crate) total: Duration,
+    /// From arrival to the first token, milliseconds.
+    pub(crate) ttft_ms: Option<f64>,
 }
 
 impl Gateway {
     /// The beginning of a request's row.
     pub(crate) fn draft(&self, serving: &Serving, ask: &Ask, decision_id: String) -> Draft {
-        let asked = jiff::Timestamp::now()
+        let received = jiff::Timestamp::now()
             .saturating_sub(
                 jiff::SignedDuration::try_from(ask.received.elapsed()).unwrap_or_default(),
             )
@@ -58,14 +51,14 @@ impl Gateway {
         let row = Record {
             decision_id,
             request_id: ask.caller.request_id.clone(),
-            timestamp: asked.to_string(),
+            timestamp: received.to_string(),
             gateway: serving.plan.gateway.clone(),
             tenant: ask.caller.tenant.clone(),
             key_id: ask.caller.key_id.clone(),
             user: user.map(|user| sha256(&format!("{}:{user}", ask.caller.tenant))),
             session: ask.weir.session.clone(),
             domain: ask.weir.domain.clone(),
-            query: serving.query_row(&Question::of(&ask.messages).text),
+            query: serving.query_row(&ask.messages),
             plan: serving.plan.revision,
             router: serving.router_row(&serving.router, serving.plan.router.as_ref()),
             ..Record::default()
@@ -73,29 +66,21 @@ impl Gateway {
         Draft::new(row, ask.received, self.decisions().clone())
     }
 
-    /// Records a pass-through to a pinned model.
-    pub(crate) fn pinned(&self, answer: PinnedAnswer<'_>) {
-        let serving = answer.serving;
-        let mut draft = self.draft(serving, answer.ask, answer.id);
-        let row = &mut draft.row;
-        if let Some(pool) = serving.plan.pools.get(answer.pool) {
-            let usage = answer.usage.unwrap_or_default();
-            row.cost = cost_of(pool, usage);
-            row.tokens = TokensRow::from(usage);
-            row.executed = Some(ExecutedRow::pinned(pool, answer.ask));
-        }
-        row.latency_ms.ttft = answer.ttft.as_secs_f64() * 1e3;
-        row.latency_ms.llm = answer.total.as_secs_f64() * 1e3;
-        draft.finish(answer.finish_reason, answer.error);
+    /// The beginning of the row of a pinned request.
+    pub(crate) fn pinned_draft(&self, serving: &Serving, ask: &Ask, pool: &Pool) -> Draft {
+        let mut draft = self.draft(serving, ask, self.new_decision_id());
+        draft.fill().executed = Some(ExecutedRow::pinned(pool, ask));
+        draft
     }
 }
 
 impl Draft {
     /// Normalise, embed, search and attend have happened.
     pub(crate) fn prepared(&mut self, prepared: &Prepared) {
-        self.row.features.clone_from(&prepared.features);
-        self.row.retrieval.clone_from(&prepared.remembered.row);
-        self.row.latency_ms = prepared.spent;
+        let row = self.fill();
+        row.features.clone_from(&prepared.features);
+        row.retrieval.clone_from(&prepared.remembered.row);
+        row.latency_ms = prepared.spent;
     }
 
     /// The first decision has been taken; the request counts for the version that took it until the row is finished.
@@ -110,20 +95,22 @@ impl Draft {
             rollout,
             dispatched,
         } = decision;
-        self.row.router = prepared.deciding.row(&prepared.serving);
-        self.row.rollout = rollout;
         self.dispatched = dispatched;
-        self.row.latency_ms.router += router_ms;
-        self.row.propensity = Some(chosen.choice.propensity);
-        self.row.explored = chosen.choice.explored;
-        self.row.guardrail = chosen.guardrail.as_ref().map(|rule| rule.name.clone());
-        self.row.choice = Some(ChoiceRow::of(&chosen, prepared, &prepared.deciding));
+        let row = self.fill();
+        row.router = prepared.deciding.row(&prepared.serving);
+        row.novelty = NoveltyRow::of(&prepared.deciding.router, &prepared.features);
+        row.rollout = rollout;
+        row.latency_ms.router += router_ms;
+        row.propensity = Some(chosen.choice.propensity);
+        row.explored = chosen.choice.explored;
+        row.guardrail = chosen.guardrail.as_ref().map(|rule| rule.name.clone());
+        row.choice = Some(ChoiceRow::of(&chosen, prepared, &prepared.deciding));
         chosen
     }
 
     /// A pool was asked in vain.
     pub(crate) fn failed_over(&mut self, pool: &Pool, error: &'static str) {
-        self.row.failover.push(FailedPool {
+        self.fill().failover.push(FailedPool {
             pool: pool.name.clone(),
             error: error.to_owned(),
         });
@@ -134,14 +121,16 @@ impl Draft {
         let serving = &prepared.serving;
         let pool = &serving.plan.pools[attempt.rank];
         let arm = prepared.deciding.router.arms().arms[attempt.arm];
-        if self.row.latency_ms.ttft == 0.0 {
-            let since = attempt.taken.started.elapsed().as_secs_f64() - attempt.taken.first_s;
-            self.row.latency_ms.ttft = self.elapsed_ms() - since.max(0.0) * 1e3;
+        let since = attempt.taken.started.elapsed().as_secs_f64() - attempt.taken.first_s;
+        let first_ms = self.elapsed_ms() - since.max(0.0) * 1e3;
+        let row = self.fill();
+        if row.latency_ms.ttft == 0.0 {
+            row.latency_ms.ttft = first_ms;
         }
-        self.row.latency_ms.queue += attempt.taken.held.as_secs_f64() * 1e3;
-        self.row.latency_ms.prompt += attempt.prompt_ms;
-        self.row.sources = sources(attempt);
-        self.row.executed = Some(ExecutedRow {
+        row.latency_ms.queue += attempt.taken.held.as_secs_f64() * 1e3;
+        row.latency_ms.prompt += attempt.prompt_ms;
+        row.sources = sources(attempt);
+        row.executed = Some(ExecutedRow {
             arm: Some(attempt.arm),
             recall: arm.recall,
             model: pool.model.clone(),
@@ -159,13 +148,13 @@ impl Draft {
 
     /// The second decision has been taken.
     pub(crate) fn judged(&mut self, judged: &Judged, router_ms: f64) {
-        self.row.latency_ms.router += router_ms;
-        self.row.explored |= judged.verdict.explored;
-        self.row.propensity = self
-            .row
+        let row = self.fill();
+        row.latency_ms.router += router_ms;
+        row.explored |= judged.verdict.explored;
+        row.propensity = row
             .propensity
             .map(|choice| choice * judged.verdict.propensity);
-        self.row.verdict = Some(VerdictRow {
+        row.verdict = Some(VerdictRow {
             features: judged.features.clone(),
             inputs: judged.inputs.clone(),
             outcome: judged.verdict.clone(),
@@ -176,7 +165,7 @@ impl Draft {
 
     /// A bigger model was asked, and failed with `error` or answered.
     pub(crate) fn asked_again(&mut self, pool: &Pool, error: Option<&'static str>) {
-        if let Some(verdict) = &mut self.row.verdict {
+        if let Some(verdict) = &mut self.fill().verdict {
             verdict.asked = Some(pool.model.clone());
             verdict.error = error.map(str::to_owned);
         }
@@ -184,16 +173,30 @@ impl Draft {
 
     /// Tokens, cost and seconds of an attempt, kept or not.
     pub(crate) fn spent(&mut self, pool: &Pool, usage: Usage, seconds: f64) {
-        self.row.tokens.prompt += usage.prompt_tokens;
-        self.row.tokens.cached += usage.cached_tokens;
-        self.row.tokens.completion += usage.completion_tokens;
-        self.row.cost += cost_of(pool, usage);
-        self.row.latency_ms.llm += seconds * 1e3;
+        let row = self.fill();
+        row.tokens.prompt += usage.prompt_tokens;
+        row.tokens.cached += usage.cached_tokens;
+        row.tokens.completion += usage.completion_tokens;
+        row.cost += cost_of(pool, usage);
+        row.latency_ms.llm += seconds * 1e3;
+    }
+
+    /// A pinned answer has ended.
+    pub(crate) fn passed(&mut self, pool: &Pool, passed: Passed) {
+        let usage = passed.usage.unwrap_or_default();
+        let total_ms = self.elapsed_ms();
+        let row = self.fill();
+        row.cost = cost_of(pool, usage);
+        row.tokens = TokensRow::from(usage);
+        row.tokens.counted = passed.counted;
+        row.latency_ms.ttft = passed.ttft_ms.unwrap_or(total_ms);
+        row.latency_ms.llm = total_ms;
+        self.finish(passed.finish_reason, passed.error);
     }
 
     /// What the response says about the decision.
     pub(crate) fn decided(&self, explain: bool) -> Decided {
-        let row = &self.row;
+        let row = self.row();
         let executed = row.executed.as_ref();
         let again = row
             .verdict
@@ -246,6 +249,21 @@ impl ChoiceRow {
     }
 }
 
+impl NoveltyRow {
+    /// What a version of the router makes of a request before it chooses.
+    pub(crate) fn of(router: &Router, features: &[StepFeatures]) -> Option<Self> {
+        let reading = router.compare(features)?;
+        let profile = router.artifact().manifest().profile.as_ref();
+        let kinds = profile.map_or(&[][..], Profile::kinds);
+        let kind = reading.kind.and_then(|kind| kinds.get(kind));
+        Some(Self {
+            distance: reading.distance,
+            unusual: reading.unusual,
+            kind: kind.map(|kind| kind.name.clone()),
+        })
+    }
+}
+
 impl ExecutedRow {
     fn pinned(pool: &Pool, ask: &Ask) -> Self {
         Self {
@@ -271,21 +289,22 @@ impl From<Usage> for TokensRow {
             prompt: usage.prompt_tokens,
             cached: usage.cached_tokens,
             completion: usage.completion_tokens,
+            counted: false,
         }
     }
 }
 
 impl Serving {
     /// The question as the plan allows it in a row.
-    pub(crate) fn query_row(&self, question: &str) -> QueryRow {
+    pub(crate) fn query_row(&self, messages: &[Message]) -> QueryRow {
         match self.plan.logs.query_text {
             QueryText::Full => QueryRow {
-                text: Some(question.to_owned()),
+                text: Some(asked(messages).into_owned()),
                 sha256: None,
             },
             QueryText::Hashed => QueryRow {
                 text: None,
-                sha256: Some(sha256(question)),
+                sha256: Some(sha256(&asked(messages))),
             },
             QueryText::None => QueryRow::default(),
         }

@@ -10,6 +10,7 @@ use crate::check::check;
 use crate::counts::Counts;
 use crate::decisions::Decisions;
 use crate::evidence::{Evidence, RolloutReport};
+use crate::familiarity::{Familiarity, FamiliarityReport};
 use crate::lifecycle::Lifecycle;
 use crate::quota::Quotas;
 use crate::recall::want_vectors;
@@ -17,9 +18,11 @@ use crate::record::{Feedback, Record};
 use crate::speed::Speeds;
 use crate::write_back::Summaries;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 use weir_engine::Engines;
 use weir_memory_live::Presence;
 use weir_plan::{Endpoint, GatewayPlan};
+use weir_router::drift::Drift;
 use weir_router::ope::Label;
 
 /// A gateway. Cheap to clone; all clones are the same gateway.
@@ -48,6 +51,7 @@ struct Inner {
     decisions: Decisions,
     evidence: Evidence,
     quotas: Quotas,
+    familiarity: Familiarity,
     lifecycle: Lifecycle,
     summaries: Summaries,
     /// Held while what is served is replaced.
@@ -76,6 +80,7 @@ impl Gateway {
             decisions,
             evidence,
             quotas,
+            familiarity: Familiarity::default(),
             lifecycle: Lifecycle::default(),
             summaries: Summaries::default(),
             replacing: Mutex::new(()),
@@ -150,6 +155,16 @@ impl Gateway {
         self.inner.evidence.report()
     }
 
+    /// The last requests of this process, as the active version of the router compares them with those of its training.
+    pub fn familiarity_report(&self) -> Option<FamiliarityReport> {
+        self.inner.familiarity.report(&self.serving().router)
+    }
+
+    /// How they differ; `None` where the active version cannot tell.
+    pub fn drift(&self) -> Option<Drift> {
+        self.inner.familiarity.drift(&self.serving().router)
+    }
+
     /// Counts that the pool of the memory's vectors is wanted while passages wait for theirs: no request says so, since the
     /// memory's own process asks that pool.
     pub fn want_pending_vectors(&self) {
@@ -162,7 +177,7 @@ impl Gateway {
 
     /// A new name for a decision; later ones sort later.
     pub fn new_decision_id(&self) -> String {
-        uuid::Uuid::now_v7().to_string()
+        new_id()
     }
 
     /// What was recorded about a decision, if it is still kept.
@@ -206,11 +221,46 @@ impl Gateway {
         &self.inner.quotas
     }
 
+    pub(crate) fn familiarity(&self) -> &Familiarity {
+        &self.inner.familiarity
+    }
+
     pub(crate) fn summarised(&self) -> &Summaries {
         &self.inner.summaries
     }
 
     pub(crate) fn speeds(&self) -> &Speeds {
         &self.inner.speeds
+    }
+}
+
+/// A UUID of version 7 whose random part begins with the time below the millisecond (RFC 9562, section 6.2, method 3). The
+/// process's own generator fills the rest: a call of the system for each would be felt.
+pub(crate) fn new_id() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.unwrap_or_default();
+    let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    let fraction = u64::from(now.subsec_nanos() % 1_000_000) * 4096 / 1_000_000;
+    let mut random: [u8; 10] = rand::random();
+    random[..2].copy_from_slice(&fraction.to_be_bytes()[6..]);
+    let id = uuid::Builder::from_unix_timestamp_millis(millis, &random);
+    id.into_uuid().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_of_version_7_and_later_ones_sort_later() {
+        let mut last = String::new();
+        for _ in 0..20 {
+            std::thread::sleep(std::time::Duration::from_micros(50));
+            let id = new_id();
+            let parsed: uuid::Uuid = id.parse().unwrap();
+            assert_eq!(parsed.get_version_num(), 7);
+            assert!(id > last, "{last} {id}");
+            last = id;
+        }
     }
 }

@@ -18,6 +18,7 @@ pub mod dispatch;
 mod error;
 pub mod evidence;
 pub mod extension;
+pub mod familiarity;
 mod field;
 mod fill;
 #[cfg(test)]

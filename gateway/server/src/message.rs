@@ -90,10 +90,10 @@ impl Message {
     }
 
     /// Parses the `messages` field: a list with at least one user message.
-    pub fn parse_all(messages: Option<&Value>) -> Result<Vec<Self>, AskError> {
+    pub fn parse_all(messages: Option<Value>) -> Result<Vec<Self>, AskError> {
         let items = match messages {
             Some(Value::Array(items)) => items,
-            Some(other) => return Err(wrong("messages", other, "a list of messages")),
+            Some(other) => return Err(wrong("messages", &other, "a list of messages")),
             None => {
                 return Err(AskError::new(
                     "messages",
@@ -108,7 +108,7 @@ impl Message {
             ));
         }
         let parsed: Vec<Self> = items
-            .iter()
+            .into_iter()
             .enumerate()
             .map(|(index, item)| Self::parse(item, index))
             .collect::<Result<_, _>>()?;
@@ -122,57 +122,71 @@ impl Message {
         Ok(parsed)
     }
 
-    fn parse(item: &Value, index: usize) -> Result<Self, AskError> {
-        let at = format!("messages[{index}]");
-        let Value::Object(object) = item else {
-            return Err(wrong(&at, item, "an object with role and content"));
-        };
-        let role_at = format!("{at}.role");
-        let expected = "\"system\", \"developer\", \"user\", \"assistant\" or \"tool\"";
-        let role = match object.get("role") {
-            Some(Value::String(word)) => {
-                Role::parse(word).ok_or_else(|| wrong(&role_at, &object["role"], expected))?
-            }
-            Some(other) => return Err(wrong(&role_at, other, expected)),
-            None => {
-                let message = format!("{role_at} is missing: send {expected}");
-                return Err(AskError::new(role_at, message));
+    fn parse(item: Value, index: usize) -> Result<Self, AskError> {
+        let mut object = match item {
+            Value::Object(object) => object,
+            other => {
+                let at = format!("messages[{index}]");
+                return Err(wrong(&at, &other, "an object with role and content"));
             }
         };
-        let text = text_of(object.get("content"), role, &format!("{at}.content"))?;
-        let mut object = object.clone();
-        object.insert("role".to_owned(), json!(role.as_str()));
+        let role = role_of(object.get("role"), index)?;
+        let text = text_of(object.get("content"), role, index)?;
+        if object["role"] != role.as_str() {
+            object.insert("role".to_owned(), json!(role.as_str()));
+        }
         Ok(Self { role, text, object })
     }
 }
 
+fn role_of(role: Option<&Value>, index: usize) -> Result<Role, AskError> {
+    let known = role.and_then(Value::as_str).and_then(Role::parse);
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let at = format!("messages[{index}].role");
+    let expected = "\"system\", \"developer\", \"user\", \"assistant\" or \"tool\"";
+    Err(match role {
+        Some(other) => wrong(&at, other, expected),
+        None => {
+            let message = format!("{at} is missing: send {expected}");
+            AskError::new(at, message)
+        }
+    })
+}
+
 /// The text of a message's content: a string, a list of text parts, or nothing where the assistant called tools.
-fn text_of(content: Option<&Value>, role: Role, at: &str) -> Result<String, AskError> {
+fn text_of(content: Option<&Value>, role: Role, index: usize) -> Result<String, AskError> {
+    let at = || format!("messages[{index}].content");
     match content {
         Some(Value::String(text)) => Ok(text.clone()),
         Some(Value::Array(parts)) => {
             let texts: Vec<&str> = parts
                 .iter()
                 .enumerate()
-                .map(|(index, part)| part_text(part, &format!("{at}[{index}]")))
+                .map(|(part, value)| part_text(value, || format!("{}[{part}]", at())))
                 .collect::<Result<_, _>>()?;
             Ok(texts.join("\n"))
         }
         None | Some(Value::Null) if role == Role::Assistant => Ok(String::new()),
-        Some(other) => Err(wrong(at, other, "a string or a list of text parts")),
-        None => Err(AskError::new(at, format!("{at} is missing: send a string"))),
+        Some(other) => Err(wrong(&at(), other, "a string or a list of text parts")),
+        None => {
+            let message = format!("{} is missing: send a string", at());
+            Err(AskError::new(at(), message))
+        }
     }
 }
 
-fn part_text<'a>(part: &'a Value, at: &str) -> Result<&'a str, AskError> {
+fn part_text(part: &Value, at: impl Fn() -> String) -> Result<&str, AskError> {
     let text = part.get("text").and_then(Value::as_str);
     match (part.get("type").and_then(Value::as_str), text) {
         (Some("text"), Some(text)) => Ok(text),
-        (Some(kind), _) if kind != "text" => Err(AskError::new(
-            at,
-            format!("{at} has type {kind:?}: these models read text only, send type \"text\""),
-        )),
-        _ => Err(wrong(at, part, "{\"type\": \"text\", \"text\": ...}")),
+        (Some(kind), _) if kind != "text" => {
+            let says = "these models read text only, send type \"text\"";
+            let message = format!("{} has type {kind:?}: {says}", at());
+            Err(AskError::new(at(), message))
+        }
+        _ => Err(wrong(&at(), part, "{\"type\": \"text\", \"text\": ...}")),
     }
 }
 
@@ -182,7 +196,7 @@ mod tests {
 
     #[test]
     fn text_parts_are_joined_and_the_developer_is_the_system() {
-        let messages = Message::parse_all(Some(&json!([
+        let messages = Message::parse_all(Some(json!([
             {"role": "developer", "content": "be brief"},
             {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
             {"role": "assistant", "content": null, "tool_calls": [{"id": "1"}]},
@@ -210,7 +224,7 @@ mod tests {
             (json!([{"role": "assistant", "content": "hi"}]), "messages"),
             (json!([{"role": "user", "content": "  "}]), "messages"),
         ] {
-            let error = Message::parse_all(Some(&messages)).expect_err("is refused");
+            let error = Message::parse_all(Some(messages.clone())).expect_err("is refused");
             assert_eq!(error.param, param, "{messages}");
         }
     }

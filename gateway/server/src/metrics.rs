@@ -5,19 +5,23 @@
 
 use crate::answer::Decided;
 use crate::evidence::Role;
+use crate::familiarity::Counts;
 use crate::gateway::Serving;
 use crate::http::recall_name;
 use crate::lifecycle::Standing;
 use crate::quota::Kind;
 use crate::write_back::Outcome;
 use http::StatusCode;
-use metrics::{Label, with_local_recorder};
+use metrics::{Counter, Histogram, Label, with_local_recorder};
 use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use weir_engine::Usage;
 use weir_memory_live::Presence;
+use weir_router::drift::{Drift, Of};
 use weir_router::gate::evidence::RolloutEvidence;
 
 /// Seconds; from a cached answer to a long one on a slow CPU.
@@ -29,6 +33,27 @@ const SECONDS: [f64; 12] = [
 pub(crate) struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    /// By route; what every request counts is looked up once.
+    routes: Known<OfRoute>,
+    /// By model.
+    models: Known<OfModel>,
+}
+
+/// Metrics by the value of a label that has few.
+type Known<T> = RwLock<HashMap<String, Arc<T>>>;
+
+/// Metrics of one route.
+struct OfRoute {
+    head: Histogram,
+    by_status: RwLock<Vec<(StatusCode, Counter)>>,
+}
+
+/// Metrics of one model.
+struct OfModel {
+    pinned: Counter,
+    prompt: Counter,
+    cached: Counter,
+    completion: Counter,
 }
 
 /// What is read at the moment of a scrape.
@@ -44,6 +69,10 @@ pub(crate) struct Gauges<'a> {
     pub(crate) summaries: [(Outcome, u64); Outcome::ALL.len()],
     /// Labelled disagreements of all rollouts.
     pub(crate) labelled: u64,
+    /// What was compared with training, and what the certificate changed.
+    pub(crate) familiarity: Counts,
+    /// How the last requests differ from those of training.
+    pub(crate) drift: Option<Drift>,
 }
 
 impl Metrics {
@@ -55,17 +84,39 @@ impl Metrics {
             .build_recorder();
         let handle = recorder.handle();
         with_local_recorder(&recorder, describe);
-        Self { recorder, handle }
+        Self {
+            recorder,
+            handle,
+            routes: RwLock::default(),
+            models: RwLock::default(),
+        }
     }
 
     /// A request got the head of its answer.
     pub(crate) fn responded(&self, route: &str, status: StatusCode, took: Duration) {
-        let route = || Label::new("route", route.to_owned());
-        let labels = vec![route(), Label::new("status", status.as_str().to_owned())];
-        with_local_recorder(&self.recorder, || {
-            metrics::counter!("weir_requests_total", labels).increment(1);
-            metrics::histogram!("weir_response_head_seconds", vec![route()]).record(took);
+        let of = known(&self.routes, route, || {
+            let labels = vec![Label::new("route", route.to_owned())];
+            OfRoute {
+                head: self.histogram("weir_response_head_seconds", labels),
+                by_status: RwLock::default(),
+            }
         });
+        of.head.record(took);
+        let counted = of.by_status.read().unwrap_or_else(PoisonError::into_inner);
+        let same = counted.iter().find(|(known, _)| *known == status);
+        if let Some((_, counter)) = same {
+            counter.increment(1);
+            return;
+        }
+        drop(counted);
+        let labels = vec![
+            Label::new("route", route.to_owned()),
+            Label::new("status", status.as_str().to_owned()),
+        ];
+        let counter = self.counter("weir_requests_total", labels);
+        counter.increment(1);
+        let mut counted = of.by_status.write().unwrap_or_else(PoisonError::into_inner);
+        counted.push((status, counter));
     }
 
     /// A routed answer ended well.
@@ -81,16 +132,14 @@ impl Metrics {
         with_local_recorder(&self.recorder, || {
             metrics::counter!("weir_answers_total", labels).increment(1);
         });
-        self.tokens(&decision.model, usage);
+        self.model(&decision.model).tokens(usage);
     }
 
     /// A pinned answer ended well.
     pub(crate) fn pinned(&self, model: &str, usage: Usage) {
-        let model_label = Label::new("model", model.to_owned());
-        with_local_recorder(&self.recorder, || {
-            metrics::counter!("weir_pinned_answers_total", vec![model_label]).increment(1);
-        });
-        self.tokens(model, usage);
+        let of = self.model(model);
+        of.pinned.increment(1);
+        of.tokens(usage);
     }
 
     /// An answer failed, for one of the fixed reasons.
@@ -107,20 +156,28 @@ impl Metrics {
         });
     }
 
-    fn tokens(&self, model: &str, usage: Usage) {
-        with_local_recorder(&self.recorder, || {
-            for (kind, count) in [
-                ("prompt", usage.prompt_tokens),
-                ("cached", usage.cached_tokens),
-                ("completion", usage.completion_tokens),
-            ] {
-                let labels = vec![
-                    Label::new("model", model.to_owned()),
-                    Label::new("kind", kind),
-                ];
-                metrics::counter!("weir_tokens_total", labels).increment(u64::from(count));
+    fn model(&self, model: &str) -> Arc<OfModel> {
+        known(&self.models, model, || {
+            let label = || Label::new("model", model.to_owned());
+            let tokens = |kind| {
+                let labels = vec![label(), Label::new("kind", kind)];
+                self.counter("weir_tokens_total", labels)
+            };
+            OfModel {
+                pinned: self.counter("weir_pinned_answers_total", vec![label()]),
+                prompt: tokens("prompt"),
+                cached: tokens("cached"),
+                completion: tokens("completion"),
             }
-        });
+        })
+    }
+
+    fn counter(&self, name: &'static str, labels: Vec<Label>) -> Counter {
+        with_local_recorder(&self.recorder, || metrics::counter!(name, labels))
+    }
+
+    fn histogram(&self, name: &'static str, labels: Vec<Label>) -> Histogram {
+        with_local_recorder(&self.recorder, || metrics::histogram!(name, labels))
     }
 
     /// Folds what was recorded since, so that memory stays bounded when nobody scrapes.
@@ -133,6 +190,30 @@ impl Metrics {
         with_local_recorder(&self.recorder, || gauges.set());
         self.handle.render()
     }
+}
+
+impl OfModel {
+    fn tokens(&self, usage: Usage) {
+        for (counter, tokens) in [
+            (&self.prompt, usage.prompt_tokens),
+            (&self.cached, usage.cached_tokens),
+            (&self.completion, usage.completion_tokens),
+        ] {
+            counter.increment(u64::from(tokens));
+        }
+    }
+}
+
+/// What is known by a name, made where it is not yet known.
+fn known<T>(all: &Known<T>, name: &str, make: impl FnOnce() -> T) -> Arc<T> {
+    let found = all.read().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = found.get(name) {
+        return Arc::clone(found);
+    }
+    drop(found);
+    let made = Arc::new(make());
+    let mut all = all.write().unwrap_or_else(PoisonError::into_inner);
+    Arc::clone(all.entry(name.to_owned()).or_insert(made))
 }
 
 impl Gauges<'_> {
@@ -164,6 +245,7 @@ impl Gauges<'_> {
             metrics::gauge!("weir_pool_available", label()).set(available);
         }
         self.set_rollout();
+        self.set_familiarity();
         for (outcome, count) in self.summaries {
             metrics::counter!("weir_summaries_total", "outcome" => outcome.as_str())
                 .absolute(count);
@@ -181,6 +263,19 @@ impl Gauges<'_> {
                 metrics::counter!("weir_memory_recall_cache_hits_total").absolute(cache.hits);
                 metrics::counter!("weir_memory_recall_cache_misses_total").absolute(cache.misses);
             }
+        }
+    }
+
+    fn set_familiarity(&self) {
+        let of = self.familiarity;
+        metrics::counter!("weir_router_compared_total").absolute(of.compared);
+        metrics::counter!("weir_router_unusual_total").absolute(of.unusual);
+        metrics::counter!("weir_router_held_back_total").absolute(of.held_back);
+        for of in Of::ALL {
+            let drift = self.drift.iter().flat_map(|drift| &drift.findings);
+            let found = drift.filter(|finding| finding.of == of).count();
+            let label = vec![Label::new("of", of.as_str())];
+            metrics::gauge!("weir_router_drift", label).set(f64::from(u8::from(found > 0)));
         }
     }
 
@@ -222,7 +317,7 @@ fn describe() {
     }
 }
 
-const COUNTERS: [(&str, &str); 19] = [
+const COUNTERS: [(&str, &str); 22] = [
     ("weir_requests_total", "Requests by route and status"),
     (
         "weir_answers_total",
@@ -273,6 +368,18 @@ const COUNTERS: [(&str, &str); 19] = [
         "Of these, those of a canary whose answers were judged",
     ),
     (
+        "weir_router_compared_total",
+        "Requests that the active router compared with those of its training",
+    ),
+    (
+        "weir_router_unusual_total",
+        "Of these, those that are unlike them",
+    ),
+    (
+        "weir_router_held_back_total",
+        "Decisions that a certificate moved from the least capable model to the biggest permitted",
+    ),
+    (
         "weir_summaries_total",
         "Summaries of what was recalled together, by what became of them",
     ),
@@ -286,7 +393,7 @@ const COUNTERS: [(&str, &str); 19] = [
     ),
 ];
 
-const GAUGES: [(&str, &str); 15] = [
+const GAUGES: [(&str, &str); 16] = [
     ("weir_in_flight", "Requests being answered"),
     ("weir_queued", "Requests waiting for a place"),
     (
@@ -300,6 +407,10 @@ const GAUGES: [(&str, &str); 15] = [
     (
         "weir_router_missing",
         "Whether the router artifact of the plan is not to be had",
+    ),
+    (
+        "weir_router_drift",
+        "Whether the last requests differ from those that the router was trained on, by what differs",
     ),
     (
         "weir_pool_waiting",

@@ -3,6 +3,7 @@
 //! Pure. Folding whitespace is for the search only: in a prompt it would change code. Next step: `recall.rs`.
 
 use crate::message::{Message, Role};
+use std::borrow::Cow;
 use unicode_normalization::UnicodeNormalization;
 
 /// A last turn with fewer words may be a follow-up ("and on Windows?") that means little alone.
@@ -29,14 +30,10 @@ impl Question {
     /// conversation is about. Answers are never embedded: they are not facts.
     pub fn of(messages: &[Message]) -> Self {
         let mut turns = messages.iter().filter(|m| m.role == Role::User).rev();
-        let text: String = turns
-            .next()
-            .map(|m| m.text.trim().nfc().collect())
-            .unwrap_or_default();
+        let text = turns.next().map(|m| composed(m.text.trim()));
+        let text = text.unwrap_or_default().into_owned();
         let last = folded(&text);
-        let earlier = turns
-            .next()
-            .map(|m| folded(&m.text.nfc().collect::<String>()));
+        let earlier = turns.next().map(|m| folded(&composed(&m.text)));
         let retrieval = match earlier {
             Some(earlier) if last.split(' ').count() < FOLLOW_UP_WORDS => {
                 let start: String = earlier.chars().take(EARLIER_CHARS).collect();
@@ -50,6 +47,21 @@ impl Question {
             retrieval,
             turns: u32::try_from(count).unwrap_or(u32::MAX),
         }
+    }
+}
+
+/// The last user turn, NFC, trimmed: [`Question::text`] alone.
+pub(crate) fn asked(messages: &[Message]) -> Cow<'_, str> {
+    let last = messages.iter().rfind(|m| m.role == Role::User);
+    composed(last.map_or("", |m| m.text.trim()))
+}
+
+/// NFC, which ASCII is.
+fn composed(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(text.nfc().collect())
     }
 }
 
@@ -68,8 +80,10 @@ mod tests {
 
     #[test]
     fn the_question_is_composed_and_trimmed_but_keeps_its_whitespace() {
-        let question = Question::of(&[user("  cafe\u{301}\n\tx = 1  ")]);
+        let messages = [user("  cafe\u{301}\n\tx = 1  ")];
+        let question = Question::of(&messages);
         assert_eq!(question.text, "caf\u{e9}\n\tx = 1");
+        assert_eq!(asked(&messages), question.text);
         assert_eq!(question.retrieval, "caf\u{e9} x = 1");
         assert_eq!(question.turns, 1);
     }

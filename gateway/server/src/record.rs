@@ -44,6 +44,9 @@ pub struct Record {
     pub rollout: Option<RolloutRow>,
     /// What the router saw before the choice, step by step; a skipped step is absent.
     pub features: Vec<StepFeatures>,
+    /// Those features beside what that version was trained on; absent where its artifact cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub novelty: Option<NoveltyRow>,
     /// The first decision; absent when the client pinned a model.
     pub choice: Option<ChoiceRow>,
     /// What was done in the end.
@@ -98,6 +101,17 @@ pub struct RouterRow {
     pub models: usize,
     /// Whether that ladder differs from the one it was trained on.
     pub cold_start: bool,
+}
+
+/// A request beside those that a version of the router was trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NoveltyRow {
+    /// Distance from them, about 1 in training.
+    pub distance: f64,
+    /// Whether at most one in twenty of them is as far from the others.
+    pub unusual: bool,
+    /// The kind of question it is nearest to, by its name in the training log.
+    pub kind: Option<String>,
 }
 
 /// A request's part in a rollout.
@@ -296,6 +310,9 @@ pub struct TokensRow {
     pub cached: u32,
     /// Completion.
     pub completion: u32,
+    /// Whether the engine did not say: the events of the answer were counted, and the prompt's tokens are not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub counted: bool,
 }
 
 /// How a request ended.

@@ -2,7 +2,7 @@
 //!
 //! Pure. What a row holds is `record.rs`; `weir router replay` reads whole logs with this.
 
-use crate::record::Record;
+use crate::record::{NoveltyRow, Record};
 use weir_router::{ChooseError, JudgeError, Router, State};
 
 /// Why a row and a router do not repeat each other.
@@ -39,7 +39,7 @@ pub enum ReplayMismatch {
     Differs {
         /// The decision.
         id: String,
-        /// `choice` or `verdict`.
+        /// `novelty`, `choice` or `verdict`.
         decision: &'static str,
         /// What the row says.
         recorded: String,
@@ -48,7 +48,7 @@ pub enum ReplayMismatch {
     },
 }
 
-/// Repeats both decisions of a row, bit for bit. Rows of pinned models hold no decision and always agree.
+/// Repeats both decisions of a row, and how unusual it was, bit for bit. Rows of pinned models hold no decision and always agree.
 ///
 /// `router` is the artifact as loaded; it is bound to the row's ladder here.
 pub fn replay(record: &Record, router: &Router) -> Result<(), ReplayMismatch> {
@@ -67,6 +67,10 @@ pub fn replay(record: &Record, router: &Router) -> Result<(), ReplayMismatch> {
     let mut state: State = router.start();
     for features in &record.features {
         router.observe(&mut state, features);
+    }
+    if record.novelty.is_some() {
+        let again = NoveltyRow::of(&router, &record.features);
+        same(&id, "novelty", &record.novelty, &again)?;
     }
     let again = router
         .choose(&state, &choice.inputs)

@@ -49,8 +49,9 @@ pub async fn serve_routes(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let listener = Patient::new(listener, gateway.clone());
-    let serving =
-        axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
+    // A router by itself would be copied for each connection, with all of its routes.
+    let serving = axum::serve(listener, routes.into_make_service())
+        .with_graceful_shutdown(stop.clone().cancelled_owned());
     tokio::select! {
         served = serving.into_future() => served,
         () = patience(&gateway, stop) => {

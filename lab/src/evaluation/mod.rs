@@ -12,6 +12,7 @@ use crate::outcomes::{self, OutcomesError, Row};
 use crate::results::Results;
 use crate::stats::{Interval, ratio_interval};
 use crate::tables::{Table, TableError};
+use crate::vectors::{VectorSource, VectorsError};
 use report::Evaluated;
 use std::path::PathBuf;
 use weir_router::train::TrainError;
@@ -27,6 +28,8 @@ pub struct EvalCommand {
     pub seeds: u64,
     /// Folds of each run.
     pub folds: usize,
+    /// Where the vectors of the tables' prompts come from; without it tables have features of their words only.
+    pub vectors: Option<VectorSource>,
 }
 
 /// Why nothing was evaluated.
@@ -68,6 +71,9 @@ pub enum EvalError {
     /// A table cannot be used.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// There are no vectors of a table's prompts.
+    #[error(transparent)]
+    Vectors(#[from] VectorsError),
 }
 
 /// Evaluates; `progress` gets what is done, of how much, and what it is.
@@ -111,6 +117,9 @@ fn said(command: &EvalCommand) -> String {
     }
     for table in &command.tables {
         said += &format!(" --table {}", name(table));
+    }
+    if command.vectors.is_some() {
+        said += " --embedder all-minilm-l6-v2";
     }
     format!("{said} --seeds {} --folds {}", command.seeds, command.folds)
 }

@@ -8,10 +8,13 @@ use super::report::Evaluated;
 use super::{EvalCommand, EvalError, Groups};
 use crate::stats::mean;
 use crate::tables::{Table, TableError};
+use crate::vectors::vectors;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use std::thread::ScopedJoinHandle;
 use weir_router::QueryFacts;
+use weir_router::principal::Principal;
 use weir_router::train::tabular::{TableExample, TableLearner, learn_table};
 use weir_router::words::Words;
 use weir_router::words::coordinates::Coordinates;
@@ -19,6 +22,9 @@ use weir_router::words::linear::Linear;
 
 /// Coordinates of the prompt's words beside what is measured of its text.
 const COORDINATES: usize = 32;
+
+/// Principal coordinates of the prompt's sentence vector.
+const MEANING: usize = 64;
 
 /// Folds; tables have prompts enough to learn from two thirds of them.
 const FOLDS: usize = 3;
@@ -88,6 +94,8 @@ struct Measured<'a> {
     /// Models from least to most able, by mean score.
     order: Vec<usize>,
     groups: Groups,
+    /// Whether prompts have sentence vectors.
+    with_vectors: bool,
     /// In the order of [`WAYS`].
     tallies: Vec<Tally>,
 }
@@ -108,11 +116,20 @@ pub(super) fn evaluate(
     }
     let names: Vec<String> = table.rows.iter().map(|row| alike(&row.prompt)).collect();
     let groups = Groups::new(&names);
-    let mut measured = Measured::new(table, groups);
-    let prompts: Vec<Prompt> = table
-        .rows
-        .iter()
-        .map(|row| Prompt::of(&row.prompt))
+    let mut measured = Measured::new(table, groups, command.vectors.is_some());
+    let vectors = match &command.vectors {
+        Some(source) => {
+            let texts: Vec<&str> = table.rows.iter().map(|row| row.prompt.as_str()).collect();
+            let what = format!("{}: vectors", table.name);
+            let mut told = |done| progress(done, texts.len(), &what);
+            Some(vectors(&texts, source, &mut told)?)
+        }
+        None => None,
+    };
+    let mut vectors = vectors.into_iter().flatten();
+    let prompts = table.rows.iter();
+    let prompts: Vec<Prompt> = prompts
+        .map(|row| Prompt::of(&row.prompt, vectors.next()))
         .collect();
     let rounds = command.seeds as usize * FOLDS;
     for seed in 1..=command.seeds {
@@ -129,13 +146,13 @@ pub(super) fn evaluate(
     measured.average(command.seeds as f64);
     into.results.notes.push(format!(
         "{}: {} prompts ({} groups of prompts that differ in numbers, case and signs only), {} models; {FOLDS} folds by group, {} \
-         seeds; the first step only, on {COORDINATES} coordinates of the words and what is measured of the text: the recurrence, \
-         recall and verdict are not exercised",
+         seeds; the first step only, on {}: the recurrence, recall and verdict are not exercised; networks are means of five",
         table.name,
         table.rows.len(),
         measured.groups.count,
         table.models.len(),
-        command.seeds
+        command.seeds,
+        measured.features()
     ));
     if table.models.len() == 2 {
         measured.pair(into);
@@ -149,10 +166,12 @@ pub(super) fn evaluate(
 struct Prompt {
     words: Words,
     text: Vec<f32>,
+    /// Its sentence vector; empty where none is made.
+    vector: Vec<f32>,
 }
 
 impl Prompt {
-    fn of(prompt: &str) -> Self {
+    fn of(prompt: &str, vector: Option<Vec<f32>>) -> Self {
         let facts = QueryFacts {
             text: prompt,
             ..QueryFacts::default()
@@ -161,6 +180,7 @@ impl Prompt {
         Self {
             words: Words::of(prompt),
             text: values.map(Option::unwrap_or_default).collect(),
+            vector: vector.unwrap_or_default(),
         }
     }
 }
@@ -192,7 +212,7 @@ fn cut(groups: &Groups, folds: usize, seed: u64) -> Vec<usize> {
 }
 
 impl<'a> Measured<'a> {
-    fn new(table: &'a Table, groups: Groups) -> Self {
+    fn new(table: &'a Table, groups: Groups, with_vectors: bool) -> Self {
         let score = |model: usize| {
             mean(
                 &table
@@ -213,8 +233,21 @@ impl<'a> Measured<'a> {
             table,
             order,
             groups,
+            with_vectors,
             tallies: vec![tally; WAYS.len()],
         }
+    }
+
+    /// What the learners see of a prompt.
+    fn features(&self) -> String {
+        let meaning = if self.with_vectors {
+            format!("{MEANING} of its sentence vector")
+        } else {
+            "none of its sentence vector, since no embedder was named".to_owned()
+        };
+        format!(
+            "what is measured of the text, {COORDINATES} coordinates of its words and {meaning}"
+        )
     }
 
     fn scores(&self, row: usize) -> &[f64] {
@@ -225,9 +258,15 @@ impl<'a> Measured<'a> {
     fn round(&mut self, prompts: &[Prompt], (training, held_out): (&[usize], &[usize]), seed: u64) {
         let words: Vec<&Words> = training.iter().map(|row| &prompts[*row].words).collect();
         let coordinates = Coordinates::fit(&words, COORDINATES, seed);
+        let vectors: Vec<&[f32]> = training
+            .iter()
+            .map(|row| prompts[*row].vector.as_slice())
+            .collect();
+        let principal = Principal::fit(&vectors, MEANING, seed);
         let features = |row: &usize| -> Vec<f32> {
             let prompt = &prompts[*row];
-            [prompt.text.clone(), coordinates.of(&prompt.words)].concat()
+            let (words, meaning) = (coordinates.of(&prompt.words), principal.of(&prompt.vector));
+            [prompt.text.as_slice(), &words, &meaning].concat()
         };
         let known: Vec<Vec<f32>> = training.iter().map(features).collect();
         let asked: Vec<Vec<f32>> = held_out.iter().map(features).collect();
@@ -247,31 +286,34 @@ impl<'a> Measured<'a> {
             (0..self.table.models.len()).max_by(|a, b| of_model(*a).total_cmp(&of_model(*b)));
         let mut single_scores = vec![0.0; self.table.models.len()];
         single_scores[single.unwrap_or(0)] = 1.0;
-        let expectations: Vec<(Way, Vec<Vec<f64>>)> = WAYS
-            .into_iter()
-            .filter_map(|way| {
-                let expected = match way {
-                    Way::Learner(learner) => learn_table(learner, &examples, &asked, seed),
-                    Way::Words => {
-                        let texts = words.iter().zip(&examples);
-                        let texts: Vec<(&Words, &[f64])> = texts
-                            .map(|(words, example)| (*words, example.scores))
-                            .collect();
-                        let linear = Linear::fit(&texts, seed);
-                        let rows = held_out.iter();
-                        rows.map(|row| linear.scores(&prompts[*row].words))
-                            .collect()
-                    }
-                    Way::BestSingle => vec![single_scores.clone(); held_out.len()],
-                    Way::Oracle => held_out
-                        .iter()
-                        .map(|row| self.scores(*row).to_vec())
-                        .collect(),
-                    Way::Random => return None,
-                };
-                Some((way, expected))
-            })
-            .collect();
+        let expect = &|way: Way| -> Option<(Way, Vec<Vec<f64>>)> {
+            let expected = match way {
+                Way::Learner(learner) => learn_table(learner, &examples, &asked, seed),
+                Way::Words => {
+                    let texts = words.iter().zip(&examples);
+                    let texts: Vec<(&Words, &[f64])> = texts
+                        .map(|(words, example)| (*words, example.scores))
+                        .collect();
+                    let linear = Linear::fit(&texts, seed);
+                    let rows = held_out.iter();
+                    rows.map(|row| linear.scores(&prompts[*row].words))
+                        .collect()
+                }
+                Way::BestSingle => vec![single_scores.clone(); held_out.len()],
+                Way::Oracle => held_out
+                    .iter()
+                    .map(|row| self.scores(*row).to_vec())
+                    .collect(),
+                Way::Random => return None,
+            };
+            Some((way, expected))
+        };
+        let expectations: Vec<(Way, Vec<Vec<f64>>)> = std::thread::scope(|scope| {
+            let running = WAYS.map(|way| scope.spawn(move || expect(way)));
+            let done = running.into_iter().map(ScopedJoinHandle::join);
+            let done = done.map(|one| one.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            done.flatten().collect()
+        });
         for (way, expected) in expectations {
             self.decide(way, held_out, &expected);
         }
@@ -358,6 +400,7 @@ mod tests {
             tables: Vec::new(),
             seeds: 1,
             folds: 3,
+            vectors: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The corpora: passages in a memory of their own, and questions whose answers are known.
 //!
-//! Each corpus keeps its store in the cache folder, so that a second run finds the passages with their vectors. The
+//! Each corpus has a store in the cache folder that is filled anew; a second run finds the vectors (`vectors.rs`). The
 //! multi-hop sets are read as they were published; the questions of the Python documentation are the headings of its
 //! FAQ, whose page is hidden with all its links, and what it linked to is gold. `corpora/foldoc.rs` and
 //! `corpora/metamath.rs` read the dictionary and the theorems. Measures nothing: `mod.rs` does.
@@ -8,7 +8,8 @@
 mod foldoc;
 mod metamath;
 
-use super::{Embed, Progress, RetrievalError};
+use super::vectors::Vectors;
+use super::{Progress, RetrievalError};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -62,7 +63,7 @@ struct Asked {
 /// Where corpora are kept and what makes their vectors.
 pub(super) struct Shelf<'a> {
     pub(super) cache: &'a Path,
-    pub(super) embed: &'a Embed<'a>,
+    pub(super) vectors: Vectors<'a>,
 }
 
 /// A passage of a set, with the places of those it links to.
@@ -97,7 +98,7 @@ fn drawn(mut questions: Vec<Held>, most: usize, seed: u64) -> Vec<Held> {
 
 /// Opens a multi-hop set of the files `<set>_corpus.json` and `<set>_questions.json` in `folder`.
 pub(super) fn multihop(
-    shelf: &Shelf<'_>,
+    shelf: &mut Shelf<'_>,
     name: &'static str,
     set: &str,
     folder: &Path,
@@ -130,7 +131,7 @@ pub(super) fn multihop(
 
 /// Opens the dictionary in `file`, as dictd keeps it: foldoc.dict.dz or what it unpacks to.
 pub(super) fn foldoc(
-    shelf: &Shelf<'_>,
+    shelf: &mut Shelf<'_>,
     file: &Path,
     progress: &mut Progress<'_>,
 ) -> Result<Corpus, RetrievalError> {
@@ -145,7 +146,7 @@ pub(super) fn foldoc(
 
 /// Opens the theorems of the Metamath database in `file`.
 pub(super) fn metamath(
-    shelf: &Shelf<'_>,
+    shelf: &mut Shelf<'_>,
     file: &Path,
     progress: &mut Progress<'_>,
 ) -> Result<Corpus, RetrievalError> {
@@ -155,7 +156,7 @@ pub(super) fn metamath(
 
 /// Opens the Python documentation in `folder`.
 pub(super) fn python_docs(
-    shelf: &Shelf<'_>,
+    shelf: &mut Shelf<'_>,
     folder: &Path,
     progress: &mut Progress<'_>,
 ) -> Result<Corpus, RetrievalError> {
@@ -204,7 +205,7 @@ pub(super) fn python_docs(
         let on_page = |node: &&Node| page(node).is_some_and(|page| page == asked_on);
         let hidden = nodes.iter().filter(on_page).map(|node| node.id).collect();
         let gold = gold.into_iter().collect();
-        questions.push(labelled(&heading, gold, hidden, shelf.embed)?);
+        questions.push(labelled(&heading, gold, hidden, &mut shelf.vectors)?);
     }
     Ok(Corpus {
         name,
@@ -217,10 +218,10 @@ fn labelled(
     question: &str,
     mut gold: Vec<NodeId>,
     hidden: Vec<NodeId>,
-    embed: &Embed<'_>,
+    vectors: &mut Vectors<'_>,
 ) -> Result<LabelledQuestion, RetrievalError> {
     gold.sort_unstable();
-    let vector = embed(&[question]).map_err(RetrievalError::Embed)?.pop();
+    let vector = vectors.of(&[question])?.pop();
     let query = Query {
         text: question.to_owned(),
         vector,
@@ -238,7 +239,7 @@ fn labelled(
 impl Shelf<'_> {
     /// The store and the questions of a set.
     fn corpus(
-        &self,
+        &mut self,
         name: &'static str,
         set: &Set,
         progress: &mut Progress<'_>,
@@ -272,7 +273,7 @@ impl Shelf<'_> {
         let mut questions = Vec::new();
         for held in &set.questions {
             let (gold, hidden) = (ids(&held.gold), ids(&held.hidden));
-            questions.push(labelled(&held.question, gold, hidden, self.embed)?);
+            questions.push(labelled(&held.question, gold, hidden, &mut self.vectors)?);
         }
         Ok(Corpus {
             name,
@@ -283,18 +284,21 @@ impl Shelf<'_> {
 
     /// The store of a corpus, with all its passages and their vectors.
     fn filled(
-        &self,
+        &mut self,
         name: &'static str,
         source: &Path,
         options: &IngestOptions,
         progress: &mut Progress<'_>,
     ) -> Result<Memory, RetrievalError> {
-        let one = (self.embed)(&["dimensions"]).map_err(RetrievalError::Embed)?;
         let config = MemoryConfig {
-            dimensions: one.first().map_or(0, Vec::len),
-            embedding_model: "all-minilm-l6-v2".to_owned(),
+            dimensions: self.vectors.dimensions(),
+            embedding_model: self.vectors.revision().to_owned(),
         };
         let folder = self.cache.join(name);
+        if folder.exists() {
+            let removed = std::fs::remove_dir_all(&folder);
+            removed.map_err(|error| RetrievalError::file(&folder, error))?;
+        }
         let memory = Memory::open(&folder, &config).map_err(RetrievalError::Open)?;
         let paths = [source.to_owned()];
         ingest(&memory, &paths, options, &mut |_| {}).map_err(RetrievalError::Ingest)?;
@@ -307,7 +311,7 @@ impl Shelf<'_> {
                 break;
             }
             let texts: Vec<&str> = waiting.iter().map(|(_, text)| text.as_str()).collect();
-            let vectors = (self.embed)(&texts).map_err(RetrievalError::Embed)?;
+            let vectors = self.vectors.of(&texts)?;
             let ids = waiting.iter().map(|(id, _)| *id);
             let vectors: Vec<(NodeId, Vec<f32>)> = ids.zip(vectors).collect();
             memory

@@ -78,7 +78,7 @@ impl Asked {
     /// The subgraph that recall would see.
     pub(super) fn of(memory: &Memory, query: &Query) -> std::result::Result<Self, RetrievalError> {
         let found = memory.search(query)?;
-        let (weights, limits) = (AttentionWeights::default(), RecallLimits::default());
+        let (weights, limits) = (AttentionWeights::by_hand(), RecallLimits::default());
         let seen = memory.subgraph(&weights, query, &found, &limits);
         let (ids, graph) = seen.map_err(RetrievalError::Memory)?;
         Ok(Self::tensors(memory, query, ids, &graph)?)

@@ -7,22 +7,22 @@
 mod corpora;
 mod gat;
 mod report;
+mod vectors;
 
 pub use corpora::Corpus;
 
 use crate::results::Results;
+use crate::stats::mean;
 use gat::{Asked, Gat};
 use report::Measured;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use vectors::Vectors;
 use weir_embed::Embedder;
 use weir_memory::{
     AttentionWeights, Frozen, LabelledQuestion, Memory, NodeId, Query, RecallLimits, TrainError,
     TrainOptions, train,
 };
-
-/// Makes vectors of texts, each the same every time.
-type Embed<'a> = dyn Fn(&[&str]) -> Result<Vec<Vec<f32>>, String> + 'a;
 
 /// Told the corpus in hand, its passages that have a vector, and all of them.
 pub type Progress<'a> = dyn FnMut(&str, usize, usize) + 'a;
@@ -42,8 +42,6 @@ pub struct RetrievalOptions {
     pub embedder: PathBuf,
     /// Where the corpora's stores are kept.
     pub cache: PathBuf,
-    /// Where weights that are trained on all corpora are written.
-    pub weights: Option<PathBuf>,
     /// The command, for the results.
     pub command: String,
     /// Seed of training and of the intervals.
@@ -134,7 +132,7 @@ const ROWS: [&str; 10] = [
     "dense",
     "hybrid",
     "PageRank",
-    "PageRank of this build",
+    "PageRank with weights by hand",
     "uniform attention",
     "scorer without graph",
     "attention without log p",
@@ -158,8 +156,7 @@ pub fn retrieval(
     progress: &mut Progress<'_>,
 ) -> Result<Results, RetrievalError> {
     let embedder = Embedder::load(&options.embedder).map_err(RetrievalError::Embedder)?;
-    let embed = |texts: &[&str]| embedder.embed(texts).map_err(|error| error.to_string());
-    let corpora = corpora(options, &embed, progress)?;
+    let corpora = corpora(options, &embedder, progress)?;
     if corpora.len() < 2 {
         return Err(RetrievalError::TooFew(corpora.len()));
     }
@@ -179,45 +176,99 @@ pub fn retrieval(
         }
         measured.push((corpus, rows));
     }
-    if let Some(path) = &options.weights {
-        let all: Vec<_> = (corpora.iter())
-            .map(|corpus| (&corpus.memory, corpus.questions.as_slice()))
-            .collect();
-        let names: Vec<String> = (corpora.iter())
-            .map(|corpus| format!("{} ({} questions)", corpus.name, corpus.questions.len()))
-            .collect();
-        let (weights, _) = train(&all, &told(options.seed, Frozen::Nothing), &mut |_| {})?;
-        let weights = weights.named(format!("{}, seed {}", names.join(", "), options.seed));
-        std::fs::write(path, weights.to_json())
-            .map_err(|source| RetrievalError::file(path, source))?;
-    }
     let mut results = report::report(&measured, options);
     results.notes.extend(notes);
     Ok(results)
 }
 
+/// Weights that are trained on all corpora, for other memories than these, with shares as even as those of the weights set by
+/// hand: routers were trained on what those recall.
+///
+/// # Errors
+/// A corpus cannot be read or embedded, or there is none.
+pub fn weights(
+    options: &RetrievalOptions,
+    progress: &mut Progress<'_>,
+) -> Result<AttentionWeights, RetrievalError> {
+    let embedder = Embedder::load(&options.embedder).map_err(RetrievalError::Embedder)?;
+    let corpora = corpora(options, &embedder, progress)?;
+    let sets = corpora.iter();
+    let sets = sets.map(|corpus| (&corpus.memory, corpus.questions.as_slice()));
+    let sets: Vec<_> = sets.collect();
+    let (weights, report) = train(&sets, &told(options.seed, Frozen::Nothing), &mut |at| {
+        progress("training", at.done, at.total);
+    })?;
+    let by_hand = entropy(&corpora, &AttentionWeights::by_hand())?;
+    let (mut even, mut sharp) = (1.0 / SHARPER_MAX, SHARPER_MAX);
+    for _ in 0..BISECTIONS {
+        let middle = f64::sqrt(even * sharp);
+        let sharper = weights.clone().sharpened(middle);
+        if entropy(&corpora, &sharper)? > by_hand {
+            even = middle;
+        } else {
+            sharp = middle;
+        }
+    }
+    let names = corpora.iter();
+    let names =
+        names.map(|corpus| format!("{} ({} questions)", corpus.name, corpus.questions.len()));
+    let names: Vec<String> = names.collect();
+    let sharpened = f64::sqrt(even * sharp);
+    Ok(weights.sharpened(sharpened).named(format!(
+        "{}, seed {}; {} without a gold passage within reach; held out in turn, loss {:.3} after {:.3}; sharpened by {sharpened:.3}",
+        names.join(", "),
+        options.seed,
+        report.unreachable,
+        report.loss,
+        report.loss_before
+    )))
+}
+
+/// How much more even, or sharper, shares may be made.
+const SHARPER_MAX: f64 = 16.0;
+/// Halvings of that range.
+const BISECTIONS: usize = 8;
+
+/// Mean entropy of what these weights recall.
+fn entropy(corpora: &[Corpus], weights: &AttentionWeights) -> Result<f64, RetrievalError> {
+    let mut entropies = Vec::new();
+    for corpus in corpora {
+        for question in &corpus.questions {
+            let found = corpus.memory.search(&question.query)?;
+            let limits = RecallLimits::default();
+            let recall = (corpus.memory).recall_with(weights, &question.query, &found, &limits);
+            let recall = recall.map_err(RetrievalError::Memory)?;
+            entropies.push(f64::from(recall.entropy));
+        }
+    }
+    Ok(mean(&entropies))
+}
+
 fn corpora(
     options: &RetrievalOptions,
-    embed: &Embed<'_>,
+    embedder: &Embedder,
     progress: &mut Progress<'_>,
 ) -> Result<Vec<Corpus>, RetrievalError> {
     let cache = &options.cache;
     std::fs::create_dir_all(cache).map_err(|error| RetrievalError::file(cache, error))?;
-    let shelf = corpora::Shelf { cache, embed };
+    let mut shelf = corpora::Shelf {
+        cache,
+        vectors: Vectors::open(cache, embedder)?,
+    };
     let mut all = Vec::new();
     if let Some(folder) = &options.multihop {
         for (name, set) in [("2wiki-101", "2wiki"), ("musique-100", "musique")] {
-            all.push(corpora::multihop(&shelf, name, set, folder, progress)?);
+            all.push(corpora::multihop(&mut shelf, name, set, folder, progress)?);
         }
     }
     if let Some(folder) = &options.docs {
-        all.push(corpora::python_docs(&shelf, folder, progress)?);
+        all.push(corpora::python_docs(&mut shelf, folder, progress)?);
     }
     if let Some(file) = &options.foldoc {
-        all.push(corpora::foldoc(&shelf, file, progress)?);
+        all.push(corpora::foldoc(&mut shelf, file, progress)?);
     }
     if let Some(file) = &options.metamath {
-        all.push(corpora::metamath(&shelf, file, progress)?);
+        all.push(corpora::metamath(&mut shelf, file, progress)?);
     }
     Ok(all)
 }
@@ -244,7 +295,7 @@ fn rankings(
         Ranking::Vectors,
         Ranking::Fused,
         recall(AttentionWeights::pagerank(), limits),
-        recall(AttentionWeights::default(), limits),
+        recall(AttentionWeights::by_hand(), limits),
     ];
     let wide: Vec<(&Memory, Vec<LabelledQuestion>)> = (others.iter())
         .map(|(memory, questions)| (*memory, questions.iter().map(without_graph).collect()))

@@ -13,6 +13,7 @@ fn command(log: PathBuf, folds: usize) -> EvalCommand {
         tables: Vec::new(),
         seeds: 1,
         folds,
+        vectors: None,
     }
 }
 

@@ -6,4 +6,5 @@ mod collect;
 mod default_router;
 mod evaluation;
 mod questions;
+mod retrieval;
 mod systems;

@@ -190,6 +190,7 @@ mod tests {
             prompt_ms: 400.0,
             completion_tokens: 16,
             completion_ms: 400.0,
+            ..Timings::default()
         };
         assert_eq!(performance(timings), Some(MEASURED));
         assert_eq!(performance(Timings::default()), None);

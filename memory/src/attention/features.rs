@@ -34,6 +34,9 @@ features! {
     QuestionInTitle => "question_in_title",
     /// 1 where the question has all words of the title: it names the node.
     Named => "named",
+    /// The same where the text asks. A question is answered by what it names too; a text that tells something is not about
+    /// the names in it.
+    NamedInQuestion => "named_in_question",
 }
 
 features! {
@@ -102,4 +105,12 @@ features! {
     Summary => "summary",
     /// 1 where the question has all words of the title: it names the node.
     Named => "named",
+    /// The same where the text asks.
+    NamedInQuestion => "named_in_question",
+    /// 1 where the text of a node that the question names leads here: by a link, or by this node's title.
+    FromNamed => "from_named",
+    /// The same where the text asks.
+    FromNamedInQuestion => "from_named_in_question",
+    /// Of the sentences that lead here from such nodes, the largest [`EdgeFeature::EvidenceBeyondNames`].
+    EvidenceOfNamed => "evidence_of_named",
 }

@@ -82,7 +82,8 @@ impl Run<'_> {
         }
         for (at, slot) in sum.iter_mut().enumerate() {
             *slot /= examples.len().max(1) as f64;
-            *slot += 2.0 * self.pull * (parameters[at] - self.prior[at]);
+            let pull = self.pull * self.layout.pull(at);
+            *slot += 2.0 * pull * (parameters[at] - self.prior[at]);
             if !self.layout.free[at] {
                 *slot = 0.0;
             }

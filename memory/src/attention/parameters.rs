@@ -23,6 +23,10 @@ const SCORE: usize = MOVES + 1;
 /// Place of the default heads, forwards and backwards.
 const HEADS: usize = SCORE + NODE;
 
+/// How much harder what sets a relation apart is pulled to its prior than what holds for all: each relation has few of
+/// the edges, and another memory uses it otherwise.
+const DIFFERENCE_PULL: f64 = 10.0;
+
 /// A feature that varies less than this in training is left at its prior.
 const VARIES: f64 = 1e-6;
 
@@ -101,6 +105,15 @@ impl Layout {
     /// Number of parameters.
     pub(super) fn len(&self) -> usize {
         HEADS + 2 * HEAD * (1 + self.relations.len())
+    }
+
+    /// How hard a parameter is pulled to its prior, next to the others.
+    pub(super) fn pull(&self, at: usize) -> f64 {
+        if at < HEADS + 2 * HEAD {
+            1.0
+        } else {
+            DIFFERENCE_PULL
+        }
     }
 
     /// Where the difference of a relation's head starts.

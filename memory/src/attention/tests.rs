@@ -189,6 +189,32 @@ fn every_derivative_agrees_with_finite_differences() {
 }
 
 #[test]
+fn what_sets_a_relation_apart_is_pulled_harder_than_what_holds_for_all() {
+    let example = Example {
+        graph: graph(24, 4, 7),
+        gold: vec![2],
+    };
+    let layout = Layout::of(&[&example.graph], 2, Frozen::Nothing);
+    let prior = layout.parameters(&AttentionWeights::pagerank());
+    let at: Vec<f64> = prior.iter().map(|value| value + 1.0).collect();
+    let gradient = |pull: f64| {
+        let run = Run {
+            layout: &layout,
+            prior: &prior,
+            pull,
+            epochs: 0,
+            seed: 1,
+        };
+        run.gradient(&at, &[&example])
+    };
+    let (without, with) = (gradient(0.0), gradient(0.5));
+    let pulled: Vec<f64> = with.iter().zip(&without).map(|(a, b)| a - b).collect();
+    let strength = |place: usize| pulled[place].round() as i32;
+    // The first is what makes a seed strong, the last belongs to the last relation.
+    assert_eq!((strength(0), strength(pulled.len() - 1)), (1, 10));
+}
+
+#[test]
 fn weights_and_parameters_are_the_same_thing() {
     let graph = graph(24, 4, 9);
     let layout = Layout::of(&[&graph], 3, Frozen::Nothing);

@@ -8,7 +8,7 @@
 
 use super::features::NodeFeature;
 use super::labels::LabelledQuestion;
-use super::optimise::{BATCH, Example, Run, SplitMix};
+use super::optimise::{BATCH, Example, Found, Run, SplitMix};
 use super::parameters::{Frozen, Layout};
 use super::weights::{AttentionWeights, Wanted};
 use super::{EDGE, NODE};
@@ -171,9 +171,9 @@ pub fn train(
     Ok((weights, report))
 }
 
-/// What training starts from and is pulled towards: the weights of this build, which are not trained.
+/// What training starts from and is pulled towards: the weights set by hand.
 fn prior(frozen: Frozen) -> AttentionWeights {
-    let mut prior = AttentionWeights::default();
+    let mut prior = AttentionWeights::by_hand();
     match frozen {
         Frozen::Nothing => {}
         Frozen::Edges => {
@@ -319,11 +319,26 @@ impl<'a> Round<'a> {
         (best, weights)
     }
 
+    /// What is learned without each fold's own questions, in the order of the folds, which are learned beside each other.
+    fn of_each_fold(&self, run: &Run<'_>) -> Vec<Found> {
+        std::thread::scope(|scope| {
+            let folds = self.folds.iter();
+            let learning: Vec<_> = folds
+                .map(|fold| scope.spawn(|| run.train(&fold.learned, &fold.held_out)))
+                .collect();
+            let learned = learning
+                .into_iter()
+                .map(std::thread::ScopedJoinHandle::join);
+            learned
+                .map(|found| found.expect("arithmetic ends in numbers"))
+                .collect()
+        })
+    }
+
     /// The epoch after which the held-out loss is lowest, and that loss, in the mean of all folds.
     fn best_epoch(&self, run: &Run<'_>) -> (usize, f64) {
         let mut losses: Vec<f64> = Vec::new();
-        for fold in &self.folds {
-            let found = run.train(&fold.learned, &fold.held_out);
+        for found in self.of_each_fold(run) {
             losses.resize(found.losses.len(), 0.0);
             for (sum, loss) in losses.iter_mut().zip(&found.losses) {
                 *sum += loss / self.folds.len() as f64;
@@ -347,8 +362,10 @@ impl<'a> Round<'a> {
     fn report(&self, prior: &AttentionWeights, best: &Choice, questions: usize) -> TrainReport {
         let start = best.layout.parameters(prior);
         let run = self.with(&best.layout, &start, best.pull, best.epochs);
-        let of_folds = |value: &dyn Fn(&Fold<'_>) -> f64| {
-            self.folds.iter().map(value).sum::<f64>() / self.folds.len() as f64
+        let learned = self.of_each_fold(&run);
+        let of_folds = |value: &dyn Fn(&Fold<'_>, &Found) -> f64| {
+            let folds = self.folds.iter().zip(&learned);
+            folds.map(|(fold, found)| value(fold, found)).sum::<f64>() / self.folds.len() as f64
         };
         let recall = |parameters: &[f64], held_out: &[&Example]| {
             let weights = best.layout.weights(parameters);
@@ -361,13 +378,10 @@ impl<'a> Round<'a> {
             questions,
             unreachable: 0,
             held_out: self.folds.iter().map(|fold| fold.held_out.len()).sum(),
-            loss_before: of_folds(&|fold| run.loss(&start, &fold.held_out)),
+            loss_before: of_folds(&|fold, _| run.loss(&start, &fold.held_out)),
             loss: best.loss,
-            recall_before: of_folds(&|fold| recall(&start, &fold.held_out)),
-            recall: of_folds(&|fold| {
-                let found = run.train(&fold.learned, &[]);
-                recall(&found.parameters, &fold.held_out)
-            }),
+            recall_before: of_folds(&|fold, _| recall(&start, &fold.held_out)),
+            recall: of_folds(&|fold, found| recall(&found.parameters, &fold.held_out)),
             layers: best.layers,
             pull: best.pull,
             epochs: best.epochs,

@@ -2,7 +2,7 @@
 //!
 //! JSON with a version. A feature that is not named has no weight, a relation that is not named is
 //! walked with the default head, and a number that makes no sense is refused with its name.
-//! `default.json` says what the built-in weights were trained on.
+//! `by_hand.json` has the weights of this build, which are also what training starts from.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -28,10 +28,10 @@ const PAGERANK_MOVES: f64 = 0.5;
 /// Layers of PageRank: enough to converge.
 const PAGERANK_LAYERS: usize = 32;
 
-/// The weights in this build.
-static DEFAULT: LazyLock<AttentionWeights> = LazyLock::new(|| {
-    AttentionWeights::from_json(include_str!("default.json"))
-        .expect("the default weights are valid, which a test asserts")
+/// The weights that were set by hand.
+static BY_HAND: LazyLock<AttentionWeights> = LazyLock::new(|| {
+    AttentionWeights::from_json(include_str!("by_hand.json"))
+        .expect("the weights set by hand are valid, which a test asserts")
 });
 
 /// One way of walking a relation.
@@ -65,6 +65,14 @@ impl Wanted {
     pub(crate) fn evidence(&self) -> bool {
         self.edge[EdgeFeature::Evidence as usize]
             || self.edge[EdgeFeature::EvidenceBeyondNames as usize]
+            || self.node[NodeFeature::EvidenceOfNamed as usize]
+    }
+
+    /// Whether it matters which nodes the question names and what their texts lead to.
+    pub(crate) fn from_named(&self) -> bool {
+        self.node[NodeFeature::FromNamed as usize]
+            || self.node[NodeFeature::FromNamedInQuestion as usize]
+            || self.node[NodeFeature::EvidenceOfNamed as usize]
     }
 }
 
@@ -131,9 +139,9 @@ pub enum AttentionError {
 }
 
 impl Default for AttentionWeights {
-    /// The trained weights of this build.
+    /// The weights of this build.
     fn default() -> Self {
-        DEFAULT.clone()
+        Self::by_hand()
     }
 }
 
@@ -172,6 +180,11 @@ impl AttentionWeights {
         }
     }
 
+    /// PageRank with damped hubs and a weight for each relation, set by hand: what training starts from.
+    pub fn by_hand() -> Self {
+        BY_HAND.clone()
+    }
+
     /// The same with the weight of an edge divided by the root of the target's degree, so that hubs
     /// draw less.
     #[must_use]
@@ -182,6 +195,13 @@ impl AttentionWeights {
                 head.edge[EdgeFeature::LogTargetDegree as usize] = -0.5;
             }
         }
+        self
+    }
+
+    /// The same order of nodes with other shares: each to the power of `by`, above 0. More than 1 sharpens them.
+    #[must_use]
+    pub fn sharpened(mut self, by: f64) -> Self {
+        self.score = self.score.map(|weight| weight * by);
         self
     }
 

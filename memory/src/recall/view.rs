@@ -9,7 +9,7 @@ use std::cell::{OnceCell, RefCell};
 use std::sync::LazyLock;
 
 use super::walk::Member;
-use crate::attention::{EDGE, EdgeFeature, NODE, NodeFeature, SEED, SeedFeature, Wanted};
+use crate::attention::{EDGE, EdgeFeature, Edges, NODE, NodeFeature, SEED, SeedFeature, Wanted};
 use crate::bm25::Marks;
 use crate::graph::Link;
 use crate::index::Index;
@@ -32,6 +32,8 @@ pub(super) struct View<'a> {
     cosines: RefCell<SlotMap<f32>>,
     text: &'a str,
     wanted: Wanted,
+    /// Whether the text asks something.
+    asks: bool,
     /// See [`View::marks`].
     marks: OnceCell<Marks>,
     /// Time of the newest node in seconds.
@@ -45,6 +47,7 @@ impl<'a> View<'a> {
             unit: unit.flatten(),
             cosines: RefCell::default(),
             text: &query.text,
+            asks: asks(&query.text),
             wanted,
             marks: OnceCell::new(),
             newest: OnceCell::new(),
@@ -203,7 +206,8 @@ impl<'a> View<'a> {
         let wants = |feature: SeedFeature| self.wanted.seed[feature as usize];
         let title = wants(SeedFeature::TitleInQuestion)
             || wants(SeedFeature::QuestionInTitle)
-            || wants(SeedFeature::Named);
+            || wants(SeedFeature::Named)
+            || wants(SeedFeature::NamedInQuestion);
         (seeds.iter().zip(standardised(&words)))
             .map(|((slot, hit), words)| {
                 let mut features = [0.0; SEED];
@@ -214,10 +218,43 @@ impl<'a> View<'a> {
                     features[SeedFeature::TitleInQuestion as usize] = title;
                     features[SeedFeature::QuestionInTitle as usize] = question;
                     features[SeedFeature::Named as usize] = named(title);
+                    features[SeedFeature::NamedInQuestion as usize] = self.if_asked(named(title));
                 }
                 features
             })
             .collect()
+    }
+
+    /// The value where the text asks, 0 where it tells.
+    fn if_asked(&self, value: f64) -> f64 {
+        if self.asks { value } else { 0.0 }
+    }
+
+    /// Sets what `edges` say of their targets: whether a node that the question names leads there.
+    pub(super) fn from_named(&self, edges: &Edges, nodes: &mut [[f64; NODE]]) {
+        if !self.wanted.from_named() {
+            return;
+        }
+        let leads =
+            |(relation, forwards): &(String, bool)| *forwards && LEADS.contains(&relation.as_str());
+        let leads: Vec<bool> = edges.heads.iter().map(leads).collect();
+        for source in 0..nodes.len() {
+            if nodes[source][NodeFeature::Named as usize] == 0.0 {
+                continue;
+            }
+            let groups = edges.groups_of(source).iter();
+            for edge in groups
+                .filter(|group| leads[group.head])
+                .flat_map(|group| group.edges.clone())
+            {
+                let target = &mut nodes[edges.targets[edge] as usize];
+                target[NodeFeature::FromNamed as usize] = 1.0;
+                target[NodeFeature::FromNamedInQuestion as usize] = self.if_asked(1.0);
+                let said = edges.features[edge][EdgeFeature::EvidenceBeyondNames as usize];
+                let most = &mut target[NodeFeature::EvidenceOfNamed as usize];
+                *most = most.max(said);
+            }
+        }
     }
 
     /// Features of all members but those that the layers find.
@@ -240,7 +277,9 @@ impl<'a> View<'a> {
         });
         let title = wants(NodeFeature::TitleInQuestion)
             || wants(NodeFeature::QuestionInTitle)
-            || wants(NodeFeature::Named);
+            || wants(NodeFeature::Named)
+            || wants(NodeFeature::NamedInQuestion)
+            || self.wanted.from_named();
         let mut nodes = Vec::with_capacity(members.len());
         for (place, member) in members.iter().enumerate() {
             let mut features = [0.0; NODE];
@@ -253,6 +292,7 @@ impl<'a> View<'a> {
                 set(NodeFeature::TitleInQuestion, title);
                 set(NodeFeature::QuestionInTitle, question);
                 set(NodeFeature::Named, named(title));
+                set(NodeFeature::NamedInQuestion, self.if_asked(named(title)));
             }
             if wants(NodeFeature::NewWords) {
                 let new = self.holds(member.slot) & !self.holds(first);
@@ -278,6 +318,22 @@ impl<'a> View<'a> {
         }
         nodes
     }
+}
+
+/// Relations that a text makes by what it says of another, and not by what both have.
+const LEADS: [&str; 3] = ["hyperlink", "mentions", "cites"];
+
+/// Words that a text which asks may begin with.
+const ASKING: [&str; 24] = [
+    "who", "whom", "whose", "what", "when", "where", "which", "why", "how", "is", "are", "was",
+    "were", "do", "does", "did", "has", "have", "had", "can", "could", "should", "would", "will",
+];
+
+/// Whether a text asks something: it ends as a question does or begins as one.
+fn asks(text: &str) -> bool {
+    let first = text.split_whitespace().next().unwrap_or_default();
+    let begins = ASKING.iter().any(|word| first.eq_ignore_ascii_case(word));
+    begins || text.trim_end().ends_with(['?', '？', '؟'])
 }
 
 /// Logarithms of the degrees that most nodes have.

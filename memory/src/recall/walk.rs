@@ -239,10 +239,13 @@ impl<'a> Walk<'a> {
             let links = self.links_of(member.slot);
             self.push(&mut build, member.slot, links.iter(), target);
         }
+        let edges = build.finish(self.index);
+        let mut nodes = self.view.nodes(members);
+        self.view.from_named(&edges, &mut nodes);
         Subgraph {
             seeds: self.view.seeds(members),
-            nodes: self.view.nodes(members),
-            edges: build.finish(self.index),
+            nodes,
+            edges,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! How attention spreads.
 
-use weir_memory::{Batch, Memory, NewEdge, NewNode, Query, Recall, RecallLimits};
+use weir_memory::{AttentionWeights, Batch, Memory, NewEdge, NewNode, Query, Recall, RecallLimits};
 
 use crate::{id, node, open, query};
 
@@ -150,4 +150,59 @@ fn nothing_found_recalls_nothing() {
     chain(&memory);
     let recall = recalled(&memory, &query("zebra"), RecallLimits::default());
     assert_eq!(recall, Recall::default());
+}
+
+/// The features of a node in the light of a question, by name.
+fn seen(memory: &Memory, asked: &str, name: &str) -> impl Fn(&str) -> f64 {
+    let query = query(asked);
+    let found = memory.search(&query).unwrap();
+    let limits = RecallLimits::default();
+    let graph = memory.subgraph(&AttentionWeights::pagerank(), &query, &found, &limits);
+    let (ids, graph) = graph.unwrap();
+    let place = ids.iter().position(|found| *found == id(name)).unwrap();
+    let features = graph.nodes().nth(place).unwrap().to_vec();
+    move |feature: &str| {
+        let [_, _, names] = AttentionWeights::features();
+        let place = names.iter().position(|name| *name == feature).unwrap();
+        features[place]
+    }
+}
+
+#[test]
+fn what_a_named_passage_leads_to_is_told_from_what_shares_a_name_and_asking_from_telling() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    let mut work = node("work", "a film that was directed by its maker");
+    work.metadata.title = Some("Blue Street (film)".to_owned());
+    let mut made = NewEdge::new(id("work"), id("maker"), "mentions");
+    made.metadata.evidence = Some("Blue Street was directed by Leo".to_owned());
+    memory
+        .write(&Batch {
+            nodes: vec![
+                work,
+                node("maker", "born in a town"),
+                node("sharing", "seen in a town"),
+            ],
+            edges: vec![made, NewEdge::new(id("work"), id("sharing"), "entity")],
+        })
+        .unwrap();
+    let asked = "Who directed Blue Street";
+    let told = "He directed the film Blue Street";
+    let named = |asked: &str, name: &str| {
+        let of = seen(&memory, asked, name);
+        (of("named"), of("named_in_question"))
+    };
+    assert_eq!(named(asked, "work"), (1.0, 1.0));
+    assert_eq!(named(told, "work"), (1.0, 0.0));
+    assert_eq!(named("Who directed Street", "work"), (0.0, 0.0));
+    let led = |asked: &str, name: &str| {
+        let of = seen(&memory, asked, name);
+        (of("from_named"), of("from_named_in_question"))
+    };
+    assert_eq!(led(asked, "maker"), (1.0, 1.0));
+    assert_eq!(led(told, "maker"), (1.0, 0.0));
+    assert_eq!(led("Who directed Street", "maker"), (0.0, 0.0));
+    assert_eq!(led(asked, "sharing"), (0.0, 0.0));
+    let said = |asked: &str| seen(&memory, asked, "maker")("evidence_of_named");
+    assert!(said(asked) > said("Who paid for Blue Street"));
 }

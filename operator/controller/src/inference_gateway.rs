@@ -17,14 +17,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use weir_crds::{InferenceGateway, RouterRollout, RouterRolloutStatus};
-use weir_plan::GatewayPlan;
+use weir_plan::{GatewayPlan, RouterPlan};
 use weir_reconcile::condition::is_paused;
 use weir_reconcile::inference_gateway::{self, Material, Observed};
 use weir_reconcile::router_rollout::Rollouts;
 use weir_reconcile::{Problem, Stack, names, still_may_ask};
+use weir_router::drift::{Drift, Window};
+use weir_router::{Artifact, Router};
 
 /// How soon a gateway of which no plan was told yet is looked at again, should nobody ask for that.
 const UNTOLD: Duration = Duration::from_secs(1);
+
+/// How soon requests are compared again with those that the router was trained on.
+const COMPARED_EVERY: Duration = Duration::from_secs(30);
 
 /// What is looked at.
 struct Seen {
@@ -190,6 +195,30 @@ fn artifacts(context: &Context, key: &Key, plan: &GatewayPlan) -> BTreeMap<Strin
     bytes.collect()
 }
 
+/// How the requests of a gateway's processes differ from those that its active router was trained on.
+fn drift(context: &Context, key: &Key, seen: &Seen) -> Option<Drift> {
+    let windows = context.hub.ledger().familiarity(&gateway_id(key));
+    let router = match seen.desired.as_ref().map(|desired| &desired.status.active) {
+        Some(active) if active == RouterPlan::BUILTIN => Some(Router::builtin()),
+        Some(active) => {
+            let version = seen.stack.router(active)?;
+            let bytes = router_version::kept(context, &key.namespace, &version.spec.sha256)?;
+            Router::new(Artifact::from_bytes(&bytes).ok()?).ok()
+        }
+        None => None,
+    }?;
+    let windows = windows.iter().map(|one| {
+        let window = Window {
+            requests: one.requests,
+            unusual: one.unusual,
+            kinds: one.kinds.clone(),
+            columns: one.columns.clone(),
+        };
+        (one.sha256.as_str(), window)
+    });
+    inference_gateway::drift(router.artifact(), windows)
+}
+
 /// The Secret of the certificate and whom it names.
 fn tls(key: &Key) -> tls_secret::Wanted {
     tls_secret::Wanted {
@@ -220,6 +249,7 @@ async fn status(
         service: applied.now(caches, "Service", place),
         router: seen.desired.as_ref().map(|desired| desired.status.clone()),
         rollout: seen.rollout_status(),
+        drift: drift(context, key, seen),
         certificate_fault: certificate
             .flatten()
             .and_then(|secret| certificate::fault(&entries_of(secret), SystemTime::now())),
@@ -229,6 +259,8 @@ async fn status(
     let mut status = inference_gateway::status(&seen.gateway, &seen.stack, &observed, now);
     shown::explain_conditions(context, &*seen.gateway, &mut status.conditions).await?;
     let wait = context.statuses.write(&*seen.gateway, &status).await?;
+    let compares = observed.drift.is_some_and(|drift| drift.requests > 0);
+    let wait = sooner(wait, compares.then_some(COMPARED_EVERY));
     let look_again = certificate
         .is_some_and(|found| found.is_none())
         .then_some(shown::LOOK_AGAIN);

@@ -4,9 +4,11 @@
 //! starts with the operator away, and which part travels apart.
 
 mod build;
+mod familiar;
 mod status;
 
 pub use build::{Material, build};
+pub use familiar::drift;
 pub(crate) use status::ready_condition;
 pub use status::{Observed, status};
 

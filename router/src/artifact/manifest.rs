@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{ArtifactError, Compression};
 use crate::arms::ArmTable;
+use crate::guard::Certificate;
 use crate::network::{HIDDEN, Layout, Normaliser};
+use crate::novelty::Profile;
 use crate::schema::{FeatureSchema, FeatureSpec};
 use crate::train::Evaluation;
 
@@ -44,6 +46,12 @@ pub struct Manifest {
     pub training: Option<Training>,
     /// How it did on held-out questions; absent until evaluated.
     pub hold_out: Option<Evaluation>,
+    /// What is promised of the least capable model's answers; absent until calibrated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Certificate>,
+    /// What requests were like in training; absent for constant heads and in artifacts of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
     /// Licence of the weights.
     pub licence: String,
 }
@@ -88,6 +96,8 @@ impl Manifest {
             compression: None,
             training: None,
             hold_out: None,
+            certificate: None,
+            profile: None,
             licence: "Apache-2.0".to_owned(),
         }
     }
@@ -96,10 +106,11 @@ impl Manifest {
         arms: &ArmTable,
         normaliser: &Normaliser,
         (tau, compression): (f64, Compression),
-        training: Training,
+        (training, profile): (Training, Profile),
     ) -> Self {
         Self {
             tau,
+            profile: Some(profile),
             compression: (!compression.is_none()).then_some(compression),
             training: Some(training),
             ..Self::untrained(arms, normaliser)
@@ -122,6 +133,12 @@ impl Manifest {
         }
         if !(self.tau > 0.0 && self.tau.is_finite()) {
             let what = format!("its temperature tau is {}, which is not positive", self.tau);
+            return Err(ArtifactError::Inconsistent { what });
+        }
+        let of_certificate = self.certificate.as_ref().and_then(Certificate::fault);
+        let of_profile = self.profile.as_ref();
+        let of_profile = of_profile.and_then(|profile| profile.fault(&self.normaliser));
+        if let Some(what) = of_certificate.or(of_profile) {
             return Err(ArtifactError::Inconsistent { what });
         }
         self.check_arms()

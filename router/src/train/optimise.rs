@@ -129,7 +129,8 @@ pub(super) fn fit(
     let shape = Shape::of(data, kind, &options.compression);
     let arms = data.arms.quality.len().max(1) as f64;
     let mean_quality = data.arms.quality.iter().sum::<f64>() / arms;
-    let mut parameters = Parameters::initial(shape, mean_quality, &mut rng);
+    let mut parameters =
+        Parameters::initial(shape, (mean_quality, options.candidate_bias), &mut rng);
     parameters.freeze(&data.normaliser);
     let mut thinning = Thinning::of(&parameters, options);
     let mut adam = Adam::new(&parameters);

@@ -35,7 +35,13 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
-    pub(super) fn initial(shape: Shape, mean_quality: f64, rng: &mut ChaCha8Rng) -> Self {
+    /// Where training begins. The biases of gate and candidate start at 1 (Kusupati et al. 2018), those of the candidate at
+    /// another value where one is given.
+    pub(super) fn initial(
+        shape: Shape,
+        (mean_quality, candidate_bias): (f64, f64),
+        rng: &mut ChaCha8Rng,
+    ) -> Self {
         let mut values = vec![0.0; shape.len()];
         for value in &mut values[..shape.matrices()] {
             *value = INITIAL_WEIGHT * normal(rng);
@@ -53,6 +59,7 @@ impl Parameters {
             values[constants].fill(0.0);
         } else {
             values[constants.clone()].fill(1.0);
+            values[constants.start + shape.hidden..][..shape.hidden].fill(candidate_bias);
             values[constants.end - 2] = INITIAL_ZETA;
             values[constants.end - 1] = INITIAL_NU;
         }

@@ -273,7 +273,7 @@ fn sample(
 }
 
 /// Mean and deviation of every column over the log; columns without variance get scale 0.
-fn fit_normaliser(episodes: &[&Episode]) -> Normaliser {
+pub(super) fn fit_normaliser(episodes: &[&Episode]) -> Normaliser {
     let schema = FeatureSchema::current();
     let layout = Layout::of(schema);
     let mut sums = vec![(0.0_f64, 0.0_f64, 0.0_f64); layout.width()];

@@ -81,7 +81,7 @@ fn random_parameters(
     rng: &mut ChaCha8Rng,
 ) -> Parameters {
     let shape = Shape::new(&data.table, COLUMNS, HIDDEN).with((body, lesson.heads()), compression);
-    let mut parameters = Parameters::initial(shape, 3.0, rng);
+    let mut parameters = Parameters::initial(shape, (3.0, 1.0), rng);
     parameters
         .values
         .iter_mut()
@@ -217,7 +217,7 @@ fn utility_is_the_part_of_the_objective_that_is_maximised() {
     let arms = statistics(rng, table.arms.len());
     let sample = random_sample(rng, table.arms.len());
     let shape = Shape::new(&table, COLUMNS, HIDDEN);
-    let parameters = Parameters::initial(shape, 3.0, rng);
+    let parameters = Parameters::initial(shape, (3.0, 1.0), rng);
     let loss = |utility_weight: f64| {
         let objective = Objective {
             arms: &arms,

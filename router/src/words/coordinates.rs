@@ -8,6 +8,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::{BUCKETS, Words};
+use crate::linear::orthonormalise;
 use crate::statistics::normal;
 
 /// Rounds of the iteration; more changes nothing that a learner would notice.
@@ -100,29 +101,6 @@ impl Coordinates {
     }
 }
 
-/// Gram and Schmidt, twice for what rounding leaves: the columns of a row-major matrix become orthogonal and of length 1.
-fn orthonormalise(basis: &mut [f64], columns: usize) {
-    for column in 0..columns {
-        for other in (0..column).chain(0..column) {
-            let product: f64 = basis
-                .chunks_exact(columns)
-                .map(|row| row[column] * row[other])
-                .sum();
-            basis
-                .chunks_exact_mut(columns)
-                .for_each(|row| row[column] -= product * row[other]);
-        }
-        let squares = basis
-            .chunks_exact(columns)
-            .map(|row| row[column] * row[column]);
-        let length = squares.sum::<f64>().sqrt();
-        let scale = if length > 1e-12 { 1.0 / length } else { 0.0 };
-        basis
-            .chunks_exact_mut(columns)
-            .for_each(|row| row[column] *= scale);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,16 +130,5 @@ mod tests {
         assert_eq!(place("unheard"), [0.0, 0.0]);
         let again = Coordinates::fit(&all, 2, 1);
         assert_eq!(again.of(&texts[0]), coordinates.of(&texts[0]));
-    }
-
-    #[test]
-    fn directions_are_orthogonal_and_of_length_1() {
-        let mut basis: Vec<f64> = (0..30).map(|i| f64::from(i * i).sin()).collect();
-        orthonormalise(&mut basis, 3);
-        for (a, b) in [(0, 0), (0, 1), (1, 2), (2, 2)] {
-            let product: f64 = basis.chunks_exact(3).map(|row| row[a] * row[b]).sum();
-            let expected = f64::from(u8::from(a == b));
-            assert!((product - expected).abs() < 1e-9, "{a} {b}: {product}");
-        }
     }
 }

@@ -6,5 +6,7 @@ mod cell;
 mod comparison;
 mod decisions;
 mod features;
+mod guard;
+mod novelty;
 mod planted;
 mod training;

@@ -14,6 +14,8 @@ use weir_plan::{Endpoint, Pool, Secret};
 pub(crate) enum Does {
     /// Answers `hello world`, in chunks of this many bytes.
     Answers { chunk: usize },
+    /// Answers `hello world` and closes the connection.
+    AnswersOnce,
     /// Answers without `[DONE]`, with CRLF and comments.
     AnswersOddly,
     /// Takes the request and says nothing.
@@ -88,6 +90,11 @@ impl Double {
 
     pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
+    }
+
+    /// Connections that are open.
+    pub(crate) fn open(&self) -> usize {
+        *self.open.borrow()
     }
 
     pub(crate) fn last_request(&self) -> String {
@@ -166,6 +173,12 @@ async fn head_and(socket: &mut TcpStream, data: &[&str]) -> Option<()> {
     Some(())
 }
 
+async fn answer_once(socket: &mut TcpStream) -> Option<()> {
+    head_and(socket, &[&whole_answer()]).await?;
+    socket.write_all(b"0\r\n\r\n").await.ok()?;
+    None
+}
+
 /// Waits for the client to hang up: returns when it did.
 async fn hang(socket: &mut TcpStream) -> Option<()> {
     let mut buffer = [0; 1];
@@ -183,6 +196,7 @@ async fn serve(socket: &mut TcpStream, does: Does) -> Option<()> {
             }
             socket.write_all(b"0\r\n\r\n").await.ok()
         }
+        Does::AnswersOnce => answer_once(socket).await,
         Does::AnswersOddly => {
             let answer = whole_answer()
                 .replace("data: [DONE]\n\n", "")

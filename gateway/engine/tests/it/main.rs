@@ -9,6 +9,7 @@ mod authorities;
 mod cold;
 mod doubles;
 mod faults;
+mod links;
 mod real;
 mod replicas;
 mod tokens;

@@ -14,13 +14,20 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use weir_engine::Usage;
 
 const PATH: &str = "/v1/chat/completions";
+/// Headers that an answer has room for before they are laid out anew.
+const HEADERS: usize = 12;
+static DECISION: HeaderName = HeaderName::from_static("x-weir-decision");
+static MODEL: HeaderName = HeaderName::from_static("x-weir-model");
+static RECALL: HeaderName = HeaderName::from_static("x-weir-recall");
+static ESCALATED: HeaderName = HeaderName::from_static("x-weir-escalated");
+static PLAN_AGE: HeaderName = HeaderName::from_static("x-weir-plan-age");
 
 pub(crate) async fn complete(
     State(surfaces): Shared,
@@ -28,17 +35,18 @@ pub(crate) async fn complete(
 ) -> Result<Response, Rescue> {
     let chat = |bytes: Bytes| Ok((body::object(&bytes)?, bytes));
     let (asked, bytes) = asked::ask(surfaces, request, chat).await?;
+    // What is routed takes much more room than what is passed on, which would have to move it about.
     match (&asked.ask.model, asked.ask.client.stream) {
         (ModelChoice::Pinned(_), _) => pass(asked, PATH, bytes).await,
         (ModelChoice::Auto, true) => {
             let (wanted, serving) = (Wanted::of(&asked.ask), Arc::clone(&asked.serving));
-            let streamed = stream::routed(asked).await?;
+            let streamed = Box::pin(stream::routed(asked)).await?;
             let chunks = Chunks::routed(wanted, &serving, &streamed.decision);
             Ok(streamed.respond(chunks))
         }
         (ModelChoice::Auto, false) => {
             let wanted = Wanted::of(&asked.ask);
-            let (answer, headers) = whole(asked).await?;
+            let (answer, headers) = Box::pin(whole(asked)).await?;
             Ok((headers, Json(completion(&answer, wanted))).into_response())
         }
     }
@@ -51,7 +59,7 @@ pub(crate) async fn pass(
     body: Bytes,
 ) -> Result<Response, Rescue> {
     if !asked.ask.client.stream {
-        return pinned::whole(asked, path, body).await;
+        return pinned::whole(asked, path, &body).await;
     }
     let chunks = Chunks::passed(&asked.ask);
     let streamed = pinned::stream(asked, Sent::AsItCame { path, body }).await?;
@@ -119,19 +127,19 @@ pub(crate) fn unix_seconds() -> u64 {
 
 /// What every answer says about itself. A value that is no header value (a model with control characters) is left out.
 pub(crate) fn headers(decision: &Decided, serving: &Serving) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderMap::with_capacity(HEADERS);
     let escalated = if decision.escalated { "true" } else { "false" };
     for (name, value) in [
-        ("x-weir-decision", decision.id.as_str()),
-        ("x-weir-model", decision.model.as_str()),
-        ("x-weir-recall", recall_name(decision)),
-        ("x-weir-escalated", escalated),
+        (&DECISION, decision.id.as_str()),
+        (&MODEL, decision.model.as_str()),
+        (&RECALL, recall_name(decision)),
+        (&ESCALATED, escalated),
     ] {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);
         }
     }
-    headers.insert("x-weir-plan-age", plan_age(serving));
+    headers.insert(&PLAN_AGE, plan_age(serving));
     headers
 }
 

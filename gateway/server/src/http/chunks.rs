@@ -13,6 +13,8 @@ use bytes::Bytes;
 use serde_json::json;
 use weir_engine::{ChatEvent, json_span};
 
+const USAGE: &[u8] = b"\"usage\"";
+
 /// What the client asked for beyond the answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
@@ -81,11 +83,14 @@ impl Shape for Chunks {
         if !self.logprobs {
             cut.push(&["choices", "*", "logprobs"]);
         }
-        if !self.usage && event.usage.is_some() {
-            if is_usage_only(event) {
+        if !self.usage {
+            if event.usage.is_some() && is_usage_only(event) {
                 return None;
             }
-            cut.push(&["usage"]);
+            // Some engines say on every event that it has none.
+            if event.usage.is_some() || names_usage(&event.raw) {
+                cut.push(&["usage"]);
+            }
         }
         if !self.timings {
             cut.push(&["usage"]);
@@ -119,6 +124,10 @@ fn weir_event(decision: &Decided) -> String {
         "weir": weir(decision),
     });
     format!("data: {event}\n\n")
+}
+
+fn names_usage(raw: &[u8]) -> bool {
+    raw.windows(USAGE.len()).any(|window| window == USAGE)
 }
 
 fn is_usage_only(event: &ChatEvent) -> bool {

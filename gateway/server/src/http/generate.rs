@@ -3,19 +3,20 @@
 //! Takes `{model_id, prompt, max_tokens, temperature, top_p}` and answers with the text and what it used. The request is
 //! checked as a pinned chat of one user turn. Reading on: `pinned.rs`.
 
-use super::{Shared, body, caller, extension, pinned};
-use crate::ask::Ask;
-use crate::fill::PinnedAnswer;
+use super::asked;
+use super::chat::usage;
+use super::pinned::{self, Sent};
+use super::{Shared, body};
 use crate::rescue::Rescue;
 use axum::Json;
 use axum::extract::{Request, State};
-use futures_util::StreamExt;
+use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::time::Instant;
-use weir_engine::{ChatRequest, ChatStream, EngineError, Usage};
-use weir_plan::Scope;
+
+/// What a chat's fields are called here.
+const NAMES: [(&str, &str); 2] = [("messages", "prompt"), ("model", "model_id")];
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -32,61 +33,25 @@ pub(crate) struct Wanted {
     top_p: Option<Value>,
 }
 
-struct Generated {
-    text: String,
-    finish_reason: Option<String>,
-    usage: Usage,
-}
-
 pub(crate) async fn generate(
     State(surfaces): Shared,
     request: Request,
 ) -> Result<Json<Value>, Rescue> {
-    let received = Instant::now();
-    let serving = surfaces.gateway.serving();
-    let identity = surfaces.identify(&serving, request.headers(), Scope::Ask)?;
-    let (head, bytes) = body::read(request, serving.plan.limits.body_max_bytes).await?;
-    let chat = body::typed::<Wanted>(&bytes)?.into_chat()?;
-    let settings = extension(&head.headers)?;
-    let caller = caller(identity, &head.headers);
-    let mut ask = Ask::parse(chat.clone(), settings, caller, received)?;
-    let model = chat["model"].as_str().unwrap_or_default();
-    let (rank, pool) = pinned::pool(&serving, &ask, model)?;
-    let until = serving.deadline(&ask.weir, ask.received);
-    let _place = surfaces.enter_to_ask(&serving, &mut ask, until).await?;
-    let id = surfaces.gateway.new_decision_id();
-    let wanted = ChatRequest {
-        body: chat.clone(),
-        prefix: Some(ask.prefix(&ask.messages)),
-        deadline: until,
+    let read = |bytes: Bytes| {
+        let chat = body::typed::<Wanted>(&bytes)?.into_chat()?;
+        Ok((chat.clone(), chat))
     };
-    let asked = match serving.engines.warm(pool, until).await {
-        Ok(warm) => serving.engines.chat(&warm, wanted).await,
-        Err(error) => Err(error),
+    let answered = async {
+        let (asked, chat) = asked::ask(surfaces, request, read).await?;
+        pinned::stream(asked, Sent::Chat(chat))
+            .await?
+            .collect()
+            .await
     };
-    let ttft = asked.is_ok().then(|| ask.received.elapsed());
-    let generated = match asked {
-        Ok(stream) => read(stream).await,
-        Err(error) => Err(error),
-    };
-    let read = generated.as_ref().ok();
-    let total = ask.received.elapsed();
-    surfaces.gateway.pinned(PinnedAnswer {
-        serving: &serving,
-        id: id.clone(),
-        ask: &ask,
-        pool: rank,
-        usage: read.map(|read| read.usage),
-        finish_reason: read.and_then(|read| read.finish_reason.clone()),
-        error: generated.as_ref().err().map(EngineError::kind),
-        ttft: ttft.unwrap_or(total),
-        total,
-    });
-    let generated = generated.inspect_err(|error| surfaces.metrics.failed(error.kind()))?;
-    surfaces.metrics.pinned(model, generated.usage);
+    let answer = answered.await.map_err(|error| error.renamed(&NAMES))?;
     Ok(Json(json!({
-        "decision_id": id, "model_id": model, "text": generated.text,
-        "finish_reason": generated.finish_reason, "usage": super::chat::usage(generated.usage),
+        "decision_id": answer.decision.id, "model_id": answer.decision.model, "text": answer.message["content"],
+        "finish_reason": answer.finish_reason, "usage": usage(answer.usage),
     })))
 }
 
@@ -118,20 +83,4 @@ impl Wanted {
         }
         Ok(chat)
     }
-}
-
-async fn read(mut stream: ChatStream) -> Result<Generated, EngineError> {
-    let mut read = Generated {
-        text: String::new(),
-        finish_reason: None,
-        usage: Usage::default(),
-    };
-    while let Some(event) = stream.next().await {
-        let event = event?;
-        read.text
-            .push_str(event.delta.as_deref().unwrap_or_default());
-        read.finish_reason = event.finish_reason.or(read.finish_reason);
-        read.usage = event.usage.unwrap_or(read.usage);
-    }
-    Ok(read)
 }

@@ -57,7 +57,7 @@ pub(crate) async fn readyz(State(surfaces): Shared) -> Response {
         },
         "router": {
             "version": serving.router_version(), "sha256": serving.router.artifact().sha256(),
-            "missing": standing.router_missing,
+            "missing": standing.router_missing, "drift": surfaces.gateway.drift(),
         },
     });
     (status, Json(body)).into_response()
@@ -80,6 +80,8 @@ pub(crate) async fn metrics(State(surfaces): Shared) -> Response {
         rollouts: surfaces.gateway.evidence().total(),
         summaries: surfaces.gateway.summaries(),
         labelled: surfaces.gateway.evidence().labelled(),
+        familiarity: surfaces.gateway.familiarity().counts(),
+        drift: surfaces.gateway.drift(),
     };
     let text = surfaces.metrics.render(&gauges);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()

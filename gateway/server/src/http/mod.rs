@@ -26,7 +26,7 @@ use crate::ask::{Ask, Caller, ModelChoice};
 use crate::auth::Identity;
 use crate::choose::guardrail;
 use crate::extension::Extension;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, new_id};
 use crate::metrics::Metrics;
 use crate::quota::Taken;
 use crate::rescue::Rescue;
@@ -39,7 +39,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
 pub(crate) use chat::{recall_name, unix_seconds, usage};
-use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use weir_plan::Scope;
@@ -238,7 +238,7 @@ impl Surfaces {
 /// The caller as the request's flow sees it.
 fn caller(identity: Identity, headers: &HeaderMap) -> Caller {
     let request_id = headers
-        .get(REQUEST_ID)
+        .get(&REQUEST_ID)
         .and_then(|value| value.to_str().ok());
     Caller {
         tenant: identity.tenant,
@@ -256,6 +256,9 @@ fn extension(headers: &HeaderMap) -> Result<Extension, Rescue> {
     let texts: Vec<_> = ours
         .map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())))
         .collect();
+    if texts.is_empty() {
+        return Ok(Extension::default());
+    }
     let pairs = texts.iter().map(|(name, text)| (*name, text.as_ref()));
     Ok(Extension::from_headers(pairs)?)
 }
@@ -281,9 +284,9 @@ fn spawn_upkeep(surfaces: &Arc<Surfaces>) {
 }
 
 const UPKEEP: Duration = Duration::from_secs(10);
-const REQUEST_ID: &str = "x-request-id";
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Stands on every answer while the operator does not confirm the plan.
-const PLAN_STALE: &str = "x-weir-plan-stale";
+static PLAN_STALE: HeaderName = HeaderName::from_static("x-weir-plan-stale");
 /// Longest request id that is taken over from a client.
 const REQUEST_ID_MAX: usize = 128;
 
@@ -297,21 +300,21 @@ async fn observe(
     let started = Instant::now();
     let id = request
         .headers()
-        .get(REQUEST_ID)
+        .get(&REQUEST_ID)
         .filter(|id| id.len() <= REQUEST_ID_MAX)
         .cloned();
-    let id = id.or_else(|| HeaderValue::try_from(uuid::Uuid::now_v7().to_string()).ok());
+    let id = id.or_else(|| HeaderValue::try_from(new_id()).ok());
     if let Some(id) = &id {
-        request.headers_mut().insert(REQUEST_ID, id.clone());
+        request.headers_mut().insert(&REQUEST_ID, id.clone());
     }
     let version = request.version();
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     if let Some(id) = id {
-        headers.insert(REQUEST_ID, id);
+        headers.insert(&REQUEST_ID, id);
     }
     if surfaces.gateway.is_stale() {
-        headers.insert(PLAN_STALE, HeaderValue::from_static("true"));
+        headers.insert(&PLAN_STALE, HeaderValue::from_static("true"));
     }
     // A client that keeps its connection would find it closed in the middle of its next request.
     if surfaces.gateway.is_draining() && version < Version::HTTP_2 {

@@ -5,31 +5,28 @@
 use super::Surfaces;
 use super::admission::Place;
 use super::asked::Asked;
-use super::chat::headers;
 use crate::answer::Decided;
-use crate::ask::Ask;
-use crate::fill::PinnedAnswer;
+use crate::decisions::Draft;
+use crate::fill::Passed;
 use crate::rescue::Rescue;
 use crate::serving::Serving;
-use http::HeaderMap;
 use serde::Deserialize;
 use std::sync::Arc;
-use std::time::Duration;
 use weir_engine::{ChatEvent, EngineError, Usage};
-use weir_router::RecallMode;
 
 /// The outcome of a pinned request. Dropping it records it.
 pub(crate) struct Outcome {
-    pub(crate) ask: Ask,
     surfaces: Arc<Surfaces>,
     serving: Arc<Serving>,
+    /// Rank of the pool that is asked.
     rank: usize,
-    id: String,
-    model: String,
+    row: Draft,
     usage: Option<Usage>,
+    /// Events that brought something generated.
+    events: u32,
     finish_reason: Option<String>,
     error: Option<&'static str>,
-    ttft: Option<Duration>,
+    ttft_ms: Option<f64>,
     _place: Place,
 }
 
@@ -61,48 +58,39 @@ struct WireDetails {
 }
 
 impl Outcome {
-    /// Of a request whose pool has this rank, before it was asked.
-    pub(crate) fn new(asked: Asked, model: String, rank: usize) -> Self {
-        let id = asked.surfaces.gateway.new_decision_id();
+    /// Of a request whose pool has this rank. Nothing of the conversation is kept.
+    pub(crate) fn new(asked: Asked, rank: usize) -> Self {
+        let (surfaces, serving) = (asked.surfaces, asked.serving);
+        let pool = &serving.plan.pools[rank];
+        let row = surfaces.gateway.pinned_draft(&serving, &asked.ask, pool);
         Self {
-            ask: asked.ask,
-            surfaces: asked.surfaces,
-            serving: asked.serving,
+            surfaces,
+            serving,
             rank,
-            id,
-            model,
+            row,
             usage: None,
+            events: 0,
             finish_reason: None,
             error: Some("client_gone"),
-            ttft: None,
+            ttft_ms: None,
             _place: asked.place,
         }
     }
 
     /// What a response says about an answer that nobody decided.
     pub(crate) fn decision(&self) -> Decided {
-        Decided {
-            id: self.id.clone(),
-            model: self.model.clone(),
-            recall: RecallMode::None,
-            escalated: false,
-            sources: Vec::new(),
-            explain: None,
-        }
-    }
-
-    pub(crate) fn headers(&self) -> HeaderMap {
-        headers(&self.decision(), &self.serving)
+        self.row.decided(false)
     }
 
     /// Something of the answer is there.
     pub(crate) fn begun(&mut self) {
-        self.ttft = Some(self.ask.received.elapsed());
+        self.ttft_ms = Some(self.row.elapsed_ms());
     }
 
     /// An event has passed.
     pub(crate) fn saw(&mut self, event: &ChatEvent) {
-        self.usage = event.usage.or(self.usage);
+        self.usage = event.used().or(self.usage);
+        self.events += u32::from(event.delta.is_some() || event.aside);
         if event.finish_reason.is_some() {
             self.finish_reason.clone_from(&event.finish_reason);
         }
@@ -138,22 +126,23 @@ impl Outcome {
 
 impl Drop for Outcome {
     fn drop(&mut self) {
+        let counted = self.usage.is_none() && self.events > 0;
+        let usage = self.usage.or(counted.then_some(Usage {
+            completion_tokens: self.events,
+            ..Usage::default()
+        }));
+        let pool = &self.serving.plan.pools[self.rank];
         if self.error.is_none() {
-            self.surfaces
-                .metrics
-                .pinned(&self.model, self.usage.unwrap_or_default());
+            let metrics = &self.surfaces.metrics;
+            metrics.pinned(&pool.model, usage.unwrap_or_default());
         }
-        let total = self.ask.received.elapsed();
-        self.surfaces.gateway.pinned(PinnedAnswer {
-            serving: &self.serving,
-            id: self.id.clone(),
-            ask: &self.ask,
-            pool: self.rank,
-            usage: self.usage,
+        let passed = Passed {
+            usage,
+            counted,
             finish_reason: self.finish_reason.take(),
             error: self.error,
-            ttft: self.ttft.unwrap_or(total),
-            total,
-        });
+            ttft_ms: self.ttft_ms,
+        };
+        self.row.passed(pool, passed);
     }
 }

@@ -1,10 +1,11 @@
 //! A pinned model: what the client sent goes to its pool and the answer comes back. No memory, no router.
 //!
-//! What is still Weir's: the model must be known and within the privacy limit, `weir` is cut out of the body, a failure
-//! in the middle of a stream becomes an event, calls that the engine left in the text become calls where tools are offered,
-//! and the outcome is recorded. All other bytes stay. Reading on: `chat.rs`, `outcome.rs`.
+//! What is still Weir's: the model must be known and within the privacy limit, `weir` is cut out of the body, a stream is asked
+//! for its usage, a failure in the middle of a stream becomes an event, calls that the engine left in the text become calls
+//! where tools are offered, and the outcome is recorded. All other bytes stay. Reading on: `chat.rs`, `outcome.rs`.
 
 use super::asked::Asked;
+use super::chat::headers;
 use super::outcome::Outcome;
 use super::stream::Streamed;
 use crate::ask::{Ask, ModelChoice};
@@ -13,12 +14,16 @@ use crate::serving::Serving;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, poll};
 use http::{HeaderValue, header};
 use serde_json::{Map, Value};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use weir_engine::{ChatEvent, ChatRequest, ChatStream, ForwardRequest, json_span, offered};
-use weir_plan::Pool;
+use std::task::{Context, Poll};
+use weir_engine::{
+    ChatEvent, ChatRequest, ChatStream, EngineError, ForwardRequest, json_span, offered,
+};
+use weir_plan::{EngineKind, Pool};
 
 /// What the pool is sent.
 pub(crate) enum Sent {
@@ -30,20 +35,19 @@ pub(crate) enum Sent {
 
 struct Passing {
     events: ChatStream,
-    outcome: Outcome,
-    ended: bool,
+    /// `None` once it is recorded.
+    outcome: Option<Outcome>,
 }
 
-/// The pool that serves a model by name, refused when its data would travel too far.
+/// The pool that serves a model by name, with its rank; refused when the request's data would travel too far.
 pub(crate) fn pool<'a>(
     serving: &'a Serving,
     ask: &Ask,
     model: &str,
 ) -> Result<(usize, &'a Pool), Rescue> {
     let plan = &serving.plan;
-    let found = plan
-        .pool_for_model(model)
-        .ok_or_else(|| Rescue::unknown_model(model, plan))?;
+    let found = plan.pool_for_model(model);
+    let found = found.ok_or_else(|| Rescue::unknown_model(model, plan))?;
     if found.1.privacy > serving.privacy(ask) {
         Err(Rescue::privacy(model))
     } else {
@@ -51,23 +55,32 @@ pub(crate) fn pool<'a>(
     }
 }
 
+fn pinned<'a>(serving: &'a Serving, ask: &Ask) -> Result<(usize, &'a Pool), Rescue> {
+    match &ask.model {
+        ModelChoice::Pinned(model) => pool(serving, ask, model),
+        ModelChoice::Auto => Err(Rescue::field("model", "model is auto: nothing is pinned")),
+    }
+}
+
 /// Passes a body through to the engine's same path and the whole answer back.
 pub(crate) async fn whole(
     asked: Asked,
     path: &'static str,
-    body: Bytes,
+    body: &Bytes,
 ) -> Result<Response, Rescue> {
     let serving = Arc::clone(&asked.serving);
-    let (mut outcome, pool) = begin(&serving, asked)?;
-    let request = forwarding(&serving, &outcome.ask, path, &body);
-    let warm = serving.engines.warm(pool, request.deadline).await;
-    let warm = warm.map_err(|error| outcome.failed(&error))?;
-    let answer = serving.engines.forward(&warm, request).await;
+    let (rank, pool) = pinned(&serving, &asked.ask)?;
+    let request = forwarding(&serving, &asked.ask, path, body);
+    let answering = async {
+        let warm = serving.engines.warm(pool, request.deadline).await?;
+        serving.engines.forward(&warm, request).await
+    };
+    let (mut outcome, answer) = beside(answering, || Outcome::new(asked, rank)).await;
     let answer = answer.map_err(|error| outcome.failed(&error))?;
     outcome.read(&answer);
     outcome.succeeded();
     let mut response = Response::new(Body::from(answer));
-    *response.headers_mut() = outcome.headers();
+    *response.headers_mut() = headers(&outcome.decision(), &serving);
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     Ok(response)
@@ -76,47 +89,68 @@ pub(crate) async fn whole(
 /// Asks the pool for a stream. Returns once something of the answer is there.
 pub(crate) async fn stream(asked: Asked, sent: Sent) -> Result<Streamed, Rescue> {
     let serving = Arc::clone(&asked.serving);
-    let (mut outcome, pool) = begin(&serving, asked)?;
-    let ask = &outcome.ask;
+    let (rank, pool) = pinned(&serving, &asked.ask)?;
+    let ask = &asked.ask;
     let deadline = serving.deadline(&ask.weir, ask.received);
-    let warm = serving.engines.warm(pool, deadline).await;
-    let warm = warm.map_err(|error| outcome.failed(&error))?;
-    let events = match sent {
-        Sent::AsItCame { path, body } => {
-            let request = forwarding(&serving, &outcome.ask, path, &body);
-            serving.engines.forward_stream(&warm, request).await
-        }
-        Sent::Chat(body) => {
-            let prefix = Some(outcome.ask.prefix(&outcome.ask.messages));
-            let request = ChatRequest {
+    let beginning = {
+        let request = match sent {
+            Sent::AsItCame { path, body } => {
+                let body = asking_for_usage(pool, ask, body);
+                Ok(forwarding(&serving, ask, path, &body))
+            }
+            Sent::Chat(body) => Err(ChatRequest {
                 body,
-                prefix,
+                prefix: Some(ask.prefix(&ask.messages)),
                 deadline,
-            };
-            serving.engines.chat(&warm, request).await
+            }),
+        };
+        let engines = &serving.engines;
+        async move {
+            let warm = engines.warm(pool, deadline).await?;
+            match request {
+                Ok(as_it_came) => engines.forward_stream(&warm, as_it_came).await,
+                Err(chat) => engines.chat(&warm, chat).await,
+            }
         }
     };
+    let (mut outcome, events) = beside(beginning, || Outcome::new(asked, rank)).await;
     let events = events.map_err(|error| outcome.failed(&error))?;
     outcome.begun();
-    let (decision, headers) = (outcome.decision(), outcome.headers());
+    let decision = outcome.decision();
+    let headers = headers(&decision, &serving);
     let passing = Passing {
         events,
-        outcome,
-        ended: false,
+        outcome: Some(outcome),
     };
     Ok(Streamed {
         decision,
         headers,
-        events: Box::pin(stream::unfold(passing, Passing::next)),
+        events: Box::pin(passing),
     })
 }
 
-fn begin(serving: &Arc<Serving>, asked: Asked) -> Result<(Outcome, &Pool), Rescue> {
-    let ModelChoice::Pinned(model) = asked.ask.model.clone() else {
-        return Err(Rescue::field("model", "model is auto: nothing is pinned"));
-    };
-    let (rank, pool) = pool(serving, &asked.ask, &model)?;
-    Ok((Outcome::new(asked, model, rank), pool))
+/// What an engine answers, and beside it the outcome, which is made while the engine works: it has been asked when this is
+/// polled for the first time.
+async fn beside<T>(
+    asking: impl Future<Output = Result<T, EngineError>>,
+    make: impl FnOnce() -> Outcome,
+) -> (Outcome, Result<T, EngineError>) {
+    let mut asking = pin!(asking);
+    let begun = poll!(asking.as_mut());
+    let outcome = make();
+    match begun {
+        Poll::Ready(answer) => (outcome, answer),
+        Poll::Pending => (outcome, asking.await),
+    }
+}
+
+/// The body of a stream as its engine is sent it: what the answer used is always told, also where the client does not want to
+/// hear it (see `chunks.rs`). llama.cpp says it in its own words anyway.
+fn asking_for_usage(pool: &Pool, ask: &Ask, body: Bytes) -> Bytes {
+    if ask.client.include_usage || pool.engine == EngineKind::LlamaCpp {
+        return body;
+    }
+    json_span::with_member(&body, "stream_options", r#"{"include_usage":true}"#)
 }
 
 fn forwarding(
@@ -134,24 +168,31 @@ fn forwarding(
     }
 }
 
-impl Passing {
-    async fn next(mut self) -> Option<(Result<ChatEvent, Rescue>, Self)> {
-        if self.ended {
-            return None;
-        }
-        match self.events.next().await {
-            Some(Ok(event)) => {
-                self.outcome.saw(&event);
-                Some((Ok(event), self))
-            }
-            Some(Err(error)) => {
-                self.ended = true;
-                Some((Err(self.outcome.failed(&error)), self))
-            }
-            None => {
-                self.outcome.succeeded();
-                None
-            }
-        }
+impl Stream for Passing {
+    type Item = Result<ChatEvent, Rescue>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let passing = &mut *self;
+        let Some(outcome) = &mut passing.outcome else {
+            return Poll::Ready(None);
+        };
+        Poll::Ready(
+            match std::task::ready!(passing.events.poll_next_unpin(cx)) {
+                Some(Ok(event)) => {
+                    outcome.saw(&event);
+                    Some(Ok(event))
+                }
+                Some(Err(error)) => {
+                    let rescue = outcome.failed(&error);
+                    passing.outcome = None;
+                    Some(Err(rescue))
+                }
+                None => {
+                    outcome.succeeded();
+                    passing.outcome = None;
+                    None
+                }
+            },
+        )
     }
 }

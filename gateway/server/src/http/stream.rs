@@ -7,16 +7,19 @@
 use super::admission::Place;
 use super::asked::Asked;
 use super::chat::headers;
-use crate::answer::{AnswerStream, Decided};
+use crate::answer::{Answer, AnswerStream, Decided};
 use crate::rescue::Rescue;
+use crate::tally::{Tally, message};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, HeaderValue, header};
+use hyper::body::Frame;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use weir_engine::{ChatEvent, Usage};
 
 /// Events of an answer, or the failure that ends it.
@@ -30,7 +33,7 @@ pub(crate) struct Streamed {
 }
 
 /// How a surface writes an answer.
-pub(crate) trait Shape: Send + 'static {
+pub(crate) trait Shape: Send + Unpin + 'static {
     /// What stands before the engine's first event.
     fn begin(&mut self) -> Bytes;
     /// An event of the engine; `None` when nothing of it is for the client.
@@ -45,7 +48,14 @@ pub(crate) trait Shape: Send + 'static {
 struct Writing<S> {
     shape: S,
     events: EventStream,
-    ended: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    Beginning,
+    Going,
+    Ended,
 }
 
 /// A routed answer on its way, counted when it ends.
@@ -114,41 +124,70 @@ impl Streamed {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         // Proxies are asked not to hold it back.
         headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-        let mut writing = Writing {
+        *response.body_mut() = Body::new(Writing {
             shape,
             events: self.events,
-            ended: false,
-        };
-        let first = writing.shape.begin();
-        let first = (!first.is_empty()).then_some(Ok(first));
-        let rest = stream::unfold(writing, Writing::next);
-        *response.body_mut() = Body::from_stream(stream::iter(first).chain(rest));
+            state: State::Beginning,
+        });
         response
+    }
+
+    /// All of the answer.
+    pub(crate) async fn collect(mut self) -> Result<Answer, Rescue> {
+        let (mut tally, mut events) = (Tally::default(), Vec::new());
+        while let Some(event) = self.events.next().await {
+            let event = event?;
+            tally.add(&event);
+            events.push(event);
+        }
+        Ok(Answer {
+            decision: self.decision,
+            message: message(&events, &tally.text),
+            logprobs: None,
+            usage: tally.used(0),
+            finish_reason: tally.finish_reason.unwrap_or_default(),
+        })
     }
 }
 
-impl<S: Shape> Writing<S> {
-    async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
-        loop {
-            if self.ended {
-                return None;
+impl<S: Shape> hyper::body::Body for Writing<S> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let writing = &mut *self;
+        let bytes = match writing.state {
+            State::Beginning => {
+                writing.state = State::Going;
+                writing.shape.begin()
             }
-            let bytes = match self.events.next().await {
-                Some(Ok(event)) => match self.shape.event(&event) {
-                    Some(bytes) => bytes,
-                    None => continue,
-                },
+            State::Going => Bytes::new(),
+            State::Ended => return Poll::Ready(None),
+        };
+        if !bytes.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        let bytes = loop {
+            match ready!(writing.events.poll_next_unpin(cx)) {
+                Some(Ok(event)) => {
+                    if let Some(bytes) = writing.shape.event(&event) {
+                        break bytes;
+                    }
+                }
                 Some(Err(error)) => {
-                    self.ended = true;
+                    writing.state = State::Ended;
                     error.log();
-                    self.shape.broken(&error)
+                    break writing.shape.broken(&error);
                 }
                 None => {
-                    self.ended = true;
-                    self.shape.end()
+                    writing.state = State::Ended;
+                    break writing.shape.end();
                 }
-            };
-            return Some((Ok(bytes), self));
-        }
+            }
+        };
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
 }

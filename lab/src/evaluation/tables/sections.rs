@@ -33,8 +33,9 @@ impl Measured<'_> {
         let apgr = apgr.goal(Goal::AtLeast(goal));
         if apgr.met == Some(false) {
             results.notes.push(format!(
-                "missed, {name}: APGR: the features are counts of the text and coordinates of its words, without an embedding of \
-                 a language model; a classifier of all words has {:.3} on the same folds, and an oracle {:.3}",
+                "missed, {name}: APGR: the features are {}; a classifier of all words has {:.3} on the same folds, and an \
+                 oracle {:.3}",
+                self.features(),
                 self.apgr(Way::Words).value,
                 self.apgr(Way::Oracle).value
             ));
@@ -211,8 +212,8 @@ impl Measured<'_> {
         let own = own.goal(Goal::AtLeast(0.22)).against("kNN", neighbours);
         if own.met == Some(false) {
             results.notes.push(format!(
-                "missed, {name}: oracle gap closed: the features are counts of the text and coordinates of its words, without an \
-                 embedding of a language model; a classifier of all words closes {:.3} on the same folds",
+                "missed, {name}: oracle gap closed: the features are {}; a classifier of all words closes {:.3} on the same folds",
+                self.features(),
                 self.closed(Way::Words).value
             ));
         }

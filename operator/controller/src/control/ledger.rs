@@ -6,7 +6,7 @@
 use crate::control::caller::GatewayId;
 use std::collections::{BTreeMap, HashMap};
 use tokio::time::Instant;
-use weir_proto::control::v1::{PoolLoad, Report, RolloutEvidence};
+use weir_proto::control::v1::{Familiarity, PoolLoad, Report, RolloutEvidence};
 
 /// One start of one gateway's process.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,6 +121,15 @@ impl Ledger {
                 let of_rollout = all.find(|evidence| evidence.rollout == rollout)?;
                 Some((process.clone(), entry.at, of_rollout.clone()))
             })
+            .collect()
+    }
+
+    /// What every process of a gateway said last of how familiar its requests are.
+    pub(crate) fn familiarity(&self, gateway: &GatewayId) -> Vec<Familiarity> {
+        let processes = self.gateways.get(gateway).into_iter();
+        let entries = processes.flat_map(BTreeMap::values);
+        entries
+            .filter_map(|entry| entry.report.familiarity.clone())
             .collect()
     }
 

@@ -1,5 +1,6 @@
 //! What people see of a gateway, from what was observed of it and from the status of what it uses.
 
+use super::familiar;
 use crate::condition::{Seen, Verdict};
 use crate::keys::{self, KeyError, api_keys, tenants_without_keys};
 use crate::names::{self, GATEWAY_LABEL, GATEWAY_PORT, selector_text};
@@ -15,6 +16,7 @@ use weir_crds::{
     RouterRolloutStatus,
 };
 use weir_plan::{ANONYMOUS, RouterPlan};
+use weir_router::drift::Drift;
 
 /// What was observed of a gateway.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,6 +32,8 @@ pub struct Observed {
     pub router: Option<GatewayRouterStatus>,
     /// The status of the rollout that `router` names.
     pub rollout: Option<RouterRolloutStatus>,
+    /// How its requests differ from those that its router was trained on; without it nobody can tell.
+    pub drift: Option<Drift>,
     /// What is wrong with the certificate of its Secret.
     pub certificate_fault: Option<String>,
     /// What the API server said when it refused an object.
@@ -73,6 +77,8 @@ pub fn status(
     verdicts.extend(keys.map(|(_, verdict)| (keys::ACCEPTED, verdict)));
     verdicts.extend(tenants_known(gateway, stack).map(|verdict| ("TenantsKnown", verdict)));
     verdicts.extend(rollout_healthy(observed).map(|verdict| ("RolloutHealthy", verdict)));
+    let drift = observed.drift.as_ref();
+    verdicts.extend(drift.map(|drift| ("TrafficFamiliar", familiar::verdict(drift))));
     let named = || GatewayRouterStatus {
         active: gateway
             .spec

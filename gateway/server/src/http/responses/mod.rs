@@ -14,16 +14,13 @@ use super::chunks::Wanted;
 use super::pinned::{self, Sent};
 use super::stream::{self, Streamed};
 use super::{Shared, Surfaces, body};
-use crate::answer::Answer;
 use crate::ask::ModelChoice;
 use crate::rescue::Rescue;
-use crate::tally::{Tally, message};
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use events::ResponseEvents;
-use futures_util::StreamExt;
 use input::{Translated, translate};
 use output::Told;
 use serde_json::{Map, Value};
@@ -55,7 +52,7 @@ async fn answer(surfaces: Arc<Surfaces>, request: Request) -> Result<Response, R
         ModelChoice::Pinned(_) => {
             let streamed = begin(asked, chat).await?;
             let headers = streamed.headers.clone();
-            (collect(streamed).await?, headers)
+            (streamed.collect().await?, headers)
         }
     };
     Ok((headers, Json(told.whole(&answer))).into_response())
@@ -66,21 +63,4 @@ async fn begin(asked: Asked, chat: Map<String, Value>) -> Result<Streamed, Rescu
         ModelChoice::Auto => stream::routed(asked).await,
         ModelChoice::Pinned(_) => pinned::stream(asked, Sent::Chat(chat)).await,
     }
-}
-
-/// All of a stream.
-async fn collect(mut streamed: Streamed) -> Result<Answer, Rescue> {
-    let (mut tally, mut events) = (Tally::default(), Vec::new());
-    while let Some(event) = streamed.events.next().await {
-        let event = event?;
-        tally.add(&event);
-        events.push(event);
-    }
-    Ok(Answer {
-        decision: streamed.decision,
-        message: message(&events, &tally.text),
-        logprobs: None,
-        usage: tally.used(0),
-        finish_reason: tally.finish_reason.unwrap_or_default(),
-    })
 }
