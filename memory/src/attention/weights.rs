@@ -69,7 +69,7 @@ impl Wanted {
     }
 
     /// Whether it matters which nodes the question names and what their texts lead to.
-    pub(crate) fn from_named(&self) -> bool {
+    pub(crate) fn named(&self) -> bool {
         self.node[NodeFeature::FromNamed as usize]
             || self.node[NodeFeature::FromNamedInQuestion as usize]
             || self.node[NodeFeature::EvidenceOfNamed as usize]

@@ -231,8 +231,8 @@ impl<'a> View<'a> {
     }
 
     /// Sets what `edges` say of their targets: whether a node that the question names leads there.
-    pub(super) fn from_named(&self, edges: &Edges, nodes: &mut [[f64; NODE]]) {
-        if !self.wanted.from_named() {
+    pub(super) fn lead_from_named(&self, edges: &Edges, nodes: &mut [[f64; NODE]]) {
+        if !self.wanted.named() {
             return;
         }
         let leads =
@@ -279,7 +279,7 @@ impl<'a> View<'a> {
             || wants(NodeFeature::QuestionInTitle)
             || wants(NodeFeature::Named)
             || wants(NodeFeature::NamedInQuestion)
-            || self.wanted.from_named();
+            || self.wanted.named();
         let mut nodes = Vec::with_capacity(members.len());
         for (place, member) in members.iter().enumerate() {
             let mut features = [0.0; NODE];

@@ -241,7 +241,7 @@ impl<'a> Walk<'a> {
         }
         let edges = build.finish(self.index);
         let mut nodes = self.view.nodes(members);
-        self.view.from_named(&edges, &mut nodes);
+        self.view.lead_from_named(&edges, &mut nodes);
         Subgraph {
             seeds: self.view.seeds(members),
             nodes,
