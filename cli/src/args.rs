@@ -13,7 +13,7 @@ mod router;
 mod upkeep;
 
 #[cfg(feature = "cluster")]
-pub(crate) use keys::{CreateKeyArgs, KeysArgs, KeysCommand, KeysOf, RevokeKeyArgs, ScopeWord};
+pub(crate) use keys::{CreateKeyArgs, KeysArgs, KeysCommand, RevokeKeyArgs, ScopeWord};
 pub(crate) use lab::{LabArgs, LabCommand, QuestionsArgs, RetrievalArgs, StackArgs, SystemsArgs};
 #[cfg(feature = "cluster")]
 pub(crate) use memory::{ExternalStoreArgs, MemoryServeArgs};
@@ -25,7 +25,7 @@ pub(crate) use memory::{
 pub(crate) use model::ReportArgs;
 pub(crate) use model::{FetchArgs, ModelArgs, ModelCommand};
 #[cfg(feature = "cluster")]
-pub(crate) use rollout::{RolloutArgs, RolloutCommand, RolloutOf};
+pub(crate) use rollout::{RolloutArgs, RolloutCommand};
 pub(crate) use router::{
     CalibrateArgs, CollectArgs, EvalArgs, GateArgs, InspectArgs, LabelArgs, OpeArgs, ReplayArgs,
     RewardWord, RouterArgs, RouterCommand, RouterReportArgs, TrainArgs,
@@ -99,6 +99,21 @@ pub(crate) enum Command {
     /// Run an engine until it or its owner ends (used by `weir up`)
     #[command(hide = true)]
     EngineShim(EngineShimArgs),
+}
+
+/// A gateway in a cluster, for commands that show or change something of it.
+#[cfg(feature = "cluster")]
+#[derive(Debug, Args)]
+pub(crate) struct OfGateway {
+    /// The InferenceGateway
+    #[arg(value_name = "GATEWAY")]
+    pub(crate) gateway: String,
+    /// Namespace of the gateway [default: that of the kubeconfig]
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// text or json
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Args)]

@@ -2,7 +2,9 @@
 //!
 //! The cluster is read and written by `weir-operator`'s client; here are the words.
 
-use crate::args::{CreateKeyArgs, KeysArgs, KeysCommand, KeysOf, Output, RevokeKeyArgs, ScopeWord};
+use crate::args::{
+    CreateKeyArgs, KeysArgs, KeysCommand, OfGateway, Output, RevokeKeyArgs, ScopeWord,
+};
 use crate::fail::Failure;
 use crate::output::{columns, dim};
 use serde_json::json;
@@ -44,7 +46,7 @@ async fn create(args: CreateKeyArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn list(of: &KeysOf) -> Result<(), Failure> {
+async fn list(of: &OfGateway) -> Result<(), Failure> {
     let client = ClusterClient::connect(of.namespace.as_deref()).await?;
     let found = client.keys_of(&of.gateway).await?;
     match of.output {

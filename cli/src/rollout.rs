@@ -2,7 +2,7 @@
 //!
 //! The cluster is read and written by `weir-operator`'s client; here are the words.
 
-use crate::args::{Output, RolloutArgs, RolloutCommand, RolloutOf};
+use crate::args::{OfGateway, Output, RolloutArgs, RolloutCommand};
 use crate::fail::Failure;
 use crate::output::{age, bold, columns, dim};
 use serde_json::json;
@@ -19,7 +19,7 @@ pub(crate) async fn run(args: RolloutArgs) -> Result<(), Failure> {
     }
 }
 
-async fn status(of: &RolloutOf) -> Result<(), Failure> {
+async fn status(of: &OfGateway) -> Result<(), Failure> {
     let client = ClusterClient::connect(of.namespace.as_deref()).await?;
     let found = client.rollouts_of(&of.gateway).await?;
     match of.output {
@@ -35,7 +35,7 @@ async fn status(of: &RolloutOf) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn act(of: &RolloutOf, action: RolloutAction) -> Result<(), Failure> {
+async fn act(of: &OfGateway, action: RolloutAction) -> Result<(), Failure> {
     let client = ClusterClient::connect(of.namespace.as_deref()).await?;
     let rollout = client.act(&of.gateway, action).await?;
     match of.output {

@@ -1,6 +1,6 @@
 //! `weir keys` and its options.
 
-use super::Output;
+use super::OfGateway;
 use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Debug, Args)]
@@ -23,7 +23,7 @@ pub(crate) enum KeysCommand {
     #[command(
         after_long_help = "Examples:\n  weir keys list support\n  weir keys list support -n demo --output json"
     )]
-    List(KeysOf),
+    List(OfGateway),
     /// Take a key away: it opens nothing any more, within a second
     #[command(after_long_help = "Example:\n  weir keys revoke support acme.laptop -n demo")]
     Revoke(RevokeKeyArgs),
@@ -32,7 +32,7 @@ pub(crate) enum KeysCommand {
 #[derive(Debug, Args)]
 pub(crate) struct CreateKeyArgs {
     #[command(flatten)]
-    pub(crate) of: KeysOf,
+    pub(crate) of: OfGateway,
     /// Whose key, and what it is called in logs
     #[arg(value_name = "TENANT.NAME", value_parser = key_name)]
     pub(crate) key: KeyName,
@@ -44,23 +44,10 @@ pub(crate) struct CreateKeyArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RevokeKeyArgs {
     #[command(flatten)]
-    pub(crate) of: KeysOf,
+    pub(crate) of: OfGateway,
     /// Whose key, and what it is called
     #[arg(value_name = "TENANT.NAME", value_parser = key_name)]
     pub(crate) key: KeyName,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct KeysOf {
-    /// The InferenceGateway
-    #[arg(value_name = "GATEWAY")]
-    pub(crate) gateway: String,
-    /// Namespace of the gateway [default: that of the kubeconfig]
-    #[arg(short, long, value_name = "NAMESPACE")]
-    pub(crate) namespace: Option<String>,
-    /// text or json
-    #[arg(short, long, value_enum, default_value = "text")]
-    pub(crate) output: Output,
 }
 
 /// A tenant and the name of one of its keys.

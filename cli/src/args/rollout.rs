@@ -1,6 +1,6 @@
 //! `weir rollout` and its options.
 
-use super::Output;
+use super::OfGateway;
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Args)]
@@ -15,31 +15,18 @@ pub(crate) enum RolloutCommand {
     #[command(after_long_help = "Examples:\n  weir rollout status support\n  \
         weir rollout status support -n demo --output json\n\n\
         A rollout begins when router.version of the gateway changes, and rolls back when it is changed back.")]
-    Status(RolloutOf),
+    Status(OfGateway),
     /// Hold the weight; a rollback may still happen
     #[command(after_long_help = "Example:\n  weir rollout pause support -n demo")]
-    Pause(RolloutOf),
+    Pause(OfGateway),
     /// Go on by the evidence
     #[command(after_long_help = "Example:\n  weir rollout continue support -n demo")]
-    Continue(RolloutOf),
+    Continue(OfGateway),
     /// Make the candidate active now, unless the evidence has decided against it
     #[command(after_long_help = "Example:\n  weir rollout promote support -n demo")]
-    Promote(RolloutOf),
+    Promote(OfGateway),
     /// Take the candidate out now
     #[command(after_long_help = "Example:\n  weir rollout abort support -n demo\n\n\
         The version is tried again after router.version has named the active one, or when its RouterRollout is deleted.")]
-    Abort(RolloutOf),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RolloutOf {
-    /// The InferenceGateway
-    #[arg(value_name = "GATEWAY")]
-    pub(crate) gateway: String,
-    /// Namespace of the gateway [default: that of the kubeconfig]
-    #[arg(short, long, value_name = "NAMESPACE")]
-    pub(crate) namespace: Option<String>,
-    /// text or json
-    #[arg(short, long, value_enum, default_value = "text")]
-    pub(crate) output: Output,
+    Abort(OfGateway),
 }
