@@ -49,16 +49,14 @@ pub(crate) struct OverBudget {
     pub(crate) wait: Duration,
 }
 
+/// A bucket of each kind, in their order.
 #[derive(Debug)]
-struct Tenant {
-    requests: Bucket,
-    tokens: Bucket,
-    cost: Bucket,
-}
+struct Tenant([Bucket; Kind::ALL.len()]);
 
 /// What is left of a budget, if there is one.
 #[derive(Debug)]
 struct Bucket {
+    kind: Kind,
     /// What one period allows.
     limit: Option<f64>,
     left: f64,
@@ -91,6 +89,30 @@ impl Kind {
             Self::Cost => DAY,
         }
     }
+
+    fn limit(self, budgets: &Budgets) -> Option<f64> {
+        match self {
+            Self::Requests => budgets.requests_per_minute,
+            Self::Tokens => budgets.tokens_per_minute,
+            Self::Cost => budgets.cost_per_day,
+        }
+    }
+
+    /// What a bucket holds at most: a share of less than one request still lets one in, now and then.
+    fn most(self, limit: f64) -> f64 {
+        match self {
+            Self::Requests => limit.max(1.0),
+            Self::Tokens | Self::Cost => limit,
+        }
+    }
+
+    /// What has to be there for the next request.
+    fn needed(self) -> f64 {
+        match self {
+            Self::Requests => 1.0,
+            Self::Tokens | Self::Cost => f64::MIN_POSITIVE,
+        }
+    }
 }
 
 impl Quotas {
@@ -107,35 +129,21 @@ impl Quotas {
         };
         let budgets = &limits.budgets;
         let mut tenants = self.lock();
-        let known = tenants.contains_key(tenant);
-        if !known {
-            tenants.insert(tenant.to_owned(), Tenant::full(budgets, now));
-        }
-        let Some(kept) = tenants.get_mut(tenant) else {
-            return Ok(Taken::Within);
-        };
+        let kept = tenants.entry(tenant.to_owned());
+        let kept = kept.or_insert_with(|| Tenant::full(budgets, now));
         kept.follow(budgets, now);
-        let least = |kind| {
-            if kind == Kind::Requests {
-                1.0
-            } else {
-                f64::MIN_POSITIVE
-            }
-        };
-        let waits = Kind::ALL.map(|kind| {
-            let wait = kept.bucket(kind).wait_for(least(kind), kind.period());
-            wait.map(|wait| OverBudget { kind, wait })
-        });
+        let waits = kept.0.iter().filter_map(Bucket::wait);
+        let over: Vec<OverBudget> = waits.collect();
         let degrades = may_degrade && limits.beyond == Beyond::Degrade;
         let refuses = |over: &OverBudget| over.kind == Kind::Requests || !degrades;
-        let over = waits.into_iter().flatten();
-        if let Some(over) = over.clone().filter(refuses).max_by_key(|over| over.wait) {
+        let refusing = over.iter().copied().filter(refuses);
+        if let Some(over) = refusing.max_by_key(|over| over.wait) {
             return Err(over);
         }
         kept.bucket(Kind::Requests).take(1.0);
-        Ok(match over.clone().next() {
-            None => Taken::Within,
-            Some(_) => Taken::Beyond,
+        Ok(match over.is_empty() {
+            true => Taken::Within,
+            false => Taken::Beyond,
         })
     }
 
@@ -146,8 +154,8 @@ impl Quotas {
                 clippy::cast_precision_loss,
                 reason = "an answer has far fewer than 2^52 tokens"
             )]
-            kept.tokens.take(tokens as f64);
-            kept.cost.take(cost);
+            kept.bucket(Kind::Tokens).take(tokens as f64);
+            kept.bucket(Kind::Cost).take(cost);
         }
     }
 
@@ -158,71 +166,56 @@ impl Quotas {
 
 impl Tenant {
     fn full(budgets: &Budgets, now: Instant) -> Self {
-        Self {
-            requests: Bucket::full(budgets.requests_per_minute, now),
-            tokens: Bucket::full(budgets.tokens_per_minute, now),
-            cost: Bucket::full(budgets.cost_per_day, now),
-        }
+        Self(Kind::ALL.map(|kind| Bucket::full(kind, kind.limit(budgets), now)))
     }
 
     /// Fills every bucket for the time that has passed, by what the plan says now.
     fn follow(&mut self, budgets: &Budgets, now: Instant) {
-        self.requests
-            .follow(budgets.requests_per_minute, (MINUTE, now));
-        self.tokens.follow(budgets.tokens_per_minute, (MINUTE, now));
-        self.cost.follow(budgets.cost_per_day, (DAY, now));
+        for bucket in &mut self.0 {
+            bucket.follow(bucket.kind.limit(budgets), now);
+        }
     }
 
     fn bucket(&mut self, kind: Kind) -> &mut Bucket {
-        match kind {
-            Kind::Requests => &mut self.requests,
-            Kind::Tokens => &mut self.tokens,
-            Kind::Cost => &mut self.cost,
-        }
+        &mut self.0[kind as usize]
     }
 }
 
-/// What a bucket holds at most: a share of less than one request still lets one in, now and then.
-fn most(limit: f64) -> f64 {
-    limit.max(1.0)
-}
-
 impl Bucket {
-    fn full(limit: Option<f64>, now: Instant) -> Self {
+    fn full(kind: Kind, limit: Option<f64>, now: Instant) -> Self {
         Self {
+            kind,
             limit,
-            left: limit.map_or(0.0, most),
+            left: limit.map_or(0.0, |limit| kind.most(limit)),
             at: now,
         }
     }
 
-    fn follow(&mut self, limit: Option<f64>, (period, now): (Duration, Instant)) {
-        let Some(new) = limit else {
-            *self = Self::full(None, now);
+    fn follow(&mut self, limit: Option<f64>, now: Instant) {
+        let (Some(before), Some(new)) = (self.limit, limit) else {
+            *self = Self::full(self.kind, limit, now);
             return;
         };
-        match self.limit {
-            None => *self = Self::full(limit, now),
-            Some(before) => {
-                // The time that has passed was under the limit before.
-                let passed = now.saturating_duration_since(self.at).as_secs_f64();
-                let filled = self.left + before * passed / period.as_secs_f64();
-                *self = Self {
-                    limit,
-                    left: filled.min(most(new)),
-                    at: now,
-                };
-            }
-        }
+        // The time that has passed was under the limit before.
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        let filled = self.left + before * passed / self.kind.period().as_secs_f64();
+        *self = Self {
+            limit,
+            left: filled.min(self.kind.most(new)),
+            at: now,
+            kind: self.kind,
+        };
     }
 
-    /// How long until so much is there; `None` when it is there now.
-    fn wait_for(&self, amount: f64, period: Duration) -> Option<Duration> {
-        let limit = self.limit?;
-        let missing = amount - self.left;
+    /// What is missing for the next request and how long until it is there; `None` when it is there now.
+    fn wait(&self) -> Option<OverBudget> {
+        let (kind, limit) = (self.kind, self.limit?);
+        let missing = kind.needed() - self.left;
         (missing > 0.0).then(|| {
-            let seconds = missing / limit * period.as_secs_f64();
-            Duration::try_from_secs_f64(seconds).map_or(WAIT_MAX, |wait| wait.min(WAIT_MAX))
+            let seconds = missing / limit * kind.period().as_secs_f64();
+            let wait = Duration::try_from_secs_f64(seconds);
+            let wait = wait.map_or(WAIT_MAX, |wait| wait.min(WAIT_MAX));
+            OverBudget { kind, wait }
         })
     }
 
@@ -323,6 +316,16 @@ mod tests {
     }
 
     #[test]
+    fn a_small_budget_of_cost_is_no_larger_at_first_than_a_days() {
+        let (quotas, start) = (Quotas::default(), Instant::now());
+        let limits = limits(None, None, Some(0.01));
+        quotas.take(("acme", Some(&limits)), false, start).unwrap();
+        quotas.used("acme", 0, 0.02);
+        let over = quotas.take(("acme", Some(&limits)), false, start);
+        assert_eq!(over.unwrap_err().kind, Kind::Cost);
+    }
+
+    #[test]
     fn another_limit_holds_from_then_on_and_none_forgets_the_debt() {
         let (quotas, start) = (Quotas::default(), Instant::now());
         let (small, large) = (
@@ -363,7 +366,7 @@ mod tests {
                 seconds += gap;
                 let taken = quotas.take(("acme", Some(&limits)), false, after(start, seconds));
                 let_in += f64::from(u8::from(taken.is_ok()));
-                prop_assert!(let_in <= most(limit) + limit * seconds / 60.0 + 1e-6);
+                prop_assert!(let_in <= Kind::Requests.most(limit) + limit * seconds / 60.0 + 1e-6);
             }
         }
     }
