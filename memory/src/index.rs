@@ -106,7 +106,6 @@ impl Change {
 /// A slot's labels in numbers.
 #[derive(Clone, Copy, Debug)]
 struct Row {
-    id: NodeId,
     tenant: u32,
     domain: Option<u32>,
     node_type: NodeType,
@@ -118,6 +117,8 @@ struct Row {
 #[derive(Debug)]
 pub(crate) struct Index {
     slots: HashMap<NodeId, u32>,
+    /// Apart from the rows, since recall orders what it meets by id and looks at little else.
+    ids: Vec<NodeId>,
     rows: Vec<Row>,
     titles: Vec<Box<[u32]>>,
     free: Vec<u32>,
@@ -184,6 +185,7 @@ impl Index {
     pub(crate) fn new(dimensions: usize, parameters: HnswParameters) -> Self {
         Self {
             slots: HashMap::new(),
+            ids: Vec::new(),
             rows: Vec::new(),
             titles: Vec::new(),
             free: Vec::new(),
@@ -209,7 +211,7 @@ impl Index {
 
     /// The node in a live slot.
     pub(crate) fn id(&self, slot: u32) -> NodeId {
-        self.rows[slot as usize].id
+        self.ids[slot as usize]
     }
 
     /// The type of a node that is there.
@@ -259,9 +261,9 @@ impl Index {
     /// Every node the filter lets through, by id.
     pub(crate) fn ids(&self, filter: &Filter) -> Vec<NodeId> {
         let allowed = self.allowed(filter);
-        let mut ids: Vec<NodeId> = (self.rows.iter().zip(&allowed.mask))
+        let mut ids: Vec<NodeId> = (self.ids.iter().zip(&allowed.mask))
             .filter(|(_, passes)| **passes)
-            .map(|(row, _)| row.id)
+            .map(|(id, _)| *id)
             .collect();
         ids.sort_unstable();
         ids
@@ -320,8 +322,8 @@ impl Index {
     /// The vectors' graph as bytes; `None` when there is none.
     pub(crate) fn snapshot(&self, identity: &GraphIdentity) -> Option<Vec<u8>> {
         let id = |slot: u32| {
-            let row = self.rows.get(slot as usize)?;
-            (self.slot(row.id) == Some(slot)).then(|| row.id.as_u128())
+            let id = self.ids.get(slot as usize)?;
+            (self.slot(*id) == Some(slot)).then(|| id.as_u128())
         };
         self.vectors.snapshot(identity, self.generation, id)
     }
@@ -411,14 +413,14 @@ impl Index {
         vector: VectorChange,
     ) {
         let row = Row {
-            id,
             tenant: self.name(&labels.tenant),
             domain: labels.domain.as_deref().map(|domain| self.name(domain)),
             node_type: labels.node_type,
             seconds: labels.seconds,
             live: true,
         };
-        let slot = self.slot(id).unwrap_or_else(|| self.take_slot(row));
+        let slot = self.slot(id).unwrap_or_else(|| self.take_slot(id, row));
+        self.ids[slot as usize] = id;
         self.rows[slot as usize] = row;
         self.titles[slot as usize] = labels.title;
         if let Some((before, after)) = words {
@@ -434,13 +436,14 @@ impl Index {
         }
     }
 
-    fn take_slot(&mut self, row: Row) -> u32 {
+    fn take_slot(&mut self, id: NodeId, row: Row) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
+            self.ids.push(id);
             self.rows.push(row);
             self.titles.push(Box::default());
             u32::try_from(self.rows.len() - 1).expect("fewer than four billion nodes in memory")
         });
-        self.slots.insert(row.id, slot);
+        self.slots.insert(id, slot);
         slot
     }
 

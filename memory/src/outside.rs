@@ -144,7 +144,8 @@ impl Part {
         (query, found): (&Query, &SearchResult),
         limits: &RecallLimits,
     ) -> Recall {
-        recall::spread(&self.index(), weights, (query, found), limits)
+        let asked = ((query, None), found);
+        recall::spread(&self.index(), weights, asked, limits, usize::MAX)
     }
 
     fn index(self) -> Index {

@@ -18,7 +18,7 @@ use self::walk::{Member, Walk};
 use crate::attention::{self, AttentionWeights, Example, LabelledQuestion, Subgraph, Wanted};
 use crate::index::Index;
 use crate::node::NodeId;
-use crate::search::{Query, SearchError, SearchResult};
+use crate::search::{Prepared, Query, SearchError, SearchResult};
 use crate::store::{Memory, ReadError};
 
 /// How far recall may go.
@@ -58,7 +58,7 @@ pub struct Recalled {
 /// What recall found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recall {
-    /// By score, highest first; equal ones by id.
+    /// By score, highest first; equal ones by id. All of the subgraph, or the first of them.
     pub nodes: Vec<Recalled>,
     /// Entropy of the scores over the logarithm of their number, 0 (one node has all) to 1 (all
     /// equal).
@@ -73,7 +73,20 @@ impl Memory {
     /// Spreads attention from the hits of `found` through the graph. Deterministic; empty when
     /// nothing was found.
     pub fn recall(&self, query: &Query, found: &SearchResult, limits: &RecallLimits) -> Recall {
-        self.recalled(&self.attention(), query, found, limits)
+        self.recall_prepared((query, None), found, limits, usize::MAX)
+    }
+
+    /// The same with what was prepared for the question, which is not used where it no longer holds; of the nodes those
+    /// `most` that receive the most.
+    pub fn recall_prepared(
+        &self,
+        asked: (&Query, Option<&Prepared>),
+        found: &SearchResult,
+        limits: &RecallLimits,
+        most: usize,
+    ) -> Recall {
+        let weights = self.attention();
+        spread(&self.index(), &weights, (asked, found), limits, most)
     }
 
     /// As [`Memory::recall`], with other weights than the memory's own.
@@ -88,7 +101,8 @@ impl Memory {
         limits: &RecallLimits,
     ) -> Result<Recall, ReadError> {
         self.make_ready(&weights.wanted())?;
-        Ok(self.recalled(weights, query, found, limits))
+        let asked = ((query, None), found);
+        Ok(spread(&self.index(), weights, asked, limits, usize::MAX))
     }
 
     /// What attention sees of a question, every feature of it, and which nodes they are: to measure it, and to train
@@ -105,20 +119,10 @@ impl Memory {
     ) -> Result<(Vec<NodeId>, Subgraph), ReadError> {
         self.make_ready(&Wanted::ALL)?;
         let index = self.index();
-        let walk = Walk::new(&index, query, (weights, Wanted::ALL));
+        let walk = Walk::new(&index, (query, None), (weights, Wanted::ALL));
         let members = walk.members(found, limits);
         let ids = members.iter().map(|member| index.id(member.slot)).collect();
         Ok((ids, walk.subgraph(&members)))
-    }
-
-    fn recalled(
-        &self,
-        weights: &AttentionWeights,
-        query: &Query,
-        found: &SearchResult,
-        limits: &RecallLimits,
-    ) -> Recall {
-        spread(&self.index(), weights, (query, found), limits)
     }
 
     /// The subgraph of a question with its gold nodes; `None` when it has none of them.
@@ -130,7 +134,7 @@ impl Memory {
     ) -> Result<Option<Example>, SearchError> {
         let found = self.search(&question.query)?;
         let index = self.index();
-        let walk = Walk::new(&index, &question.query, (weights, Wanted::ALL));
+        let walk = Walk::new(&index, (&question.query, None), (weights, Wanted::ALL));
         let members = walk.members(&found, limits);
         let of = |member: &Member| index.id(member.slot);
         let places = members.iter().enumerate();
@@ -146,36 +150,40 @@ impl Memory {
     }
 }
 
-/// Spreads attention from the hits through the graph of an index, which may hold a part of a memory.
+/// Spreads attention from the hits through the graph of an index, which may hold a part of a memory, and tells the `most` nodes that
+/// receive the most.
 pub(crate) fn spread(
     index: &Index,
     weights: &AttentionWeights,
-    (query, found): (&Query, &SearchResult),
+    (asked, found): ((&Query, Option<&Prepared>), &SearchResult),
     limits: &RecallLimits,
+    most: usize,
 ) -> Recall {
-    let walk = Walk::new(index, query, (weights, weights.wanted()));
+    let walk = Walk::new(index, asked, (weights, weights.wanted()));
     let members = walk.members(found, limits);
     if members.is_empty() {
         return Recall::default();
     }
     let scores = walk.subgraph(&members).scores(weights);
-    summarise(&walk, &members, &scores)
+    summarise(&walk, &members, &scores, most)
 }
 
-fn summarise(walk: &Walk<'_>, members: &[Member], scores: &[f64]) -> Recall {
-    let mut nodes: Vec<Recalled> = (members.iter().zip(scores))
-        .map(|(member, score)| Recalled {
-            id: walk.id(member.slot),
-            score: *score as f32,
-            cosine: walk.cosine(member.slot),
-            depth: member.depth,
-        })
+fn summarise(walk: &Walk<'_>, members: &[Member], scores: &[f64], most: usize) -> Recall {
+    let mut ranked: Vec<(f32, NodeId, &Member)> = (members.iter().zip(scores))
+        .map(|(member, score)| (*score as f32, walk.id(member.slot), member))
         .collect();
-    nodes.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.id.cmp(&b.id)));
+    ranked.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let told = ranked.into_iter().take(most);
+    let nodes = told.map(|(score, id, member)| Recalled {
+        id,
+        score,
+        cosine: walk.cosine(member.slot),
+        depth: member.depth,
+    });
     Recall {
+        nodes: nodes.collect(),
         entropy: attention::relative_entropy(scores) as f32,
         depth: members.iter().map(|member| member.depth).max().unwrap_or(0),
-        nodes_used: nodes.len(),
-        nodes,
+        nodes_used: members.len(),
     }
 }

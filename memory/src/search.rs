@@ -143,10 +143,16 @@ impl Prepared {
             && self.text == query.text
             && self.filter == query.filter
     }
+
+    /// Whether the filter lets each slot through; `None` where this is no longer true, or not of this question.
+    pub(crate) fn mask(&self, index: &Index, query: &Query) -> Option<&[bool]> {
+        self.fits(index, query)
+            .then_some(&*self.by_slot.allowed.mask)
+    }
 }
 
 impl Memory {
-    /// What can be said of a question without its vector, for [`Memory::search_prepared`].
+    /// What can be said of a question without its vector, for [`Memory::search_prepared`] and [`Memory::recall_prepared`].
     pub fn prepare(&self, text: String, filter: Filter) -> Prepared {
         let index = self.index();
         Prepared {
@@ -166,14 +172,18 @@ impl Memory {
     pub fn search_prepared(
         &self,
         query: &Query,
-        prepared: Option<Prepared>,
+        prepared: Option<&Prepared>,
     ) -> Result<SearchResult, SearchError> {
         let unit = unit_query(query, self.config().dimensions)?;
         let index = self.index();
         let prepared = prepared.filter(|prepared| prepared.fits(&index, query));
+        let own;
         let BySlot { allowed, words } = match prepared {
-            Some(prepared) => prepared.by_slot,
-            None => BySlot::of(&index, &query.text, &query.filter),
+            Some(prepared) => &prepared.by_slot,
+            None => {
+                own = BySlot::of(&index, &query.text, &query.filter);
+                &own
+            }
         };
         let pool = pool(query.k);
         let passing = words.iter().zip(&allowed.mask);
@@ -189,7 +199,7 @@ impl Memory {
             .unwrap_or_default();
         let by_cosine = best(&index, cosines.iter().copied(), pool);
         let found = [by_cosine, by_words].concat();
-        let mut hits = fuse(&index, (unit.as_deref(), &cosines), &words, found);
+        let mut hits = fuse(&index, (unit.as_deref(), &cosines), words, found);
         hits.truncate(query.k);
         Ok(SearchResult {
             hits,
@@ -267,16 +277,19 @@ fn fuse(
     words: &[f32],
     mut found: Vec<u32>,
 ) -> Vec<Hit> {
-    let own = |slot: u32| {
-        let (unit, own) = unit.zip(index.vectors.get(slot))?;
-        Some(index.vectors.cosine(unit, own))
-    };
     found.sort_unstable();
     found.dedup();
+    let among = |cosines: &[(u32, f32)], slot: u32| {
+        let at = cosines.binary_search_by_key(&slot, |(slot, _)| *slot);
+        at.ok().map(|at| cosines[at].1)
+    };
+    let by_words = found.iter().copied();
+    let by_words = by_words.filter(|slot| among(cosines, *slot).is_none());
+    let own = unit.map(|unit| index.vectors.cosines_of(unit, by_words));
+    let own = own.unwrap_or_default();
     let hits: Vec<Hit> = (found.into_iter())
         .map(|slot| {
-            let known = cosines.binary_search_by_key(&slot, |(slot, _)| *slot);
-            let cosine = known.ok().map(|at| cosines[at].1).or_else(|| own(slot));
+            let cosine = among(cosines, slot).or_else(|| among(&own, slot));
             let bm25 = Some(words[slot as usize]).filter(|score| *score > 0.0);
             Hit {
                 id: index.id(slot),

@@ -123,10 +123,13 @@ async fn steps(
     let work = move |store: &Memory| {
         // Before the search, so that a write that comes beside it makes what was found old.
         let freshness = store.freshness(&query.filter);
-        let found = Arc::new(search(store, (&query, prepared), candidates)?);
+        let prepared =
+            prepared.unwrap_or_else(|| store.prepare(query.text.clone(), query.filter.clone()));
+        let asked = (&query, &prepared);
+        let found = Arc::new(search(store, asked, candidates)?);
         tell.send(Arc::clone(&found))
             .map_err(|_| "nobody waits for it".to_owned())?;
-        let (recall, nodes) = attend(store, &query, &found, &limits, candidates)?;
+        let (recall, nodes) = attend(store, asked, &found, &limits, candidates)?;
         if let Some(key) = key {
             let answer = Arc::new(Recollected {
                 found: found.0.clone(),
@@ -177,11 +180,11 @@ fn ended<T>(done: Result<Result<T, String>, JoinError>) -> Result<T, String> {
 
 fn search(
     memory: &Memory,
-    (query, prepared): (&Query, Option<Prepared>),
+    (query, prepared): (&Query, &Prepared),
     most: usize,
 ) -> Result<(SearchResult, Vec<Candidate>), String> {
     let found = memory
-        .search_prepared(query, prepared)
+        .search_prepared(query, Some(prepared))
         .map_err(|error| error.to_string())?;
     let candidates = known_or_read(memory, &scored_hits(&found, most), &[])
         .map_err(|error| error.to_string())?;
@@ -212,13 +215,12 @@ pub fn scored_nodes(recall: &Recall) -> Vec<(NodeId, f32)> {
 
 fn attend(
     memory: &Memory,
-    query: &Query,
+    (query, prepared): (&Query, &Prepared),
     (found, read): &(SearchResult, Vec<Candidate>),
     limits: &RecallLimits,
     most: usize,
 ) -> Result<(Recall, Vec<Candidate>), String> {
-    let mut recall = memory.recall(query, found, limits);
-    recall.nodes.truncate(most);
+    let recall = memory.recall_prepared((query, Some(prepared)), found, limits, most);
     let candidates =
         known_or_read(memory, &scored_nodes(&recall), read).map_err(|error| error.to_string())?;
     let candidates = with_summaries(memory, &query.filter, candidates);

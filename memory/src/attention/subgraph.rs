@@ -42,6 +42,12 @@ impl Edges {
         }
     }
 
+    /// Makes room for `count` edges more.
+    pub(crate) fn reserve(&mut self, count: usize) {
+        self.targets.reserve(count);
+        self.features.reserve(count);
+    }
+
     /// Adds an edge to the source in hand. Edges of one head come one after the other.
     pub(crate) fn push(&mut self, head: usize, target: u32, features: [f64; EDGE]) {
         let at = self.targets.len();

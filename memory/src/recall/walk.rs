@@ -3,17 +3,18 @@
 //! Grows from the seeds along the heads that attention itself will use, so that the places go to
 //! the nodes that its first layers would reach. What an edge or node looks like is `view.rs`.
 
-use std::cell::RefCell;
+use std::borrow::Cow;
+use std::cell::{Ref, RefCell};
 use std::collections::HashSet;
-use std::rc::Rc;
+use std::ops::Range;
 
 use super::RecallLimits;
 use super::view::View;
 use crate::attention::{self, AttentionWeights, Edges, Shares, Subgraph, Wanted};
 use crate::graph::Link;
-use crate::index::{Index, Passing};
+use crate::index::Index;
 use crate::node::NodeId;
-use crate::search::{Hit, Query, SearchResult};
+use crate::search::{Hit, Prepared, Query, SearchResult};
 use crate::slots::{SlotMap, SlotSet};
 
 /// Links followed from one node in one hop, heaviest first: one index page must not fill the
@@ -39,23 +40,40 @@ pub(super) struct Walk<'a> {
     index: &'a Index,
     weights: &'a AttentionWeights,
     view: View<'a>,
-    passing: Passing<'a>,
+    /// Whether the filter lets a slot through.
+    mask: Cow<'a, [bool]>,
     excluded: HashSet<(u32, u32)>,
     /// Place of each relation when all are ordered by name: numbers differ after a reopening.
-    ranks: Vec<usize>,
-    /// The visible links of each slot that was walked from: see [`Walk::links_of`].
-    walked: RefCell<SlotMap<Rc<[Walked]>>>,
+    ranks: Vec<u16>,
+    /// See [`Walk::links_of`].
+    walked: RefCell<Walked>,
 }
 
 /// A link, and whether it is walked forwards.
-type Walked = (Link, bool);
+type Step = (Link, bool);
+
+/// What links are ordered by, which does not depend on slots: relation, direction, target.
+type Place = (u16, bool, NodeId);
+
+/// The visible links of the slots that were walked from.
+#[derive(Default)]
+struct Walked {
+    /// One slot's after the other's.
+    steps: Vec<Step>,
+    /// Where a slot's are.
+    of: SlotMap<Range<usize>>,
+    /// For ordering those of one slot.
+    placed: Vec<(Place, Step)>,
+}
 
 impl<'a> Walk<'a> {
+    /// With what was `prepared` for this question, where it still holds.
     pub(super) fn new(
         index: &'a Index,
-        query: &'a Query,
+        (query, prepared): (&'a Query, Option<&'a Prepared>),
         (weights, wanted): (&'a AttentionWeights, Wanted),
     ) -> Self {
+        let mask = prepared.and_then(|prepared| prepared.mask(index, query));
         let slots = query.exclude_edges.iter();
         let pairs = slots.filter_map(|(a, b)| index.slot(*a).zip(index.slot(*b)));
         let excluded = pairs.flat_map(|(a, b)| [(a, b), (b, a)]).collect();
@@ -63,7 +81,7 @@ impl<'a> Walk<'a> {
             index,
             weights,
             view: View::new(index, query, wanted),
-            passing: index.passing(&query.filter),
+            mask: mask.map_or_else(|| index.allowed(&query.filter).mask.into(), Cow::from),
             excluded,
             ranks: ranks(index),
             walked: RefCell::default(),
@@ -87,7 +105,7 @@ impl<'a> Walk<'a> {
             let Some(slot) = self.index.slot(hit.id) else {
                 continue;
             };
-            if self.passing.passes(slot) {
+            if self.mask[slot as usize] {
                 let hit = Some(*hit);
                 members.push(Member {
                     slot,
@@ -133,9 +151,9 @@ impl<'a> Walk<'a> {
             let links = self.links_of(*slot);
             if links.len() > DEGREE_MAX {
                 let heaviest = self.heaviest(&links);
-                self.push(&mut build, *slot, heaviest.iter(), Some);
+                self.push(&mut build, *slot, &heaviest, Some);
             } else {
-                self.push(&mut build, *slot, links.iter(), Some);
+                self.push(&mut build, *slot, &links, Some);
             }
         }
         let edges = build.finish(self.index);
@@ -158,14 +176,14 @@ impl<'a> Walk<'a> {
     }
 
     /// The links that are looked at where there are too many, in the order of [`Walk::links_of`].
-    fn heaviest(&self, links: &[Walked]) -> Vec<Walked> {
+    fn heaviest(&self, links: &[Step]) -> Vec<Step> {
         let mut heaviest = links.to_vec();
         heaviest.sort_by(|(a, _), (b, _)| {
             let damped = self.damped(b).total_cmp(&self.damped(a));
             damped.then_with(|| self.id(a.to).cmp(&self.id(b.to)))
         });
         heaviest.truncate(DEGREE_MAX);
-        self.sort(&mut heaviest);
+        heaviest.sort_by_cached_key(|step| self.place(step));
         heaviest
     }
 
@@ -176,49 +194,50 @@ impl<'a> Walk<'a> {
 
     /// The visible links at a node, by relation, direction and target. Most nodes are walked from twice: to find what is around them, and
     /// among what was found.
-    fn links_of(&self, slot: u32) -> Rc<[Walked]> {
-        if let Some(known) = self.walked.borrow().get(&slot) {
-            return Rc::clone(known);
-        }
-        let mut links: Vec<Walked> = self.links(slot).collect();
-        self.sort(&mut links);
-        let links: Rc<[Walked]> = links.into();
-        let mut walked = self.walked.borrow_mut();
-        walked.insert(slot, Rc::clone(&links));
-        links
+    fn links_of(&self, slot: u32) -> Ref<'_, [Step]> {
+        let known = self.walked.borrow().of.get(&slot).cloned();
+        let range = known.unwrap_or_else(|| self.walk_from(slot));
+        Ref::map(self.walked.borrow(), |walked| &walked.steps[range])
     }
 
-    /// Brings links into an order that does not depend on slots.
-    fn sort(&self, links: &mut [Walked]) {
-        links.sort_by_cached_key(|(link, forwards)| {
-            (
-                self.ranks[usize::from(link.rel)],
-                *forwards,
-                self.id(link.to),
-            )
-        });
+    fn walk_from(&self, slot: u32) -> Range<usize> {
+        let Walked { steps, of, placed } = &mut *self.walked.borrow_mut();
+        placed.clear();
+        placed.extend(self.links(slot).map(|step| (self.place(&step), step)));
+        placed.sort_unstable_by_key(|(place, _)| *place);
+        let first = steps.len();
+        steps.extend(placed.iter().map(|(_, step)| *step));
+        let range = first..steps.len();
+        of.insert(slot, range.clone());
+        range
+    }
+
+    fn place(&self, (link, forwards): &Step) -> Place {
+        let rank = self.ranks[usize::from(link.rel)];
+        (rank, *forwards, self.id(link.to))
     }
 
     /// The visible links at a node.
-    fn links(&self, slot: u32) -> impl Iterator<Item = Walked> {
+    fn links(&self, slot: u32) -> impl Iterator<Item = Step> {
         let graph = &self.index.graph;
         let outgoing = graph.outgoing(slot).iter().map(|link| (*link, true));
         let incoming = graph.incoming(slot).iter().map(|link| (*link, false));
         outgoing.chain(incoming).filter(move |(link, _)| {
-            self.passing.passes(link.to)
+            self.mask[link.to as usize]
                 && link.to != slot
                 && !self.excluded.contains(&(slot, link.to))
         })
     }
 
     /// Adds those links of a node that have a target.
-    fn push<'l>(
+    fn push(
         &self,
         build: &mut Build,
         from: u32,
-        links: impl Iterator<Item = &'l Walked>,
+        links: &[Step],
         target: impl Fn(u32) -> Option<u32>,
     ) {
+        build.edges.reserve(links.len());
         for (link, forwards) in links {
             if let Some(to) = target(link.to) {
                 let head = build.head(link.rel, *forwards);
@@ -236,8 +255,7 @@ impl<'a> Walk<'a> {
         let mut build = Build::new(self.ranks.len());
         for member in members {
             let target = |slot: u32| local.get(&slot).copied();
-            let links = self.links_of(member.slot);
-            self.push(&mut build, member.slot, links.iter(), target);
+            self.push(&mut build, member.slot, &self.links_of(member.slot), target);
         }
         let edges = build.finish(self.index);
         let mut nodes = self.view.nodes(members);
@@ -251,13 +269,13 @@ impl<'a> Walk<'a> {
 }
 
 /// The place of each relation by name.
-fn ranks(index: &Index) -> Vec<usize> {
+fn ranks(index: &Index) -> Vec<u16> {
     let count = index.graph.relations();
     let name = |rel: &u16| index.graph.relation_name(*rel);
     let mut order: Vec<u16> = (0..=u16::MAX).take(count).collect();
     order.sort_by(|a, b| name(a).cmp(name(b)));
     let mut ranks = vec![0; count];
-    for (rank, rel) in order.into_iter().enumerate() {
+    for (rank, rel) in (0..).zip(order) {
         ranks[usize::from(rel)] = rank;
     }
     ranks

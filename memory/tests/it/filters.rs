@@ -73,9 +73,14 @@ fn what_was_prepared_serves_its_own_question_until_a_write() {
         memory.prepare("sea".to_owned(), own.filter.clone()),
     ];
     let wanted = memory.search(&own).unwrap();
+    let limits = RecallLimits::default();
     for prepared in cases {
-        let found = memory.search_prepared(&own, Some(prepared)).unwrap();
+        let found = memory.search_prepared(&own, Some(&prepared)).unwrap();
         assert_eq!(found, wanted);
+        let recalled = memory.recall_prepared((&own, Some(&prepared)), &found, &limits, usize::MAX);
+        assert_eq!(recalled, memory.recall(&own, &wanted, &limits));
+        let first = memory.recall_prepared((&own, Some(&prepared)), &found, &limits, 3);
+        assert_eq!(first.nodes, recalled.nodes[..3]);
     }
     let before = memory.prepare(own.text.clone(), own.filter.clone());
     let nodes = vec![node("new", "whale whale")];
@@ -84,7 +89,7 @@ fn what_was_prepared_serves_its_own_question_until_a_write() {
         ..Batch::default()
     };
     memory.write(&batch).unwrap();
-    let found = memory.search_prepared(&own, Some(before)).unwrap();
+    let found = memory.search_prepared(&own, Some(&before)).unwrap();
     assert_eq!(found, memory.search(&own).unwrap());
     assert!(found.hits.iter().any(|hit| hit.id == id("new")));
 }
