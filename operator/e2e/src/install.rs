@@ -1,5 +1,6 @@
 //! The first scenario: Helm installs the operator as docs/operations.md says.
 
+use crate::told::say;
 use crate::world::{SYSTEM, World};
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -19,7 +20,7 @@ pub(crate) async fn run(world: &World) -> Result<()> {
     api.patch("hub-ca", &patch, &Patch::Apply(bundle)).await?;
     charts(world, &[]).await?;
     let leader = crate::operators::next_leader(world, "").await?;
-    println!("    {leader} leads");
+    say!("{leader} leads");
     let tested = world
         .tool(
             "helm",

@@ -2,8 +2,8 @@
 //!
 //! `make e2e` builds the images, starts the cluster of testenv/cluster and runs this program. Each scenario installs what it
 //! needs in a namespace of its own and removes it; the first installs the operator with Helm, the last but one removes it and looks
-//! for what is left, and the last does what docs/operations.md says. They run one after the other, in the order of [`SCENARIOS`]. Nothing of Weir is
-//! doubled here. Reading on: `scenarios/` (what is promised), `world.rs` (the cluster), `load.rs` (requests in the meantime),
+//! for what is left, and the last does what docs/operations.md says. They run in the order of [`SCENARIOS`], two at a time where neither touches
+//! what the other does. Nothing of Weir is doubled here. Reading on: `scenarios/` (what is promised), `world.rs` (the cluster), `load.rs` (requests in the meantime),
 //! `operators.rs` (what happens to the operator), `outside.rs` (a server beyond the cluster).
 
 mod ask;
@@ -15,12 +15,14 @@ mod operators;
 mod outcomes;
 mod page;
 mod scenarios;
+mod told;
 mod world;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use extent::{Extent, PLANNED};
 use futures_util::future::LocalBoxFuture;
+use futures_util::stream::{self, StreamExt};
 use outcomes::Outcomes;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -66,106 +68,143 @@ struct Args {
     keep: bool,
 }
 
-type Scenario = for<'a> fn(&'a World) -> LocalBoxFuture<'a, Result<()>>;
+/// Whether a scenario needs the cluster for itself: it takes away what others need, or looks at what all do.
+#[derive(Clone, Copy, PartialEq)]
+enum Beside {
+    /// It begins when those before it have ended, and ends before those after it begin.
+    None,
+    /// It runs beside another of these that stands next to it.
+    Another,
+}
 
-/// In the order in which they run: the first installs, the last but one uninstalls.
-const SCENARIOS: [(&str, &str, Scenario); 20] = [
+/// How many run at a time where they may.
+const AT_A_TIME: usize = 2;
+
+/// Name, promise, what it runs beside, steps.
+type Scenario = (&'static str, &'static str, Beside, Steps);
+
+type Steps = for<'a> fn(&'a World) -> LocalBoxFuture<'a, Result<()>>;
+
+/// In the order in which they run: the first installs, the last but one uninstalls. Of those that run beside another the longest begin first.
+const SCENARIOS: [Scenario; 20] = [
     (
         "install",
         "helm installs the operator, which becomes ready",
+        Beside::None,
         |w| Box::pin(install::run(w)),
     ),
     (
         "image",
         "a process of the image looks up a name and verifies a certificate",
+        Beside::None,
         |w| Box::pin(scenarios::image::run(w)),
+    ),
+    (
+        "fields",
+        "every field is changed while it serves, and has its effect",
+        Beside::Another,
+        |w| Box::pin(scenarios::fields::run(w)),
+    ),
+    (
+        "scale",
+        "a pool goes 1, 3, 0, 1 under load, and one that others scale too says so",
+        Beside::Another,
+        |w| Box::pin(scenarios::scale::run(w)),
     ),
     (
         "stack",
         "a stack becomes Ready and answers from its memory",
+        Beside::Another,
         |w| Box::pin(scenarios::stack::run(w)),
     ),
     (
         "idle",
         "an idle stack sees no write but Leases, and a second apply changes nothing",
+        Beside::Another,
         |w| Box::pin(scenarios::idle::run(w)),
-    ),
-    (
-        "scale",
-        "a pool goes 1, 3, 0, 1 under load, and one that others scale too says so",
-        |w| Box::pin(scenarios::scale::run(w)),
-    ),
-    (
-        "fields",
-        "every field is changed while it serves, and has its effect",
-        |w| Box::pin(scenarios::fields::run(w)),
     ),
     (
         "privacy",
         "a pool beyond the permitted privacy is never asked",
+        Beside::Another,
         |w| Box::pin(scenarios::privacy::run(w)),
     ),
     (
         "keys",
         "keys come and go by weir keys, and a tenant's budget holds at all processes together",
+        Beside::Another,
         |w| Box::pin(scenarios::keys::run(w)),
     ),
     (
         "faults",
         "pods, the leader and the API server are killed under load",
+        Beside::None,
         |w| Box::pin(scenarios::faults::run(w)),
     ),
     (
         "watches",
         "what is deleted while nobody watches is noticed, and of two leaders one writes",
+        Beside::None,
         |w| Box::pin(scenarios::watches::run(w)),
     ),
     (
         "rollouts",
         "a good router version takes over under load, a late and a bad one are taken out",
+        Beside::None,
         |w| Box::pin(scenarios::rollouts::run(w)),
     ),
     (
-        "regret",
-        "of versions as fast as each other judges' labels decide",
-        |w| Box::pin(scenarios::regret::run(w)),
+        "dependencies",
+        "what a gateway depends on goes and comes under load",
+        Beside::Another,
+        |w| Box::pin(scenarios::dependencies::run(w)),
     ),
     (
         "mistakes",
         "every kind of mistake is told by a condition and mended without a restart",
+        Beside::Another,
         |w| Box::pin(scenarios::mistakes::run(w)),
+    ),
+    (
+        "regret",
+        "of versions as fast as each other judges' labels decide",
+        Beside::Another,
+        |w| Box::pin(scenarios::regret::run(w)),
     ),
     (
         "caches",
         "downloads stay on claims and nodes, and a full disk is told",
+        Beside::Another,
         |w| Box::pin(scenarios::caches::run(w)),
     ),
     (
         "damage",
         "what others break is repaired, or told where it cannot be",
+        Beside::None,
         |w| Box::pin(scenarios::damage::run(w)),
-    ),
-    (
-        "dependencies",
-        "what a gateway depends on goes and comes under load",
-        |w| Box::pin(scenarios::dependencies::run(w)),
     ),
     (
         "namespaced",
         "an operator of one namespace, installed by its admin, touches no other",
+        Beside::None,
         |w| Box::pin(scenarios::namespaced::run(w)),
     ),
-    ("upgrade", "an upgraded operator restarts no pool", |w| {
-        Box::pin(scenarios::upgrade::run(w))
-    }),
+    (
+        "upgrade",
+        "an upgraded operator restarts no pool",
+        Beside::None,
+        |w| Box::pin(scenarios::upgrade::run(w)),
+    ),
     (
         "uninstall",
         "nothing is left but the resource definitions",
+        Beside::None,
         |w| Box::pin(scenarios::uninstall::run(w)),
     ),
     (
         "manual",
         "the shell lines of the documentation work word for word",
+        Beside::None,
         |w| Box::pin(scenarios::manual::run(w)),
     ),
 ];
@@ -185,7 +224,7 @@ async fn main() -> ExitCode {
 /// Whether every scenario passed.
 async fn run(args: Args) -> Result<bool> {
     if args.list {
-        for (name, promise, _) in SCENARIOS {
+        for (name, promise, ..) in SCENARIOS {
             println!("{name:<12} {promise}");
         }
         return Ok(true);
@@ -226,32 +265,60 @@ async fn run(args: Args) -> Result<bool> {
     Ok(true)
 }
 
-/// Runs the chosen scenarios one after the other, for as long as there is a cluster with an operator.
+/// Runs the chosen scenarios, for as long as there is a cluster with an operator.
 async fn run_each(world: &World, chosen: &impl Fn(&str) -> bool) -> Outcomes {
     let mut outcomes = Outcomes::default();
-    let mut scenarios = SCENARIOS.into_iter().filter(|(name, ..)| chosen(name));
-    for (name, promise, scenario) in scenarios.by_ref() {
-        println!("--- {name}: {promise}");
-        let started = Instant::now();
-        let result = scenario(world).await;
-        let took = started.elapsed().as_secs_f64();
-        let Err(error) = result else {
-            println!("--- {name}: passed in {took:.1} s");
+    let scenarios: Vec<Scenario> = (SCENARIOS.into_iter())
+        .filter(|(name, ..)| chosen(name))
+        .collect();
+    let beside =
+        |one: &Scenario, next: &Scenario| one.2 == Beside::Another && next.2 == Beside::Another;
+    let mut groups = scenarios.chunk_by(beside);
+    for group in groups.by_ref() {
+        let running = stream::iter(group).map(|scenario| run_one(world, scenario));
+        let failed: Vec<_> = running
+            .buffer_unordered(AT_A_TIME)
+            .filter_map(|ended| async { ended.err() })
+            .collect()
+            .await;
+        for (name, error) in &failed {
+            outcomes.failed(name, error);
+        }
+        if failed.is_empty() {
             continue;
-        };
-        println!("--- {name}: FAILED after {took:.1} s: {error:#}");
-        outcomes.failed(name, &error);
+        }
         if let Err(silent) = world.answers().await {
             println!("--- {silent:#}");
             world.tell_cluster().await;
             break;
         }
-        if name == "install" {
+        if failed.iter().any(|(name, _)| *name == "install") {
             break;
         }
     }
-    for (name, ..) in scenarios {
+    for (name, ..) in groups.flatten() {
         outcomes.left_out(name);
     }
     outcomes
+}
+
+/// Runs one scenario and says what came of it.
+async fn run_one(
+    world: &World,
+    &(name, promise, _, steps): &Scenario,
+) -> Result<(), (&'static str, anyhow::Error)> {
+    println!("--- {name}: {promise}");
+    let started = Instant::now();
+    let result = told::of(name, steps(world)).await;
+    let took = started.elapsed().as_secs_f64();
+    match result {
+        Ok(()) => {
+            println!("--- {name}: passed in {took:.1} s");
+            Ok(())
+        }
+        Err(error) => {
+            println!("--- {name}: FAILED after {took:.1} s: {error:#}");
+            Err((name, error))
+        }
+    }
 }

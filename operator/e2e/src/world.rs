@@ -6,6 +6,7 @@ mod person;
 use crate::ask::Gateway;
 use crate::extent::Extent;
 use crate::hub::Hub;
+use crate::told::say;
 use anyhow::{Context, Result, anyhow, bail};
 use k8s_openapi::api::core::v1::{Event, Namespace as NamespaceObject, Pod, Service};
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
@@ -72,7 +73,7 @@ impl World {
 
     /// A planned change of `scenario` saw so many requests, none of which failed.
     pub(crate) fn count(&self, scenario: &'static str, requests: usize) {
-        println!("    {requests} requests, none failed");
+        say!("{requests} requests, none failed");
         self.counted.borrow_mut().push((scenario, requests));
     }
 
@@ -170,8 +171,8 @@ impl Namespace<'_> {
         ] {
             let all = [&["-n", &self.name][..], &arguments].concat();
             match self.world.tool("kubectl", &all).await {
-                Ok(text) => println!("{text}"),
-                Err(error) => println!("{error:#}"),
+                Ok(text) => say!("{text}"),
+                Err(error) => say!("{error:#}"),
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Downloads stay on a claim or a folder of the node, a model is read where it lies, and a full disk is told and mended.
 
+use crate::told::say;
 use crate::world::{Namespace, World, conditions};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -111,7 +112,7 @@ async fn on_a_full_disk(namespace: &Namespace<'_>) -> Result<()> {
         .ready(("ModelPool", "full"), ("False", "FetchFailed"), 90)
         .await?;
     let told = conditions(&full);
-    println!("    {told}");
+    say!("{told}");
     ensure!(
         told.contains("no space is left") && told.contains("spec.cache"),
         "the condition does not say what to do: {told}"

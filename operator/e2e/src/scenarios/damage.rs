@@ -2,6 +2,7 @@
 
 use super::{certificates, unreadable};
 use crate::operators;
+use crate::told::say;
 use crate::world::{Namespace, World, conditions};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -49,7 +50,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
         .ready(("InferenceGateway", "load"), ("True", ""), 120)
         .await?;
     let total = load.end().await?;
-    println!("    {total} requests, none failed");
+    say!("{total} requests, none failed");
     Ok(())
 }
 
@@ -148,7 +149,7 @@ async fn wrong_dimensions(namespace: &Namespace<'_>) -> Result<()> {
         .ready(("MemoryStore", "odd"), ("False", "CrashLoop"), 120)
         .await?;
     let told = conditions(&store);
-    println!("    {told}");
+    say!("{told}");
     ensure!(
         told.contains("384 dimensions, the store holds 512"),
         "the condition does not say what does not fit: {told}"
@@ -162,7 +163,7 @@ async fn nothing_to_depend_on(namespace: &Namespace<'_>) -> Result<()> {
     let gateway = namespace
         .ready(("InferenceGateway", "orphan"), ("False", ""), 60)
         .await?;
-    println!("    {}", conditions(&gateway));
+    say!("{}", conditions(&gateway));
     namespace.delete("InferenceGateway", "orphan").await
 }
 

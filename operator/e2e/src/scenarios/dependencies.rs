@@ -7,6 +7,7 @@ use super::{GATEWAY, LOOKS, serves};
 use crate::ask::Gateway;
 use crate::load::Load;
 use crate::operators::Frozen;
+use crate::told::say;
 use crate::world::{Namespace, World, conditions};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Secret;
@@ -53,7 +54,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
         .await
         .context("no kind HTTPRoute")?;
     let total = load.end().await?;
-    println!("    {total} requests, none failed");
+    say!("{total} requests, none failed");
     let after = starts(namespace, "weir.dev/gateway").await?;
     ensure!(
         before == after,
@@ -202,7 +203,7 @@ async fn everything_goes(namespace: &Namespace<'_>) -> Result<()> {
 async fn told(namespace: &Namespace<'_>, wanted: (&str, &str, &str)) -> Result<String> {
     let gateway: DynamicObject = namespace.becomes(OF, wanted, 90).await?;
     let told = conditions(&gateway);
-    println!("    {told}");
+    say!("{told}");
     Ok(told)
 }
 

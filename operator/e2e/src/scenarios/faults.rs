@@ -1,6 +1,7 @@
 //! Pods, the leader and the API server are killed under load, and no request is lost.
 
 use crate::operators;
+use crate::told::say;
 use crate::world::{Namespace, World, condition};
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;
@@ -21,28 +22,25 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     // One engine of two goes at once, as when its node dies; the other answers what it had not begun.
     let engines = namespace.pods("weir.dev/pool=steady").await?;
     delete_pod(namespace, &engines[0]).await?;
-    println!("    {:.1} s: an engine's pod was deleted", load.at());
+    say!("{:.1} s: an engine's pod was deleted", load.at());
     namespace
         .ready(("ModelPool", "steady"), ("True", ""), 120)
         .await?;
 
     let gateways = namespace.pods("weir.dev/gateway=load").await?;
     delete_pod(namespace, &gateways[0]).await?;
-    println!("    {:.1} s: a gateway's pod was deleted", load.at());
+    say!("{:.1} s: a gateway's pod was deleted", load.at());
     namespace
         .ready(("InferenceGateway", "load"), ("True", ""), 120)
         .await?;
 
     pause(namespace, true).await?;
     let killed = operators::kill_leader(namespace.world).await?;
-    println!("    {:.1} s: the leader {killed} was killed", load.at());
+    say!("{:.1} s: the leader {killed} was killed", load.at());
     super::hears_of_a_new_pod(namespace, &gateway)
         .await
         .context("while the gateway is paused, under a leader that did not make its plan")?;
-    println!(
-        "    {:.1} s: the paused gateway heard of a new pod",
-        load.at()
-    );
+    say!("{:.1} s: the paused gateway heard of a new pod", load.at());
     pause(namespace, false).await?;
     let patch = json!({"spec": {"replicas": 3}});
     namespace.patch("ModelPool", "steady", patch).await?;
@@ -52,10 +50,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
         .context("under the new leader")?;
 
     namespace.world.restart("kube-apiserver").await?;
-    println!(
-        "    {:.1} s: the API server was killed and started",
-        load.at()
-    );
+    say!("{:.1} s: the API server was killed and started", load.at());
     let patch = json!({"spec": {"replicas": 2}});
     let patched = namespace.world.until(Duration::from_secs(60), async || {
         Ok(Some(
@@ -70,7 +65,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
         .await
         .context("after the API server's restart")?;
     let total = load.end().await?;
-    println!("    {total} requests, none failed");
+    say!("{total} requests, none failed");
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 
 use crate::ask::Gateway;
 use crate::load::Load;
+use crate::told::say;
 use crate::world::{Namespace, World};
 use anyhow::{Context, Result, bail, ensure};
 use certificates::Certificates;
@@ -155,7 +156,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
                 .await
                 .with_context(|| format!("{:.1} s into the load: {kind}", load.at()))?;
             changed += step.effects.len();
-            println!("    {:.1} s: {kind}/{}", load.at(), step.change);
+            say!("{:.1} s: {kind}/{}", load.at(), step.change);
         }
     }
     stage
@@ -167,7 +168,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
         reprice(namespace, load.sent()).await?;
     }
     let total = load.end().await? + encrypted.end().await?;
-    println!("    {changed} fields were changed, {elsewhere} are proved elsewhere");
+    say!("{changed} fields were changed, {elsewhere} are proved elsewhere");
     world.count("fields", total);
     Ok(())
 }

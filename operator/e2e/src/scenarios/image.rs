@@ -2,6 +2,7 @@
 //!
 //! The model hub is given a name that the cluster answers: a Service that leads to it. Its certificate is good for that name.
 
+use crate::told::say;
 use crate::world::{Namespace, World};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -34,7 +35,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     let (phase, told) = fetch(namespace, ("believed", &url), believed).await?;
     ensure!(phase == "Succeeded", "{url} was not fetched: {told}");
     let (phase, told) = fetch(namespace, ("unknown", &url), json!([])).await?;
-    println!("    {told}");
+    say!("{told}");
     ensure!(
         phase == "Failed" && told.contains("certificate"),
         "an authority that nobody named was believed, or this is not said: {phase}: {told}"

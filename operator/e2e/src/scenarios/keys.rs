@@ -2,6 +2,7 @@
 
 use super::{GATEWAY, LOAD, LOOKS, serves};
 use crate::ask::Gateway;
+use crate::told::say;
 use crate::world::{Namespace, World};
 use anyhow::{Context, Result, ensure};
 use reqwest::StatusCode;
@@ -92,8 +93,8 @@ async fn holds_at_all_processes(acme: &Gateway) -> Result<()> {
     // What came back meanwhile, and the first look at the key.
     let refilled = started.elapsed().as_secs_f64() / 60.0 * f64::from(BUDGET);
     let most = f64::from(BUDGET) + refilled + 1.0;
-    println!(
-        "    {answered} of {} requests within a budget of {BUDGET}",
+    say!(
+        "{answered} of {} requests within a budget of {BUDGET}",
         3 * BUDGET
     );
     ensure!(

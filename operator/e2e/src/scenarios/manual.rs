@@ -4,6 +4,7 @@
 //! It comes after `uninstall`, and ends this program's model hub: the page starts one of its own at the same address.
 
 use crate::page::Page;
+use crate::told::say;
 use crate::world::World;
 use anyhow::{Context, Result, ensure};
 use std::time::Duration;
@@ -46,7 +47,7 @@ pub(crate) async fn run(world: &World) -> Result<()> {
         .await
         .context("On the test cluster")?;
     let answer = said.trim().lines().last().unwrap_or_default();
-    println!("    {answer}");
+    say!("{answer}");
     ensure!(!answer.is_empty(), "`weir ask` says nothing");
     Ok(())
 }

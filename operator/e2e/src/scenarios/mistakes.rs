@@ -1,5 +1,6 @@
 //! Every kind of mistake is told by a condition and an Event, and mended without a restart.
 
+use crate::told::say;
 use crate::world::{Namespace, World};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -255,11 +256,10 @@ async fn a_wrong_checksum(namespace: &Namespace<'_>) -> Result<()> {
 
 async fn an_unreachable_source(namespace: &Namespace<'_>) -> Result<()> {
     let world = namespace.world;
-    world
-        .hub
-        .fault("/models/tiny-random.gguf", json!({"status": 503}))
-        .await?;
-    let source = format!("{}/models/tiny-random.gguf", world.hub.url);
+    // No other scenario downloads from there.
+    let path = "/models////tiny-random.gguf";
+    world.hub.fault(path, json!({"status": 503})).await?;
+    let source = format!("{}{path}", world.hub.url);
     namespace
         .apply_object(&another("away", &source, None))
         .await?;
@@ -303,7 +303,7 @@ async fn a_slow_source(namespace: &Namespace<'_>) -> Result<()> {
         let model = &pool.data["status"]["model"];
         seen = model["downloadedBytes"].as_u64().unwrap_or_default();
         let told = crate::world::conditions(&pool);
-        println!("    {model} {told}");
+        say!("{model} {told}");
         ensure!(
             told.contains("ModelAvailable=False Downloading"),
             "while {model}: {told}"
@@ -367,7 +367,7 @@ async fn a_reverted_update(namespace: &Namespace<'_>) -> Result<()> {
         "an engine that served was replaced"
     );
     let total = load.end().await?;
-    println!("    {total} requests, none failed");
+    say!("{total} requests, none failed");
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use super::LOAD;
 use super::manual::{OPERATIONS, READER};
 use crate::operators;
 use crate::page::Page;
+use crate::told::say;
 use crate::world::{Namespace, World};
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
@@ -66,7 +67,7 @@ async fn steps(team: &Namespace<'_>, others: &Namespace<'_>) -> Result<()> {
     gateway.chat("steady", "Are you there?", 4).await?;
     untouched(others).await.context("another namespace")?;
     let calls = calls(world, from)?;
-    println!("    {} calls of its operator, all in {TEAM}", calls.len());
+    say!("{} calls of its operator, all in {TEAM}", calls.len());
     ensure!(
         calls.iter().any(|call| call["verb"] == "watch"),
         "the audit log shows nothing that it reads"

@@ -5,6 +5,7 @@
 
 use super::{GATEWAY, LOOKS, serves};
 use crate::ask::Gateway;
+use crate::told::say;
 use crate::world::{Namespace, World};
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -63,7 +64,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
         }
     }
     let (gateways, operators) = came(namespace, &far).await?;
-    println!("    {gateways} connections from gateways, {operators} from operators");
+    say!("{gateways} connections from gateways, {operators} from operators");
     ensure!(
         gateways == 0,
         "the pool beyond the limit saw {gateways} connections"
@@ -110,7 +111,7 @@ async fn of_one_tenant(
     asks.await.context("nobody is asked for a key")?;
     every_way(&gateway.with_key(NARROW)).await?;
     let (gateways, _) = came(namespace, far).await?;
-    println!("    a tenant that may not: {gateways} connections from gateways");
+    say!("a tenant that may not: {gateways} connections from gateways");
     ensure!(
         gateways == 0 && far.requests() == 0,
         "the tenant's limit was {gateways} connections and {} requests wide",

@@ -7,6 +7,7 @@
 use super::rollouts::{begun, ends, name, print, promote, says, status};
 use super::steering;
 use crate::ask::Gateway;
+use crate::told::say;
 use crate::world::{Namespace, World};
 use anyhow::{Context, Result, bail, ensure};
 use reqwest::StatusCode;
@@ -124,7 +125,7 @@ async fn an_equal_version_takes_over(namespace: &Namespace<'_>, asks: &Gateway) 
     let regret = &status["evidence"]["regret"];
     let upper = regret["upper"].as_f64().context("an upper bound")?;
     let labels = regret["labelled"].as_u64().context("labels")?;
-    println!("    {rollout} passed with a regret of at most {upper} by {labels} labels");
+    say!("{rollout} passed with a regret of at most {upper} by {labels} labels");
     ensure!(
         upper <= REGRET_MAX && labels >= 100,
         "it took over with the regret {regret}"
@@ -142,7 +143,7 @@ async fn a_worse_version_is_taken_out(namespace: &Namespace<'_>, asks: &Gateway)
     let status = ended?;
     ensure!(status["reason"] == "Regret", "its status is {status}");
     let message = status["message"].as_str().unwrap_or_default();
-    println!("    {rollout}: {message}");
+    say!("{rollout}: {message}");
     ensure!(
         message.contains("points less than those of the active version"),
         "it does not say why: {message}"
@@ -232,7 +233,7 @@ impl Traffic {
         for worker in self.workers {
             answers += worker.await??;
         }
-        println!("    {answers} requests in {seconds:.1} s, none failed");
+        say!("{answers} requests in {seconds:.1} s, none failed");
         print(namespace).await
     }
 }

@@ -9,6 +9,7 @@ use super::steering;
 use crate::ask::Gateway;
 use crate::load::Load;
 use crate::operators;
+use crate::told::say;
 use crate::world::{Namespace, World, condition};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -71,8 +72,8 @@ async fn a_good_version_takes_over(namespace: &Namespace<'_>, gateway: &Gateway)
     });
     canary.await.context("no answer of the canary is counted")?;
     let killed = operators::kill_leader(world).await?;
-    println!(
-        "    {:.1} s: {killed} was killed after {counted} answers of the canary",
+    say!(
+        "{:.1} s: {killed} was killed after {counted} answers of the canary",
         load.at()
     );
     let mut fewer = None;
@@ -84,7 +85,7 @@ async fn a_good_version_takes_over(namespace: &Namespace<'_>, gateway: &Gateway)
         Ok(status["endedAt"].is_string().then_some(status))
     });
     let ended = ended.await;
-    println!("    {:.1} s into the load:", load.at());
+    say!("{:.1} s into the load:", load.at());
     print(namespace).await?;
     let ended = ended.with_context(|| format!("{rollout} does not end"))?;
     ensure!(
@@ -191,7 +192,7 @@ async fn a_late_version_is_taken_out(namespace: &Namespace<'_>, gateway: &Gatewa
     name(namespace, "late").await?;
     let rollout = begun(namespace, "late").await?;
     let ended = ends(namespace, &rollout, "RolledBack", 240).await;
-    println!("    {:.1} s into the load:", load.at());
+    say!("{:.1} s into the load:", load.at());
     print(namespace).await?;
     let status = ended?;
     ensure!(status["reason"] == "Latency", "its status is {status}");
@@ -233,12 +234,12 @@ async fn a_bad_version_is_taken_out(namespace: &Namespace<'_>, gateway: &Gateway
     name(namespace, "bad").await?;
     let rollout = begun(namespace, "bad").await?;
     let ended = ends(namespace, &rollout, "RolledBack", 180).await;
-    println!("    {:.1} s into the load:", load.at());
+    say!("{:.1} s into the load:", load.at());
     print(namespace).await?;
     let (total, failures) = load.outcome().await?;
     let status = ended?;
     ensure!(status["reason"] == "ErrorRate", "its status is {status}");
-    println!("    {total} requests, {} failed", failures.len());
+    say!("{total} requests, {} failed", failures.len());
     let share = failures.len() * 4;
     ensure!(
         (1..total).contains(&share),
@@ -249,7 +250,7 @@ async fn a_bad_version_is_taken_out(namespace: &Namespace<'_>, gateway: &Gateway
     let after = Load::start(gateway, "auto", gap);
     tokio::time::sleep(Duration::from_secs(5)).await;
     let total = after.end().await.context("after the bad version")?;
-    println!("    {total} requests after it, none failed");
+    say!("{total} requests after it, none failed");
     Ok(())
 }
 
@@ -342,9 +343,10 @@ pub(super) async fn says(
         .await
         .with_context(|| format!("status.router does not say that {active} decides"))?;
     if let Some(healthy) = condition(&gateway, "RolloutHealthy") {
-        println!(
-            "    RolloutHealthy {}: {}",
-            healthy["status"], healthy["message"]
+        say!(
+            "RolloutHealthy {}: {}",
+            healthy["status"],
+            healthy["message"]
         );
     }
     Ok(())
@@ -353,6 +355,6 @@ pub(super) async fn says(
 pub(super) async fn print(namespace: &Namespace<'_>) -> Result<()> {
     let arguments = ["-n", &namespace.name, "get", "ig,rr"];
     let printed = namespace.world.tool("kubectl", &arguments).await?;
-    println!("{printed}");
+    say!("{printed}");
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use super::rollouts::promote;
 use crate::load::Load;
+use crate::told::say;
 use crate::world::{Namespace, World, condition};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -38,7 +39,7 @@ async fn by_hand(namespace: &Namespace<'_>, gateway: &crate::ask::Gateway) -> Re
         for replicas in [3, 0, 1] {
             namespace.scale("ModelPool", "moving", replicas).await?;
             has_ready(namespace, replicas).await?;
-            println!("    {replicas} replicas {:.1} s into the load", load.at());
+            say!("{replicas} replicas {:.1} s into the load", load.at());
         }
         if load.sent() >= world.extent.share() {
             break;
@@ -54,13 +55,13 @@ async fn by_itself(namespace: &Namespace<'_>, gateway: &crate::ask::Gateway) -> 
     let patch = json!({"spec": {"autoscaling": autoscaling}});
     namespace.patch("ModelPool", "moving", patch).await?;
     at_zero(namespace).await?;
-    println!("    idle, so at zero");
+    say!("idle, so at zero");
     let answer = gateway.chat("moving", "Are you there?", 4).await;
     answer.context("a request for a pool at zero")?;
     namespace
         .ready(("ModelPool", "moving"), ("True", ""), 90)
         .await?;
-    println!("    asked, so back at one");
+    say!("asked, so back at one");
     Ok(())
 }
 
@@ -91,7 +92,7 @@ async fn spills(namespace: &Namespace<'_>, gateway: &crate::ask::Gateway) -> Res
     });
     back.await
         .context("the pool that was preferred does not come up")?;
-    println!("    spilled, and back at one");
+    say!("spilled, and back at one");
     Ok(())
 }
 
@@ -115,7 +116,7 @@ async fn by_two(namespace: &Namespace<'_>) -> Result<()> {
     has_ready(namespace, 2).await?;
     let scaling = condition(&pool, "Scaling").context("the condition")?;
     let told = scaling["message"].as_str().unwrap_or_default();
-    println!("    {told}");
+    say!("{told}");
     let command = told
         .split('`')
         .find(|part| part.starts_with("kubectl patch "));

@@ -1,6 +1,7 @@
 //! A stack becomes Ready and answers from its memory, and everything that a person reads about it is there.
 
 use crate::ask::Gateway;
+use crate::told::say;
 use crate::world::{Namespace, World};
 use anyhow::{Context, Result, ensure};
 use reqwest::StatusCode;
@@ -100,7 +101,7 @@ async fn answers_from_its_memory(namespace: &Namespace<'_>, gateway: &Gateway) -
     let content = answer["choices"][0]["message"]["content"]
         .as_str()
         .unwrap_or_default();
-    println!("    {content}");
+    say!("{content}");
     ensure!(!content.is_empty(), "an empty answer: {answer}");
     let sources = answer["weir"]["sources"].to_string();
     ensure!(

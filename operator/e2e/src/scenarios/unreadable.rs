@@ -1,5 +1,6 @@
 //! An object that this version cannot read, as one that another version wrote. A part of the scenario `damage`.
 
+use crate::told::say;
 use crate::world::{Namespace, World, conditions};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -36,7 +37,7 @@ async fn while_anything_goes(namespace: &Namespace<'_>) -> Result<()> {
         .ready(("ModelPool", "moving"), ("False", "Unreadable"), 60)
         .await?;
     let told = conditions(&pool);
-    println!("    {told}");
+    say!("{told}");
     ensure!(
         told.contains("orbit") && told.contains("correct the field, or upgrade the operator"),
         "the condition does not say what is wrong and what to do: {told}"

@@ -1,6 +1,7 @@
 //! An upgraded operator restarts no pool, and requests go on. It comes from a former version where there is one.
 
 use crate::load::Load;
+use crate::told::say;
 use crate::world::{Namespace, World};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -18,7 +19,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     let world = namespace.world;
     if let Some(checkout) = &world.former {
         crate::install::charts_of(world, checkout, &["image.tag=former"]).await?;
-        println!("    the version of {}", checkout.display());
+        say!("the version of {}", checkout.display());
     }
     super::serve_load(namespace).await?;
     let before = engines(namespace).await?;
@@ -29,7 +30,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
         let image = format!("image.repository=weir.local/{version}");
         crate::install::charts(world, &[image.as_str()]).await?;
         serves_with(namespace, version).await?;
-        println!("    {:.1} s: {version}", load.at());
+        say!("{:.1} s: {version}", load.at());
         if version == "weir" && load.sent() >= world.extent.share() {
             break;
         }
@@ -40,7 +41,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
         before == after,
         "pods of pools before: {before:?}, after: {after:?}"
     );
-    println!("    no engine restarted");
+    say!("no engine restarted");
     Ok(())
 }
 

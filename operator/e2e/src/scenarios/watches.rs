@@ -7,6 +7,7 @@ use super::LOOKS;
 use crate::ask::Gateway;
 use crate::load::Load;
 use crate::operators::{self, Frozen};
+use crate::told::say;
 use crate::world::{Namespace, World};
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
@@ -36,7 +37,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
         .await
         .context("two that believe they lead")?;
     let total = load.end().await?;
-    println!("    {total} requests, none failed");
+    say!("{total} requests, none failed");
     Ok(())
 }
 
@@ -62,8 +63,8 @@ async fn a_deletion_that_nobody_hears(
     deleted.await.context("delete the pool")?;
     let lists_it = gateway.get("/v1/models/moving").await?.0;
     drop(frozen);
-    println!(
-        "    {:.1} s: a pool was deleted while nobody watched ({lists_it} of the gateway)",
+    say!(
+        "{:.1} s: a pool was deleted while nobody watched ({lists_it} of the gateway)",
         load.at()
     );
     ensure!(
@@ -81,7 +82,7 @@ async fn a_deletion_that_nobody_hears(
     forgotten
         .await
         .context("the gateway still lists the pool")?;
-    println!("    {:.1} s: no gateway lists it", load.at());
+    say!("{:.1} s: no gateway lists it", load.at());
     namespace
         .ready(("InferenceGateway", "load"), ("True", ""), 120)
         .await
@@ -100,10 +101,7 @@ async fn two_that_believe_they_lead(
     pods.retain(leads);
     let frozen = Frozen::of(&pods)?;
     let next = operators::next_leader(world, &former).await?;
-    println!(
-        "    {:.1} s: {next} leads, {former} stands still",
-        load.at()
-    );
+    say!("{:.1} s: {next} leads, {former} stands still", load.at());
     replicas(namespace, 3).await.context("under the next one")?;
     let from = Timestamp::now();
     drop(frozen);
@@ -118,16 +116,16 @@ async fn two_that_believe_they_lead(
         let most = by.values().max().copied().unwrap_or_default();
         ensure!(most <= WRITES_MAX, "{object} was written {most} times");
     }
-    println!(
-        "    {:.1} s: {} objects were written since, none by {former}",
+    say!(
+        "{:.1} s: {} objects were written since, none by {former}",
         load.at(),
         written.len()
     );
     ensure!(!written.is_empty(), "the audit log shows no write at all");
     let since = Instant::now();
     follows(world, gateway, operators::epoch(world).await?).await?;
-    println!(
-        "    {:.1} s: every gateway follows {next}, after {:.1} s",
+    say!(
+        "{:.1} s: every gateway follows {next}, after {:.1} s",
         load.at(),
         since.elapsed().as_secs_f64()
     );
