@@ -51,7 +51,7 @@ e2e: components ## Weir on a real cluster of this machine: images, cluster, ever
 
 .PHONY: e2e-full
 e2e-full: NEEDED_BY = e2e
-e2e-full: components ## The same with 100,000 requests during planned changes, on the release image and from the version before: two hours
+e2e-full: components ## The same with 100,000 requests during planned changes and ten idle minutes, on the release image and from the version before: an hour and a half
 	testenv/e2e.sh --full
 
 .PHONY: bench

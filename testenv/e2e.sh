@@ -4,7 +4,7 @@
 #   testenv/e2e.sh                    every scenario
 #   testenv/e2e.sh install scale      only these; `install` must have run on the cluster before the others, but for `manual`, which needs
 #                                     a cluster without Weir
-#   testenv/e2e.sh --full             planned changes under 100,000 requests, not 5,000; the image is the release one; and the upgrade
+#   testenv/e2e.sh --full             planned changes under 100,000 requests, not 5,000; ten idle minutes; the image is the release one; the upgrade
 #                                     comes from the last tag, or from the commit before this one
 #   testenv/e2e.sh --keep install     keep what a failed scenario left
 #

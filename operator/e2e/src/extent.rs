@@ -10,7 +10,7 @@ pub(crate) const PLANNED: [&str; 4] = ["scale", "fields", "rollouts", "upgrade"]
 pub(crate) enum Extent {
     /// As CI runs them.
     Ordinary,
-    /// Until planned changes have seen 100,000 requests.
+    /// Until planned changes have seen 100,000 requests, and an idle stack ten minutes.
     Full,
 }
 
@@ -26,6 +26,14 @@ impl Extent {
     /// How many of them each scenario with planned changes sends at least: it goes on with its changes until then.
     pub(crate) fn share(self) -> usize {
         self.requests().div_ceil(PLANNED.len())
+    }
+
+    /// How long nothing may be written to an idle stack: longer than numbers in a status are held back.
+    pub(crate) fn idle(self) -> Duration {
+        match self {
+            Self::Ordinary => Duration::from_secs(45),
+            Self::Full => Duration::from_secs(600),
+        }
     }
 
     /// Between two requests.

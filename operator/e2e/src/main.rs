@@ -60,7 +60,7 @@ struct Args {
     /// Print the scenarios and end
     #[arg(long)]
     list: bool,
-    /// Go on until planned changes have seen 100,000 requests, not 5,000
+    /// Go on until planned changes have seen 100,000 requests, not 5,000, and an idle stack ten minutes
     #[arg(long)]
     full: bool,
     /// Keep the namespaces of failed scenarios

@@ -7,8 +7,6 @@ use kube::api::ListParams;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// How long nothing may be written: longer than numbers in a status are held back. Ten minutes of it are in the benchmark.
-const IDLE: Duration = Duration::from_secs(45);
 /// Longest that the end of the start may take.
 const SETTLES: Duration = Duration::from_secs(180);
 /// Numbers of a status are held back for so long.
@@ -50,7 +48,8 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     settled(namespace).await?;
     let before = versions(namespace).await?;
     namespace.apply(super::LOAD).await?;
-    tokio::time::sleep(IDLE).await;
+    let idle = namespace.world.extent.idle();
+    tokio::time::sleep(idle).await;
     let after = versions(namespace).await?;
     let changed: Vec<&String> = after
         .iter()
@@ -60,7 +59,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     ensure!(
         changed.is_empty(),
         "written in {} idle seconds: {changed:?}",
-        IDLE.as_secs()
+        idle.as_secs()
     );
     Ok(())
 }
