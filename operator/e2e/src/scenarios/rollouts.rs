@@ -7,6 +7,7 @@
 
 use super::steering;
 use crate::ask::Gateway;
+use crate::extent::Extent;
 use crate::load::Load;
 use crate::operators;
 use crate::told::say;
@@ -188,7 +189,7 @@ async fn a_late_version_is_taken_out(namespace: &Namespace<'_>, gateway: &Gatewa
         .ready(("ModelPool", "late"), ("True", ""), 60)
         .await?;
     allow(namespace, 1.5).await?;
-    let load = Load::start(gateway, "auto", world.extent.gap());
+    let load = Load::start(gateway, "auto", judged_gap());
     name(namespace, "late").await?;
     let rollout = begun(namespace, "late").await?;
     let ended = ends(namespace, &rollout, "RolledBack", 240).await;
@@ -204,6 +205,11 @@ async fn a_late_version_is_taken_out(namespace: &Namespace<'_>, gateway: &Gatewa
     says(namespace, "good", |router| router["phase"] == "RolledBack").await?;
     namespace.delete("ModelPool", "late").await?;
     allow(namespace, LATENCY_RATIO).await
+}
+
+/// Between two requests while a version is judged: no shorter in a full run, so that engines are not what is late.
+fn judged_gap() -> Duration {
+    Extent::Ordinary.gap()
 }
 
 /// Sets how many times as slow as the active version the next attempt may be.
@@ -229,7 +235,7 @@ fn elsewhere(name: &str, url: &str) -> Value {
 async fn a_bad_version_is_taken_out(namespace: &Namespace<'_>, gateway: &Gateway) -> Result<()> {
     let broken = elsewhere("broken", "http://kubernetes.default.svc:443");
     namespace.apply_object(&broken).await?;
-    let gap = namespace.world.extent.gap();
+    let gap = judged_gap();
     let load = Load::start(gateway, "auto", gap);
     name(namespace, "bad").await?;
     let rollout = begun(namespace, "bad").await?;
