@@ -69,7 +69,7 @@ struct Args {
 type Scenario = for<'a> fn(&'a World) -> LocalBoxFuture<'a, Result<()>>;
 
 /// In the order in which they run: the first installs, the last but one uninstalls.
-const SCENARIOS: [(&str, &str, Scenario); 20] = [
+const SCENARIOS: [(&str, &str, Scenario); 21] = [
     (
         "install",
         "helm installs the operator, which becomes ready",
@@ -104,6 +104,11 @@ const SCENARIOS: [(&str, &str, Scenario); 20] = [
         "privacy",
         "a pool beyond the permitted privacy is never asked",
         |w| Box::pin(scenarios::privacy::run(w)),
+    ),
+    (
+        "policies",
+        "engines, memories and the operator let in whom their policies name, and nobody else",
+        |w| Box::pin(scenarios::policies::run(w)),
     ),
     (
         "keys",
