@@ -1,14 +1,15 @@
 # What the cluster runs, built once: Debian's packages for containers, binaries from Go modules, two images.
 #
 # Sourced by cluster.sh. The modules are pinned in tools/*/go.mod with the sums of everything they use in go.sum; Kubernetes,
-# Helm and CoreDNS have a module each, so that each is built with the versions that its authors tested.
+# Helm and CoreDNS have a module each, so that each is built with the versions that its authors tested. The one that enforces
+# NetworkPolicies has the versions of Kubernetes: most of it is compiled by then.
 
-PACKAGES=(containerd runc containernetworking-plugins buildah iptables nftables conntrack)
+PACKAGES=(containerd runc containernetworking-plugins buildah iptables ipset nftables conntrack)
 
 # need_packages: install what is missing where that can be done without asking (Debian, root).
 need_packages() {
   local missing=() command
-  for command in containerd runc buildah iptables nft conntrack; do
+  for command in containerd runc buildah iptables ipset nft conntrack; do
     command -v $command >/dev/null || missing+=("$command")
   done
   [ -x /usr/lib/cni/ptp ] || missing+=("/usr/lib/cni/ptp")
@@ -69,6 +70,7 @@ build() {
   for name in kubectl kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy; do
     compile kubernetes $name "$flags" "k8s.io/kubernetes/cmd/$name"
   done
+  compile policies policies "" .
   compile coredns coredns "" .
   # Charts ask Helm which Kubernetes there is, also where there is none.
   flags="-X helm.sh/helm/v3/internal/version.version=v$HELM_VERSION"

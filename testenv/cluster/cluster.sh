@@ -15,7 +15,7 @@
 #   cluster.sh --help             this text
 #
 # It is Kubernetes 1.34.4 with etcd, CoreDNS and containerd, on one node, this machine. kubectl, helm and the others are in
-# ~/.cache/weir/cluster/bin. It needs Linux with cgroups and nftables, root, Go 1.24 or newer, openssl, curl and python3;
+# ~/.cache/weir/cluster/bin. It needs Linux with cgroups, nftables and ipset, root, Go 1.24 or newer, openssl, curl and python3;
 # Debian's packages of containers are installed when they are missing. One cluster runs on a machine at a time: a lock says who.
 #
 #   addresses    10.244.0.1 is this machine as pods see it, on the bridge weir0: API server :16443, DNS :53. Pods are in
@@ -27,8 +27,10 @@
 #   volumes      the default class `standard` makes a folder for a claim when the first pod uses it; fsGroup is honoured as on a
 #                real disk (provisioner.py).
 #   pod security label a namespace pod-security.kubernetes.io/enforce=restricted and it is enforced.
+#   policies     NetworkPolicies are enforced: what none lets in is refused, not dropped. A pod is known to them a moment after it has
+#                an address. This machine itself reaches every pod (tools/policies).
 #   writes       every write with its author is in ~/.cache/weir/cluster/run/log/audit.log; reads of the namespace `team` too.
-#   not there    NetworkPolicies are not enforced, LoadBalancers get no address, there are no metrics and no CSI.
+#   not there    LoadBalancers get no address, there are no metrics and no CSI.
 #
 # State and logs are in ~/.cache/weir/cluster/run. Environment: WEIR_CLUSTER_RUN (that folder), WEIR_CLUSTER_HOME (binaries and
 # images, ~/.cache/weir/cluster), WEIR_CLUSTER_LOCK (/run/lock/weir-cluster.lock).

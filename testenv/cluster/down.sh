@@ -27,6 +27,20 @@ unmount_all() {
   [ -z "$(mounts_of_cluster)" ] || fail "still mounted below $RUN, nothing was removed: $(mounts_of_cluster | xargs)"
 }
 
+# What tools/policies has put between pods: its chains are called KUBE-ROUTER-..., KUBE-POD-FW-... and KUBE-NWPLCY-..., its sets
+# KUBE-SRC-... and KUBE-DST-..., and TMP-... while it makes them.
+undo_policies() {
+  local chains='KUBE-(ROUTER|POD-FW|NWPLCY)-' sets='^(KUBE-(SRC|DST)|TMP)-[A-Z2-7]{16}$' tries=0
+  ! iptables-save --table filter | grep --quiet --extended-regexp "$chains" ||
+    iptables-save --table filter | grep --extended-regexp --invert-match "$chains" | iptables-restore --wait --table filter
+  # The kernel lets go of a set a moment after the rules that named it.
+  until ! ipset list -name | grep --extended-regexp "$sets" | xargs -r -n 1 ipset destroy 2>&1 | grep --quiet . ||
+    [ $((tries += 1)) -gt 50 ]; do sleep 0.1; done
+  # iptables makes its table when it is first asked.
+  if [ -f "$RUN/tables" ] && ! grep --quiet --line-regexp 'table ip filter' "$RUN/tables" &&
+    ! iptables --wait --list-rules | grep --quiet --invert-match '^-P'; then nft delete table ip filter 2>/dev/null; fi
+}
+
 undo_network() {
   local table memory pod
   ! ip link show $BRIDGE >/dev/null 2>&1 || ip link del $BRIDGE
@@ -63,6 +77,7 @@ take_down() {
   # Watches keep an API server open for a minute; there is nothing to be saved.
   for name in "${CONTROL_PLANE[@]}"; do stop "$name" 0; done
   undo_network
+  undo_policies
   undo_kernel_settings
   unmount_all
   find /var/log/containers -lname "$RUN/*" -delete 2>/dev/null

@@ -27,7 +27,7 @@ ETCD=http://127.0.0.1:23790
 CONTAINERD_SOCKET=$RUN/containerd/containerd.sock
 
 # What runs, in the order in which it ends.
-NODE_PROCESSES=(kubelet kube-proxy provisioner coredns containerd)
+NODE_PROCESSES=(kubelet kube-proxy policies provisioner coredns containerd)
 CONTROL_PLANE=(kube-scheduler kube-controller-manager kube-apiserver etcd)
 
 say() { printf 'cluster: %s\n' "$*"; }

@@ -1,4 +1,4 @@
-# The node: containerd, kubelet, kube-proxy, DNS and the provisioner of volumes, all on this machine.
+# The node: containerd, kubelet, kube-proxy, DNS, the provisioner of volumes and what enforces NetworkPolicies, all on this machine.
 #
 # Sourced by cluster.sh. Nothing is pulled: images come from archives, and the kubelet never collects them.
 
@@ -108,6 +108,10 @@ run_provisioner() {
     --kubeconfig "$CONFIG/provisioner.kubeconfig" --folder "$RUN/volumes"
 }
 
+run_policies() {
+  start policies "$BIN/policies" --kubeconfig "$CONFIG/policies.kubeconfig" --node $NODE --services $SERVICE_CIDR
+}
+
 # Pods reach what this machine reaches, under its address: a model hub, where there is one.
 open_the_outside() {
   nft -f - <<Y
@@ -137,6 +141,8 @@ node_up() {
   local image
   [ -f "$RUN/sysctls" ] || sysctl --ignore "${SYSCTLS[@]}" >"$RUN/sysctls"
   sysctl -qw net.ipv4.ip_forward=1
+  # Whose the table is in which chains for pods will be: one that was there stays when they go.
+  [ -f "$RUN/tables" ] || nft list tables >"$RUN/tables"
   run_containerd
   for image in pause probe; do load_image "$IMAGES/$image.tar"; done
   run_kubelet
@@ -145,5 +151,8 @@ node_up() {
   run_coredns
   run_provisioner
   wait_for 90 kubelet kubectl wait --for=condition=Ready node/$NODE --timeout=1s
+  # It asks for the node at its start, which is there by now.
+  run_policies
+  wait_for 30 policies iptables --wait --numeric --list KUBE-ROUTER-FORWARD
   wait_for 30 coredns answers "http://$ADDRESS:8181/ready"
 }

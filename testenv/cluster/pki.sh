@@ -45,8 +45,9 @@ make_pki() {
   certificate proxy /CN=system:kube-proxy
   certificate coredns /CN=system:coredns
   certificate provisioner /CN=system:volume-provisioner
+  certificate policies /CN=system:network-policies
   certificate kubelet "/O=system:nodes/CN=system:node:$NODE" "IP:$ADDRESS,DNS:$NODE"
-  for user in controller-manager scheduler proxy coredns provisioner kubelet; do
+  for user in controller-manager scheduler proxy coredns provisioner policies kubelet; do
     kubeconfig "$user" "$CONFIG/$user.kubeconfig"
   done
   kubeconfig admin "$KUBECONFIG_ADMIN"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What the head of cluster.sh promises, asked of a running cluster: pod security, volumes, names, a model that is downloaded by a pod
-# and answers through a Service. The images of testenv/image.sh llama-server must have been made: its archive is the argument.
+# and answers through a Service, and a policy that keeps others out. The images of testenv/image.sh llama-server must have been made:
+# its archive is the argument.
 #
 #   testenv/cluster/test.sh target/images/llama-server.tar
 set -euo pipefail
@@ -18,6 +19,19 @@ fail() {
   kubectl get pods,pvc,events >&2 || true
   exit 1
 }
+
+# within SECONDS COMMAND...: until it works.
+within() {
+  local end=$((SECONDS + $1))
+  shift
+  until "$@" 2>/dev/null; do
+    [ $SECONDS -lt $end ] || return 1
+    sleep 0.2
+  done
+}
+
+connects() { kubectl exec probe -- /probe connect engine:80; }
+is_kept_out() { ! connects; }
 
 step() { printf 'cluster test: %3s s  %s\n' "$SECONDS" "$*"; }
 
@@ -73,7 +87,17 @@ step "another pod asked it by its name: $(python3 -c 'import json, sys; print(js
 asked=$(curl --silent --noproxy '*' --cacert "$work/models/ca.crt" "$url/control/requests")
 [ "$(python3 -c 'import json, sys; print(len(json.load(sys.stdin)))' <<<"$asked")" = 1 ] || fail "the hub counted other requests: $asked"
 
-kubectl delete --filename test.yaml --wait --timeout=60s >/dev/null
+kubectl label pod probe may- >/dev/null
+within 10 is_kept_out || fail "a pod that no policy lets in connects"
+kubectl label pod probe may=ask >/dev/null
+within 10 connects || fail "a pod that a policy lets in does not connect"
+kubectl label pod probe may- >/dev/null
+within 10 is_kept_out || fail "a pod that is let in no longer connects"
+kubectl delete networkpolicy engine >/dev/null
+within 10 connects || fail "a policy that is gone keeps a pod out"
+step "a policy keeps out whom it does not let in, the node's probes excepted"
+
+kubectl delete --filename test.yaml --ignore-not-found --wait --timeout=60s >/dev/null
 for _ in $(seq 50); do
   left=$(kubectl get persistentvolumes --output jsonpath="{.items[?(@.spec.claimRef.namespace==\"$namespace\")].metadata.name}")
   [ -n "$left" ] || break

@@ -86,7 +86,7 @@ type Scenario = (&'static str, &'static str, Beside, Steps);
 type Steps = for<'a> fn(&'a World) -> LocalBoxFuture<'a, Result<()>>;
 
 /// In the order in which they run: the first installs, the last but one uninstalls. Of those that run beside another the longest begin first.
-const SCENARIOS: [Scenario; 20] = [
+const SCENARIOS: [Scenario; 21] = [
     (
         "install",
         "helm installs the operator, which becomes ready",
@@ -122,6 +122,12 @@ const SCENARIOS: [Scenario; 20] = [
         "an idle stack sees no write but Leases, and a second apply changes nothing",
         Beside::Another,
         |w| Box::pin(scenarios::idle::run(w)),
+    ),
+    (
+        "policies",
+        "engines, memories and the operator let in whom their policies name, and nobody else",
+        Beside::Another,
+        |w| Box::pin(scenarios::policies::run(w)),
     ),
     (
         "privacy",

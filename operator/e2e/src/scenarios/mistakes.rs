@@ -84,15 +84,25 @@ async fn an_artifact_at_an_address(namespace: &Namespace<'_>) -> Result<()> {
         namespace
             .ready(("RouterVersion", name), ("False", reason), 60)
             .await?;
-        // It follows the condition.
-        let told = namespace.world.until(Duration::from_secs(10), async || {
-            let events = namespace.events("RouterVersion", name).await?;
-            Ok(events.iter().any(|told| told == reason).then_some(()))
-        });
-        told.await.with_context(|| format!("{name}: no Event"))?;
+        is_told_by_an_event(namespace, ("RouterVersion", name), reason).await?;
         namespace.delete("RouterVersion", name).await?;
     }
     Ok(())
+}
+
+/// Waits for an Event, which follows the condition.
+async fn is_told_by_an_event(
+    namespace: &Namespace<'_>,
+    (kind, name): (&str, &str),
+    reason: &str,
+) -> Result<()> {
+    let mut events = Vec::new();
+    let told = namespace.world.until(Duration::from_secs(10), async || {
+        events = namespace.events(kind, name).await?;
+        Ok(events.iter().any(|told| told == reason).then_some(()))
+    });
+    let told = told.await;
+    told.with_context(|| format!("{kind}/{name}: no Event {reason}, but {events:?}"))
 }
 
 /// The gateway serves on with what it has while its new keys are missing.
@@ -112,11 +122,7 @@ async fn a_missing_secret(namespace: &Namespace<'_>) -> Result<()> {
         told.contains("absent"),
         "the condition names no Secret: {told}"
     );
-    let events = namespace.events("InferenceGateway", "load").await?;
-    ensure!(
-        events.iter().any(|reason| reason == "SecretNotFound"),
-        "events: {events:?}"
-    );
+    is_told_by_an_event(namespace, ("InferenceGateway", "load"), "SecretNotFound").await?;
     let labels = json!({"weir.dev/watch": "true"});
     namespace
         .secret("absent", labels, ("acme.e2e", KEY))

@@ -12,6 +12,7 @@ pub(crate) mod keys;
 pub(crate) mod manual;
 pub(crate) mod mistakes;
 pub(crate) mod namespaced;
+pub(crate) mod policies;
 pub(crate) mod privacy;
 pub(crate) mod regret;
 pub(crate) mod rollouts;

@@ -4,6 +4,7 @@
 //	probe post URL BODY        the same for a POST of JSON
 //	probe fetch URL FILE       write the body of a GET to FILE
 //	probe lookup NAME          print the addresses of NAME, one a line
+//	probe connect HOST:PORT    open a connection and close it; exit 1 where that takes three seconds or is refused
 //	probe write FILE TEXT      write TEXT to FILE, which shows whether a volume is writable for the pod's user
 //	probe read FILE            print FILE
 //	probe wait                 stay until SIGTERM: the target of `kubectl exec`
@@ -53,6 +54,12 @@ func run(roots string, args []string) error {
 		addresses, err := net.LookupHost(args[1])
 		fmt.Println(strings.Join(addresses, "\n"))
 		return err
+	case verb == "connect" && len(args) == 2:
+		connection, err := net.DialTimeout("tcp", args[1], 3*time.Second)
+		if err != nil {
+			return err
+		}
+		return connection.Close()
 	case verb == "write" && len(args) == 3:
 		return os.WriteFile(args[1], []byte(args[2]), 0o600)
 	case verb == "read" && len(args) == 2:
@@ -65,7 +72,7 @@ func run(roots string, args []string) error {
 		<-stop
 		return nil
 	}
-	return fmt.Errorf("%q is none of: get URL, post URL BODY, fetch URL FILE, lookup NAME, write FILE TEXT, read FILE, wait", args)
+	return fmt.Errorf("%q is none of: get URL, post URL BODY, fetch URL FILE, lookup NAME, connect HOST:PORT, write FILE TEXT, read FILE, wait", args)
 }
 
 func call(roots, method, url, body string, output io.Writer) error {
