@@ -124,12 +124,6 @@ const SCENARIOS: [Scenario; 21] = [
         |w| Box::pin(scenarios::idle::run(w)),
     ),
     (
-        "policies",
-        "engines, memories and the operator let in whom their policies name, and nobody else",
-        Beside::Another,
-        |w| Box::pin(scenarios::policies::run(w)),
-    ),
-    (
         "privacy",
         "a pool beyond the permitted privacy is never asked",
         Beside::Another,
@@ -140,6 +134,12 @@ const SCENARIOS: [Scenario; 21] = [
         "keys come and go by weir keys, and a tenant's budget holds at all processes together",
         Beside::Another,
         |w| Box::pin(scenarios::keys::run(w)),
+    ),
+    (
+        "policies",
+        "engines, memories and the operator let in whom their policies name, and nobody else",
+        Beside::None,
+        |w| Box::pin(scenarios::policies::run(w)),
     ),
     (
         "faults",
