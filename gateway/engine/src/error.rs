@@ -303,12 +303,19 @@ pub(crate) fn place(error: &serde_json::Error) -> String {
     format!("{how} at line {}, column {}", error.line(), error.column())
 }
 
-/// The numbers after "maximum context length is" in the messages of OpenAI and vLLM: context first, then prompt.
+/// The numbers of tokens after "maximum context length is" in the messages of OpenAI and vLLM: context first, then prompt. Of a
+/// very long prompt vLLM counts characters alone.
 fn numbers(message: &str) -> Vec<u32> {
     let tail = message
         .split_once("maximum context length is")
         .map_or("", |(_, tail)| tail);
-    tail.split(|c: char| !c.is_ascii_digit())
+    let tokens = if tail.contains("characters") {
+        tail.split("tokens").next().unwrap_or_default()
+    } else {
+        tail
+    };
+    tokens
+        .split(|c: char| !c.is_ascii_digit())
         .filter_map(|digits| digits.parse().ok())
         .collect()
 }
@@ -350,6 +357,19 @@ mod tests {
             EngineError::Context {
                 prompt_tokens: 9000,
                 context_tokens: 8192,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn characters_are_not_told_as_tokens() {
+        let body = br#"{"error":{"message":"This model's maximum context length is 4096 tokens. However, your prompt contains 400000 characters (more than 331776 characters). Please reduce its length.","type":"BadRequestError","code":400}}"#;
+        assert!(matches!(
+            reply(400).into_error(body),
+            EngineError::Context {
+                prompt_tokens: 0,
+                context_tokens: 4096,
                 ..
             }
         ));
