@@ -294,12 +294,27 @@ impl Namespace<'_> {
         bail!("{kind}/{name} is not {wanted}={status} {reason} after {within} s: {told}")
     }
 
-    /// Reasons of the events about an object.
-    pub(crate) async fn events(&self, kind: &str, name: &str) -> Result<Vec<String>> {
+    /// Waits until an Event about an object has this reason: it follows the condition.
+    pub(crate) async fn event(
+        &self,
+        (kind, name): (&str, &str),
+        reason: &str,
+        within: u64,
+    ) -> Result<()> {
         let api: Api<Event> = Api::namespaced(self.world.client.clone(), &self.name);
         let fields = format!("involvedObject.kind={kind},involvedObject.name={name}");
-        let found = api.list(&ListParams::default().fields(&fields)).await?;
-        Ok(found.into_iter().filter_map(|event| event.reason).collect())
+        let about = ListParams::default().fields(&fields);
+        let mut reasons: Vec<String> = Vec::new();
+        let told = self.world.until(Duration::from_secs(within), async || {
+            let events = api.list(&about).await?;
+            reasons = events
+                .into_iter()
+                .filter_map(|event| event.reason)
+                .collect();
+            Ok(reasons.iter().any(|told| told == reason).then_some(()))
+        });
+        let told = told.await;
+        told.with_context(|| format!("{kind}/{name}: no Event {reason}, but {reasons:?}"))
     }
 
     /// Deletes an object of ours and waits until it is gone.

@@ -64,11 +64,9 @@ async fn another_manager(namespace: &Namespace<'_>) -> Result<()> {
     let taken = takes(json!({"revisionHistoryLimit": 7}));
     namespace.apply_as("somebody", &taken).await?;
     undone(namespace).await.context("the first time")?;
-    let told = namespace.world.until(Duration::from_secs(30), async || {
-        let events = namespace.events("ModelPool", "steady").await?;
-        Ok(events.contains(&"DriftCorrected".to_owned()).then_some(()))
-    });
-    told.await.context("no Event tells of it")?;
+    namespace
+        .event(("ModelPool", "steady"), "DriftCorrected", 30)
+        .await?;
     namespace.apply_as("somebody", &taken).await?;
     let pool = namespace
         .ready(("ModelPool", "steady"), ("False", "Refused"), 60)

@@ -84,25 +84,10 @@ async fn an_artifact_at_an_address(namespace: &Namespace<'_>) -> Result<()> {
         namespace
             .ready(("RouterVersion", name), ("False", reason), 60)
             .await?;
-        is_told_by_an_event(namespace, ("RouterVersion", name), reason).await?;
+        namespace.event(("RouterVersion", name), reason, 10).await?;
         namespace.delete("RouterVersion", name).await?;
     }
     Ok(())
-}
-
-/// Waits for an Event, which follows the condition.
-async fn is_told_by_an_event(
-    namespace: &Namespace<'_>,
-    (kind, name): (&str, &str),
-    reason: &str,
-) -> Result<()> {
-    let mut events = Vec::new();
-    let told = namespace.world.until(Duration::from_secs(10), async || {
-        events = namespace.events(kind, name).await?;
-        Ok(events.iter().any(|told| told == reason).then_some(()))
-    });
-    let told = told.await;
-    told.with_context(|| format!("{kind}/{name}: no Event {reason}, but {events:?}"))
 }
 
 /// The gateway serves on with what it has while its new keys are missing.
@@ -122,7 +107,9 @@ async fn a_missing_secret(namespace: &Namespace<'_>) -> Result<()> {
         told.contains("absent"),
         "the condition names no Secret: {told}"
     );
-    is_told_by_an_event(namespace, ("InferenceGateway", "load"), "SecretNotFound").await?;
+    namespace
+        .event(("InferenceGateway", "load"), "SecretNotFound", 10)
+        .await?;
     let labels = json!({"weir.dev/watch": "true"});
     namespace
         .secret("absent", labels, ("acme.e2e", KEY))

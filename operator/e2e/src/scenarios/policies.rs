@@ -2,16 +2,14 @@
 //!
 //! A pod with the label of Weir's own proves of each port that somebody listens there; what others find closed is then closed to them.
 
+use super::stack;
 use crate::told::say;
-use crate::world::{Namespace, SYSTEM, World};
-use anyhow::{Context, Result, ensure};
+use crate::world::{Namespace, World};
+use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-const STACK: &str = include_str!("../../stacks/answers.yaml");
-const KEY: &str = "e2e-key-0123456789abcdef0123456789abcdef";
-const FACT: &str = "The lighthouse of Zorblax is made of green glass.";
 const AWAY: &str = "e2e-policies-away";
 /// The pod of a namespace that nobody knows.
 const STRANGER: &str = "stranger";
@@ -35,23 +33,12 @@ pub(crate) async fn run(world: &World) -> Result<()> {
 
 async fn steps(namespace: &Namespace<'_>, away: &Namespace<'_>) -> Result<()> {
     let world = namespace.world;
-    let labels = json!({"weir.dev/watch": "true"});
-    namespace
-        .secret("keys", labels, ("acme.e2e.ask-memory", KEY))
-        .await?;
-    namespace.apply(STACK).await?;
     probe(away, STRANGER, &json!({})).await?;
     probe(namespace, STRANGER, &json!({})).await?;
     let own = json!({"app.kubernetes.io/managed-by": "weir"});
     probe(namespace, OWN, &own).await?;
-    for object in [
-        ("ModelPool", "small"),
-        ("MemoryStore", "kb"),
-        ("InferenceGateway", "support"),
-    ] {
-        namespace.ready(object, ("True", ""), 180).await?;
-    }
-    answers_from_its_memory(namespace).await?;
+    let (_, gateway) = stack::serves(namespace).await?;
+    stack::answers_from_its_memory(namespace, &gateway).await?;
 
     for port in ports(namespace).await? {
         expect((namespace, OWN), &port, true).await?;
@@ -66,27 +53,6 @@ async fn steps(namespace: &Namespace<'_>, away: &Namespace<'_>) -> Result<()> {
     let restored = crate::install::charts(world, &[]).await;
     narrowed.context("networkPolicy.metricsFrom")?;
     restored
-}
-
-/// A passage is written, gets its vector and is behind an answer: the gateway reaches the memory and an engine.
-async fn answers_from_its_memory(namespace: &Namespace<'_>) -> Result<()> {
-    let gateway = namespace.gateway("support", Some(KEY)).await?;
-    let nodes = json!({"nodes": [{"text": FACT, "metadata": {"title": "Lighthouses"}}]});
-    gateway.post("/v1/memory/nodes", &nodes).await?;
-    let question = "What is the lighthouse of Zorblax made of?";
-    let sought = json!({"query": question, "k": 1});
-    let found = namespace.world.until(Duration::from_secs(60), async || {
-        let found = gateway.post("/v1/memory/search", &sought).await?;
-        Ok(found["hits"][0]["cosine"].is_number().then_some(()))
-    });
-    found.await.context("the passage gets no vector")?;
-    let answer = gateway.chat("auto", question, 8).await?;
-    let sources = answer["weir"]["sources"].to_string();
-    ensure!(
-        sources.contains("Lighthouses"),
-        "the answer has the sources {sources}: {answer}"
-    );
-    Ok(())
 }
 
 /// Every port that pods of Weir have. The operator's metrics are the last.
@@ -130,8 +96,7 @@ async fn metrics_for_one_namespace(namespace: &Namespace<'_>, away: &Namespace<'
     expect((namespace, STRANGER), metrics, false).await?;
     expect((namespace, OWN), metrics, false).await?;
     expect((away, STRANGER), metrics, true).await?;
-    let test = ["test", "weir", "--namespace", SYSTEM, "--timeout", "120s"];
-    world.tool("helm", &test).await.map(drop)
+    crate::install::helm_test(world).await
 }
 
 /// Waits until a pod finds a port open, or closed: rules follow pods and policies a moment later.

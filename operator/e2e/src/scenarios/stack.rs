@@ -20,28 +20,13 @@ pub(crate) async fn run(world: &World) -> Result<()> {
 }
 
 async fn steps(namespace: &Namespace<'_>) -> Result<()> {
-    let labels = json!({"weir.dev/watch": "true"});
-    namespace
-        .secret("keys", labels, ("acme.e2e.ask-memory", KEY))
-        .await?;
-    namespace.apply(STACK).await?;
-    namespace
-        .ready(("ModelPool", "small"), ("True", ""), 180)
-        .await?;
-    namespace
-        .ready(("MemoryStore", "kb"), ("True", ""), 180)
-        .await?;
-    let gateway = namespace
-        .ready(("InferenceGateway", "support"), ("True", ""), 180)
-        .await?;
+    let (url, gateway) = serves(namespace).await?;
     says_what_it_serves(namespace).await?;
-    let url = gateway.data["status"]["url"].as_str().unwrap_or_default();
     ensure!(
         url.contains("support-gateway.e2e-stack.svc"),
         "status.url is {url:?}"
     );
 
-    let gateway = namespace.gateway("support", Some(KEY)).await?;
     answers_from_its_memory(namespace, &gateway).await?;
     let stranger = namespace
         .gateway("support", Some("another-key-0123456789abcdef"))
@@ -65,6 +50,25 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     prints_its_columns(namespace).await
 }
 
+/// Applies the stack and waits until all of it is Ready: the gateway's address as its status has it, and the gateway for somebody with
+/// a key.
+pub(super) async fn serves(namespace: &Namespace<'_>) -> Result<(String, Gateway)> {
+    let labels = json!({"weir.dev/watch": "true"});
+    namespace
+        .secret("keys", labels, ("acme.e2e.ask-memory", KEY))
+        .await?;
+    namespace.apply(STACK).await?;
+    for object in [("ModelPool", "small"), ("MemoryStore", "kb")] {
+        namespace.ready(object, ("True", ""), 180).await?;
+    }
+    let gateway = namespace
+        .ready(("InferenceGateway", "support"), ("True", ""), 180)
+        .await?;
+    let url = gateway.data["status"]["url"].as_str().unwrap_or_default();
+    let gateway = namespace.gateway("support", Some(KEY)).await?;
+    Ok((url.to_owned(), gateway))
+}
+
 /// The file's header is in the status at once, the measured speed soon after.
 async fn says_what_it_serves(namespace: &Namespace<'_>) -> Result<()> {
     let measured = namespace.world.until(Duration::from_secs(60), async || {
@@ -80,7 +84,11 @@ async fn says_what_it_serves(namespace: &Namespace<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn answers_from_its_memory(namespace: &Namespace<'_>, gateway: &Gateway) -> Result<()> {
+/// A passage is written, gets its vector and is behind an answer: the gateway reaches the memory and an engine.
+pub(super) async fn answers_from_its_memory(
+    namespace: &Namespace<'_>,
+    gateway: &Gateway,
+) -> Result<()> {
     let nodes = json!({"nodes": [{"text": FACT, "metadata": {"title": "Harbours"}}]});
     let written = gateway.post("/v1/memory/nodes", &nodes).await?;
     ensure!(written["inserted"] == 1, "the memory answered {written}");
@@ -139,7 +147,7 @@ async fn prints_its_columns(namespace: &Namespace<'_>) -> Result<()> {
         printed("ms").await?,
         printed("ig").await?,
     );
-    print!("    {pool}    {store}    {gateway}");
+    say!("{pool}{store}{gateway}");
     ensure!(
         pool.contains("edge") && pool.contains("llamaCpp"),
         "mp prints {pool}"

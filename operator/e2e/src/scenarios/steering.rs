@@ -1,5 +1,6 @@
 //! What a person does with `weir rollout`, and what is printed. Parts of the scenario `rollouts`.
 
+use crate::told::say;
 use crate::world::{Namespace, World};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -55,7 +56,7 @@ pub(super) async fn shows_what_is_held(
     (active, candidate): (&str, &str),
 ) -> Result<()> {
     let text = said(namespace, &["status", GATEWAY]).await?;
-    print!("    {}", text.replace('\n', "\n    ").trim_end_matches(' '));
+    say!("{text}");
     let begins = |word: &str| text.lines().find(|line| line.starts_with(word));
     let tried = begins(&format!("candidate {candidate} at ")).unwrap_or_default();
     ensure!(
