@@ -277,19 +277,16 @@ fn fuse(
     words: &[f32],
     mut found: Vec<u32>,
 ) -> Vec<Hit> {
+    let own = |slot: u32| {
+        let (unit, own) = unit.zip(index.vectors.get(slot))?;
+        Some(index.vectors.cosine(unit, own))
+    };
     found.sort_unstable();
     found.dedup();
-    let among = |cosines: &[(u32, f32)], slot: u32| {
-        let at = cosines.binary_search_by_key(&slot, |(slot, _)| *slot);
-        at.ok().map(|at| cosines[at].1)
-    };
-    let by_words = found.iter().copied();
-    let by_words = by_words.filter(|slot| among(cosines, *slot).is_none());
-    let own = unit.map(|unit| index.vectors.cosines_of(unit, by_words));
-    let own = own.unwrap_or_default();
     let hits: Vec<Hit> = (found.into_iter())
         .map(|slot| {
-            let cosine = among(cosines, slot).or_else(|| among(&own, slot));
+            let known = cosines.binary_search_by_key(&slot, |(slot, _)| *slot);
+            let cosine = known.ok().map(|at| cosines[at].1).or_else(|| own(slot));
             let bm25 = Some(words[slot as usize]).filter(|score| *score > 0.0);
             Hit {
                 id: index.id(slot),

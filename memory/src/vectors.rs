@@ -160,20 +160,6 @@ impl Vectors {
         })
     }
 
-    /// Cosines of the unit vector `query` to those of `slots` that have a vector, in their order.
-    pub(crate) fn cosines_of(
-        &self,
-        query: &[f32],
-        slots: impl Iterator<Item = u32>,
-    ) -> Vec<(u32, f32)> {
-        let present = slots.filter(|slot| self.get(*slot).is_some());
-        self.rows.arch().dispatch(Compare {
-            rows: &self.rows,
-            query,
-            looks: present.map(|slot| (slot, 0.0)).collect(),
-        })
-    }
-
     /// The nearest slots to the unit vector `query` with their cosines, by slot: at least `count` of those that `allowed`
     /// lets through, `passed` in number, or all where these are fewer. A walk keeps `ef` on the way.
     pub(crate) fn nearest(

@@ -9,21 +9,6 @@ use super::codes::{Codes, Question};
 use super::rows::{Rows, dot};
 use super::walk::Accept;
 
-/// Rows of slots here and there that are asked for together: memory answers several at once, and one at a time keeps the processor
-/// waiting.
-const FETCHED: usize = 8;
-
-/// Values between two that are read to bring a row near: the processor fetches ahead between them.
-const FETCH_STEP: usize = 64;
-
-/// Asks for a row that is compared soon.
-#[inline(always)]
-fn fetch(row: &[f32]) {
-    for value in row.iter().step_by(FETCH_STEP) {
-        std::hint::black_box(*value);
-    }
-}
-
 /// Cosines of a query to all accepted slots, by slot.
 pub(super) struct Cosines<'a> {
     pub(super) rows: &'a Rows,
@@ -82,13 +67,8 @@ impl WithSimd for Compare<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
         let mut looks = self.looks;
-        for block in looks.chunks_mut(FETCHED) {
-            for (slot, _) in &*block {
-                fetch(self.rows.row(*slot));
-            }
-            for (slot, look) in block {
-                *look = dot(simd, self.query, self.rows.row(*slot));
-            }
+        for (slot, look) in &mut looks {
+            *look = dot(simd, self.query, self.rows.row(*slot));
         }
         looks
     }
