@@ -117,22 +117,35 @@ pub enum SearchError {
 pub struct Prepared {
     text: String,
     filter: Filter,
+    k: usize,
     generation: u64,
     by_slot: BySlot,
 }
 
-/// The same without whose it is: which slots a question may see, and how well each has its words.
+/// The same without whose it is: which slots a question may see, how well each has its words, and which have them best.
 #[derive(Debug)]
 struct BySlot {
     allowed: Allowed,
     words: Vec<f32>,
+    /// As many as `k` hits are taken from.
+    by_words: Vec<u32>,
 }
 
 impl BySlot {
-    fn of(index: &Index, text: &str, filter: &Filter) -> Self {
+    fn of(index: &Index, (text, k): (&str, usize), filter: &Filter) -> Self {
+        let allowed = index.allowed(filter);
+        let words = index.words.scores(text, index.slots());
+        let passing = (0_u32..).zip(words.iter().zip(&allowed.mask));
+        let held = passing.filter(|(_, (score, passes))| **passes && **score > 0.0);
+        let by_words = best(
+            index,
+            held.map(|(slot, (score, _))| (slot, *score)),
+            pool(k),
+        );
         Self {
-            allowed: index.allowed(filter),
-            words: index.words.scores(text, index.slots()),
+            allowed,
+            words,
+            by_words,
         }
     }
 }
@@ -142,6 +155,7 @@ impl Prepared {
         self.generation == index.generation
             && self.text == query.text
             && self.filter == query.filter
+            && self.k == query.k
     }
 
     /// Whether the filter lets each slot through; `None` where this is no longer true, or not of this question.
@@ -153,13 +167,14 @@ impl Prepared {
 
 impl Memory {
     /// What can be said of a question without its vector, for [`Memory::search_prepared`] and [`Memory::recall_prepared`].
-    pub fn prepare(&self, text: String, filter: Filter) -> Prepared {
+    pub fn prepare(&self, text: String, filter: Filter, k: usize) -> Prepared {
         let index = self.index();
         Prepared {
             generation: index.generation,
-            by_slot: BySlot::of(&index, &text, &filter),
+            by_slot: BySlot::of(&index, (&text, k), &filter),
             text,
             filter,
+            k,
         }
     }
 
@@ -178,18 +193,19 @@ impl Memory {
         let index = self.index();
         let prepared = prepared.filter(|prepared| prepared.fits(&index, query));
         let own;
-        let BySlot { allowed, words } = match prepared {
+        let by_slot = match prepared {
             Some(prepared) => &prepared.by_slot,
             None => {
-                own = BySlot::of(&index, &query.text, &query.filter);
+                own = BySlot::of(&index, (&query.text, query.k), &query.filter);
                 &own
             }
         };
+        let BySlot {
+            allowed,
+            words,
+            by_words,
+        } = by_slot;
         let pool = pool(query.k);
-        let passing = words.iter().zip(&allowed.mask);
-        let held = (0_u32..).zip(passing);
-        let held = held.filter(|(_, (score, passes))| **passes && **score > 0.0);
-        let by_words = best(&index, held.map(|(slot, (score, _))| (slot, *score)), pool);
         let unit = unit
             .filter(|_| by_words.is_empty() || by_vector_pays(index.vectors.len(), index.len()));
         let ef = pool.max(index.vectors.ef_search());
@@ -198,7 +214,7 @@ impl Memory {
             .map(|unit| index.vectors.nearest(unit, allowed.by_slot(), (pool, ef)))
             .unwrap_or_default();
         let by_cosine = best(&index, cosines.iter().copied(), pool);
-        let found = [by_cosine, by_words].concat();
+        let found = [by_cosine.as_slice(), by_words].concat();
         let mut hits = fuse(&index, (unit.as_deref(), &cosines), words, found);
         hits.truncate(query.k);
         Ok(SearchResult {

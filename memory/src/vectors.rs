@@ -11,11 +11,12 @@
 //!   those that nothing in the graph links to. So a search never misses a vector because it is new.
 //!
 //! Nothing here is durable and no filter is evaluated: masks are handed in. Every cosine that leaves is that of the vectors
-//! themselves. Reading on: `vectors/rows.rs` (arithmetic), `vectors/codes.rs`, `vectors/walk.rs`, `vectors/link.rs`, `vectors/snapshot.rs`; who works off what waits is in `store/linker.rs`.
+//! themselves. Reading on: `vectors/rows.rs` (arithmetic), `vectors/codes.rs`, `vectors/product.rs`, `vectors/walk.rs`, `vectors/link.rs`, `vectors/snapshot.rs`; who works off what waits is in `store/linker.rs`.
 
 mod codes;
 mod hnsw;
 mod link;
+mod product;
 mod rows;
 mod scan;
 pub(crate) mod snapshot;
@@ -200,14 +201,9 @@ impl Vectors {
         count: usize,
     ) -> Vec<(u32, f32)> {
         let margin = |slot: u32| self.codes.margin(question, slot);
-        if let Some(beyond) = looks.len().checked_sub(count).filter(|_| count > 0) {
-            let least = looks.iter().map(|(slot, look)| look - margin(*slot));
-            let mut least: Vec<f32> = least.collect();
-            if beyond > 0 {
-                let (_, bound, _) = least.select_nth_unstable_by(beyond, f32::total_cmp);
-                let bound = *bound;
-                looks.retain(|(slot, look)| look + margin(*slot) >= bound);
-            }
+        let least = looks.iter().map(|(slot, look)| look - margin(*slot));
+        if let Some(bound) = nth_largest(least, count) {
+            looks.retain(|(slot, look)| look + margin(*slot) >= bound);
         }
         self.rows.arch().dispatch(Compare {
             rows: &self.rows,
@@ -397,4 +393,27 @@ pub(crate) fn normalised(vector: &[f32]) -> Option<Vec<f32>> {
     }
     let scaled = vector.iter().map(|value| (f64::from(*value) / norm) as f32);
     Some(scaled.collect())
+}
+
+/// The value than which `count - 1` others are larger or equal; `None` where there are fewer. Most values are looked at once, since
+/// few are larger than the `count` largest before them.
+fn nth_largest(values: impl Iterator<Item = f32>, count: usize) -> Option<f32> {
+    let last = count.checked_sub(1)?;
+    let mut largest: Vec<f32> = Vec::with_capacity(2 * count);
+    let mut bound = f32::NEG_INFINITY;
+    let cut = |largest: &mut Vec<f32>| {
+        let (_, bound, _) = largest.select_nth_unstable_by(last, |a, b| b.total_cmp(a));
+        let bound = *bound;
+        largest.truncate(count);
+        bound
+    };
+    for value in values {
+        if value > bound {
+            largest.push(value);
+            if largest.len() == 2 * count {
+                bound = cut(&mut largest);
+            }
+        }
+    }
+    (largest.len() >= count).then(|| cut(&mut largest))
 }

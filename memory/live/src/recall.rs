@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::task::JoinError;
+use tokio::task::{JoinError, spawn_blocking};
 use weir_memory::context::Candidate;
 use weir_memory::{
     Filter, Memory, Node, NodeId, Prepared, Query, ReadError, Recall, RecallKey, RecallLimits,
@@ -26,6 +27,9 @@ use crate::live::LiveMemory;
 pub const EMBED_BUDGET: Duration = Duration::from_millis(1000);
 /// Longest that searching, and then attention, may take.
 pub const STORE_BUDGET: Duration = Duration::from_millis(1000);
+
+/// Why a recall ends early.
+const GIVEN_UP: &str = "nobody waits for it any more";
 
 /// Does the steps in order.
 pub(crate) async fn recollect(memory: &LiveMemory, asked: Asked) -> Recollection {
@@ -69,16 +73,16 @@ async fn embedded(
         (Poll::Pending, None) => return (vector.await, None),
         (Poll::Pending, Some(wanted)) => (wanted, vector),
     };
-    let (text, filter) = (text.to_owned(), wanted.filter.clone());
-    let prepared = memory.read_if_free(move |store| store.prepare(text, filter));
+    let (text, filter, k) = (text.to_owned(), wanted.filter.clone(), wanted.limits.seeds);
+    let prepared = memory.read_if_free(move |store| store.prepare(text, filter, k));
     tokio::join!(vector, prepared)
 }
 
+/// What the search found, with the text of its best hits.
+type Found = (SearchResult, Vec<Candidate>);
+
 /// What the search and the attention of a question gave.
-type Steps = (
-    Option<(SearchResult, Vec<Candidate>)>,
-    Option<(Recall, Vec<Candidate>)>,
-);
+type Steps = (Option<Found>, Option<(Recall, Vec<Candidate>)>);
 
 /// From what was recalled for the same question lately, or step by step.
 async fn remembered(
@@ -112,7 +116,7 @@ async fn remembered(
     steps(memory, (query, prepared), (limits, candidates, key), spent).await
 }
 
-/// Search and attention, one after the other on one thread; what was found is told before attention begins.
+/// Search and attention, one after the other on one thread; beside attention, another reads what was found and tells it.
 async fn steps(
     memory: &LiveMemory,
     (query, prepared): (Query, Option<Prepared>),
@@ -123,13 +127,21 @@ async fn steps(
     let work = move |store: &Memory| {
         // Before the search, so that a write that comes beside it makes what was found old.
         let freshness = store.freshness(&query.filter);
-        let prepared =
-            prepared.unwrap_or_else(|| store.prepare(query.text.clone(), query.filter.clone()));
-        let asked = (&query, &prepared);
-        let found = Arc::new(search(store, asked, candidates)?);
-        tell.send(Arc::clone(&found))
-            .map_err(|_| "nobody waits for it".to_owned())?;
-        let (recall, nodes) = attend(store, asked, &found, &limits, candidates)?;
+        let prepared = prepared
+            .unwrap_or_else(|| store.prepare(query.text.clone(), query.filter.clone(), query.k));
+        let found = store.search_prepared(&query, Some(&prepared));
+        let found = found.map_err(|error| error.to_string())?;
+        if tell.is_closed() {
+            return Err(GIVEN_UP.to_owned());
+        }
+        let reading = {
+            let (store, found) = (store.clone(), found.clone());
+            spawn_blocking(move || read_and_tell(&store, found, candidates, tell))
+        };
+        let asked = (&query, Some(&prepared));
+        let recall = store.recall_prepared(asked, &found, &limits, candidates);
+        let found = ended(Handle::current().block_on(reading))?;
+        let nodes = attended(store, &query.filter, &recall, &found.1)?;
         if let Some(key) = key {
             let answer = Arc::new(Recollected {
                 found: found.0.clone(),
@@ -178,17 +190,17 @@ fn ended<T>(done: Result<Result<T, String>, JoinError>) -> Result<T, String> {
     done.unwrap_or_else(|_| Err("its thread died".to_owned()))
 }
 
-fn search(
-    memory: &Memory,
-    (query, prepared): (&Query, &Prepared),
+/// Reads the best hits and tells of them.
+fn read_and_tell(
+    store: &Memory,
+    found: SearchResult,
     most: usize,
-) -> Result<(SearchResult, Vec<Candidate>), String> {
-    let found = memory
-        .search_prepared(query, Some(prepared))
-        .map_err(|error| error.to_string())?;
-    let candidates = known_or_read(memory, &scored_hits(&found, most), &[])
-        .map_err(|error| error.to_string())?;
-    Ok((found, candidates))
+    tell: oneshot::Sender<Arc<Found>>,
+) -> Result<Arc<Found>, String> {
+    let candidates = known_or_read(store, &scored_hits(&found, most), &[]);
+    let found = Arc::new((found, candidates.map_err(|error| error.to_string())?));
+    tell.send(Arc::clone(&found)).map_err(|_| GIVEN_UP)?;
+    Ok(found)
 }
 
 /// The best hits, each with what it says to a request: its cosine, or how strong it is among the others.
@@ -213,18 +225,17 @@ pub fn scored_nodes(recall: &Recall) -> Vec<(NodeId, f32)> {
     nodes.map(|node| (node.id, node.score / highest)).collect()
 }
 
-fn attend(
-    memory: &Memory,
-    (query, prepared): (&Query, &Prepared),
-    (found, read): &(SearchResult, Vec<Candidate>),
-    limits: &RecallLimits,
-    most: usize,
-) -> Result<(Recall, Vec<Candidate>), String> {
-    let recall = memory.recall_prepared((query, Some(prepared)), found, limits, most);
-    let candidates =
-        known_or_read(memory, &scored_nodes(&recall), read).map_err(|error| error.to_string())?;
-    let candidates = with_summaries(memory, &query.filter, candidates);
-    Ok((recall, candidates.map_err(|error| error.to_string())?))
+/// What gets the most of the attention; those that were `read` are not read again.
+fn attended(
+    store: &Memory,
+    filter: &Filter,
+    recall: &Recall,
+    read: &[Candidate],
+) -> Result<Vec<Candidate>, String> {
+    let candidates = known_or_read(store, &scored_nodes(recall), read);
+    let with_summaries =
+        candidates.and_then(|candidates| with_summaries(store, filter, candidates));
+    with_summaries.map_err(|error| error.to_string())
 }
 
 /// The candidates, each summary with what it was made from; a summary of several of them that was not found itself comes after

@@ -89,11 +89,11 @@ impl Shares {
             self.logits[edge] = logit;
             highest = highest.max(logit);
         }
-        let (mut sum, mut sum_plain) = (0.0, 0.0);
+        let (mut sum, mut sum_plain) = (0, 0);
         for edge in range.clone() {
             let above = self.logits[edge] - highest;
             self.plain[edge] = above.exp();
-            sum_plain += self.plain[edge];
+            sum_plain += fixed(self.plain[edge]);
         }
         for edge in range.clone() {
             self.within[edge] = if head.temperature == 1.0 {
@@ -101,14 +101,24 @@ impl Shares {
             } else {
                 ((self.logits[edge] - highest) / head.temperature).exp()
             };
-            sum += self.within[edge];
+            sum += fixed(self.within[edge]);
         }
+        let (sum, sum_plain) = (sum as f64 / ONE, sum_plain as f64 / ONE);
         for edge in range {
             self.plain[edge] /= sum_plain;
             self.within[edge] /= sum;
         }
         highest + sum_plain.ln()
     }
+}
+
+/// One in fixed point.
+const ONE: f64 = (1_u64 << 52) as f64;
+
+/// A number of at most 1 in fixed point. Sums of these are the same in any order, and edges come in an order that a store which is
+/// opened again does not keep.
+fn fixed(share: f64) -> u64 {
+    (share * ONE) as u64
 }
 
 /// The share of each node; they sum to 1. Runs layers until nothing moves and keeps none of them.

@@ -52,8 +52,8 @@ pub(super) struct Walk<'a> {
 /// A link, and whether it is walked forwards.
 type Step = (Link, bool);
 
-/// What links are ordered by, which does not depend on slots: relation, direction, target.
-type Place = (u16, bool, NodeId);
+/// The place of a head among all: relation and direction.
+type Place = (u16, bool);
 
 /// The visible links of the slots that were walked from.
 #[derive(Default)]
@@ -132,8 +132,7 @@ impl<'a> Walk<'a> {
             if hop < limits.hops {
                 room = (room as f64 * HOP_SHARE).ceil() as usize;
             }
-            frontier = self.reached(&frontier, &known);
-            frontier.truncate(room);
+            frontier = self.reached(&frontier, &known, room);
             known.extend(frontier.iter().map(|(slot, _)| *slot));
             members.extend(frontier.iter().map(|(slot, _)| Member {
                 slot: *slot,
@@ -143,9 +142,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The nodes one step from `frontier` that are not `known`, with the weight that comes to each,
-    /// heaviest first.
-    fn reached(&self, frontier: &[(u32, f64)], known: &SlotSet) -> Vec<(u32, f64)> {
+    /// The nodes one step from `frontier` that are not `known`, with the weight that comes to each, heaviest first, and at
+    /// most `most` of them.
+    fn reached(&self, frontier: &[(u32, f64)], known: &SlotSet, most: usize) -> Vec<(u32, f64)> {
         let mut build = Build::new(self.ranks.len());
         for (slot, _) in frontier {
             let links = self.links_of(*slot);
@@ -168,10 +167,15 @@ impl<'a> Walk<'a> {
             }
         }
         let mut reached: Vec<(u32, f64)> = reached.into_iter().collect();
-        reached.sort_by(|a, b| {
-            b.1.total_cmp(&a.1)
-                .then_with(|| self.id(a.0).cmp(&self.id(b.0)))
-        });
+        let heavier = |a: &(u32, f64), b: &(u32, f64)| {
+            let by_weight = b.1.total_cmp(&a.1);
+            by_weight.then_with(|| self.id(a.0).cmp(&self.id(b.0)))
+        };
+        if most < reached.len() {
+            reached.select_nth_unstable_by(most, heavier);
+            reached.truncate(most);
+        }
+        reached.sort_unstable_by(heavier);
         reached
     }
 
@@ -192,7 +196,7 @@ impl<'a> Walk<'a> {
         f64::from(link.weight) / (self.index.graph.degree(link.to) as f64).sqrt()
     }
 
-    /// The visible links at a node, by relation, direction and target. Most nodes are walked from twice: to find what is around them, and
+    /// The visible links at a node, by relation and direction. Most nodes are walked from twice: to find what is around them, and
     /// among what was found.
     fn links_of(&self, slot: u32) -> Ref<'_, [Step]> {
         let known = self.walked.borrow().of.get(&slot).cloned();
@@ -214,7 +218,7 @@ impl<'a> Walk<'a> {
 
     fn place(&self, (link, forwards): &Step) -> Place {
         let rank = self.ranks[usize::from(link.rel)];
-        (rank, *forwards, self.id(link.to))
+        (rank, *forwards)
     }
 
     /// The visible links at a node.

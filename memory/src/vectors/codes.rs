@@ -4,10 +4,8 @@
 //! ([`Codes::margin`]), so that only those vectors are compared exactly that can be among the nearest: the answer is that of
 //! a comparison of all. The graph is built and walked by codes alone. Padding is zero and adds nothing to a product.
 
+use super::product::{BLOCK, Product};
 use super::rows::Flat;
-
-/// Codes that are multiplied together: rows are padded to a multiple of it.
-const BLOCK: usize = 32;
 
 /// Largest code of a row.
 const CODE_MAX: f32 = 127.0;
@@ -25,6 +23,7 @@ pub(super) struct Codes {
     scales: Vec<f32>,
     /// Length of what rounding took from a row.
     errors: Vec<f32>,
+    product: Product,
 }
 
 /// A query as it is compared with codes.
@@ -42,6 +41,7 @@ impl Codes {
             rows: Flat::new(dimensions.next_multiple_of(BLOCK)),
             scales: Vec::new(),
             errors: Vec::new(),
+            product: Product::new(),
         }
     }
 
@@ -107,20 +107,16 @@ impl Codes {
     /// About the cosine of a query and the vector of `slot`. Fast where it is inlined into code for this processor.
     #[inline(always)]
     pub(super) fn look(&self, question: &Question, slot: u32) -> f32 {
-        let products = question.codes.iter().zip(self.rows.row(slot));
-        let sum = products.fold(0_i32, |sum, (a, b)| {
-            sum.wrapping_add(i32::from(*a).wrapping_mul(i32::from(*b)))
-        });
+        let sum = self.product.of_query(&question.codes, self.rows.row(slot));
         sum as f32 * (question.scale * self.scales[slot as usize])
     }
 
     /// About the cosine of the vectors of two slots.
     #[inline(always)]
     pub(super) fn look_between(&self, one: u32, other: u32) -> f32 {
-        let products = self.rows.row(one).iter().zip(self.rows.row(other));
-        let sum = products.fold(0_i32, |sum, (a, b)| {
-            sum.wrapping_add(i32::from(*a).wrapping_mul(i32::from(*b)))
-        });
+        let sum = self
+            .product
+            .of_rows(self.rows.row(one), self.rows.row(other));
         sum as f32 * (self.scales[one as usize] * self.scales[other as usize])
     }
 

@@ -46,6 +46,20 @@ impl Random {
     }
 }
 
+proptest! {
+    #[test]
+    fn the_nth_largest_is_that_of_a_sorted_list(
+        // Few different ones, so that many are equal.
+        values in prop::collection::vec((-20_i8..20).prop_map(f32::from), 0..300),
+        count in 0_usize..40,
+    ) {
+        let mut sorted = values.clone();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        let wanted = count.checked_sub(1).and_then(|last| sorted.get(last).copied());
+        prop_assert_eq!(nth_largest(values.into_iter(), count), wanted);
+    }
+}
+
 /// `count` vectors around a few centres, and a query near each.
 fn clustered(count: usize, seed: u64) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
     let mut random = Random(seed);

@@ -68,9 +68,10 @@ fn what_was_prepared_serves_its_own_question_until_a_write() {
         ..Filter::default()
     };
     let cases = [
-        memory.prepare(own.text.clone(), own.filter.clone()),
-        memory.prepare(own.text.clone(), others),
-        memory.prepare("sea".to_owned(), own.filter.clone()),
+        memory.prepare(own.text.clone(), own.filter.clone(), own.k),
+        memory.prepare(own.text.clone(), others, own.k),
+        memory.prepare("sea".to_owned(), own.filter.clone(), own.k),
+        memory.prepare(own.text.clone(), own.filter.clone(), own.k + 200),
     ];
     let wanted = memory.search(&own).unwrap();
     let limits = RecallLimits::default();
@@ -82,7 +83,7 @@ fn what_was_prepared_serves_its_own_question_until_a_write() {
         let first = memory.recall_prepared((&own, Some(&prepared)), &found, &limits, 3);
         assert_eq!(first.nodes, recalled.nodes[..3]);
     }
-    let before = memory.prepare(own.text.clone(), own.filter.clone());
+    let before = memory.prepare(own.text.clone(), own.filter.clone(), own.k);
     let nodes = vec![node("new", "whale whale")];
     let batch = Batch {
         nodes,
