@@ -104,10 +104,14 @@ impl World {
         self.qdrant.as_mut()
     }
 
-    /// The memory, opened, with nobody tending it.
+    /// The memory, opened, with nobody tending it. A server that is still busy with its indexes is asked again, as the task does.
     pub(crate) async fn open(&self) -> ExternalMemory {
         let memory = ExternalMemory::new(self.config.clone(), None).unwrap();
-        memory.tend().await.unwrap();
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while let Err(error) = memory.tend().await {
+            assert!(std::time::Instant::now() < deadline, "not open: {error}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         memory
     }
 
