@@ -96,7 +96,8 @@ class Bar:
             return
         self.shown = tenth
         filled = "#" * (3 * tenth) + "." * (30 - 3 * tenth)
-        line = f"  {self.name:<22} [{filled}] {self.done >> 20:>5} of {self.total >> 20} MiB"
+        shift, unit = (20, "MiB") if self.total >> 20 else (10, "KiB")
+        line = f"  {self.name:<22} [{filled}] {self.done >> shift:>5} of {self.total >> shift} {unit}"
         end = "\r" if self.terminal and self.done < self.total else "\n"
         print(line, end=end, file=sys.stderr, flush=True)
 

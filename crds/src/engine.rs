@@ -52,7 +52,7 @@ pub struct LlamaCpp {
     #[serde(default)]
     #[schemars(length(max = 64), inner(length(max = 1024)))]
     #[x_kube(validation = Rule::new(
-        "self.all(a, !(a.split('=')[0] in ['-m', '--model', '-c', '--ctx-size', '-np', '--parallel', '-t', '--threads', '--host', '--port', '--api-key']))"
+        "self.all(a, !(a.split('=')[0].replace('_', '-') in ['-m', '--model', '-mu', '--model-url', '-hf', '-hfr', '--hf-repo', '-c', '--ctx-size', '-np', '--parallel', '-t', '--threads', '--host', '--port', '--api-key', '--api-key-file']))"
     ).message("must not set what Weir sets: use model.source, contextTokens, slots and threads, and leave out --host, --port and --api-key"))]
     pub extra_args: Vec<String>,
 }
@@ -82,12 +82,13 @@ pub struct Vllm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1_000_000_u64, max = 1_000_000_000_000_000_u64))]
     pub parameters: Option<u64>,
-    /// Further arguments of `vllm serve`, passed as they are.
+    /// Further arguments of `vllm serve`, passed as they are. Those that Weir sets are refused in all spellings that vLLM reads: with `_`
+    /// for `-`, and cut short.
     #[serde(default)]
     #[schemars(length(max = 64), inner(length(max = 1024)))]
     #[x_kube(validation = Rule::new(
-        "self.all(a, !(a.split('=')[0] in ['--model', '--served-model-name', '--max-model-len', '--max-num-seqs', '--dtype', '--host', '--port', '--api-key', '--revision', '--download-dir']))"
-    ).message("must not set what Weir sets: use model.source, maxModelLen, maxNumSeqs and dtype, and leave out --host, --port and --api-key"))]
+        "self.all(a, !(a.startsWith('--') && a.size() > 2 && ['--model', '--served-model-name', '--max-model-len', '--max-num-seqs', '--dtype', '--host', '--port', '--api-key', '--revision', '--download-dir', '--config'].exists(t, t.startsWith(a.split('=')[0].replace('_', '-')))))"
+    ).message("must not set what Weir sets: use model.source, maxModelLen, maxNumSeqs and dtype, and leave out --config, --host, --port and --api-key"))]
     pub extra_args: Vec<String>,
 }
 

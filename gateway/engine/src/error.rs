@@ -255,20 +255,18 @@ impl Reply<'_> {
             .into_iter()
             .flatten()
             .any(|name| name == "exceed_context_size_error" || name == "context_length_exceeded");
-        if overflow || message.contains("maximum context length is") {
+        if overflow || message.contains("maximum context length") {
             let number = |key: &str| {
                 error
                     .get(key)
                     .and_then(Value::as_u64)
                     .and_then(|number| u32::try_from(number).ok())
             };
-            let said = numbers(message);
+            let (context, prompt) = context_and_prompt(message);
             return EngineError::Context {
                 pool: self.pool.to_owned(),
-                prompt_tokens: number("n_prompt_tokens")
-                    .or(said.get(1).copied())
-                    .unwrap_or(0),
-                context_tokens: number("n_ctx").or(said.first().copied()).unwrap_or(0),
+                prompt_tokens: number("n_prompt_tokens").or(prompt).unwrap_or(0),
+                context_tokens: number("n_ctx").or(context).unwrap_or(0),
             };
         }
         let kind = kind.map(str::to_owned);
@@ -303,26 +301,32 @@ pub(crate) fn place(error: &serde_json::Error) -> String {
     format!("{how} at line {}, column {}", error.line(), error.column())
 }
 
-/// The numbers of tokens after "maximum context length is" in the messages of OpenAI and vLLM: context first, then prompt. Of a
-/// very long prompt vLLM counts characters alone.
-fn numbers(message: &str) -> Vec<u32> {
-    let tail = message
-        .split_once("maximum context length is")
-        .map_or("", |(_, tail)| tail);
+/// Tokens of the context and of the prompt, as far as a message of OpenAI or vLLM says them. Of a very long prompt vLLM counts
+/// characters alone.
+fn context_and_prompt(message: &str) -> (Option<u32>, Option<u32>) {
+    if let Some((prompt, context)) = message.split_once("exceeds model's maximum context length") {
+        return (numbers(context).next(), numbers(prompt).last());
+    }
+    let tail = message.split_once("maximum context length is");
+    let tail = tail.map_or("", |(_, tail)| tail);
     let tokens = if tail.contains("characters") {
         tail.split("tokens").next().unwrap_or_default()
     } else {
         tail
     };
-    tokens
-        .split(|c: char| !c.is_ascii_digit())
-        .filter_map(|digits| digits.parse().ok())
-        .collect()
+    let mut numbers = numbers(tokens);
+    (numbers.next(), numbers.next())
+}
+
+fn numbers(text: &str) -> impl Iterator<Item = u32> {
+    let digits = text.split(|c: char| !c.is_ascii_digit());
+    digits.filter_map(|digits| digits.parse().ok())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn reply(status: u16) -> Reply<'static> {
         Reply {
@@ -351,15 +355,25 @@ mod tests {
 
     #[test]
     fn context_overflow_of_openai_and_vllm_is_read_from_the_message() {
-        let body = br#"{"error":{"message":"This model's maximum context length is 8192 tokens. However, you requested 9000 tokens (8900 in the messages)","type":"BadRequestError","code":400}}"#;
-        assert!(matches!(
-            reply(400).into_error(body),
-            EngineError::Context {
-                prompt_tokens: 9000,
-                context_tokens: 8192,
-                ..
-            }
-        ));
+        for message in [
+            "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens (8900 in the messages)",
+            "Input length (9000) exceeds model's maximum context length (8192).",
+        ] {
+            let error =
+                json!({"error": {"message": message, "type": "BadRequestError", "code": 400}});
+            let error = reply(400).into_error(error.to_string().as_bytes());
+            assert!(
+                matches!(
+                    error,
+                    EngineError::Context {
+                        prompt_tokens: 9000,
+                        context_tokens: 8192,
+                        ..
+                    }
+                ),
+                "{message}: {error:?}"
+            );
+        }
     }
 
     #[test]
