@@ -139,6 +139,8 @@ load_image() {
 
 node_up() {
   local image
+  # By these NetworkPolicies are enforced.
+  ipset create weir-probe hash:ip && ipset destroy weir-probe || fail "this kernel has no sets of addresses (ip_set): no NetworkPolicy could be enforced"
   [ -f "$RUN/sysctls" ] || sysctl --ignore "${SYSCTLS[@]}" >"$RUN/sysctls"
   sysctl -qw net.ipv4.ip_forward=1
   # Whose the table is in which chains for pods will be: one that was there stays when they go.

@@ -1,7 +1,7 @@
 //! The limit case, the gradients, and that training finds what the questions have in common.
 
 use super::backward::loss;
-use super::forward::Forward;
+use super::forward::{Forward, Shares};
 use super::optimise::{Example, Run, SplitMix};
 use super::parameters::{Frozen, Layout};
 use super::subgraph::{Edges, Subgraph};
@@ -44,6 +44,24 @@ fn graph(nodes: usize, degree: u64, seed: u64) -> Subgraph {
         nodes: (0..nodes).map(|_| values(&mut random)).collect(),
         edges,
     }
+}
+
+/// A store that is opened again has its edges in another order.
+#[test]
+fn edges_under_a_head_share_the_same_bit_for_bit_in_any_order() {
+    let graph = graph(60, 40, 9);
+    let mut turned = graph.edges.clone();
+    for group in &graph.edges.groups {
+        turned.targets[group.edges.clone()].reverse();
+        turned.features[group.edges.clone()].reverse();
+    }
+    let weights = AttentionWeights::default();
+    let heads = weights.heads_of(&graph.edges.heads);
+    let mut shares = Shares::of(&turned, &heads).edges;
+    for group in &graph.edges.groups {
+        shares[group.edges.clone()].reverse();
+    }
+    assert_eq!(shares, Shares::of(&graph.edges, &heads).edges);
 }
 
 /// The textbook: a dense matrix, rows normalised by the sum of all weights, as many steps.
