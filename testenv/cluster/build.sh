@@ -29,7 +29,7 @@ need_go() {
   [ "$(printf '%s\n' go1.24 "$version" | sort -V | head -n 1)" = go1.24 ] || fail "Go 1.24 or newer is needed, this is $version"
 }
 
-# compile MODULE OUTPUT LINKER_FLAGS PACKAGE...: without inlining, which takes a quarter of the build and which no test is faster for.
+# compile MODULE OUTPUT LINKER_FLAGS PACKAGE...: without inlining, a quarter of what compiling takes.
 compile() {
   local module=$1 output=$2 flags=$3
   shift 3

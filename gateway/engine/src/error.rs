@@ -255,14 +255,15 @@ impl Reply<'_> {
             .into_iter()
             .flatten()
             .any(|name| name == "exceed_context_size_error" || name == "context_length_exceeded");
-        if overflow || message.contains("maximum context length") {
+        let said = context_and_prompt(message);
+        if overflow || said.is_some() {
             let number = |key: &str| {
                 error
                     .get(key)
                     .and_then(Value::as_u64)
                     .and_then(|number| u32::try_from(number).ok())
             };
-            let (context, prompt) = context_and_prompt(message);
+            let (context, prompt) = said.unwrap_or_default();
             return EngineError::Context {
                 pool: self.pool.to_owned(),
                 prompt_tokens: number("n_prompt_tokens").or(prompt).unwrap_or(0),
@@ -301,21 +302,20 @@ pub(crate) fn place(error: &serde_json::Error) -> String {
     format!("{how} at line {}, column {}", error.line(), error.column())
 }
 
-/// Tokens of the context and of the prompt, as far as a message of OpenAI or vLLM says them. Of a very long prompt vLLM counts
-/// characters alone.
-fn context_and_prompt(message: &str) -> (Option<u32>, Option<u32>) {
+/// Tokens of the context and of the prompt, as far as a message of OpenAI or vLLM says them; `None` where it speaks of something else.
+/// Of a very long prompt vLLM counts characters alone.
+fn context_and_prompt(message: &str) -> Option<(Option<u32>, Option<u32>)> {
     if let Some((prompt, context)) = message.split_once("exceeds model's maximum context length") {
-        return (numbers(context).next(), numbers(prompt).last());
+        return Some((numbers(context).next(), numbers(prompt).last()));
     }
-    let tail = message.split_once("maximum context length is");
-    let tail = tail.map_or("", |(_, tail)| tail);
+    let (_, tail) = message.split_once("maximum context length is")?;
     let tokens = if tail.contains("characters") {
         tail.split("tokens").next().unwrap_or_default()
     } else {
         tail
     };
     let mut numbers = numbers(tokens);
-    (numbers.next(), numbers.next())
+    Some((numbers.next(), numbers.next()))
 }
 
 fn numbers(text: &str) -> impl Iterator<Item = u32> {

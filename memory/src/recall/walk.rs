@@ -62,8 +62,6 @@ struct Walked {
     steps: Vec<Step>,
     /// Where a slot's are.
     of: SlotMap<Range<usize>>,
-    /// For ordering those of one slot.
-    placed: Vec<(Place, Step)>,
 }
 
 impl<'a> Walk<'a> {
@@ -187,7 +185,7 @@ impl<'a> Walk<'a> {
             damped.then_with(|| self.id(a.to).cmp(&self.id(b.to)))
         });
         heaviest.truncate(DEGREE_MAX);
-        heaviest.sort_by_cached_key(|step| self.place(step));
+        heaviest.sort_by_key(|step| self.place(step));
         heaviest
     }
 
@@ -205,12 +203,10 @@ impl<'a> Walk<'a> {
     }
 
     fn walk_from(&self, slot: u32) -> Range<usize> {
-        let Walked { steps, of, placed } = &mut *self.walked.borrow_mut();
-        placed.clear();
-        placed.extend(self.links(slot).map(|step| (self.place(&step), step)));
-        placed.sort_unstable_by_key(|(place, _)| *place);
+        let Walked { steps, of } = &mut *self.walked.borrow_mut();
         let first = steps.len();
-        steps.extend(placed.iter().map(|(_, step)| *step));
+        steps.extend(self.links(slot));
+        steps[first..].sort_unstable_by_key(|step| self.place(step));
         let range = first..steps.len();
         of.insert(slot, range.clone());
         range

@@ -36,10 +36,7 @@ impl Product {
             let query = query.as_chunks::<LANES>().0;
             return pairs(wide, query.iter().map(|codes| pulp::cast(*codes)), row);
         }
-        let products = query.iter().zip(row);
-        products.fold(0, |sum, (a, b)| {
-            sum.wrapping_add(i32::from(*a).wrapping_mul(i32::from(*b)))
-        })
+        plain(query, row)
     }
 
     /// The same of the codes of two rows.
@@ -53,11 +50,17 @@ impl Product {
                 .map(|codes| wide.convert_i8x16_to_i16x16(pulp::cast(*codes)));
             return pairs(wide, one, other);
         }
-        let products = one.iter().zip(other);
-        products.fold(0, |sum, (a, b)| {
-            sum.wrapping_add(i32::from(*a).wrapping_mul(i32::from(*b)))
-        })
+        plain(one, other)
     }
+}
+
+/// The sum of the products of codes and a row's, one after the other.
+#[inline(always)]
+fn plain<T: Copy + Into<i32>>(codes: &[T], row: &[i8]) -> i32 {
+    let products = codes.iter().zip(row);
+    products.fold(0, |sum, (a, b)| {
+        sum.wrapping_add((*a).into().wrapping_mul(i32::from(*b)))
+    })
 }
 
 /// The sum of the products of registers of codes and a row's.
@@ -101,8 +104,10 @@ mod tests {
             };
             let of_query = sum(&mut query.iter().map(|code| i64::from(*code)), &one);
             prop_assert_eq!(i64::from(product.of_query(&query, &one)), of_query);
+            prop_assert_eq!(i64::from(plain(&query, &one)), of_query);
             let of_rows = sum(&mut one.iter().map(|code| i64::from(*code)), &other);
             prop_assert_eq!(i64::from(product.of_rows(&one, &other)), of_rows);
+            prop_assert_eq!(i64::from(plain(&one, &other)), of_rows);
         }
     }
 }

@@ -96,6 +96,29 @@ fn what_was_prepared_serves_its_own_question_until_a_write() {
 }
 
 #[test]
+fn what_was_prepared_for_fewer_hits_is_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = open(dir.path());
+    let nodes =
+        (1..=400).map(|number| node(&format!("n{number}"), &"whale ".repeat(number % 9 + 1)));
+    let nodes = nodes.collect();
+    memory
+        .write(&Batch {
+            nodes,
+            ..Batch::default()
+        })
+        .unwrap();
+    let many = Query {
+        k: 300,
+        ..query("whale")
+    };
+    let few = memory.prepare(many.text.clone(), many.filter.clone(), 10);
+    let found = memory.search_prepared(&many, Some(&few)).unwrap();
+    assert_eq!(found.hits.len(), 300);
+    assert_eq!(found, memory.search(&many).unwrap());
+}
+
+#[test]
 fn shared_nodes_are_seen_by_all_and_others_by_none() {
     let dir = tempfile::tempdir().unwrap();
     let memory = open(dir.path());
