@@ -44,10 +44,13 @@ done
 step "weir memory ingest $corpus --domain python"
 within "$limit" "$weir" memory ingest "$corpus" --domain python || fail "the corpus could not be read into the memory"
 
+again=0
 ask() {
   step "weir ask \"$1\""
-  within "$limit" "$weir" ask "$1" | tee "$work/answer" || fail "no answer to: $1"
+  within "$limit" "$weir" ask "$1" 2>"$work/route" | tee "$work/answer" || { cat "$work/route" >&2; fail "no answer to: $1"; }
+  cat "$work/route" >&2
   grep -q '[^[:space:]]' "$work/answer" || fail "an empty answer to: $1"
+  if grep -q 'asked again of a bigger model' "$work/route"; then again=$((again + 1)); fi
 }
 ask "Hello!"
 first=$((SECONDS - started))
@@ -59,4 +62,4 @@ ask "In which Python version was the match statement added? Answer with the vers
 
 step "weir status"
 "$weir" status
-printf '\ndemo: four answers, the first %s s after weir up\n' "$first"
+printf '\ndemo: four answers, the first %s s after weir up, %s of them asked again of a bigger model\n' "$first" "$again"

@@ -1,7 +1,7 @@
 //! How an answer came about, drawn from its decision record: model, why, recall, tokens, time per step as bars.
 
 use crate::output::{bold, dim, warning};
-use weir_gateway::record::{LatencyRow, Record, Source, TokensRow};
+use weir_gateway::record::{CacheRow, LatencyRow, Record, Source, TokensRow};
 use weir_router::RecallMode;
 
 /// Longest bar, in characters.
@@ -11,6 +11,11 @@ const BAR: usize = 32;
 pub(crate) fn text(record: &Record) -> String {
     let mut lines = vec![model(record)];
     lines.extend(why(record));
+    if let Some(CacheRow::Hit { decision }) = &record.cache {
+        lines.push(format!(
+            "cache    the answer of decision {decision}, given again"
+        ));
+    }
     lines.push(recall(record));
     lines.extend(record.sources.iter().map(source));
     let TokensRow {

@@ -96,9 +96,9 @@ fn text(report: &Report, confidence: f64) -> String {
 
 fn excluded(of: &Excluded) -> String {
     format!(
-        "left out: {} pinned a model, {} chosen by a guardrail, {} failed before a decision, {} given up or wrong by the \
-         client",
-        of.pinned, of.guardrail, of.undecided, of.client
+        "left out: {} pinned a model, {} chosen by a guardrail, {} answered from the cache, {} failed before a decision, \
+         {} given up or wrong by the client",
+        of.pinned, of.guardrail, of.cached, of.undecided, of.client
     )
 }
 

@@ -107,6 +107,10 @@ pub struct InferenceGatewaySpec {
     #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, b.name == a.name))")
         .message("two tenants have the same name: write each tenant once"))]
     pub tenants: Vec<Tenant>,
+    /// Keeps answers and gives them again to the same request for as long as it would be answered from the same. Without it
+    /// every request is answered anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<AnswerCache>,
     /// Bounds on size, time and concurrency, across all replicas together.
     #[serde(default)]
     pub limits: Limits,
@@ -296,6 +300,20 @@ pub enum Auth {
     Anonymous {},
 }
 
+/// How answers are kept. Routed ones only, and none that calls tools or is sampled at a temperature above 0.5.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AnswerCache {
+    /// Answers that each process keeps, of up to 4 KiB; a longer one counts as several. The one that is asked for least goes
+    /// first.
+    #[serde(default = "AnswerCache::default_entries_max")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub entries_max: u32,
+    /// How long an answer is given again.
+    #[serde(default = "AnswerCache::default_ttl")]
+    pub ttl: Duration,
+}
+
 /// Bounds on size, time and concurrency.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -450,6 +468,16 @@ impl Default for Exploration {
             floor: Self::default_floor(),
             near_tie_margin: Self::default_near_tie_margin(),
         }
+    }
+}
+
+impl AnswerCache {
+    fn default_entries_max() -> u32 {
+        10_000
+    }
+
+    fn default_ttl() -> Duration {
+        Duration::from_seconds(3600)
     }
 }
 

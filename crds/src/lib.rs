@@ -27,7 +27,7 @@ pub use common::{CaSecretRef, NameRef, Privacy, SecretKeyRef, Tier};
 pub use engine::{Dtype, Engine, External, LlamaCpp, Vllm};
 pub use expose::{Expose, HttpRoute, ParentRef, ServiceType};
 pub use inference_gateway::{
-    Auth, Exploration, GatewayRouter, Guardrail, GuardrailAction, GuardrailCondition,
+    AnswerCache, Auth, Exploration, GatewayRouter, Guardrail, GuardrailAction, GuardrailCondition,
     InferenceGateway, InferenceGatewaySpec, InferenceGatewayStatus, Limits, Listen, LogSink, Logs,
     Objective, OverBudget, PoolSelector, PrivacyLimits, QueryText, Tenant,
 };

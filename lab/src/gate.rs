@@ -157,10 +157,11 @@ fn rollout_name(log: &DecisionLog, asked: Option<&str>) -> Result<String, GateEr
 }
 
 impl<'a> Both<'a> {
-    /// A row of this rollout whose two decisions are the routers' own.
+    /// A row of this rollout whose two decisions are the routers' own, and whose answer is for this request.
     fn of(row: &'a Record, rollout: &str, label: Option<Label>) -> Option<Self> {
         let of = row.rollout.as_ref().filter(|of| of.name == rollout)?;
-        let own = row.choice.as_ref().filter(|_| row.guardrail.is_none())?;
+        let decided = row.guardrail.is_none() && !row.is_cached();
+        let own = row.choice.as_ref().filter(|_| decided)?;
         Some(Self {
             row,
             rollout: of,

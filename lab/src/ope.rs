@@ -2,9 +2,9 @@
 //!
 //! Here a row of the log becomes a trajectory of `weir_router::ope`, which does the estimating: the candidate decides again
 //! from the row's own features, masks, forecasts and prices. What no router decided is left out and counted: pinned models,
-//! guardrails, requests that failed before a decision, and clients that went away or asked for what cannot be. A failover
-//! counts for the arm that was chosen; a request that failed behind the gateway is worth the lowest score, which needs no
-//! judge.
+//! guardrails, answers that were kept from an earlier request, requests that failed before a decision, and clients that went
+//! away or asked for what cannot be. A failover counts for the arm that was chosen; a request that failed behind the gateway
+//! is worth the lowest score, which needs no judge.
 
 use crate::decision_log::{
     DecisionLog, DecisionLogError, LabelSource, WORST, ended_by_client, worth,
@@ -36,6 +36,8 @@ pub struct Excluded {
     pub pinned: usize,
     /// A guardrail chose.
     pub guardrail: usize,
+    /// An earlier request's answer was given.
+    pub cached: usize,
     /// It failed before a decision.
     pub undecided: usize,
     /// The client went away, or asked for what cannot be.
@@ -137,6 +139,8 @@ pub fn sample(
         };
         if row.guardrail.is_some() {
             excluded.guardrail += 1;
+        } else if row.is_cached() {
+            excluded.cached += 1;
         } else if ended_by_client(row) {
             excluded.client += 1;
         } else {

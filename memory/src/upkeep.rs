@@ -32,8 +32,9 @@ pub use tune::{Measured, Measuring, TuneError, TuneOptions, Tuned};
 pub const CACHES: &str = "a memory keeps no answers; what was recalled for questions and the questions whose vectors were kept are forgotten";
 
 /// What an erasure cannot reach: part of its receipt.
-pub const BEYOND_REACH: [&str; 3] = [
+pub const BEYOND_REACH: [&str; 4] = [
     "log rows and decision records, which hold hashes of questions unless spec.logs.queryText is full: whoever keeps them erases them",
+    "answers that a gateway keeps (spec.cache), unless it was the one that erased: they are not found any more, and go after spec.cache.ttl",
     "the documents that were read in, exports and backups: read in again, they bring back what they hold",
     "free pages of the store's file, until later writes take them: export the memory and import it into a fresh one to      leave none",
 ];

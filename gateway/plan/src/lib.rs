@@ -76,6 +76,9 @@ pub struct GatewayPlan {
     pub tenants: BTreeMap<String, TenantLimits>,
     /// Who may ask.
     pub auth: Auth,
+    /// How answers are kept; `None` where they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CachePlan>,
     /// Bounds on size, time and concurrency.
     pub limits: Limits,
     /// What is written down about decisions.
@@ -130,6 +133,16 @@ pub enum EmbedderPlan {
     /// A pool's `/v1/embeddings`. The pool stands here and not in [`GatewayPlan::pools`]: it answers no questions, so the
     /// router must not choose it.
     Pool(Box<Pool>),
+}
+
+/// How answers are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CachePlan {
+    /// Answers that this process keeps.
+    pub entries_max: u32,
+    /// How long one is given again.
+    pub ttl_ms: u64,
 }
 
 /// A router version by name and content.
@@ -209,6 +222,7 @@ impl GatewayPlan {
             },
             tenants: BTreeMap::new(),
             auth: Auth::Anonymous,
+            cache: None,
             limits: Limits::default(),
             logs: Logs {
                 sink: LogSink::None,
@@ -307,11 +321,12 @@ mod tests {
             privacy: _,
             tenants,
             auth: _,
+            cache,
             limits: _,
             logs: _,
         } = &plan;
         assert!(memory.is_some() && router.is_some() && candidate.is_some());
-        assert!(!guardrails.is_empty() && !tenants.is_empty());
+        assert!(!guardrails.is_empty() && !tenants.is_empty() && cache.is_some());
         let Pool {
             name: _,
             model: _,

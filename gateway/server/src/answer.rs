@@ -1,7 +1,7 @@
 //! The life of a request, in order. Read [`Gateway::answer`] and [`Gateway::steps`]: one line a step.
 //!
 //! ```text
-//! normalise -> embed -> search -> attend -> choose -> context, prompt, dispatch -> judge -> (ask bigger) -> record, write back
+//! normalise -> embed -> search -> attend -> choose -> kept? -> context, prompt, dispatch -> judge -> (ask bigger) -> record, write back
 //! ```
 //!
 //! Owns the order of the steps and what happens when one fails; each step is a file of its name. Streams and whole
@@ -14,6 +14,7 @@ pub use crate::prepare::Prepared;
 pub use crate::record::Source;
 pub use crate::stream::AnswerStream;
 
+use crate::answer_cache::{Found, KeptAnswer, Work};
 use crate::ask::Ask;
 use crate::candidate::decide;
 use crate::choose::{Chosen, choose};
@@ -46,6 +47,8 @@ pub struct Decided {
     pub recall: RecallMode,
     /// Whether the answer is a bigger model's second attempt.
     pub escalated: bool,
+    /// Whether it was given before; `None` where answers to such a request are not kept.
+    pub cached: Option<bool>,
     /// The context blocks of the prompt.
     pub sources: Vec<Source>,
     /// The log row so far, when the client asked for it.
@@ -67,20 +70,36 @@ pub struct Answer {
     pub usage: Usage,
 }
 
+/// Where an answer comes from.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// A model, asked for this request; to be kept where there is work.
+    Asked(Box<Try>, Option<Work>),
+    /// An earlier request, of which it was kept.
+    Kept(Arc<KeptAnswer>),
+}
+
 impl Gateway {
     /// Answers a request with `model: "auto"`, whole, by what was served when it came. Dropping the future frees the
     /// engine.
     pub async fn answer(&self, serving: Arc<Serving>, ask: Ask) -> Result<Answer, AnswerError> {
         let (explain, with_logprobs) = (ask.weir.explain, ask.client.logprobs);
-        let (mut draft, mut prepared, kept) = self.decide(serving, ask, Hold::Whole).await?;
-        let usage = self.settle(&mut draft, &prepared.serving, &kept);
-        let taken = &kept.taken;
+        let (mut draft, mut prepared, origin) = self.decide(serving, ask, Hold::Whole).await?;
+        let (asked, work) = match origin {
+            Origin::Asked(asked, work) => (asked, work),
+            Origin::Kept(kept) => return Ok(again(&mut draft, &kept, explain)),
+        };
+        let usage = self.settle(&mut draft, &prepared.serving, &asked);
+        let taken = &asked.taken;
         let reason = taken
             .tally
             .finish_reason
             .clone()
             .unwrap_or_else(|| "stop".to_owned());
         draft.finish(Some(reason.clone()), None);
+        if let Some(work) = work {
+            work.keep(draft.row(), &taken.tally.text, usage);
+        }
         self.write_back(WriteBack::of(&mut prepared));
         Ok(Answer {
             decision: draft.decided(explain),
@@ -99,14 +118,14 @@ impl Gateway {
         ask: Ask,
     ) -> Result<AnswerStream, AnswerError> {
         let explain = ask.weir.explain;
-        let (draft, prepared, kept) = self.decide(serving, ask, Hold::Verdict).await?;
-        Ok(AnswerStream::new(
-            self.clone(),
-            draft,
-            prepared,
-            kept,
-            explain,
-        ))
+        let (mut draft, prepared, origin) = self.decide(serving, ask, Hold::Verdict).await?;
+        Ok(match origin {
+            Origin::Asked(asked, work) => {
+                let asked = (*asked, work);
+                AnswerStream::new(self.clone(), draft, prepared, asked, explain)
+            }
+            Origin::Kept(kept) => AnswerStream::again(&mut draft, &kept, explain),
+        })
     }
 
     /// Decides what would answer, and generates nothing.
@@ -123,10 +142,10 @@ impl Gateway {
         serving: Arc<Serving>,
         ask: Ask,
         hold: Hold,
-    ) -> Result<(Draft, Prepared, Try), AnswerError> {
+    ) -> Result<(Draft, Prepared, Origin), AnswerError> {
         let mut draft = self.draft(&serving, &ask, self.new_decision_id());
         match self.steps(serving, ask, hold, &mut draft).await {
-            Ok((prepared, kept)) => Ok((draft, prepared, kept)),
+            Ok((prepared, origin)) => Ok((draft, prepared, origin)),
             Err(error) => {
                 draft.finish(None, Some(error.kind()));
                 Err(error)
@@ -141,7 +160,7 @@ impl Gateway {
         ask: Ask,
         hold: Hold,
         draft: &mut Draft,
-    ) -> Result<(Prepared, Try), AnswerError> {
+    ) -> Result<(Prepared, Origin), AnswerError> {
         let id = draft.row().decision_id.clone();
         let mut prepared = self.prepare_in_time(serving, &ask, &id).await?;
         draft.prepared(&prepared);
@@ -153,18 +172,28 @@ impl Gateway {
         if let Some(rank) = chosen.instead_of {
             self.engines().wanted(&prepared.serving.plan.pools[rank]);
         }
+        let whole = hold == Hold::Whole;
+        let work = match self.answers().find(&prepared, &chosen, whole).await {
+            Some(Found::Answer(kept)) => {
+                draft.kept(&kept);
+                return Ok((prepared, Origin::Kept(kept)));
+            }
+            Some(Found::Nothing(work)) => Some(work),
+            None => None,
+        };
+        draft.not_kept(work.is_some());
         let first = self.first_answer(&prepared, &chosen, hold, draft).await?;
         draft.tried(&prepared, &first);
         let (judged, ms) = timed(|| judge(self, &prepared, &first));
         let Some(judged) = judged? else {
-            return Ok((prepared, first));
+            return Ok((prepared, Origin::Asked(Box::new(first), work)));
         };
         draft.judged(&judged, ms);
         let kept = match judged.verdict.ask {
             Some(rank) => self.ask_bigger(&prepared, first, rank, draft).await,
             None => first,
         };
-        Ok((prepared, kept))
+        Ok((prepared, Origin::Asked(Box::new(kept), work)))
     }
 
     /// The chosen arm; when its pool is away, the next best permitted arm on another, under a guardrail by its rule.
@@ -320,6 +349,18 @@ impl Gateway {
         }
         draft.spent(pool, usage, total_s);
         usage
+    }
+}
+
+/// An answer that was kept, given again.
+fn again(draft: &mut Draft, kept: &KeptAnswer, explain: bool) -> Answer {
+    draft.finish(Some(kept.finish_reason.clone()), None);
+    Answer {
+        decision: draft.decided(explain),
+        message: message(&[], &kept.text),
+        logprobs: None,
+        finish_reason: kept.finish_reason.clone(),
+        usage: kept.usage,
     }
 }
 

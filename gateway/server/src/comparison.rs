@@ -33,13 +33,13 @@ pub struct Comparison {
 
 impl Comparison {
     /// `None` where an answer says nothing of the versions: outside of a canary, where a guardrail or an error decided for
-    /// one of them, or where the client ended the request.
+    /// one of them, where it was kept from before, or where the client ended the request.
     pub fn of(row: &Record) -> Option<Self> {
         let rollout = row.rollout.as_ref().filter(|of| of.weight > 0)?;
         let own = row.choice.as_ref().filter(|_| row.guardrail.is_none())?;
         let other = rollout.shadow.choice.as_ref()?;
         let error = row.outcome.error.as_deref();
-        if error.is_some_and(|kind| !is_fault(kind)) {
+        if row.is_cached() || error.is_some_and(|kind| !is_fault(kind)) {
             return None;
         }
         let (active, candidate) = match rollout.dispatched {

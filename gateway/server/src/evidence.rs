@@ -230,6 +230,15 @@ impl Dispatched {
         self.count(milliseconds, failed);
     }
 
+    /// The request is none of the rollout's: no version was asked.
+    pub(crate) fn withdraw(mut self) {
+        self.ended = true;
+        for sums in self.evidence.lock().of(&self.rollout) {
+            let version = version(sums, self.role);
+            version.open = version.open.saturating_sub(1);
+        }
+    }
+
     fn count(&mut self, milliseconds: f64, failed: bool) {
         if std::mem::replace(&mut self.ended, true) {
             return;

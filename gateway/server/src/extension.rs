@@ -37,6 +37,8 @@ pub struct Extension {
     pub session: Option<String>,
     /// What of the memory may be recalled.
     pub memory: MemoryUse,
+    /// Whether an answer that was kept may be given, and this one be kept.
+    pub cache: CacheUse,
     /// Whether the model is asked to cite context blocks by number.
     pub citations: bool,
     /// Whether the response says how it was decided.
@@ -60,6 +62,17 @@ pub enum MemoryUse {
     Filtered(MemoryFilter),
 }
 
+/// Whether an answer that was kept may be given, and this one be kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CacheUse {
+    /// Both, where the gateway keeps answers.
+    #[default]
+    On,
+    /// Neither.
+    NoStore,
+}
+
 /// Narrows what may be recalled; an empty list does not narrow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -74,8 +87,8 @@ pub struct MemoryFilter {
 }
 
 impl Extension {
-    /// Reads `x-weir-budget-ms`, `-privacy`, `-device-class`, `-domain`, `-session`, `-memory`, `-citations` and
-    /// `-explain` from header pairs with lower-case names; others are not ours and are skipped.
+    /// Reads `x-weir-budget-ms`, `-privacy`, `-device-class`, `-domain`, `-session`, `-memory`, `-cache`, `-citations`
+    /// and `-explain` from header pairs with lower-case names; others are not ours and are skipped.
     pub fn from_headers<'a>(
         headers: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, AskError> {
@@ -89,7 +102,9 @@ impl Extension {
                 "budget_ms" | "citations" | "explain" => {
                     serde_json::from_str(value).unwrap_or_else(|_| Value::from(value))
                 }
-                "privacy" | "device_class" | "domain" | "session" | "memory" => Value::from(value),
+                "privacy" | "device_class" | "domain" | "session" | "memory" | "cache" => {
+                    Value::from(value)
+                }
                 _ => continue,
             };
             Self::default()
@@ -169,6 +184,16 @@ mod tests {
         assert_eq!(filtered, MemoryUse::Filtered(filter));
         assert!(read(json!("sometimes")).is_err());
         assert!(read(json!({"colour": "red"})).is_err());
+    }
+
+    #[test]
+    fn the_cache_is_on_or_left_alone() {
+        let read = |value: &str| Extension::from_headers([("x-weir-cache", value)]);
+        assert_eq!(read("on").expect("valid").cache, CacheUse::On);
+        assert_eq!(read("no-store").expect("valid").cache, CacheUse::NoStore);
+        let error = read("off").expect_err("refused");
+        assert_eq!(error.param, "x-weir-cache");
+        assert!(error.message.contains("no-store"), "{}", error.message);
     }
 
     #[test]

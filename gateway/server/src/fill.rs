@@ -3,6 +3,7 @@
 //! Only copies; nothing is decided here. The row itself is `record.rs`.
 
 use crate::answer::Decided;
+use crate::answer_cache::KeptAnswer;
 use crate::ask::{Ask, ModelChoice};
 use crate::candidate::{Deciding, Decision};
 use crate::choose::Chosen;
@@ -13,8 +14,8 @@ use crate::message::Message;
 use crate::normalise::asked;
 use crate::prepare::Prepared;
 use crate::record::{
-    ChoiceRow, ChosenRow, ExecutedRow, FailedPool, NoveltyRow, QueryRow, Record, RouterRow, Source,
-    TokensRow, VerdictRow,
+    CacheRow, ChoiceRow, ChosenRow, ExecutedRow, FailedPool, NoveltyRow, QueryRow, Record,
+    RouterRow, Source, TokensRow, VerdictRow,
 };
 use crate::serving::{Serving, version_name};
 use crate::verdict::Judged;
@@ -106,6 +107,26 @@ impl Draft {
         row.guardrail = chosen.guardrail.as_ref().map(|rule| rule.name.clone());
         row.choice = Some(ChoiceRow::of(&chosen, prepared, &prepared.deciding));
         chosen
+    }
+
+    /// An earlier request's answer is given. The request counts for no version of the router.
+    pub(crate) fn kept(&mut self, answer: &KeptAnswer) {
+        if let Some(dispatched) = self.dispatched.take() {
+            dispatched.withdraw();
+        }
+        let first_ms = self.elapsed_ms();
+        let row = self.fill();
+        row.latency_ms.ttft = first_ms;
+        row.executed = Some(answer.executed.clone());
+        row.sources.clone_from(&answer.sources);
+        row.cache = Some(CacheRow::Hit {
+            decision: answer.decision.clone(),
+        });
+    }
+
+    /// There is none; `kept` says whether the answer to this one may be kept.
+    pub(crate) fn not_kept(&mut self, kept: bool) {
+        self.fill().cache = kept.then_some(CacheRow::Miss);
     }
 
     /// A pool was asked in vain.
@@ -213,6 +234,7 @@ impl Draft {
                 .unwrap_or_default(),
             recall: executed.map_or(RecallMode::None, |executed| executed.recall),
             escalated: again.is_some() && !failed,
+            cached: row.cache.as_ref().map(|_| row.is_cached()),
             sources: row.sources.clone(),
             explain: if explain {
                 serde_json::to_value(row).ok()

@@ -6,6 +6,7 @@
 pub use crate::check::PlanError;
 pub use crate::serving::{Assets, MemoryAsset, Serving};
 
+use crate::answer_cache::AnswerCache;
 use crate::check::check;
 use crate::counts::Counts;
 use crate::decisions::Decisions;
@@ -54,6 +55,7 @@ struct Inner {
     familiarity: Familiarity,
     lifecycle: Lifecycle,
     summaries: Summaries,
+    answers: AnswerCache,
     /// Held while what is served is replaced.
     replacing: Mutex<()>,
 }
@@ -67,6 +69,7 @@ impl Gateway {
         decisions.log_to(plan.logs.sink, assets.state_dir.as_deref())?;
         engines.set_pools(plan.served());
         let counts = Counts::default();
+        let answers = AnswerCache::new(plan.cache);
         let serving = Serving::new(plan, assets, engines.clone(), counts.clone());
         let serving = Arc::new(serving);
         let evidence = Evidence::default();
@@ -83,6 +86,7 @@ impl Gateway {
             familiarity: Familiarity::default(),
             lifecycle: Lifecycle::default(),
             summaries: Summaries::default(),
+            answers,
             replacing: Mutex::new(()),
         };
         Ok(Self {
@@ -117,6 +121,7 @@ impl Gateway {
     fn replace(&self, serving: Serving) {
         self.inner.engines.set_pools(serving.plan.served());
         self.inner.evidence.follow(serving.candidate_plan());
+        self.inner.answers.resize(serving.plan.cache);
         *self
             .inner
             .serving
@@ -227,6 +232,10 @@ impl Gateway {
 
     pub(crate) fn summarised(&self) -> &Summaries {
         &self.inner.summaries
+    }
+
+    pub(crate) fn answers(&self) -> &AnswerCache {
+        &self.inner.answers
     }
 
     pub(crate) fn speeds(&self) -> &Speeds {

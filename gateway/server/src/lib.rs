@@ -5,6 +5,7 @@
 //! crate knows no Kubernetes: its whole world is a `GatewayPlan` and the [`gateway::Assets`] that go with it.
 
 pub mod answer;
+mod answer_cache;
 pub mod ask;
 mod attempt;
 mod auth;

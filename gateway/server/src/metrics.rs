@@ -4,6 +4,7 @@
 //! of its own, so that two in one process do not mix. Reading on: `http/health.rs`, which renders it.
 
 use crate::answer::Decided;
+use crate::answer_cache::AnswerCounts;
 use crate::evidence::Role;
 use crate::familiarity::Counts;
 use crate::gateway::Serving;
@@ -73,6 +74,8 @@ pub(crate) struct Gauges<'a> {
     pub(crate) familiarity: Counts,
     /// How the last requests differ from those of training.
     pub(crate) drift: Option<Drift>,
+    /// How the cache of answers does.
+    pub(crate) answers: AnswerCounts,
 }
 
 impl Metrics {
@@ -132,7 +135,10 @@ impl Metrics {
         with_local_recorder(&self.recorder, || {
             metrics::counter!("weir_answers_total", labels).increment(1);
         });
-        self.model(&decision.model).tokens(usage);
+        // What was kept is spent once.
+        if decision.cached != Some(true) {
+            self.model(&decision.model).tokens(usage);
+        }
     }
 
     /// A pinned answer ended well.
@@ -246,6 +252,9 @@ impl Gauges<'_> {
         }
         self.set_rollout();
         self.set_familiarity();
+        metrics::counter!("weir_answer_cache_hits_total").absolute(self.answers.hits);
+        metrics::counter!("weir_answer_cache_misses_total").absolute(self.answers.misses);
+        metrics::gauge!("weir_answer_cache_entries").set(self.answers.entries as f64);
         for (outcome, count) in self.summaries {
             metrics::counter!("weir_summaries_total", "outcome" => outcome.as_str())
                 .absolute(count);
@@ -317,7 +326,7 @@ fn describe() {
     }
 }
 
-const COUNTERS: [(&str, &str); 22] = [
+const COUNTERS: [(&str, &str); 24] = [
     ("weir_requests_total", "Requests by route and status"),
     (
         "weir_answers_total",
@@ -333,6 +342,14 @@ const COUNTERS: [(&str, &str); 22] = [
         "Requests refused because a budget of their tenant was used up, by kind",
     ),
     ("weir_tokens_total", "Tokens by model and kind"),
+    (
+        "weir_answer_cache_hits_total",
+        "Requests answered with what was answered before",
+    ),
+    (
+        "weir_answer_cache_misses_total",
+        "Requests whose answers are kept, and that a model was asked",
+    ),
     (
         "weir_log_rows_lost_total",
         "Decision rows that the log could not take or write",
@@ -393,7 +410,7 @@ const COUNTERS: [(&str, &str); 22] = [
     ),
 ];
 
-const GAUGES: [(&str, &str); 16] = [
+const GAUGES: [(&str, &str); 17] = [
     ("weir_in_flight", "Requests being answered"),
     ("weir_queued", "Requests waiting for a place"),
     (
@@ -417,6 +434,7 @@ const GAUGES: [(&str, &str); 16] = [
         "Requests that wait for the first replica of a pool at zero",
     ),
     ("weir_pool_in_flight", "Requests at a pool's replicas"),
+    ("weir_answer_cache_entries", "Answers that are kept"),
     ("weir_pool_replicas", "Replicas that a pool has"),
     ("weir_pool_available", "Whether a pool can be asked now"),
     (

@@ -47,6 +47,9 @@ pub struct Record {
     /// Those features beside what that version was trained on; absent where its artifact cannot tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub novelty: Option<NoveltyRow>,
+    /// What the cache of answers had; absent where such an answer is not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheRow>,
     /// The first decision; absent when the client pinned a model.
     pub choice: Option<ChoiceRow>,
     /// What was done in the end.
@@ -112,6 +115,19 @@ pub struct NoveltyRow {
     pub unusual: bool,
     /// The kind of question it is nearest to, by its name in the training log.
     pub kind: Option<String>,
+}
+
+/// What the cache of answers had for a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CacheRow {
+    /// Nothing: a model was asked.
+    Miss,
+    /// The answer to an earlier request. `executed` and `sources` are that one's; nothing was spent.
+    Hit {
+        /// The decision that it was made by.
+        decision: String,
+    },
 }
 
 /// A request's part in a rollout.
@@ -322,6 +338,13 @@ pub struct OutcomeRow {
     pub finish_reason: Option<String>,
     /// Kind of the failure; `client_gone` when nobody waited for the answer.
     pub error: Option<String>,
+}
+
+impl Record {
+    /// Whether an earlier request's answer was given. Such a row says nothing of a router: what it chose was not asked.
+    pub fn is_cached(&self) -> bool {
+        matches!(self.cache, Some(CacheRow::Hit { .. }))
+    }
 }
 
 /// Whether a failure of this kind speaks against the version of the router that was dispatched: what a client did wrong or

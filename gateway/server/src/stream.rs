@@ -3,6 +3,7 @@
 //! Nothing switches here any more; only the end is recorded. The flow before it is `answer.rs`.
 
 use crate::answer::Decided;
+use crate::answer_cache::{KeptAnswer, Work};
 use crate::decisions::Draft;
 use crate::dispatch::Try;
 use crate::error::AnswerError;
@@ -12,7 +13,7 @@ use crate::prepare::Prepared;
 use crate::serving::Serving;
 use crate::write_back::WriteBack;
 use futures_util::{Stream, StreamExt, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ struct Live {
     serving: Arc<Serving>,
     write_back: Option<WriteBack>,
     kept: Try,
+    work: Option<Work>,
     held: VecDeque<ChatEvent>,
     ended: bool,
 }
@@ -49,7 +51,7 @@ impl AnswerStream {
         gateway: Gateway,
         draft: Draft,
         mut prepared: Prepared,
-        mut kept: Try,
+        (mut kept, work): (Try, Option<Work>),
         explain: bool,
     ) -> Self {
         let decision = draft.decided(explain);
@@ -60,12 +62,33 @@ impl AnswerStream {
             write_back: WriteBack::of(&mut prepared),
             serving: prepared.serving,
             kept,
+            work,
             held,
             ended: false,
         };
         Self {
             decision,
             events: Box::pin(stream::unfold(live, Live::next)),
+        }
+    }
+
+    /// An answer that was kept, given again: its text at once, its end, its usage.
+    pub(crate) fn again(draft: &mut Draft, kept: &KeptAnswer, explain: bool) -> Self {
+        draft.finish(Some(kept.finish_reason.clone()), None);
+        let decision = draft.decided(explain);
+        let delta = json!({"role": "assistant", "content": kept.text});
+        let text = ChatEvent {
+            delta: Some(kept.text.clone()),
+            ..choice_event(&decision, &delta, None)
+        };
+        let end = ChatEvent {
+            finish_reason: Some(kept.finish_reason.clone()),
+            ..choice_event(&decision, &json!({}), Some(&kept.finish_reason))
+        };
+        let events = [text, end, usage_event(&decision, kept.usage)].map(Ok);
+        Self {
+            decision,
+            events: Box::pin(stream::iter(events)),
         }
     }
 }
@@ -107,6 +130,9 @@ impl Live {
             .settle(&mut self.draft, &self.serving, &self.kept);
         self.draft
             .finish(self.kept.taken.tally.finish_reason.clone(), error);
+        if let Some(work) = self.work.take() {
+            work.keep(self.draft.row(), &self.kept.taken.tally.text, used);
+        }
         let write_back = self.write_back.take().filter(|_| error.is_none());
         self.gateway.write_back(write_back);
         used
@@ -115,15 +141,29 @@ impl Live {
 
 /// The usage as Weir counted it, in the place of the event that the engine did not send.
 fn usage_event(decision: &Decided, used: Usage) -> ChatEvent {
-    let chunk = json!({
-        "id": format!("chatcmpl-{}", decision.id), "object": "chat.completion.chunk",
-        "created": unix_seconds(), "model": decision.model, "choices": [], "usage": usage(used),
-    });
+    let mut chunk = chunk(decision, &json!([]));
+    chunk["usage"] = usage(used);
     ChatEvent {
         raw: chunk.to_string().into(),
         usage: Some(used),
         ..ChatEvent::default()
     }
+}
+
+fn choice_event(decision: &Decided, delta: &Value, finish_reason: Option<&str>) -> ChatEvent {
+    let choice = json!({"index": 0, "delta": delta, "finish_reason": finish_reason});
+    ChatEvent {
+        raw: chunk(decision, &json!([choice])).to_string().into(),
+        ..ChatEvent::default()
+    }
+}
+
+/// A chunk of a chat, as an engine would write it.
+fn chunk(decision: &Decided, choices: &Value) -> Value {
+    json!({
+        "id": format!("chatcmpl-{}", decision.id), "object": "chat.completion.chunk",
+        "created": unix_seconds(), "model": decision.model, "choices": choices,
+    })
 }
 
 impl Drop for Live {

@@ -1,7 +1,7 @@
 //! Rows as a gateway writes them, with known qualities: what is estimated, left out and refused.
 
 use super::*;
-use weir_gateway::record::{ExecutedRow, FeedbackRow, OutcomeRow, RouterRow};
+use weir_gateway::record::{CacheRow, ExecutedRow, FeedbackRow, OutcomeRow, RouterRow};
 use weir_router::{ArmTable, Artifact, ChoiceInputs, QueryFacts};
 
 /// Something that is wrong with a row.
@@ -151,6 +151,10 @@ fn what_no_router_decided_is_left_out_and_a_failure_is_the_lowest_score() {
     };
     log.decisions[1].outcome = failed("client_gone");
     log.decisions[2].outcome = failed("engine");
+    log.decisions[3].cache = Some(CacheRow::Hit {
+        decision: log.decisions[4].decision_id.clone(),
+    });
+    log.decisions[5].cache = Some(CacheRow::Miss);
     let labels = log
         .labels(Some(&LabelSource::Scores { propensity: 1.0 }))
         .unwrap();
@@ -158,11 +162,12 @@ fn what_no_router_decided_is_left_out_and_a_failure_is_the_lowest_score() {
     let expected = Excluded {
         pinned: 1,
         guardrail: 1,
+        cached: 1,
         undecided: 1,
         client: 1,
     };
     assert_eq!(sample.excluded, expected);
-    assert_eq!(sample.trajectories.len(), 898);
+    assert_eq!(sample.trajectories.len(), 897);
     let label = sample.trajectories[0].label.unwrap();
     assert_eq!((label.reward, label.propensity), (1.0, 1.0));
 }

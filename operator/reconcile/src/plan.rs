@@ -11,10 +11,11 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use weir_crds::{self as crds, InferenceGateway, MemoryStore, ModelPool};
 use weir_plan::{
-    Auth, Beyond, Budgets, CandidatePlan, Cost, EmbedderPlan, Endpoint, EngineKind, Exploration,
-    FORMAT, GatewayPlan, Guardrail, GuardrailAction, Limits, LogSink, Logs, MemoryPlan, Objective,
-    Performance, Pool, Privacy, PrivacyLimits, QueryText, Revision, RouterPlan, SamplingDefaults,
-    Secret, SummariesPlan, TenantLimits, Tier, TokenizerApi, Vocabulary, WhenCold,
+    Auth, Beyond, Budgets, CachePlan, CandidatePlan, Cost, EmbedderPlan, Endpoint, EngineKind,
+    Exploration, FORMAT, GatewayPlan, Guardrail, GuardrailAction, Limits, LogSink, Logs,
+    MemoryPlan, Objective, Performance, Pool, Privacy, PrivacyLimits, QueryText, Revision,
+    RouterPlan, SamplingDefaults, Secret, SummariesPlan, TenantLimits, Tier, TokenizerApi,
+    Vocabulary, WhenCold,
 };
 
 /// What was observed of the world that a plan speaks about.
@@ -128,6 +129,7 @@ pub fn plan(
             .collect(),
         // Without its Secret, whose keys open no more, nobody may.
         auth: who_may_ask(stack, gateway).unwrap_or(Auth::ApiKeys(Vec::new())),
+        cache: spec.cache.as_ref().map(cache),
         limits: Limits {
             request_timeout_ms: spec.limits.request_timeout.milliseconds(),
             body_max_bytes: spec.limits.body_max.bytes(),
@@ -384,6 +386,13 @@ fn guardrail(guardrail: &crds::Guardrail) -> Guardrail {
         then: match guardrail.then {
             crds::GuardrailAction::UseBiggest => GuardrailAction::UseBiggest,
         },
+    }
+}
+
+fn cache(cache: &crds::AnswerCache) -> CachePlan {
+    CachePlan {
+        entries_max: cache.entries_max,
+        ttl_ms: cache.ttl.milliseconds(),
     }
 }
 

@@ -27,6 +27,7 @@ static DECISION: HeaderName = HeaderName::from_static("x-weir-decision");
 static MODEL: HeaderName = HeaderName::from_static("x-weir-model");
 static RECALL: HeaderName = HeaderName::from_static("x-weir-recall");
 static ESCALATED: HeaderName = HeaderName::from_static("x-weir-escalated");
+static CACHE: HeaderName = HeaderName::from_static("x-weir-cache");
 static PLAN_AGE: HeaderName = HeaderName::from_static("x-weir-plan-age");
 
 pub(crate) async fn complete(
@@ -138,6 +139,10 @@ pub(crate) fn headers(decision: &Decided, serving: &Serving) -> HeaderMap {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);
         }
+    }
+    if let Some(cached) = decision.cached {
+        let cached = if cached { "hit" } else { "miss" };
+        headers.insert(&CACHE, HeaderValue::from_static(cached));
     }
     headers.insert(&PLAN_AGE, plan_age(serving));
     headers

@@ -259,10 +259,11 @@ pub(crate) async fn erase_subject(
     let erased = call
         .ask(move |memory| async move { memory.erase(access, subject, tenant).await })
         .await?;
+    let answers = surfaces.gateway.answers().forget();
     Ok(Json(json!({
         "nodes": erased.nodes, "summaries": erased.summaries, "traces": erased.traces,
         "vectors": erased.vectors, "edges": erased.edges, "documents": erased.documents,
-        "recollections": erased.recollections,
+        "recollections": erased.recollections, "answers": answers,
         "ids": erased.ids, "generation": erased.generation, "erased_at": erased.erased_at,
         "caches": upkeep::CACHES, "not_erased": upkeep::BEYOND_REACH,
     })))

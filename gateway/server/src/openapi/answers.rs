@@ -165,7 +165,7 @@ pub(super) fn erased() -> Value {
     let texts = list(&json!({"type": "string"}));
     object(&json!({
         "nodes": count(), "summaries": count(), "traces": count(), "vectors": count(), "edges": count(), "documents": count(),
-        "recollections": count(), "ids": texts, "generation": {}, "erased_at": {}, "caches": {}, "not_erased": {},
+        "recollections": count(), "answers": count(), "ids": texts, "generation": {}, "erased_at": {}, "caches": {}, "not_erased": {},
     }))
 }
 

@@ -31,7 +31,7 @@ pub fn document() -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "description": "OpenAI's surfaces, the memory and what was decided. Every error has the body `Error`; a stream that \
                 breaks ends with an event that has it too. Answers carry `x-weir-decision`, `x-weir-model`, `x-weir-recall`, \
-                `x-weir-escalated` and `x-weir-plan-age`.",
+                `x-weir-escalated` and `x-weir-plan-age`, and `x-weir-cache` where answers are kept.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/", "description": "A gateway; metrics stand on a port of their own where the plan says so"}],

@@ -6,6 +6,7 @@
     reason = "a double that cannot start fails its test"
 )]
 
+mod answer_cache;
 mod auth;
 mod cold;
 mod complaints;

@@ -6,25 +6,25 @@ use crate::world::{World, asking_with, memory_plan, open_memory, plan, pool};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use weir_gateway::ask::{Ask, Caller};
-use weir_plan::{EmbedderPlan, Guardrail, GuardrailAction, Performance, Pool};
+use weir_plan::{EmbedderPlan, GatewayPlan, Guardrail, GuardrailAction, Performance, Pool};
 use weir_router::{ArmTable, Artifact, RecallMode, Router};
 
-const QUESTION: &str = "When does the heron fish?";
+pub(crate) const QUESTION: &str = "When does the heron fish?";
 const HERON: &str = "The heron fishes at dawn.";
 const REEDS: &str = "Reeds grow along ponds.";
 const SECRET: &str = "A heron of globex nests in the tower.";
 
 /// A small fast pool and a big slow one over a memory of three nodes.
-struct Remembering {
-    world: World,
-    small: Echo,
+pub(crate) struct Remembering {
+    pub(crate) world: World,
+    pub(crate) small: Echo,
     big: Echo,
-    heron: Value,
+    pub(crate) heron: Value,
     _folder: TempDir,
 }
 
 /// A router that prefers this recall, with 200 tokens of it, at this rank.
-fn prefers(recall: RecallMode, rank: usize) -> Router {
+pub(crate) fn prefers(recall: RecallMode, rank: usize) -> Router {
     let table = ArmTable::standard(2);
     let best = table.find(recall, rank, 200).unwrap();
     let mut qualities = vec![2.0; table.arms.len()];
@@ -33,6 +33,13 @@ fn prefers(recall: RecallMode, rank: usize) -> Router {
 }
 
 async fn remembering(router: Router) -> Remembering {
+    remembering_under(router, |_| {}).await
+}
+
+pub(crate) async fn remembering_under(
+    router: Router,
+    change: impl FnOnce(&mut GatewayPlan),
+) -> Remembering {
     let (small, big) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
     let speed = |tokens_per_second: f64| Performance {
         prefill_tokens_per_second: 10.0 * tokens_per_second,
@@ -60,6 +67,7 @@ async fn remembering(router: Router) -> Remembering {
         domains: vec!["medical".to_owned()],
         then: GuardrailAction::UseBiggest,
     }];
+    change(&mut plan);
     let world = World::with_memory(plan, router, Some(memory)).await;
     let nodes = json!({"nodes": [
         {"text": HERON, "vector": [1.0, 0.0], "metadata": {"title": "Heron"}},
