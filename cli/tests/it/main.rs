@@ -21,6 +21,7 @@ mod inspect;
 mod judged;
 mod load;
 mod local;
+mod logs;
 mod memory;
 mod migrate;
 mod server;
