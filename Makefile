@@ -36,6 +36,7 @@ demo: components build ## Real questions, real models, a real corpus: about thre
 .PHONY: test
 test: NEEDED_BY = test
 test: components ## Every test, on the real engine
+	@testenv/test_fetch.py --quiet
 	WEIR_TEST_REQUIRE_ENGINE=1 WEIR_KILL_ROUNDS=200 testenv/test.py
 	WEIR_BUILT=1 testenv/clients/run.sh
 

@@ -1,12 +1,15 @@
 //! What `weir up` shows while it starts: bars for downloads, spinners for engines; plain lines where nobody watches.
 
+mod download;
+
 use crate::output::{bold, dim, good, warning};
 use crate::status;
+use download::Download;
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::io::IsTerminal;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use weir_local::{Event, Events, Status};
 
@@ -14,6 +17,8 @@ use weir_local::{Event, Events, Status};
 pub(crate) struct Progress {
     bars: MultiProgress,
     running: Mutex<HashMap<String, ProgressBar>>,
+    /// By the pool or memory that each is for.
+    downloads: Mutex<HashMap<String, Download>>,
     watched: bool,
 }
 
@@ -23,6 +28,7 @@ impl Progress {
         let shown = Self {
             bars: MultiProgress::new(),
             running: Mutex::default(),
+            downloads: Mutex::default(),
             watched: std::io::stderr().is_terminal(),
         };
         Arc::new(move |event| shown.show(event))
@@ -35,12 +41,12 @@ impl Progress {
                 downloaded,
                 total,
             } => self.fetching(name, downloaded, total),
-            Event::Fetched { name } => self.end(&format!("fetch {name}"), None),
+            Event::Fetched { name } => self.fetched(&name),
             Event::EngineLoading { pool } => self.spin(&pool, "loading the model"),
             Event::EngineMeasuring { pool } => self.spin(&pool, "measuring its speed"),
             Event::EngineReady { pool, took } => {
                 let line = format!("{} generates after {:.1} s", pool, took.as_secs_f64());
-                self.end(&pool, Some(line));
+                self.end(&pool, &line);
             }
             Event::EngineMeasured { pool, performance } => {
                 let (read, write) = (
@@ -48,7 +54,7 @@ impl Progress {
                     performance.decode_tokens_per_second,
                 );
                 let line = format!("{pool} reads {read:.0} and writes {write:.0} tokens/s");
-                self.end(&pool, Some(line));
+                self.end(&pool, &line);
             }
             Event::EngineLost { pool, reason } => {
                 self.say(format!(
@@ -79,10 +85,17 @@ impl Progress {
     }
 
     fn fetching(&self, name: String, downloaded: u64, total: Option<u64>) {
+        let mut downloads = locked(&self.downloads);
+        let download = downloads.entry(name.clone()).or_default();
+        let line = download.advance(downloaded, total);
+        drop(downloads);
         if !self.watched {
+            if let Some(line) = line {
+                self.say(format!("  fetch {name}: {line}"));
+            }
             return;
         }
-        let bar = self.bar(format!("fetch {name}"), |bar| {
+        let bar = self.bar(key(&name), |bar| {
             bar.set_style(template(
                 "  {msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
             ));
@@ -90,6 +103,15 @@ impl Progress {
         });
         bar.set_length(total.unwrap_or(downloaded));
         bar.set_position(downloaded);
+    }
+
+    /// What was here already was not downloaded and needs no line.
+    fn fetched(&self, name: &str) {
+        let download = locked(&self.downloads).remove(name);
+        if let Some(download) = download {
+            let bytes = HumanBytes(download.bytes());
+            self.end(&key(name), &format!("fetch {name}: {bytes}"));
+        }
     }
 
     fn spin(&self, pool: &str, doing: &str) {
@@ -104,7 +126,7 @@ impl Progress {
     }
 
     fn bar(&self, key: String, set_up: impl FnOnce(&ProgressBar)) -> ProgressBar {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = locked(&self.running);
         let bar = running.entry(key).or_insert_with(|| {
             let bar = self.bars.add(ProgressBar::new(0));
             set_up(&bar);
@@ -113,26 +135,12 @@ impl Progress {
         bar.clone()
     }
 
-    fn end(&self, key: &str, line: Option<String>) {
-        let bar = self
-            .running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(key);
-        let fetched = bar
-            .as_ref()
-            .filter(|_| key.starts_with("fetch "))
-            .map(ProgressBar::position);
+    fn end(&self, key: &str, line: &str) {
+        let bar = locked(&self.running).remove(key);
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }
-        match (line, fetched) {
-            (Some(line), _) => self.say(format!("{} {line}", good("+"))),
-            (None, Some(bytes)) if bytes > 0 => {
-                self.say(format!("{} {key}: {}", good("+"), HumanBytes(bytes)));
-            }
-            _ => {}
-        }
+        self.say(format!("{} {line}", good("+")));
     }
 
     fn say(&self, line: impl Display) {
@@ -168,6 +176,15 @@ impl Progress {
             anstream::println!("{}", dim(hint));
         });
     }
+}
+
+/// The bar of a download, beside that of its pool's engine.
+fn key(name: &str) -> String {
+    format!("fetch {name}")
+}
+
+fn locked<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn template(text: &str) -> ProgressStyle {

@@ -1,7 +1,7 @@
 //! How an answer came about, drawn from its decision record: model, why, recall, tokens, time per step as bars.
 
 use crate::output::{bold, dim, warning};
-use weir_gateway::record::{CacheRow, LatencyRow, Record, Source, TokensRow};
+use weir_gateway::record::{CacheRow, LatencyRow, Record, Source, TokensRow, VerdictRow};
 use weir_router::RecallMode;
 
 /// Longest bar, in characters.
@@ -9,8 +9,8 @@ const BAR: usize = 32;
 
 /// The route of one decision.
 pub(crate) fn text(record: &Record) -> String {
-    let mut lines = vec![model(record)];
-    lines.extend(why(record));
+    let mut lines = vec![model(record), why(record)];
+    lines.extend(record.verdict.as_ref().map(verdict));
     if let Some(CacheRow::Hit { decision }) = &record.cache {
         lines.push(format!(
             "cache    the answer of decision {decision}, given again"
@@ -18,17 +18,7 @@ pub(crate) fn text(record: &Record) -> String {
     }
     lines.push(recall(record));
     lines.extend(record.sources.iter().map(source));
-    let TokensRow {
-        prompt,
-        cached,
-        completion,
-        counted,
-    } = record.tokens;
-    lines.push(if counted {
-        format!("tokens   {completion} answer, counted: the engine did not say")
-    } else {
-        format!("tokens   {prompt} prompt ({cached} cached), {completion} answer")
-    });
+    lines.push(tokens(record));
     lines.extend(times(&record.latency_ms));
     lines.push(dim(format!("decision {}", record.decision_id)));
     lines.join("\n")
@@ -39,88 +29,108 @@ fn model(record: &Record) -> String {
         return "model    none answered".into();
     };
     let mut line = format!("model    {}", bold(&executed.model));
-    if record
-        .verdict
-        .as_ref()
-        .is_some_and(|verdict| verdict.asked.is_some() && verdict.error.is_none())
-    {
-        line.push_str(&format!("  {}", warning("asked again of a bigger model")));
+    if asked_again(record).is_some_and(|verdict| verdict.error.is_none()) {
+        line.push_str(&format!("  {}", warning("second attempt")));
     }
     for failed in &record.failover {
-        line.push_str(&format!(
-            "  {}",
-            warning(format!("{} failed ({})", failed.pool, failed.error))
-        ));
+        let pool = &failed.pool;
+        let failed = warning(format!("pool {pool} failed ({})", words(&failed.error)));
+        line.push_str(&format!("  {failed}"));
     }
     line
 }
 
-fn why(record: &Record) -> Vec<String> {
-    let mut lines = Vec::new();
+fn asked_again(record: &Record) -> Option<&VerdictRow> {
+    let verdict = record.verdict.as_ref();
+    verdict.filter(|verdict| verdict.asked.is_some())
+}
+
+/// The kind of a failure as people write it.
+fn words(kind: &str) -> String {
+    kind.replace('_', " ")
+}
+
+fn why(record: &Record) -> String {
     let Some(choice) = &record.choice else {
-        return vec!["why      the request pinned this model".into()];
+        return "why      the request names this model".into();
     };
     if let Some(guardrail) = &record.guardrail {
-        lines.push(format!(
-            "why      guardrail {guardrail:?} overrides the router"
-        ));
+        return format!("why      guardrail {guardrail:?} decided, not the router");
+    }
+    let (outcome, inputs) = (&choice.outcome, &choice.inputs);
+    let of_arm = |list: &[f64]| list.get(outcome.arm).copied().unwrap_or(0.0);
+    let (quality, seconds) = (of_arm(&outcome.qualities), of_arm(&inputs.latency_s));
+    let model = choice.chosen.as_ref().map(|chosen| chosen.model.as_str());
+    let model = model.unwrap_or("this model");
+    let ways = inputs.permitted.iter().filter(|permitted| **permitted);
+    let ways = format!("{} permitted ways to answer", ways.count());
+    let chosen = if outcome.held_back.is_some() {
+        format!("{model}, since the smallest model is not certified for this")
+    } else if outcome.explored {
+        format!("{model} to explore, one of {ways}")
     } else {
-        let outcome = &choice.outcome;
-        let quality = outcome.qualities.get(outcome.arm).copied().unwrap_or(0.0);
-        let seconds = choice
-            .inputs
-            .latency_s
-            .get(outcome.arm)
-            .copied()
-            .unwrap_or(0.0);
-        let permitted = choice
-            .inputs
-            .permitted
-            .iter()
-            .filter(|permitted| **permitted)
-            .count();
-        let how = if outcome.explored {
-            "explored"
-        } else {
-            "best value"
-        };
-        lines.push(format!(
-            "why      {how} of {permitted} permitted arms: quality {quality:.1} of 5 expected in {seconds:.1} s"
-        ));
+        format!("{model}, the best value of {ways}")
+    };
+    format!("why      {chosen}: quality {quality:.1} of 5 expected in {seconds:.1} s")
+}
+
+fn verdict(verdict: &VerdictRow) -> String {
+    let looked = format!("{:.1} of 5", verdict.outcome.quality);
+    let explored = verdict.outcome.explored;
+    match (&verdict.asked, &verdict.error) {
+        (Some(model), None) if explored => {
+            format!("verdict  the first answer looked like {looked}, {model} was asked to explore")
+        }
+        (Some(model), None) => {
+            format!("verdict  the first answer looked like {looked}, so {model} was asked")
+        }
+        (Some(model), Some(error)) => {
+            let error = words(error);
+            format!(
+                "verdict  the answer looks like {looked}; {model} was asked and failed ({error})"
+            )
+        }
+        (None, _) if explored => {
+            format!("verdict  accepted to explore: the answer looks like {looked}")
+        }
+        (None, _) => format!("verdict  accepted: the answer looks like {looked}"),
     }
-    if let Some(verdict) = &record.verdict {
-        let quality = verdict.outcome.quality;
-        let explored = if verdict.outcome.explored {
-            ", to explore"
-        } else {
-            ""
-        };
-        lines.push(match (&verdict.asked, &verdict.error) {
-            (Some(model), None) => {
-                format!("verdict  the first answer looked like {quality:.1} of 5: {model} was asked{explored}")
-            }
-            (Some(model), Some(error)) => {
-                format!("verdict  {quality:.1} of 5, {model} was asked and failed ({error}): first answer kept")
-            }
-            (None, _) => format!("verdict  accepted{explored}: the answer looks like {quality:.1} of 5"),
-        });
-    }
-    lines
 }
 
 fn recall(record: &Record) -> String {
-    let looked_at = record
-        .retrieval
-        .as_ref()
-        .map_or(0, |found| found.nodes_used.unwrap_or(found.k));
+    let Some(found) = &record.retrieval else {
+        return "recall   none: no memory was searched".into();
+    };
+    let looked_at = found.nodes_used.unwrap_or(found.k);
     match &record.executed {
-        Some(executed) if executed.recall != RecallMode::None => format!(
-            "recall   {}, at most {} tokens, {} blocks from {looked_at} passages",
-            format!("{:?}", executed.recall).to_lowercase(),
-            executed.context_tokens,
-            record.sources.len()
-        ),
-        _ => format!("recall   none entered the prompt ({looked_at} passages were looked at)"),
+        Some(executed) if executed.recall != RecallMode::None => {
+            let blocks = record.sources.len();
+            format!(
+                "recall   {}: {blocks} block{}, together at most {} tokens, from {looked_at} passages",
+                executed.recall,
+                if blocks == 1 { "" } else { "s" },
+                executed.context_tokens,
+            )
+        }
+        _ => format!("recall   none in the prompt, {looked_at} passages were looked at"),
+    }
+}
+
+fn tokens(record: &Record) -> String {
+    let TokensRow {
+        prompt,
+        cached,
+        completion,
+        counted,
+    } = record.tokens;
+    let of = match asked_again(record) {
+        Some(_) => ", of both attempts",
+        None => "",
+    };
+    if counted {
+        format!("tokens   {completion} answer, counted: the engine did not say")
+    } else {
+        format!("tokens   {prompt} prompt ({cached} cached), {completion} answer{of}")
     }
 }
 
@@ -172,14 +182,4 @@ fn bar(ms: f64, total: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bars_share_the_total_and_are_never_empty() {
-        assert_eq!(bar(50.0, 100.0).chars().count(), BAR / 2);
-        assert_eq!(bar(0.001, 100.0).chars().count(), 1);
-        assert_eq!(bar(100.0, 100.0).chars().count(), BAR);
-        assert_eq!(bar(5.0, 0.0).chars().count(), 1);
-    }
-}
+mod tests;

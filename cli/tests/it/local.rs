@@ -25,6 +25,54 @@ fn chat(address: &Value, model: &str) -> (u16, Value) {
     })
 }
 
+/// The address, the pools, and a command that asks.
+fn what_serves_is_printed(stage: &Stage, status: &Value) {
+    until("the command is printed", || {
+        stage.said().contains("weir ask").then_some(())
+    });
+    let (said, mark) = (stage.said(), &stage.mark);
+    let address = status["address"].as_str().unwrap();
+    let mut lines = said.lines();
+    let mut line_with = |start: &str| {
+        let found = lines.find(|line| line.starts_with(start));
+        found.unwrap_or_else(|| panic!("no line {start:?}: {said}"))
+    };
+    assert_eq!(line_with("gateway it"), format!("gateway it  {address}"));
+    assert!(line_with("POOL ").contains(" MODEL "), "{said}");
+    let row: Vec<&str> = line_with("small ").split_whitespace().collect();
+    let model = format!("small-{mark}");
+    let expected = ["small", &model, "device", "local", "llamaCpp", "True"];
+    assert_eq!(&row[..6], expected, "{said}");
+    let url = format!("curl {address}/v1/chat/completions ");
+    assert!(line_with(&url).ends_with('\\'), "{said}");
+    let body = line_with("  -d '").trim_start_matches("  -d '");
+    let body: Value = serde_json::from_str(body.trim_end_matches('\'')).unwrap();
+    assert_eq!(body["model"], "auto", "{said}");
+    assert!(line_with("weir ask").contains(&model), "{said}");
+}
+
+/// `weir logs` while a gateway serves.
+fn engine_and_decisions_have_logs(stage: &Stage) {
+    let lines = |what: &str| {
+        let output = stage.weir(&["logs", what, "-n", "1000"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let engine = lines("small");
+    assert!(engine.starts_with("--- weir starts "), "{engine}");
+    assert!(
+        engine.lines().count() > 1,
+        "the engine says something: {engine}"
+    );
+    let decisions = lines("decisions");
+    for row in decisions.lines() {
+        let row: Value = serde_json::from_str(row).unwrap();
+        assert_eq!(row["gateway"], "it", "{row}");
+    }
+    assert!(!decisions.is_empty());
+}
+
 #[test]
 fn a_question_is_answered_and_a_killed_engine_comes_back() {
     let Some(model) = servable_model() else {
@@ -33,6 +81,7 @@ fn a_question_is_answered_and_a_killed_engine_comes_back() {
     let mut stage = Stage::new();
     stage.write_stack(&["small"], &model, "");
     let status = stage.up();
+    what_serves_is_printed(&stage, &status);
     let (code, answer) = chat(&status["address"], "auto");
     assert_eq!(code, 200, "{answer}");
     assert!(
@@ -46,7 +95,14 @@ fn a_question_is_answered_and_a_killed_engine_comes_back() {
     let route = String::from_utf8_lossy(&asked.stderr).into_owned();
     assert!(asked.status.success(), "{route}");
     assert!(!asked.stdout.is_empty());
-    assert!(route.contains(&format!("small-{}", stage.mark)), "{route}");
+    let lines: Vec<&str> = route.trim_start().lines().collect();
+    let named = format!("model    small-{}", stage.mark);
+    assert_eq!(lines[0], named, "{route}");
+    let parts = ["why", "recall", "tokens", "model ", "total", "decision 0"];
+    for part in parts {
+        let found = lines[1..].iter().any(|line| line.starts_with(part));
+        assert!(found, "{part}: {route}");
+    }
 
     let log = stage.path("home/it/decisions.jsonl");
     until("the decision is on disk", || log.exists().then_some(()));
@@ -71,6 +127,8 @@ fn a_question_is_answered_and_a_killed_engine_comes_back() {
         said.contains("the 0 labels stand for 0 decisions, the log has "),
         "{said}"
     );
+
+    engine_and_decisions_have_logs(&stage);
 
     kill("-KILL", &status["pools"][0]["pid"].to_string());
     let again = stage.status_when("the engine is back", |status| {

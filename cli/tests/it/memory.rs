@@ -78,6 +78,33 @@ fn documents_are_read_and_found_while_nothing_runs() {
     let hit = first_hit(&stage, &["-f", stack]);
     assert!(hit["text"].as_str().unwrap().contains("low wall"), "{hit}");
     assert!(hit["cosine"].is_null(), "words alone found it: {hit}");
+
+    let (code, table, err) = said(&stage, &["search", "low wall", "-f", stack]);
+    assert_eq!(code, Some(0), "{err}");
+    let lines: Vec<&str> = table.lines().collect();
+    let [head, row] = lines.as_slice() else {
+        panic!("a head and one passage: {table}");
+    };
+    let heads: Vec<&str> = head.split("  ").filter(|head| !head.is_empty()).collect();
+    let heads: Vec<&str> = heads.iter().map(|head| head.trim()).collect();
+    let expected = ["#", "SCORE", "COSINE", "BY VECTOR", "HOPS", "TITLE", "TEXT"];
+    assert_eq!(heads, expected, "{table}");
+    let words: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(
+        words[..6],
+        ["1", "1.000", "-", "-", "0", "Weirs"],
+        "{table}"
+    );
+    assert!(
+        row.ends_with("A weir is a low wall across a river that raises the water behind it."),
+        "{table}"
+    );
+    let (code, nothing, _) = said(&stage, &["search", "zeppelin", "-f", stack]);
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        nothing,
+        "nothing was found; `weir memory ingest PATH` reads documents in\n"
+    );
 }
 
 #[test]

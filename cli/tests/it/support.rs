@@ -111,6 +111,13 @@ impl Stage {
         self.serve(command)
     }
 
+    /// `up` in an environment and with words of the test's own.
+    pub(crate) fn up_with(&mut self, change: impl FnOnce(&mut Command)) -> Value {
+        let mut command = self.up_command();
+        change(&mut command);
+        self.serve(command)
+    }
+
     /// `up` as a shell starts a job: in a process group of its own, which `ctrl_c` signals.
     pub(crate) fn up_as_job(&mut self) -> Value {
         let mut command = self.up_command();

@@ -7,6 +7,7 @@ pub(crate) mod bench;
 pub(crate) mod launch;
 mod log;
 mod output;
+mod pause;
 mod shim;
 pub(crate) mod supervisor;
 

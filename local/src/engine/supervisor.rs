@@ -1,5 +1,5 @@
 //! One engine's process, from start to end: start it through the shim, wait until it can generate, watch it, start it
-//! again with growing pauses when it crashes.
+//! again when it crashes, after pauses that grow (`pause.rs`).
 //!
 //! The task owns the process; everybody else reads [`EngineState`] from a watch channel. It does not know pools, plans or
 //! requests. The process group is the shim's (`shim.rs`), so that ending the group ends the engine's own children too.
@@ -7,6 +7,7 @@
 use super::launch::{EngineSpec, free_port};
 use super::log::last_lines;
 use super::output::{self, OutputLog};
+use super::pause;
 use crate::event::{Event, Events};
 use crate::probe::{self, Probe, Unfit};
 use nix::sys::signal::{Signal, killpg};
@@ -23,15 +24,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-/// First pause before a crashed engine is started again; doubled with every crash.
-const BACKOFF_FIRST: Duration = Duration::from_millis(500);
-
-/// Longest pause.
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
-
-/// An engine that has served this long starts its pauses from the first again.
-const STABLE_AFTER: Duration = Duration::from_secs(60);
 
 /// How long the shim may take to end its engine before the group is killed from here.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -249,13 +241,11 @@ struct Process {
 
 impl Life {
     async fn run(self) {
-        let mut pause = BACKOFF_FIRST;
+        let mut last_pause = None;
         while !self.stop.is_cancelled() {
             let (error, served) = self.live_once().await;
             let Some(error) = error else { break };
-            if served > STABLE_AFTER {
-                pause = BACKOFF_FIRST;
-            }
+            let pause = pause::after(last_pause, served);
             tracing::warn!(pool = %self.spec.pool, pause_ms = pause.as_millis(), "{error}");
             self.publish.send_modify(|state| {
                 state.phase = Phase::Waiting;
@@ -270,7 +260,7 @@ impl Life {
             if again.is_none() {
                 break;
             }
-            pause = (pause * 2).min(BACKOFF_MAX);
+            last_pause = Some(pause);
             self.publish.send_modify(|state| state.restarts += 1);
         }
         self.publish.send_modify(|state| {

@@ -9,7 +9,7 @@ use weir_crds::stack::SourceFile;
 use weir_crds::{RouterVersion, RouterVersionStatus};
 use weir_reconcile::router_version::{Found, address, counts, find, status};
 use weir_reconcile::{Object, Stack, router_version};
-use weir_router::{ArmTable, Artifact};
+use weir_router::{ArmTable, Artifact, FeatureSchema};
 
 /// A version of this digest, a pool, and a gateway that uses both.
 pub(crate) fn stack_of(sha256: &str) -> Stack {
@@ -181,6 +181,31 @@ fn an_address_says_how_far_its_artifact_came() {
         let message = &status.conditions[1].message;
         let names_place = message.contains("https://models.example/v1.onnx");
         assert_eq!(names_place, said.0 == "False", "{message}");
+    }
+}
+
+#[test]
+fn an_artifact_of_another_feature_schema_is_verified_and_incompatible() {
+    let another = artifact(1).with_manifest(|manifest| {
+        manifest.schema_hash = "ab".repeat(32);
+        manifest.features[0].name = "query.moon_phase".to_owned();
+    });
+    let stack = stack_of(another.sha256());
+    let found = Found::Bytes(another.to_bytes().to_vec());
+    let status = status(&stack.routers[0], &stack, Some(&found), now());
+    assert_eq!(says(&status, "Verified"), pair("True", "Verified"));
+    assert_eq!(says(&status, "Compatible"), pair("False", "SchemaMismatch"));
+    assert_eq!(says(&status, "Ready"), pair("False", "SchemaMismatch"));
+    assert_eq!((status.feature_schema, status.models), (None, None));
+    let ready = status.conditions.iter().find(|c| c.type_ == "Ready");
+    let message = &ready.expect("the condition is there").message;
+    for part in [
+        "abababababab",
+        &FeatureSchema::current().hash()[..12],
+        "query.moon_phase",
+        "train it again",
+    ] {
+        assert!(message.contains(part), "{message}");
     }
 }
 
