@@ -163,7 +163,7 @@ pub struct Model {
         "self.matches('^(hf://[^/]+/[^/]+(/.*)?|https://[^/]+/.+|s3://[^/]+/.+|pvc://[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[^/].*|file://.+)$') && !self.contains('/../')"
     ).message("must say where the model is: write hf://OWNER/REPO/FILE.gguf, https://HOST/FILE.gguf, s3://BUCKET/KEY, pvc://CLAIM/PATH or file://PATH"))]
     pub source: Option<String>,
-    /// Secret whose entries become environment variables of the download: HF_TOKEN for hf://, WEIR_SOURCE_TOKEN (sent as
+    /// Secret with the label weir.dev/watch: "true" whose entries become environment variables of the download: HF_TOKEN for hf://, WEIR_SOURCE_TOKEN (sent as
     /// a bearer token) for https://, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL for s3://.
     /// Local mode reads the same names from its own environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]

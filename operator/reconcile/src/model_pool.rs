@@ -14,7 +14,7 @@ pub use status::{Benchmark, FetchProgress, Observed, Reach, status};
 
 use crate::plan::{ModelFacts, ObservedPool};
 use crate::stack::Stack;
-use crate::validate::{On, Problem, validate as validate_stack};
+use crate::validate::{On, Problem, secrets, validate as validate_stack};
 use weir_crds::{Engine, ModelPool};
 use weir_plan::{Endpoint, Performance};
 
@@ -25,6 +25,7 @@ pub fn validate(pool: &ModelPool, stack: &Stack) -> Vec<Problem> {
         .into_iter()
         .filter(|problem| problem.kind == "ModelPool" && problem.name == own)
         .collect();
+    problems.extend(secrets::of_download(stack, pool));
     let source = pool.spec.model.source.as_deref().unwrap_or_default();
     let on = On::new("ModelPool", &pool.metadata.name, "spec");
     if source.starts_with("file://") {

@@ -151,10 +151,8 @@ fn trouble_of(pod: &Pod) -> Option<Trouble> {
     });
     if let Some(condition) = unscheduled {
         let why = condition.message.as_deref().unwrap_or_default();
-        let text = format!(
-            "pod {name} fits on no node: {why}: lower spec.resources, change spec.pod, or add a node"
-        );
-        return Some(trouble("Unschedulable", text));
+        let (reason, text) = unscheduled_trouble(name, why);
+        return Some(trouble(reason, text));
     }
     let fetch = fetch_status(pod).and_then(|status| container_trouble(name, status));
     if let Some((reason, message)) = fetch {
@@ -174,6 +172,30 @@ fn trouble_of(pod: &Pod) -> Option<Trouble> {
         .filter(|status| !status.ready)
         .find_map(|status| container_trouble(name, status))?;
     Some(trouble(reason, message))
+}
+
+/// Why no node takes a pod, by the scheduler's message: its claim, or what it asks of a node.
+fn unscheduled_trouble(pod: &str, why: &str) -> (&'static str, String) {
+    let claim = why.split("persistentvolumeclaim \"").nth(1);
+    let missing = claim.and_then(|rest| rest.split_once('"'));
+    if let Some((claim, _)) = missing.filter(|(_, rest)| rest.trim_start().starts_with("not found"))
+    {
+        let text = format!(
+            "pod {pod} waits for the PersistentVolumeClaim {claim}, which is not there: create it, or write another \
+             name in cache.pvc or the pvc:// source"
+        );
+        return ("ClaimNotFound", text);
+    }
+    if why.contains("unbound immediate PersistentVolumeClaims") {
+        let text = format!(
+            "pod {pod} waits for a PersistentVolumeClaim that has no volume: `kubectl describe pvc` says what it waits for"
+        );
+        return ("VolumePending", text);
+    }
+    let text = format!(
+        "pod {pod} fits on no node: {why}: lower spec.resources, change spec.pod, or add a node"
+    );
+    ("Unschedulable", text)
 }
 
 /// What is wrong with one container: its image, its configuration, or that it ends again and again.

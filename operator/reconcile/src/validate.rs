@@ -2,16 +2,18 @@
 //!
 //! Every problem says what is wrong, what exists, and what to write instead.
 
+pub(crate) mod secrets;
 mod summaries;
 
-use crate::keys::{api_keys, are_withdrawn, entries};
+use crate::keys::{api_keys, are_withdrawn};
 use crate::names::WATCHED;
 use crate::stack::Stack;
+use secrets::{authority_problems, key_problems};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use weir_crds::{
-    Auth, CaSecretRef, Engine, ExternalStore, InferenceGateway, MemoryStore, ModelPool, NameRef,
-    Privacy, Secret, Store,
+    Auth, Engine, ExternalStore, InferenceGateway, MemoryStore, ModelPool, NameRef, Privacy,
+    Secret, Store,
 };
 
 /// Names that stand for other logs than an engine's, in `weir logs` and on the disk.
@@ -96,48 +98,6 @@ fn ca_problems(stack: &Stack, pool: &ModelPool) -> Vec<Problem> {
     let on = On::new("ModelPool", &pool.metadata.name, part);
     let reference = external.ca_secret_ref.as_ref();
     reference.map_or_else(Vec::new, |it| authority_problems(stack, &on, it))
-}
-
-/// What is wrong with an entry of a Secret that is sent as a key.
-fn key_problems(stack: &Stack, on: &On<'_>, (secret, key): (&str, &str)) -> Vec<Problem> {
-    let Some(secret) = stack.secret(secret) else {
-        return vec![on.missing("name", "Secret", secret, &stack.secret_names())];
-    };
-    let entries = entries(secret);
-    let usable = |value: &Vec<u8>| !value.is_empty() && value.iter().all(u8::is_ascii_graphic);
-    match entries.get(key) {
-        Some(value) if usable(value) => Vec::new(),
-        Some(_) => vec![on.problem(
-            "key",
-            "SecretMalformed",
-            format!("entry {key:?} is empty, or has spaces or line ends"),
-            "write the token alone".into(),
-        )],
-        None => {
-            let exist: Vec<&str> = entries.keys().map(String::as_str).collect();
-            vec![on.missing("key", "entry", key, &exist)]
-        }
-    }
-}
-
-/// What is wrong with an entry of a Secret that holds certificate authorities.
-fn authority_problems(stack: &Stack, on: &On<'_>, reference: &CaSecretRef) -> Vec<Problem> {
-    let Some(secret) = stack.secret(&reference.name) else {
-        return vec![on.missing("name", "Secret", &reference.name, &stack.secret_names())];
-    };
-    let entries = entries(secret);
-    let Some(value) = entries.get(&reference.key) else {
-        let exist: Vec<&str> = entries.keys().map(String::as_str).collect();
-        return vec![on.missing("key", "entry", &reference.key, &exist)];
-    };
-    let text = std::str::from_utf8(value).unwrap_or_default();
-    if text.contains("-----BEGIN CERTIFICATE-----") {
-        return Vec::new();
-    }
-    let message = format!("entry {:?} holds no certificate", reference.key);
-    let instead =
-        "write the authority's certificate as PEM, from -----BEGIN CERTIFICATE-----".into();
-    vec![on.problem("key", "SecretMalformed", message, instead)]
 }
 
 fn memory_problems(stack: &Stack, memory: &MemoryStore) -> Vec<Problem> {

@@ -205,10 +205,10 @@ pub(crate) fn plan(counter: u64, pools: Vec<Pool>) -> GatewayPlan {
     }
 }
 
-/// An artifact that always prefers the pool of this rank of two.
+/// An artifact that always prefers the pool of this rank of two, by less than a point: the other may answer in its place.
 pub(crate) fn prefers(rank: usize) -> Artifact {
     let table = ArmTable::standard(2);
-    let quality = |arm: &weir_router::Arm| if arm.rank == rank { 4.5 } else { 2.0 };
+    let quality = |arm: &weir_router::Arm| if arm.rank == rank { 4.5 } else { 3.75 };
     let qualities: Vec<f32> = table.arms.iter().map(quality).collect();
     Artifact::constant(&table, &qualities)
 }

@@ -1,6 +1,7 @@
 //! Pools at zero that demand brings up: who waits, who is answered by another pool, what is counted. And leaving.
 
 use crate::echo::{Echo, Mode};
+use crate::guard::certified;
 use crate::world::{
     World, asking, asking_with, memory_plan, never_content, open_memory, plan, pool, prefers,
 };
@@ -18,6 +19,15 @@ fn cold(name: &str, when: WhenCold) -> Pool {
     }
 }
 
+/// The biggest model answers questions of medicine.
+fn careful() -> Guardrail {
+    Guardrail {
+        name: "careful".to_owned(),
+        domains: vec!["medical".to_owned()],
+        then: GuardrailAction::UseBiggest,
+    }
+}
+
 fn at(echo: &Echo) -> Vec<Endpoint> {
     pool("x", &[echo]).endpoints
 }
@@ -25,6 +35,13 @@ fn at(echo: &Echo) -> Vec<Endpoint> {
 fn load(world: &World, pool: &str) -> PoolLoad {
     let loads = world.gateway.engines().loads();
     loads.into_iter().find(|load| load.pool == pool).unwrap()
+}
+
+/// A router that expects this quality of each rank.
+fn expects(qualities: &[f32]) -> Router {
+    let table = ArmTable::standard(qualities.len());
+    let of_arms: Vec<f32> = table.arms.iter().map(|arm| qualities[arm.rank]).collect();
+    Router::new(Artifact::constant(&table, &of_arms)).unwrap()
 }
 
 async fn until_waiting(world: &World, pool: &str, count: u32) {
@@ -102,7 +119,7 @@ async fn a_client_that_goes_away_waits_no_longer() {
 async fn a_warm_pool_answers_instead_of_a_cold_one_that_spills_and_the_row_says_so() {
     let (small, big) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
     let pools = vec![pool("small", &[&small]), cold("big", WhenCold::Spill)];
-    let world = World::start(plan(pools), prefers(1, 2)).await;
+    let world = World::start(plan(pools), expects(&[3.5, 4.25])).await;
     let reply = world.chat(&asking("auto", "hi")).await;
     assert_eq!(reply.header("x-weir-model"), "small-model");
     let row = world.row_of(reply).await;
@@ -114,6 +131,57 @@ async fn a_warm_pool_answers_instead_of_a_cold_one_that_spills_and_the_row_says_
     world.gateway.set_endpoints("big", at(&big));
     let reply = world.chat(&asking("auto", "hi")).await;
     assert_eq!(reply.header("x-weir-model"), "big-model");
+}
+
+/// One request is answered by `big`, which comes up once it is waited for.
+async fn waits_for_big(plan: weir_plan::GatewayPlan, router: Router, asked: &serde_json::Value) {
+    let big = Echo::start(Mode::Echo).await;
+    let world = World::start(plan, router).await;
+    let bring_up = async {
+        until_waiting(&world, "big", 1).await;
+        world.gateway.set_endpoints("big", at(&big));
+    };
+    let (reply, ()) = tokio::join!(world.chat(asked), bring_up);
+    assert_eq!(reply.header("x-weir-model"), "big-model");
+}
+
+#[tokio::test]
+async fn a_cold_pool_that_spills_is_waited_for_where_what_is_up_is_worse_by_more_than_a_point() {
+    let small = Echo::start(Mode::Echo).await;
+    let pools = || vec![pool("small", &[&small]), cold("big", WhenCold::Spill)];
+    let hi = asking("auto", "hi");
+    waits_for_big(plan(pools()), expects(&[3.0, 4.25]), &hi).await;
+    // The other costs half a point for ten tokens, so less than a point is lost.
+    let mut dear = plan(pools());
+    dear.pools[1].cost.completion_per_million = 50_000.0;
+    dear.objective.per_cost_unit = 1.0;
+    let world = World::start(dear, expects(&[3.0, 4.25])).await;
+    let short = asking_with("auto", "hi", &json!({"max_tokens": 10}));
+    let reply = world.chat(&short).await;
+    assert_eq!(reply.header("x-weir-model"), "small-model");
+    assert_eq!(load(&world, "big").wanted, 1);
+}
+
+#[tokio::test]
+async fn under_a_guardrail_a_cold_pool_is_waited_for_where_what_is_up_is_of_much_less_quality() {
+    let (small, middle) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
+    let mut plan = plan(vec![
+        pool("small", &[&small]),
+        pool("middle", &[&middle]),
+        cold("big", WhenCold::Spill),
+    ]);
+    plan.guardrails = vec![careful()];
+    let asked = asking_with("auto", "hi", &json!({"weir": {"domain": "medical"}}));
+    waits_for_big(plan, expects(&[4.5, 3.0, 4.5]), &asked).await;
+    assert_eq!((small.connections(), middle.connections()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_cold_pool_that_spills_is_waited_for_where_the_certificate_holds_back_what_is_up() {
+    let small = Echo::start(Mode::Echo).await;
+    let pools = vec![pool("small", &[&small]), cold("big", WhenCold::Spill)];
+    waits_for_big(plan(pools), certified(0.7, 0.8), &asking("auto", "hi")).await;
+    assert_eq!(small.connections(), 0);
 }
 
 #[tokio::test]
@@ -154,11 +222,7 @@ async fn under_a_guardrail_the_biggest_warm_model_answers_instead_of_the_cold_bi
         cold("big", WhenCold::Spill),
     ];
     let mut plan = plan(pools);
-    plan.guardrails = vec![Guardrail {
-        name: "careful".to_owned(),
-        domains: vec!["medical".to_owned()],
-        then: GuardrailAction::UseBiggest,
-    }];
+    plan.guardrails = vec![careful()];
     let world = World::start(plan, prefers(0, 3)).await;
     let asked = asking_with("auto", "hi", &json!({"weir": {"domain": "medical"}}));
     let reply = world.chat(&asked).await;

@@ -9,7 +9,7 @@ use weir_router::guard::Certificate;
 use weir_router::{ArmTable, Artifact, Router};
 
 /// Prefers the smaller of two models, which is expected to be right in `right` of its answers and may answer from `least`.
-fn certified(right: f32, least: f64) -> Router {
+pub(crate) fn certified(right: f32, least: f64) -> Router {
     let table = ArmTable::standard(2);
     let quality = |arm: &weir_router::Arm| {
         if arm.rank == 0 {
