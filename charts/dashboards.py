@@ -50,6 +50,8 @@ GATEWAY = [
     ("Pinned answers by model", "reqps", (rate("weir_pinned_answers_total", "model"), "{{model}}")),
     ("Failures by reason", "reqps", (rate("weir_failures_total", "kind"), "{{kind}}")),
     ("Tokens by model and kind", "short", (rate("weir_tokens_total", "model, kind"), "{{model}} {{kind}}")),
+    ("Answers from the cache", "reqps", (rate("weir_answer_cache_hits_total", "pod"), "{{pod}} given again"),
+     (rate("weir_answer_cache_misses_total", "pod"), "{{pod}} made and kept")),
     ("In flight and queued", "short",
      (total("weir_in_flight", "pod"), "{{pod}} in flight"), (total("weir_queued", "pod"), "{{pod}} queued")),
     ("In flight by pool", "short", (total("weir_pool_in_flight", "pool"), "{{pool}}")),

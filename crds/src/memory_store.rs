@@ -43,6 +43,7 @@ use crate::workload::{PodOptions, Quantity, Resources};
     printcolumn(name = "Kind", type_ = "string", json_path = ".status.kind"),
     printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.nodes"),
     printcolumn(name = "Edges", type_ = "integer", json_path = ".status.edges"),
+    printcolumn(name = "Recall", type_ = "number", json_path = ".status.index.recall"),
     printcolumn(
         name = "Ready",
         type_ = "string",

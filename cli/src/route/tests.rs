@@ -291,6 +291,23 @@ fn what_is_no_best_value_is_not_called_so() {
 }
 
 #[test]
+fn an_answer_that_is_given_again_names_the_decision_that_made_it() {
+    let record = Record {
+        cache: Some(CacheRow::Hit {
+            decision: "0193-first".to_owned(),
+        }),
+        ..escalated()
+    };
+    let told = "cache    the answer of decision 0193-first, given again";
+    assert!(shown(&record).lines().any(|line| line == told));
+    let missed = Record {
+        cache: Some(CacheRow::Miss),
+        ..escalated()
+    };
+    assert!(!shown(&missed).contains("cache  "));
+}
+
+#[test]
 fn bars_share_the_total_and_are_never_empty() {
     assert_eq!(bar(50.0, 100.0).chars().count(), BAR / 2);
     assert_eq!(bar(0.001, 100.0).chars().count(), 1);

@@ -7,7 +7,7 @@ use crate::ask::Gateway;
 use crate::extent::Extent;
 use crate::hub::Hub;
 use crate::told::say;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use k8s_openapi::api::core::v1::{Event, Namespace as NamespaceObject, Pod, Service};
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -21,6 +21,10 @@ use weir_e2e::outside::{Manner, Outside};
 
 /// How often a state is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Seconds until an Event follows its condition.
+const EVENT_WITHIN: u64 = 15;
+/// Fewer words do not say what is wrong and what to do.
+const ADVICE_WORDS: usize = 5;
 
 /// Where the operator is installed.
 pub(crate) const SYSTEM: &str = "weir-system";
@@ -255,14 +259,25 @@ impl Namespace<'_> {
     }
 
     /// Waits until the condition `Ready` of an object has this status and, unless it is empty, this reason, for the object's
-    /// present generation.
+    /// present generation. One that is false for a reason says what to do, and an Event says it too.
     pub(crate) async fn ready(
         &self,
         of: (&str, &str),
         (status, reason): (&str, &str),
         within: u64,
     ) -> Result<DynamicObject> {
-        self.becomes(of, ("Ready", status, reason), within).await
+        let object = self.becomes(of, ("Ready", status, reason), within).await?;
+        if status == "False" && !reason.is_empty() {
+            self.event(of, reason, EVENT_WITHIN).await?;
+            let told = condition(&object, "Ready");
+            let message = told.and_then(|told| told["message"].as_str().map(str::to_owned));
+            let says = message.as_deref().unwrap_or_default();
+            ensure!(
+                says.split_whitespace().count() >= ADVICE_WORDS,
+                "{of:?} is {reason} and does not say what to do: {says:?}"
+            );
+        }
+        Ok(object)
     }
 
     /// The same for any condition.

@@ -188,6 +188,30 @@ async fn a_canary_answers_its_share_of_users_and_keeps_them() {
 }
 
 #[tokio::test]
+async fn a_kept_answer_counts_for_no_version() {
+    let trial = Trial::start(CandidatePhase::Canary { weight: 50 }).await;
+    let cache = Some(weir_plan::CachePlan {
+        entries_max: 10,
+        ttl_ms: 60_000,
+    });
+    trial.serve(GatewayPlan {
+        cache,
+        ..trial.plan(CandidatePhase::Canary { weight: 50 })
+    });
+    for cached in ["miss", "hit", "hit"] {
+        let reply = trial.ask(1, &json!({})).await;
+        assert_eq!(reply.header("x-weir-cache"), cached);
+        reply.text().await;
+    }
+    let report = trial.report();
+    let (active, candidate) = (&report.evidence.active, &report.evidence.candidate);
+    assert_eq!(report.evidence.shadowed, 3, "both decided each time");
+    assert_eq!(active.requests + candidate.requests, 1);
+    assert_eq!(active.latency.total() + candidate.latency.total(), 1);
+    assert_eq!((active.open, candidate.open), (0, 0));
+}
+
+#[tokio::test]
 async fn a_conversation_without_a_user_keeps_its_version() {
     let trial = Trial::start(CandidatePhase::Canary { weight: 50 }).await;
     let asked = |session: &str| asking_with("auto", "hi", &json!({"weir": {"session": session}}));

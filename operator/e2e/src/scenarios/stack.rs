@@ -139,7 +139,7 @@ async fn survives_a_new_memory_pod(namespace: &Namespace<'_>, gateway: &Gateway)
 
 async fn prints_its_columns(namespace: &Namespace<'_>) -> Result<()> {
     let printed = |kind: &'static str| async move {
-        let arguments = ["-n", &namespace.name, "get", kind, "--no-headers"];
+        let arguments = ["-n", &namespace.name, "get", kind];
         namespace.world.tool("kubectl", &arguments).await
     };
     let (pool, store, gateway) = (
@@ -153,6 +153,27 @@ async fn prints_its_columns(namespace: &Namespace<'_>) -> Result<()> {
         "mp prints {pool}"
     );
     ensure!(store.contains("embedded"), "ms prints {store}");
+    for (kind, told, columns) in [
+        (
+            "mp",
+            &pool,
+            "NAME TIER ENGINE MODEL READY DESIRED TOK/S REASON AGE",
+        ),
+        (
+            "ms",
+            &store,
+            "NAME KIND NODES EDGES RECALL READY REASON AGE",
+        ),
+        (
+            "ig",
+            &gateway,
+            "NAME URL ROUTER CANDIDATE PHASE WEIGHT READY REASON AGE",
+        ),
+    ] {
+        let header = told.lines().next().unwrap_or_default();
+        let header = header.split_whitespace().collect::<Vec<_>>().join(" ");
+        ensure!(header == columns, "{kind} prints the columns {header}");
+    }
     ensure!(
         gateway.contains("http://") && gateway.contains("builtin"),
         "ig prints {gateway}"
