@@ -91,7 +91,8 @@ wait_for() {
   local patience=$1 name=$2 end=$((SECONDS + $1))
   shift 2
   until "$@" >/dev/null 2>&1; do
-    alive "$name" || fail "$name ended at start; the end of $LOG/$name.log: $(tail -n 5 "$LOG/$name.log")"
+    # While setsid becomes the command, there is no command line for a moment, a longer one on a busy machine.
+    alive "$name" || { sleep 0.3; alive "$name"; } || fail "$name ended at start; the end of $LOG/$name.log: $(tail -n 5 "$LOG/$name.log")"
     [ $SECONDS -lt $end ] || fail "$name was not ready after $patience s: see $LOG/$name.log; waited for: $*"
     sleep 0.1
   done
