@@ -353,7 +353,7 @@ async fn surroundings(namespace: &Namespace<'_>) -> Result<()> {
         ("keys", "acme.e2e", KEY),
         ("outside-keys", "one", "first"),
         ("other-outside-keys", "two", "second"),
-        ("hub-token", "WEIR_SOURCE_TOKEN", "nobody asks for it"),
+        ("hub-token", "WEIR_SOURCE_TOKEN", "nobody-asks-for-it"),
         ("registry", "unused", "images are there already"),
     ] {
         namespace.secret(name, watched(), (entry, value)).await?;
