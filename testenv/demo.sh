@@ -50,7 +50,7 @@ ask() {
   within "$limit" "$weir" ask "$1" 2>"$work/route" | tee "$work/answer" || { cat "$work/route" >&2; fail "no answer to: $1"; }
   cat "$work/route" >&2
   grep -q '[^[:space:]]' "$work/answer" || fail "an empty answer to: $1"
-  if grep -q 'asked again of a bigger model' "$work/route"; then again=$((again + 1)); fi
+  if grep -q '^model .*second attempt' "$work/route"; then again=$((again + 1)); fi
 }
 ask "Hello!"
 first=$((SECONDS - started))

@@ -77,6 +77,21 @@ fn every_example_is_valid() {
 }
 
 #[test]
+fn the_stack_that_the_readme_explains_is_valid() {
+    let stage = Stage::new();
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let (_, rest) = readme.split_once("```yaml\n").unwrap();
+    let (shown, _) = rest.split_once("```").unwrap();
+    let stack = stage.path("shown.yaml");
+    std::fs::write(&stack, shown).unwrap();
+    let output = stage.weir(&["validate", "-f", stack.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("4 objects"), "{said}");
+}
+
+#[test]
 fn schemas_are_json_and_an_unknown_kind_is_named() {
     let stage = Stage::new();
     for args in [&["schema"][..], &["schema", "ModelPool"], &["openapi"]] {
