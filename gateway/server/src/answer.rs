@@ -178,10 +178,12 @@ impl Gateway {
                 draft.kept(&kept);
                 return Ok((prepared, Origin::Kept(kept)));
             }
-            Some(Found::Nothing(work)) => Some(work),
+            Some(Found::Nothing(work)) => {
+                draft.missed();
+                Some(work)
+            }
             None => None,
         };
-        draft.not_kept(work.is_some());
         let first = self.first_answer(&prepared, &chosen, hold, draft).await?;
         draft.tried(&prepared, &first);
         let (judged, ms) = timed(|| judge(self, &prepared, &first));

@@ -143,15 +143,18 @@ impl AnswerCache {
         let plan = prepared.serving.plan.cache?;
         let key = key(prepared, chosen)?;
         let ttl = Duration::from_millis(plan.ttl_ms);
-        let mut found = self.look_up(key, ttl, whole);
-        if let Err(mut working) = found {
-            let until = prepared.deadline();
-            // It ends with an error, since nothing is ever sent.
-            let _ended = tokio::time::timeout_at(until.into(), working.changed()).await;
-            found = self.look_up(key, ttl, false);
-        }
+        let shared = whole.then(|| self.shared(key, ttl));
+        let found = match shared {
+            None => self.alone(key, ttl),
+            Some(Ok(found)) => found,
+            Some(Err(mut working)) => {
+                let until = prepared.deadline();
+                // It ends with an error, since nothing is ever sent.
+                let _ended = tokio::time::timeout_at(until.into(), working.changed()).await;
+                self.alone(key, ttl)
+            }
+        };
         let mut held = self.held();
-        let found = found.unwrap_or_else(|_| Found::Nothing(held.work(self, key)));
         match &found {
             Found::Answer(_) => held.hits += 1,
             Found::Nothing(_) => held.misses += 1,
@@ -159,16 +162,20 @@ impl AnswerCache {
         Some(found)
     }
 
-    /// What is kept, or who is to be waited for.
-    fn look_up(&self, key: Key, ttl: Duration, whole: bool) -> Result<Found, watch::Receiver<()>> {
+    /// What is kept, or work that nobody waits for.
+    fn alone(&self, key: Key, ttl: Duration) -> Found {
         let mut held = self.held();
-        held.kept
-            .remove_if(&key, |answer| answer.since.elapsed() >= ttl);
-        if let Some(answer) = held.kept.get(&key) {
-            return Ok(Found::Answer(Arc::clone(answer)));
+        match held.fresh(&key, ttl) {
+            Some(answer) => Found::Answer(answer),
+            None => Found::Nothing(held.work(self, key)),
         }
-        if !whole {
-            return Ok(Found::Nothing(held.work(self, key)));
+    }
+
+    /// What is kept, or work that others wait for; an error where somebody does that work, who is to be waited for.
+    fn shared(&self, key: Key, ttl: Duration) -> Result<Found, watch::Receiver<()>> {
+        let mut held = self.held();
+        if let Some(answer) = held.fresh(&key, ttl) {
+            return Ok(Found::Answer(answer));
         }
         if let Some(working) = held.working.get(&key) {
             return Err(working.clone());
@@ -204,6 +211,13 @@ impl AnswerCache {
 }
 
 impl Held {
+    /// What is kept, if it is not too old.
+    fn fresh(&mut self, key: &Key, ttl: Duration) -> Option<Arc<KeptAnswer>> {
+        self.kept
+            .remove_if(key, |answer| answer.since.elapsed() >= ttl);
+        self.kept.get(key).cloned()
+    }
+
     /// Work that nobody waits for.
     fn work(&self, cache: &AnswerCache, key: Key) -> Work {
         Work {

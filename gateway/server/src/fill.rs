@@ -124,9 +124,9 @@ impl Draft {
         });
     }
 
-    /// There is none; `kept` says whether the answer to this one may be kept.
-    pub(crate) fn not_kept(&mut self, kept: bool) {
-        self.fill().cache = kept.then_some(CacheRow::Miss);
+    /// There is none yet: the answer to this one may be kept.
+    pub(crate) fn missed(&mut self) {
+        self.fill().cache = Some(CacheRow::Miss);
     }
 
     /// A pool was asked in vain.

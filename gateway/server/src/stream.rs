@@ -159,7 +159,7 @@ fn choice_event(decision: &Decided, delta: &Value, finish_reason: Option<&str>) 
 }
 
 /// A chunk of a chat, as an engine would write it.
-fn chunk(decision: &Decided, choices: &Value) -> Value {
+pub(crate) fn chunk(decision: &Decided, choices: &Value) -> Value {
     json!({
         "id": format!("chatcmpl-{}", decision.id), "object": "chat.completion.chunk",
         "created": unix_seconds(), "model": decision.model, "choices": choices,

@@ -3,12 +3,13 @@
 //! Log-probabilities and usage that only Weir wanted are cut out by byte span; no other byte is written anew. Reading on:
 //! `stream.rs`.
 
-use super::chat::{unix_seconds, weir};
+use super::chat::weir;
 use super::stream::Shape;
 use crate::answer::Decided;
 use crate::ask::Ask;
 use crate::rescue::Rescue;
 use crate::serving::Serving;
+use crate::stream::chunk;
 use bytes::Bytes;
 use serde_json::json;
 use weir_engine::{ChatEvent, json_span};
@@ -118,11 +119,8 @@ impl Shape for Chunks {
 
 /// The chunk before the end, sent only to clients that asked for citations or an explanation.
 fn weir_event(decision: &Decided) -> String {
-    let event = json!({
-        "id": format!("chatcmpl-{}", decision.id), "object": "chat.completion.chunk",
-        "created": unix_seconds(), "model": decision.model, "choices": [],
-        "weir": weir(decision),
-    });
+    let mut event = chunk(decision, &json!([]));
+    event["weir"] = weir(decision);
     format!("data: {event}\n\n")
 }
 

@@ -7,7 +7,7 @@ use crate::world::{
 };
 use serde_json::{Value, json};
 use weir_plan::{Auth, CachePlan, GatewayPlan, Pool, Scope};
-use weir_router::RecallMode;
+use weir_router::{RecallMode, Router};
 
 const CACHE: CachePlan = CachePlan {
     entries_max: 100,
@@ -23,6 +23,13 @@ fn keeping(pools: Vec<Pool>) -> GatewayPlan {
 
 async fn one_pool(echo: &Echo) -> World {
     World::start(keeping(vec![pool("small", &[echo])]), prefers(0, 1)).await
+}
+
+/// A small pool and a big one, with what answers in each.
+async fn two_pools(router: Router) -> (World, Echo, Echo) {
+    let (small, big) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
+    let pools = vec![pool("small", &[&small]), pool("big", &[&big])];
+    (World::start(keeping(pools), router).await, small, big)
 }
 
 /// What the header says of the cache, and the text of a whole answer.
@@ -297,10 +304,7 @@ async fn it_holds_as_many_answers_as_the_plan_says_and_for_as_long() {
 
 #[tokio::test]
 async fn an_answer_that_broke_failed_over_or_was_left_is_not_kept() {
-    let (small, big) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
-    let pools = vec![pool("small", &[&small]), pool("big", &[&big])];
-    let world = World::start(keeping(pools), prefers(0, 2)).await;
-
+    let (world, small, _big) = two_pools(prefers(0, 2)).await;
     small.set(Mode::Refuse(500));
     let body = asking("auto", "failed over");
     let reply = world.chat(&body).await;
@@ -327,9 +331,7 @@ async fn an_answer_that_broke_failed_over_or_was_left_is_not_kept() {
 
 #[tokio::test]
 async fn a_second_attempt_is_kept_and_one_that_failed_is_not() {
-    let (small, big) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
-    let pools = vec![pool("small", &[&small]), pool("big", &[&big])];
-    let world = World::start(keeping(pools), never_content(0, 2)).await;
+    let (world, _small, big) = two_pools(never_content(0, 2)).await;
     big.set(Mode::Refuse(500));
     let body = asking("auto", "hi");
     for _ in 0..2 {

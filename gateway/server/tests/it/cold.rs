@@ -9,7 +9,9 @@ use http::StatusCode;
 use serde_json::json;
 use std::time::Duration;
 use weir_engine::PoolLoad;
-use weir_plan::{EmbedderPlan, Endpoint, Guardrail, GuardrailAction, Pool, Privacy, WhenCold};
+use weir_plan::{
+    EmbedderPlan, Endpoint, GatewayPlan, Guardrail, GuardrailAction, Pool, Privacy, WhenCold,
+};
 use weir_router::{ArmTable, Artifact, Router};
 
 fn cold(name: &str, when: WhenCold) -> Pool {
@@ -19,12 +21,21 @@ fn cold(name: &str, when: WhenCold) -> Pool {
     }
 }
 
-/// The biggest model answers questions of medicine.
-fn careful() -> Guardrail {
-    Guardrail {
+/// Three pools of which the biggest is at zero, and must answer questions of medicine.
+fn guarded(small: &Echo, middle: &Echo) -> GatewayPlan {
+    let pools = vec![
+        pool("small", &[small]),
+        pool("middle", &[middle]),
+        cold("big", WhenCold::Spill),
+    ];
+    let careful = Guardrail {
         name: "careful".to_owned(),
         domains: vec!["medical".to_owned()],
         then: GuardrailAction::UseBiggest,
+    };
+    GatewayPlan {
+        guardrails: vec![careful],
+        ..plan(pools)
     }
 }
 
@@ -134,7 +145,7 @@ async fn a_warm_pool_answers_instead_of_a_cold_one_that_spills_and_the_row_says_
 }
 
 /// One request is answered by `big`, which comes up once it is waited for.
-async fn waits_for_big(plan: weir_plan::GatewayPlan, router: Router, asked: &serde_json::Value) {
+async fn waits_for_big(plan: GatewayPlan, router: Router, asked: &serde_json::Value) {
     let big = Echo::start(Mode::Echo).await;
     let world = World::start(plan, router).await;
     let bring_up = async {
@@ -165,12 +176,7 @@ async fn a_cold_pool_that_spills_is_waited_for_where_what_is_up_is_worse_by_more
 #[tokio::test]
 async fn under_a_guardrail_a_cold_pool_is_waited_for_where_what_is_up_is_of_much_less_quality() {
     let (small, middle) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
-    let mut plan = plan(vec![
-        pool("small", &[&small]),
-        pool("middle", &[&middle]),
-        cold("big", WhenCold::Spill),
-    ]);
-    plan.guardrails = vec![careful()];
+    let plan = guarded(&small, &middle);
     let asked = asking_with("auto", "hi", &json!({"weir": {"domain": "medical"}}));
     waits_for_big(plan, expects(&[4.5, 3.0, 4.5]), &asked).await;
     assert_eq!((small.connections(), middle.connections()), (0, 0));
@@ -216,13 +222,7 @@ async fn a_cold_pool_beyond_the_requests_privacy_is_not_wanted() {
 #[tokio::test]
 async fn under_a_guardrail_the_biggest_warm_model_answers_instead_of_the_cold_biggest() {
     let (small, middle) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
-    let pools = vec![
-        pool("small", &[&small]),
-        pool("middle", &[&middle]),
-        cold("big", WhenCold::Spill),
-    ];
-    let mut plan = plan(pools);
-    plan.guardrails = vec![careful()];
+    let plan = guarded(&small, &middle);
     let world = World::start(plan, prefers(0, 3)).await;
     let asked = asking_with("auto", "hi", &json!({"weir": {"domain": "medical"}}));
     let reply = world.chat(&asked).await;
