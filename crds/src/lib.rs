@@ -10,6 +10,7 @@ mod common;
 mod engine;
 mod expose;
 mod inference_gateway;
+mod limits;
 mod memory_store;
 mod model_pool;
 mod rollout_policy;
@@ -27,10 +28,11 @@ pub use common::{CaSecretRef, NameRef, Privacy, SecretKeyRef, Tier};
 pub use engine::{Dtype, Engine, External, LlamaCpp, Vllm};
 pub use expose::{Expose, HttpRoute, ParentRef, ServiceType};
 pub use inference_gateway::{
-    AnswerCache, Auth, Exploration, GatewayRouter, Guardrail, GuardrailAction, GuardrailCondition,
-    InferenceGateway, InferenceGatewaySpec, InferenceGatewayStatus, Limits, Listen, LogSink, Logs,
+    Auth, Exploration, GatewayRouter, Guardrail, GuardrailAction, GuardrailCondition,
+    InferenceGateway, InferenceGatewaySpec, InferenceGatewayStatus, Listen, LogSink, Logs,
     Objective, OverBudget, PoolSelector, PrivacyLimits, QueryText, Tenant,
 };
+pub use limits::{AnswerCache, Limits};
 pub use memory_store::{
     Attention, DeletionPolicy, EmbeddedStore, Embedding, ExternalStore, GraphPolicy, Index,
     IndexStatus, MemoryStore, MemoryStoreSpec, MemoryStoreStatus, Neo4jServer, PrunedStatus,

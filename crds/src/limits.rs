@@ -1,0 +1,83 @@
+//! What a gateway may take and keep: bounds on requests, and answers that are given again.
+
+#![expect(
+    unreachable_pub,
+    reason = "KubeSchema repeats each type inside a function"
+)]
+
+use crate::units::{ByteSize, Duration};
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+/// How answers are kept. Routed ones only, and none that calls tools or is sampled at a temperature above 0.5.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AnswerCache {
+    /// Answers that each process keeps, of up to 4 KiB; a longer one counts as several. The one that is asked for least goes
+    /// first.
+    #[serde(default = "AnswerCache::default_entries_max")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub entries_max: u32,
+    /// How long an answer is given again.
+    #[serde(default = "AnswerCache::default_ttl")]
+    pub ttl: Duration,
+}
+
+/// Bounds on size, time and concurrency.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// A request that takes longer ends with 504.
+    #[serde(default = "Limits::default_request_timeout")]
+    pub request_timeout: Duration,
+    /// A larger body ends with 413.
+    #[serde(default = "Limits::default_body_max")]
+    pub body_max: ByteSize,
+    /// Requests worked on at the same time.
+    #[serde(default = "Limits::default_in_flight_max")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub in_flight_max: u32,
+    /// Requests that may wait; more end with 429.
+    #[serde(default = "Limits::default_queue_max")]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub queue_max: u32,
+}
+
+impl AnswerCache {
+    fn default_entries_max() -> u32 {
+        10_000
+    }
+
+    fn default_ttl() -> Duration {
+        Duration::from_seconds(3600)
+    }
+}
+
+impl Limits {
+    fn default_request_timeout() -> Duration {
+        Duration::from_seconds(60)
+    }
+
+    fn default_body_max() -> ByteSize {
+        ByteSize::from_bytes(1 << 20)
+    }
+
+    fn default_in_flight_max() -> u32 {
+        512
+    }
+
+    fn default_queue_max() -> u32 {
+        1024
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_timeout: Self::default_request_timeout(),
+            body_max: Self::default_body_max(),
+            in_flight_max: Self::default_in_flight_max(),
+            queue_max: Self::default_queue_max(),
+        }
+    }
+}
