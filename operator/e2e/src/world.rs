@@ -22,7 +22,7 @@ use weir_e2e::outside::{Manner, Outside};
 /// How often a state is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Seconds until an Event follows its condition.
-const EVENT_WITHIN: u64 = 15;
+const EVENT_WITHIN: u64 = 10;
 /// Fewer words do not say what is wrong and what to do.
 const ADVICE_WORDS: usize = 5;
 
@@ -270,8 +270,8 @@ impl Namespace<'_> {
         if status == "False" && !reason.is_empty() {
             self.event(of, reason, EVENT_WITHIN).await?;
             let told = condition(&object, "Ready");
-            let message = told.and_then(|told| told["message"].as_str().map(str::to_owned));
-            let says = message.as_deref().unwrap_or_default();
+            let says = told.and_then(|told| told["message"].as_str());
+            let says = says.unwrap_or_default();
             ensure!(
                 says.split_whitespace().count() >= ADVICE_WORDS,
                 "{of:?} is {reason} and does not say what to do: {says:?}"

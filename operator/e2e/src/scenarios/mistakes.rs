@@ -84,7 +84,6 @@ async fn an_artifact_at_an_address(namespace: &Namespace<'_>) -> Result<()> {
         namespace
             .ready(("RouterVersion", name), ("False", reason), 60)
             .await?;
-        namespace.event(("RouterVersion", name), reason, 10).await?;
         namespace.delete("RouterVersion", name).await?;
     }
     Ok(())
@@ -107,9 +106,6 @@ async fn a_missing_secret(namespace: &Namespace<'_>) -> Result<()> {
         told.contains("absent"),
         "the condition names no Secret: {told}"
     );
-    namespace
-        .event(("InferenceGateway", "load"), "SecretNotFound", 10)
-        .await?;
     let labels = json!({"weir.dev/watch": "true"});
     namespace
         .secret("absent", labels, ("acme.e2e", KEY))

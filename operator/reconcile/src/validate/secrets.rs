@@ -22,17 +22,23 @@ pub(super) fn key_problems(
     let entries = entries(secret);
     match entries.get(key) {
         Some(value) if is_sendable(value) => Vec::new(),
-        Some(_) => vec![on.problem(
-            "key",
-            "SecretMalformed",
-            format!("entry {key:?} is empty, or has spaces or line ends"),
-            "write the token alone".into(),
-        )],
+        Some(_) => vec![unsendable(on, "key", key)],
         None => {
             let exist: Vec<&str> = entries.keys().map(String::as_str).collect();
             vec![on.missing("key", "entry", key, &exist)]
         }
     }
+}
+
+/// An entry that can be no token.
+fn unsendable(on: &On<'_>, field: &str, entry: &str) -> Problem {
+    let message = format!("entry {entry:?} is empty, or has spaces or line ends");
+    on.problem(
+        field,
+        "SecretMalformed",
+        message,
+        "write the token alone".into(),
+    )
 }
 
 /// Whether a value can be a token: a header carries it.
@@ -80,22 +86,15 @@ pub(crate) fn of_download(stack: &Stack, pool: &ModelPool) -> Vec<Problem> {
     let entries = entries(secret);
     let scheme = source.split(':').next().unwrap_or_default();
     let wanted = wanted(scheme, &entries);
-    let problems = wanted.iter().filter_map(|entry| {
-        let (message, instead) = match entries.get(*entry) {
-            Some(value) if is_sendable(value) => return None,
-            Some(_) => (
-                format!("entry {entry:?} is empty, or has spaces or line ends"),
-                "write the token alone".to_owned(),
-            ),
-            None => (
-                format!("Secret {} has no entry {entry:?}", reference.name),
-                format!(
-                    "add {entry}, since a download from {scheme}:// reads {}",
-                    wanted.join(" and ")
-                ),
-            ),
-        };
-        Some(on.problem("name", "SecretMalformed", message, instead))
+    let problems = wanted.iter().filter_map(|entry| match entries.get(*entry) {
+        Some(value) if is_sendable(value) => None,
+        Some(_) => Some(unsendable(&on, "name", entry)),
+        None => {
+            let message = format!("Secret {} has no entry {entry:?}", reference.name);
+            let reads = wanted.join(" and ");
+            let instead = format!("add {entry}, since a download from {scheme}:// reads {reads}");
+            Some(on.problem("name", "SecretMalformed", message, instead))
+        }
     });
     problems.collect()
 }
