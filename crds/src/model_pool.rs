@@ -92,8 +92,8 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("!has(self.model.credentialsSecretRef) || (has(self.model.source) && self.model.source.matches('^(hf|https|s3)://'))")
         .message("model.credentialsSecretRef is for a source that is downloaded: write hf://, https:// or s3://, or remove it")
         .field_path(".model.credentialsSecretRef"),
-    validation = Rule::new("!has(self.engine.external) || (self.replicas == 1 && !has(self.autoscaling) && !has(self.resources) && !has(self.pod) && has(self.cache.ephemeral) && self.update.maxSurge == 1 && self.update.maxUnavailable == 0)")
-        .message("engine.external runs elsewhere, where Weir starts nothing: remove replicas, autoscaling, resources, pod, cache and update")
+    validation = Rule::new("!has(self.engine.external) || (self.replicas == 1 && !has(self.autoscaling) && !has(self.resources) && !has(self.pod) && has(self.cache.ephemeral) && self.update.maxSurge == 1 && self.update.maxUnavailable == 0 && !has(self.drain))")
+        .message("engine.external runs elsewhere, where Weir starts nothing: remove replicas, autoscaling, resources, pod, cache, update and drain")
         .field_path(".engine"),
     validation = Rule::new("!has(self.model.source) || !self.model.source.startsWith('pvc://') || has(self.cache.ephemeral)")
         .message("a pvc:// source is read where it is and nothing is downloaded: remove cache")
@@ -130,6 +130,10 @@ pub struct ModelPoolSpec {
     /// How replicas are replaced when the pool changes. In a cluster only.
     #[serde(default)]
     pub update: Update,
+    /// How long a replica that goes away still answers what it has begun; without it 65 s. Nothing new reaches it meanwhile.
+    /// At least the `limits.requestTimeout` of the gateways that ask the pool. In a cluster only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Duration>,
     /// Sampling of the model's card, used in routed answers where the client does not say otherwise. Requests that name
     /// the model, and /generate, are sent as they come.
     #[serde(default)]

@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use std::sync::Arc;
 use std::time::Duration;
-use weir_crds::{Engine, ModelPool};
+use weir_crds::ModelPool;
 use weir_reconcile::condition::is_paused;
 use weir_reconcile::model_pool::{self, FetchProgress, Observed, Reach};
 use weir_reconcile::{Platform, Stack, names};
@@ -23,6 +23,8 @@ struct Seen {
     pool: Arc<ModelPool>,
     stack: Stack,
     deployment: Option<Deployment>,
+    /// Of an external server.
+    reach: Option<Reach>,
 }
 
 pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, ReconcileError> {
@@ -32,7 +34,7 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Next, Reco
     if is_paused(&seen.pool.metadata) {
         return paused::status(context, &*seen.pool).await;
     }
-    if waits_for_a_look(context, key, &seen.pool) {
+    if waits_for_a_look(&seen) {
         return Ok(None);
     }
     let mut problems = model_pool::validate(&seen.pool, &seen.stack);
@@ -72,17 +74,18 @@ fn platform(context: &Context) -> Result<Platform, ReconcileError> {
 
 /// Whether an external server was looked at by an operator before this one and by this one not yet. What is known stays until
 /// then; the look puts the pool into the queue.
-fn waits_for_a_look(context: &Context, key: &Key, pool: &ModelPool) -> bool {
-    let Engine::External(engine) = &pool.spec.engine else {
-        return false;
-    };
-    let conditions = pool.status.iter().flat_map(|status| &status.conditions);
+fn waits_for_a_look(seen: &Seen) -> bool {
+    let conditions = seen
+        .pool
+        .status
+        .iter()
+        .flat_map(|status| &status.conditions);
     let is_known = conditions.into_iter().any(|condition| {
         condition.type_ == "EndpointsReady"
             && condition.status != "Unknown"
-            && condition.observed_generation == pool.metadata.generation
+            && condition.observed_generation == seen.pool.metadata.generation
     });
-    is_known && context.reaches.get(key, &engine.url) == Reach::Unknown
+    is_known && seen.reach == Some(Reach::Unknown)
 }
 
 fn observe(context: &Context, key: &Key) -> Option<Seen> {
@@ -91,8 +94,11 @@ fn observe(context: &Context, key: &Key) -> Option<Seen> {
         return None;
     }
     let name = names::pool(&key.name);
+    let stack = around(context, &pool);
+    let server = model_pool::server(&pool, &stack);
     Some(Seen {
-        stack: around(context, &pool),
+        reach: server.map(|server| context.reaches.of(key, &server)),
+        stack,
         deployment: context.caches.typed("Deployment", &key.namespace, &name),
         pool,
     })
@@ -120,10 +126,6 @@ fn observed(context: &Context, key: &Key, seen: &Seen, applied: &Applied) -> Obs
         let pod = pods.iter().find(|pod| pod.name_any() == name);
         pod.is_some_and(model_pool::is_fetching)
     });
-    let reach = match &seen.pool.spec.engine {
-        Engine::External(engine) => context.reaches.get(key, &engine.url),
-        _ => Reach::Unknown,
-    };
     Observed {
         deployment: applied.now(caches, "Deployment", place),
         pods,
@@ -133,7 +135,7 @@ fn observed(context: &Context, key: &Key, seen: &Seen, applied: &Applied) -> Obs
             remaining_seconds: fetch.remaining_seconds,
         }),
         benchmark: context.benchmarks.get(key),
-        reach,
+        reach: seen.reach.clone().unwrap_or_default(),
         scale_manager: model_pool::other_scale_manager(&seen.pool),
         refused: refused(applied),
     }

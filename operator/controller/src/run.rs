@@ -53,6 +53,9 @@ pub enum RunError {
     /// No cluster to talk to.
     #[error("find a cluster: {0}")]
     Cluster(#[source] Box<kube::Error>),
+    /// No client for servers outside.
+    #[error("prepare HTTPS: {0}")]
+    Https(#[source] reqwest::Error),
     /// A port that is taken, most likely.
     #[error("listen at {address}: {source}")]
     Listen {
@@ -106,6 +109,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
         file: file.unwrap_or_default(),
         source,
     })?;
+    let reaches = Arc::new(Reaches::new().map_err(RunError::Https)?);
     let metrics = http::record().ok_or(RunError::Metrics)?;
     let control_listener = listen(options.listen_control).await?;
     let metrics_listener = listen(options.listen_metrics).await?;
@@ -140,7 +144,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
         () = stop.cancelled() => {}
         () = parts.caches.filled() => {
             filled.store(true, Ordering::Relaxed);
-            start_work(&parts, &mut tasks);
+            start_work(&parts, reaches, &mut tasks);
         }
     }
     let ended = tokio::select! {
@@ -270,11 +274,8 @@ fn serve_control(parts: &Parts, listener: TcpListener) -> impl Future<Output = (
 }
 
 /// Everything that needs filled caches.
-fn start_work(parts: &Parts, tasks: &mut JoinSet<()>) {
-    let (reaches, benchmarks) = (
-        Arc::new(Reaches::default()),
-        Arc::new(Benchmarks::default()),
-    );
+fn start_work(parts: &Parts, reaches: Arc<Reaches>, tasks: &mut JoinSet<()>) {
+    let benchmarks = Arc::new(Benchmarks::default());
     let descriptions = Arc::new(Descriptions::default());
     let events = Events::new(parts.cluster.clone(), &parts.options.pod);
     let context = Arc::new(Context {

@@ -137,6 +137,7 @@ fn of_pool(pool: &ModelPool) -> Vec<&'static str> {
         ("replicas", spec.replicas != 1),
         ("autoscaling", spec.autoscaling.is_some()),
         ("update", spec.update != Update::default()),
+        ("drain", spec.drain.is_some()),
     ])
 }
 

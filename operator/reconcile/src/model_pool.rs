@@ -8,15 +8,51 @@ mod scale;
 mod status;
 
 pub use crate::pods::{Facts, endpoints, is_fetching};
+pub(crate) use build::drain_seconds;
 pub use build::{TEMPLATE_ANNOTATION, TEMPLATE_HASH_ANNOTATION, build, template_hash};
 pub use scale::{Load, ScaleMemory, autoscale, other_scale_manager};
 pub use status::{Benchmark, FetchProgress, Observed, Reach, status};
 
+use crate::keys::entries;
 use crate::plan::{ModelFacts, ObservedPool};
 use crate::stack::Stack;
 use crate::validate::{On, Problem, secrets, validate as validate_stack};
 use weir_crds::{Engine, ModelPool};
-use weir_plan::{Endpoint, Performance};
+use weir_plan::{Endpoint, Performance, Secret};
+
+/// The server of an external engine, as requests reach it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// Its address and key.
+    pub endpoint: Endpoint,
+    /// The authorities that it is believed by, PEM; without them the public ones.
+    pub authorities: Option<String>,
+    /// The name by which it knows the pool's model.
+    pub model: String,
+}
+
+/// The server of a pool with an external engine.
+pub fn server(pool: &ModelPool, stack: &Stack) -> Option<Server> {
+    let Engine::External(engine) = &pool.spec.engine else {
+        return None;
+    };
+    let entry = |secret: &str, key: &str| {
+        let value = entries(stack.secret(secret)?).remove(key)?;
+        String::from_utf8(value).ok()
+    };
+    let key = engine.api_key_secret_ref.as_ref();
+    let key = key.and_then(|reference| entry(&reference.name, &reference.key));
+    let authorities = engine.ca_secret_ref.as_ref();
+    let model = engine.model_name.as_ref().unwrap_or(&pool.spec.model.name);
+    Some(Server {
+        endpoint: Endpoint {
+            url: engine.url.trim_end_matches('/').to_owned(),
+            api_key: key.map(Secret::new),
+        },
+        authorities: authorities.and_then(|reference| entry(&reference.name, &reference.key)),
+        model: model.clone(),
+    })
+}
 
 /// Every problem of a pool: of the stack, and what a cluster cannot do.
 pub fn validate(pool: &ModelPool, stack: &Stack) -> Vec<Problem> {

@@ -3,7 +3,8 @@
 //! A pure function, called by `weir up` in process and by the operator in a cluster. What a field of a resource does
 //! to a gateway can be read here, one line a field.
 
-use crate::keys::{entries, who_may_ask};
+use crate::keys::who_may_ask;
+use crate::model_pool;
 use crate::stack::Stack;
 use crate::validate::{On, Problem, name, validate};
 use serde::{Deserialize, Serialize};
@@ -14,8 +15,8 @@ use weir_plan::{
     Auth, Beyond, Budgets, CachePlan, CandidatePlan, Cost, EmbedderPlan, Endpoint, EngineKind,
     Exploration, FORMAT, GatewayPlan, Guardrail, GuardrailAction, Limits, LogSink, Logs,
     MemoryPlan, Objective, Performance, Pool, Privacy, PrivacyLimits, QueryText, Revision,
-    RouterPlan, SamplingDefaults, Secret, SummariesPlan, TenantLimits, Tier, TokenizerApi,
-    Vocabulary, WhenCold,
+    RouterPlan, SamplingDefaults, SummariesPlan, TenantLimits, Tier, TokenizerApi, Vocabulary,
+    WhenCold,
 };
 
 /// What was observed of the world that a plan speaks about.
@@ -237,23 +238,19 @@ fn pool(stack: &Stack, resource: &ModelPool, observed: &Observed) -> Pool {
     };
     let trained_for = seen.facts.map_or(0, |facts| facts.context_tokens);
     let known = seen.facts.map_or(0, |facts| facts.parameters);
-    let (upstream_model, endpoints, parameters) = match &spec.engine {
-        crds::Engine::LlamaCpp(_) => (model, seen.endpoints.clone(), known),
-        crds::Engine::Vllm(engine) => (
-            model,
-            seen.endpoints.clone(),
-            engine.parameters.unwrap_or(known),
-        ),
-        crds::Engine::External(engine) => (
-            engine.model_name.as_ref().unwrap_or(model),
-            vec![external_endpoint(stack, engine)],
-            engine.parameters.unwrap_or(known),
-        ),
+    let parameters = match &spec.engine {
+        crds::Engine::LlamaCpp(_) => None,
+        crds::Engine::Vllm(engine) => engine.parameters,
+        crds::Engine::External(engine) => engine.parameters,
+    };
+    let (upstream_model, endpoints, authorities) = match model_pool::server(resource, stack) {
+        Some(server) => (server.model, vec![server.endpoint], server.authorities),
+        None => (model.clone(), seen.endpoints.clone(), None),
     };
     Pool {
         name: name(&resource.metadata.name).to_owned(),
         model: model.clone(),
-        upstream_model: upstream_model.clone(),
+        upstream_model,
         tier: tier(spec.tier),
         privacy: privacy(spec.privacy),
         engine,
@@ -262,7 +259,7 @@ fn pool(stack: &Stack, resource: &ModelPool, observed: &Observed) -> Pool {
             trained_for => context_tokens.min(trained_for),
         },
         slots,
-        parameters,
+        parameters: parameters.unwrap_or(known),
         sampling: sampling(&spec.sampling),
         cost: Cost {
             prompt_per_million: spec.cost.prompt_per_million,
@@ -272,7 +269,7 @@ fn pool(stack: &Stack, resource: &ModelPool, observed: &Observed) -> Pool {
         tokenizer: seen.tokenizer.clone(),
         vocabulary: vocabulary(resource, seen),
         endpoints,
-        authorities: authorities(stack, &spec.engine),
+        authorities,
         when_cold: observed
             .is_scaled
             .then(|| spec.autoscaling.as_ref().map(when_cold))
@@ -302,27 +299,6 @@ fn when_cold(scaling: &crds::Autoscaling) -> WhenCold {
         crds::WhenCold::Hold => WhenCold::Hold,
         crds::WhenCold::Spill => WhenCold::Spill,
     }
-}
-
-fn external_endpoint(stack: &Stack, engine: &crds::External) -> Endpoint {
-    let api_key = engine.api_key_secret_ref.as_ref().and_then(|reference| {
-        let value = entries(stack.secret(&reference.name)?).remove(&reference.key)?;
-        String::from_utf8(value).ok().map(Secret::new)
-    });
-    Endpoint {
-        url: engine.url.trim_end_matches('/').to_owned(),
-        api_key,
-    }
-}
-
-/// The certificate authorities of an external server.
-fn authorities(stack: &Stack, engine: &crds::Engine) -> Option<String> {
-    let crds::Engine::External(engine) = engine else {
-        return None;
-    };
-    let reference = engine.ca_secret_ref.as_ref()?;
-    let value = entries(stack.secret(&reference.name)?).remove(&reference.key)?;
-    String::from_utf8(value).ok()
 }
 
 fn memory_plan(stack: &Stack, memory: &MemoryStore, observed: &Observed) -> MemoryPlan {

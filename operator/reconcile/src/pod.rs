@@ -19,10 +19,6 @@ use weir_crds::{PodOptions, Resources};
 /// The user that every process runs as.
 const USER: i64 = 65532;
 
-/// How long a pod that is going away still answers: what is in flight ends, and those who know its address forget it.
-/// The longest default request takes 60 s.
-pub(crate) const DRAIN_SECONDS: i64 = 65;
-
 /// A pod without its containers.
 pub(crate) fn spec(options: Option<&PodOptions>, labels: &BTreeMap<String, String>) -> PodSpec {
     let nowhere = PodOptions::default();

@@ -86,7 +86,9 @@ fn secret_problems(stack: &Stack, pool: &ModelPool) -> Vec<Problem> {
     let part = "spec.engine.external.apiKeySecretRef";
     let on = On::new("ModelPool", &pool.metadata.name, part);
     let reference = external.api_key_secret_ref.as_ref();
-    reference.map_or_else(Vec::new, |it| key_problems(stack, &on, (&it.name, &it.key)))
+    reference.map_or_else(Vec::new, |it| {
+        key_problems(stack, &on, (&it.name, &it.key), "key")
+    })
 }
 
 /// What is wrong with the certificate authorities of an external pool.
@@ -120,7 +122,7 @@ fn server_problems(stack: &Stack, memory: &MemoryStore, external: &ExternalStore
     let mut problems = Vec::new();
     if let Some(it) = &external.qdrant.api_key_secret_ref {
         let on = on("spec.store.external.qdrant.apiKeySecretRef");
-        problems.extend(key_problems(stack, &on, (&it.name, &it.key)));
+        problems.extend(key_problems(stack, &on, (&it.name, &it.key), "key"));
     }
     if let Some(it) = &external.qdrant.ca_secret_ref {
         let on = on("spec.store.external.qdrant.caSecretRef");
@@ -129,7 +131,7 @@ fn server_problems(stack: &Stack, memory: &MemoryStore, external: &ExternalStore
     let credentials = &external.neo4j.credentials_secret_ref.name;
     for entry in ["username", "password"] {
         let on = on("spec.store.external.neo4j.credentialsSecretRef");
-        let found = key_problems(stack, &on, (credentials, entry));
+        let found = key_problems(stack, &on, (credentials, entry), "name");
         problems.extend(
             found
                 .into_iter()

@@ -10,6 +10,8 @@ mod keys;
 mod leading;
 mod mounted;
 mod rollouts;
+mod scenario;
+mod shown;
 mod statuses;
 mod steering;
 mod waking;

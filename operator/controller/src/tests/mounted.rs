@@ -2,7 +2,7 @@
 
 use super::control::id;
 use super::conversation::conversation;
-use super::rollouts::{Scenario, gateway, rollout};
+use super::scenario::{Scenario, gateway, rollout};
 use crate::control::server::Hub;
 use crate::inference_gateway::{last_plan, slow_plan};
 use crate::key::{Key, Kind};

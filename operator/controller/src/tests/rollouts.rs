@@ -2,30 +2,17 @@
 
 use super::control::{Gateway, authority, channel, connect, id, operator};
 use super::conversation::{call, conversation, in_time};
-use crate::apply::Applier;
-use crate::artifacts::Artifacts;
-use crate::authority::Keeper;
-use crate::cache::Caches;
-use crate::cluster::Cluster;
-use crate::context::Context;
+use super::scenario::{EPOCH, Scenario, digest, gateway, rollout};
 use crate::control::server::Hub;
-use crate::events::Events;
-use crate::key::{Key, Kind};
 use crate::lease::Leadership;
-use crate::pki::Identity;
 use crate::router_rollout::{Attempts, Reports};
-use crate::status::Statuses;
 use crate::{publisher, router_rollout};
 use http::{Method, StatusCode};
 use k8s_openapi::jiff::Timestamp;
-use kube::runtime::reflector::store::Writer;
-use kube::runtime::watcher::Event;
-use kube::{Client, ResourceExt};
-use serde_json::{Value, json};
+use kube::ResourceExt;
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
-use weir_crds::{InferenceGateway, ModelPool, RouterRollout, RouterVersion};
 use weir_plan::{CandidatePhase, GatewayPlan};
 use weir_proto::control::v1::operator_message::Message;
 use weir_proto::control::v1::{
@@ -33,156 +20,9 @@ use weir_proto::control::v1::{
 };
 use weir_reconcile::router_rollout::GatewayReport;
 
-const EPOCH: u64 = 3;
 const ROLLOUTS: &str = "/apis/weir.dev/v1alpha1/namespaces/demo/routerrollouts";
 const STATUS: &str = "/apis/weir.dev/v1alpha1/namespaces/demo/routerrollouts/support-v2-1/status";
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/demo/events";
-
-/// The cluster of one namespace: caches that the test fills, and an API server that says what is expected.
-pub(super) struct Scenario {
-    pub(super) context: Context,
-    rollouts: Writer<RouterRollout>,
-    _leads: watch::Sender<Leadership>,
-}
-
-pub(super) fn object<K: serde::de::DeserializeOwned>(kind: &str, name: &str, rest: &Value) -> K {
-    let mut document = json!({
-        "apiVersion": "weir.dev/v1alpha1", "kind": kind,
-        "metadata": {"name": name, "namespace": "demo", "uid": name, "generation": 1,
-                     "labels": {"app": "demo"}},
-    });
-    for (field, value) in rest.as_object().unwrap() {
-        document[field] = value.clone();
-    }
-    serde_json::from_value(document).unwrap()
-}
-
-pub(super) fn digest(version: &str) -> String {
-    version.replace('v', "a").repeat(32)
-}
-
-pub(super) fn version(name: &str) -> RouterVersion {
-    let rest = json!({
-        "spec": {"artifact": {"configMap": {"name": name}}, "sha256": digest(name)},
-        "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "Verified", "message": "",
-                    "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
-    });
-    object("RouterVersion", name, &rest)
-}
-
-pub(super) fn gateway(active: &str) -> InferenceGateway {
-    let rest = json!({
-        "spec": {"pools": {"matchLabels": {"app": "demo"}}, "router": {"version": "v2"},
-                 "auth": {"anonymous": {}}},
-        "status": {"router": {"active": active, "activeSha256": digest(active), "attempts": 0}},
-    });
-    object("InferenceGateway", "support", &rest)
-}
-
-fn pool() -> ModelPool {
-    let rest = json!({"spec": {"model": {"name": "small"}, "tier": "edge", "privacy": "local",
-                               "engine": {"external": {"url": "http://small"}}}});
-    object("ModelPool", "small", &rest)
-}
-
-pub(super) fn rollout() -> RouterRollout {
-    let rest = json!({
-        "spec": {
-            "gateway": "support", "action": "Continue",
-            "from": {"version": "v1", "sha256": digest("v1")},
-            "to": {"version": "v2", "sha256": digest("v2")},
-            "shadow": {"requests": 10}, "gate": {},
-            "canary": {"steps": [25, 50], "requestsPerStep": 100},
-        },
-        "status": {"phase": "Canary", "step": 1, "weight": 25, "reason": "Collecting"},
-    });
-    object("RouterRollout", "support-v2-1", &rest)
-}
-
-pub(super) fn filled<K>(objects: Vec<K>) -> Writer<K>
-where
-    K: kube::Resource<DynamicType = ()> + Clone + 'static,
-{
-    let mut writer = Writer::default();
-    for object in objects {
-        writer.apply_watcher_event(&Event::Apply(object));
-    }
-    writer
-}
-
-impl Scenario {
-    fn new(client: Client, hub: Arc<Hub>, rollouts: Vec<RouterRollout>) -> Self {
-        Self::with(client, hub, rollouts, gateway("v1"), vec![])
-    }
-
-    /// The same with this gateway, and with what Weir has made.
-    pub(super) fn with(
-        client: Client,
-        hub: Arc<Hub>,
-        rollouts: Vec<RouterRollout>,
-        gateway: InferenceGateway,
-        made: Vec<Value>,
-    ) -> Self {
-        let rollouts = filled(rollouts);
-        let mut caches = Caches::of(made);
-        caches.pools = filled(vec![pool()]).as_reader();
-        caches.routers = filled(vec![version("v1"), version("v2")]).as_reader();
-        caches.gateways = filled(vec![gateway]).as_reader();
-        caches.rollouts = rollouts.as_reader();
-        let leads = watch::Sender::new(Leadership::Leader { epoch: EPOCH });
-        let cluster = Cluster::new(client, leads.subscribe());
-        let own = Identity {
-            uri: "weir://weir-system/operator".into(),
-            dns: Vec::new(),
-        };
-        let events = Events::new(cluster.clone(), "me");
-        let context = Context {
-            caches: Arc::new(caches),
-            stacks: Arc::default(),
-            applier: Applier::new(cluster.clone()),
-            statuses: Statuses::new(cluster.clone(), events),
-            hub,
-            keeper: Arc::new(Keeper::new(cluster.clone(), "weir-system", own)),
-            reaches: Arc::default(),
-            benchmarks: Arc::default(),
-            descriptions: Arc::default(),
-            attempts: Attempts::default(),
-            started_with: weir_reconcile::Platform::default(),
-            ca_bundle: Arc::default(),
-            artifacts: Arc::new(Artifacts::new(Arc::default(), Arc::default())),
-            artifact_hosts: Vec::new(),
-            cluster,
-        };
-        Self {
-            context,
-            rollouts,
-            _leads: leads,
-        }
-    }
-
-    /// Names the gateways that were told another plan.
-    pub(super) fn publish(&self) -> Vec<String> {
-        let (caches, hub) = (&self.context.caches, &self.context.hub);
-        publisher::publish(caches, &caches.stack("demo"), hub, ("demo", EPOCH))
-    }
-
-    async fn look(&self) -> Option<Duration> {
-        let key = Key::new(Kind::RouterRollout, "demo", "support-v2-1");
-        in_time(router_rollout::reconcile(&self.context, &key))
-            .await
-            .unwrap()
-    }
-
-    /// The API server's watch tells of the rollout with this status.
-    pub(super) fn watch_tells(&mut self, patch: &Value) {
-        let mut document = serde_json::to_value(rollout()).unwrap();
-        for (field, value) in patch["status"].as_object().unwrap() {
-            document["status"][field] = value.clone();
-        }
-        let told = serde_json::from_value(document).unwrap();
-        self.rollouts.apply_watcher_event(&Event::Apply(told));
-    }
-}
 
 impl Gateway {
     async fn plan(&mut self) -> GatewayPlan {
@@ -503,7 +343,9 @@ async fn a_paused_attempt_says_so_and_its_candidate_answers_nobody() {
     let plan: GatewayPlan = serde_json::from_slice(told.plan.as_ref().unwrap()).unwrap();
     assert_eq!(plan.candidate, None);
     assert_eq!(scenario.look().await, None);
-    assert_eq!(calls.body(0)["status"]["conditions"][0]["type"], "Paused");
+    let condition = &calls.body(0)["status"]["conditions"][0];
+    assert_eq!(condition["type"], "Paused");
+    assert_eq!(condition["reason"], "Annotation");
     calls.ended();
 }
 

@@ -82,6 +82,21 @@ async fn a_turn_is_written_at_once_and_told() {
     assert_eq!(calls.body(1)["type"], "Warning");
 }
 
+#[tokio::test]
+async fn a_failure_is_told_as_a_warning() {
+    let answer = json!({"metadata": {}, "eventTime": null});
+    let (client, calls) = conversation(vec![call(Method::POST, EVENTS).answers(answer)]);
+    let told = pool(&status("True", 10.0));
+    in_time(statuses(client).failed(&told, "apply Deployment small-engine: timed out")).await;
+    calls.ended();
+    assert_eq!(calls.body(0)["reason"], "ReconcileFailed");
+    assert_eq!(calls.body(0)["type"], "Warning");
+    assert_eq!(
+        calls.body(0)["note"],
+        "apply Deployment small-engine: timed out"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn numbers_alone_wait_half_a_minute_after_the_last_write() {
     let answer = serde_json::to_value(pool(&status("True", 10.0))).unwrap();

@@ -2,7 +2,7 @@
 
 use super::control::id;
 use super::conversation::{call, conversation, in_time};
-use super::rollouts::{digest, filled, gateway, object, version};
+use super::scenario::{digest, filled, gateway, object, version};
 use crate::cache::Caches;
 use crate::change::Change;
 use crate::cluster::Cluster;

@@ -10,8 +10,8 @@ use kube::{Client, Config, ResourceExt, discovery};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
 use weir_crds::ModelPool;
+use weir_e2e::outside::{Manner, Outside};
 
 /// Where the operator says it runs.
 pub(crate) const SYSTEM: &str = "weir-system";
@@ -26,7 +26,7 @@ const CONCURRENT: usize = 16;
 pub(crate) struct Cluster {
     pub(crate) client: Client,
     pub(crate) repository: PathBuf,
-    engine: String,
+    engine: Outside,
 }
 
 /// A namespace with one gateway, `bench`, which selects every pool in it.
@@ -39,14 +39,11 @@ impl Cluster {
     pub(crate) async fn open(kubeconfig: &Path) -> Result<Self> {
         let read = Kubeconfig::read_from(kubeconfig)?;
         let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let engine = format!("http://{}", listener.local_addr()?);
-        tokio::spawn(async move { while listener.accept().await.is_ok() {} });
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         Ok(Self {
             client: Client::try_from(config)?,
             repository: root.canonicalize()?,
-            engine,
+            engine: Outside::start("127.0.0.1", Manner::Prompt).await?,
         })
     }
 
@@ -128,7 +125,7 @@ impl Cluster {
         let all = (0..pools).map(|index| {
             let (api, patch) = (&api, &patch);
             async move {
-                let pool = json!({"external": {"url": self.engine}});
+                let pool = json!({"external": {"url": self.engine.url}});
                 let object = pool_object(&external(index), pool, 1);
                 api.patch(&external(index), patch, &Patch::Apply(object))
                     .await

@@ -3,6 +3,7 @@
 use super::familiar;
 use crate::condition::{Seen, Verdict};
 use crate::keys::{self, KeyError, api_keys, tenants_without_keys};
+use crate::model_pool;
 use crate::names::{self, GATEWAY_LABEL, GATEWAY_PORT, selector_text};
 use crate::pods;
 use crate::stack::Stack;
@@ -12,8 +13,8 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use weir_crds::{
-    Auth, Condition, GatewayRouterStatus, InferenceGateway, InferenceGatewayStatus, RolloutPhase,
-    RouterRolloutStatus,
+    Auth, Condition, Engine, GatewayRouterStatus, InferenceGateway, InferenceGatewayStatus,
+    ModelPool, RolloutPhase, RouterRolloutStatus,
 };
 use weir_plan::{ANONYMOUS, RouterPlan};
 use weir_router::drift::Drift;
@@ -170,7 +171,10 @@ fn pools_ready(gateway: &InferenceGateway, stack: &Stack) -> Verdict {
             "NoPools",
             "no ModelPool carries the labels that the gateway selects",
         ),
-        (0, all) => Verdict::yes("AllReady", format!("{all} of {all} pools are ready")),
+        (0, all) => {
+            let hasty = cut_short(gateway, &pools);
+            Verdict::yes("AllReady", format!("{all} of {all} pools are ready{hasty}"))
+        }
         (some, all) => {
             let reason = if some == all {
                 "NoneReady"
@@ -184,6 +188,32 @@ fn pools_ready(gateway: &InferenceGateway, stack: &Stack) -> Verdict {
             Verdict::no(reason, text)
         }
     }
+}
+
+/// What to do for pools whose replicas end before the longest request of the gateway has; empty for none.
+fn cut_short(gateway: &InferenceGateway, pools: &[&ModelPool]) -> String {
+    let longest = gateway
+        .spec
+        .limits
+        .request_timeout
+        .milliseconds()
+        .div_ceil(1000);
+    let ends_before = |pool: &&&ModelPool| {
+        let drain = model_pool::drain_seconds(&pool.spec);
+        let is_ours = !matches!(pool.spec.engine, Engine::External(_));
+        is_ours && u64::try_from(drain).is_ok_and(|drain| drain < longest)
+    };
+    let found = pools.iter().filter(ends_before);
+    let names: Vec<&str> = found
+        .filter_map(|pool| pool.metadata.name.as_deref())
+        .collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    format!(
+        "; requests may take {longest} s and replicas that go end sooner: set spec.drain: {longest}s of {}",
+        names.join(", ")
+    )
 }
 
 fn memory_ready(gateway: &InferenceGateway, stack: &Stack) -> Option<Verdict> {

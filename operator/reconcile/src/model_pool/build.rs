@@ -21,7 +21,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use weir_crds::{Cache, Engine, LlamaCpp, ModelPool, ModelPoolSpec, Vllm};
+use weir_crds::{Cache, Duration, Engine, LlamaCpp, ModelPool, ModelPoolSpec, Vllm};
 
 /// Annotation with the hash of what a pod template was built from.
 pub const TEMPLATE_HASH_ANNOTATION: &str = "weir.dev/template-hash";
@@ -36,6 +36,11 @@ const SOURCE_FOLDER: &str = "/var/lib/weir/source";
 const LOAD_PROBES: i32 = 1800;
 /// How long a new pod may take, download and load together, before the Deployment says that it does not progress.
 const PROGRESS_SECONDS: i32 = 2 * 3600;
+
+/// Drain of a pool that says none: the longest default request takes 60 s.
+const DRAIN_SECONDS: i64 = 65;
+/// How long an engine may take to stop once it has drained.
+const STOP_SECONDS: i64 = 15;
 
 /// The objects of a pool. `existing` is its Deployment, whose pod template is kept while the pool says the same.
 pub fn build(
@@ -73,7 +78,7 @@ pub fn build(
 /// A field that is added to the API later must be skipped here while it has its default, or every pool restarts.
 pub fn template_hash(pool: &ModelPool, stack: &Stack) -> String {
     let spec = &pool.spec;
-    let basis = json!({
+    let mut basis = json!({
         "name": spec.model.name,
         "source": spec.model.source,
         "sha256": spec.model.sha256,
@@ -84,6 +89,9 @@ pub fn template_hash(pool: &ModelPool, stack: &Stack) -> String {
         "cache": spec.cache,
         "embeds": model_pool::embeds(pool, stack),
     });
+    if let Some(drain) = spec.drain {
+        basis["drain"] = json!(drain);
+    }
     // A map of serde_json is sorted or not by a feature of some other crate; this text is sorted in any case.
     let text = weir_crds::yaml::to_string(&basis);
     let digest = hex::encode(Sha256::digest(text.as_bytes()));
@@ -150,7 +158,7 @@ fn template(pool: &ModelPool, stack: &Stack, platform: &Platform, hash: &str) ->
     let labels = names::selector(POOL_LABEL, name);
     let spec = &pool.spec;
     let mut pod = pod::spec(spec.pod.as_ref(), &labels);
-    pod.termination_grace_period_seconds = Some(pod::DRAIN_SECONDS + 15);
+    pod.termination_grace_period_seconds = Some(drain_seconds(spec) + STOP_SECONDS);
     match &spec.engine {
         Engine::LlamaCpp(engine) => llama_cpp(&mut pod, pool, stack, (engine, platform)),
         Engine::Vllm(engine) => vllm(&mut pod, spec, (engine, platform)),
@@ -206,7 +214,8 @@ fn llama_cpp(
     }));
     let image = engine.image.as_ref().unwrap_or(&platform.llama_cpp_image);
     let cpu = threads.to_string();
-    let mut container = served(pod::container(ENGINE_CONTAINER, image), LOAD_PROBES);
+    let container = pod::container(ENGINE_CONTAINER, image);
+    let mut container = served(container, LOAD_PROBES, drain_seconds(spec));
     container.args = Some(args);
     container.resources = Some(pod::requirements(
         spec.resources.as_ref(),
@@ -222,14 +231,21 @@ fn llama_cpp(
     pod.volumes = Some(vec![place.volume, pod::scratch("tmp", false), authorities]);
 }
 
+/// How long a pod that is going away still answers: what is in flight ends, and those who know its address forget it.
+pub(crate) fn drain_seconds(spec: &ModelPoolSpec) -> i64 {
+    let seconds = |drain: Duration| i64::try_from(drain.milliseconds().div_ceil(1000));
+    let asked = spec.drain.map(|drain| seconds(drain).unwrap_or(i64::MAX));
+    asked.unwrap_or(DRAIN_SECONDS)
+}
+
 /// Port, probes and drain of a container that serves a model at `/health` and is loaded when that says so.
-fn served(container: Container, load_probes: i32) -> Container {
+fn served(container: Container, load_probes: i32, drain_seconds: i64) -> Container {
     Container {
         ports: Some(vec![pod::port("main", ENGINE_PORT)]),
         startup_probe: Some(pod::probe("/health", ENGINE_PORT, 2, load_probes)),
         readiness_probe: Some(pod::probe("/health", ENGINE_PORT, 2, 2)),
         liveness_probe: Some(pod::probe("/health", ENGINE_PORT, 10, 6)),
-        lifecycle: Some(pod::sleep_before_stop(pod::DRAIN_SECONDS)),
+        lifecycle: Some(pod::sleep_before_stop(drain_seconds)),
         ..container
     }
 }
@@ -365,7 +381,8 @@ fn vllm(pod: &mut PodSpec, spec: &ModelPoolSpec, (engine, platform): (&Vllm, &Pl
         env.push(pod::secret_variable("HF_TOKEN", &secret.name, "HF_TOKEN"));
     }
     let image = engine.image.as_ref().unwrap_or(&platform.vllm_image);
-    let mut container = served(pod::container(ENGINE_CONTAINER, image), LOAD_PROBES * 2);
+    let container = pod::container(ENGINE_CONTAINER, image);
+    let mut container = served(container, LOAD_PROBES * 2, drain_seconds(spec));
     container.command = Some(vec!["vllm".into()]);
     container.args = Some(args);
     container.env = Some(env);

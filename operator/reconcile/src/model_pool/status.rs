@@ -24,7 +24,7 @@ pub struct Observed {
     pub fetch: Option<FetchProgress>,
     /// A benchmark that ended since the status before.
     pub benchmark: Option<Benchmark>,
-    /// Whether an external engine can be reached.
+    /// Whether an external engine answers.
     pub reach: Reach,
     /// Who else sets the replicas, by [`super::other_scale_manager`].
     pub scale_manager: Option<String>,
@@ -56,16 +56,22 @@ pub struct Benchmark {
     pub measured_at: Timestamp,
 }
 
-/// Whether an external engine can be reached.
+/// Whether an external engine answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Reach {
     /// Nobody has looked yet.
     #[default]
     Unknown,
-    /// It accepts connections.
+    /// It answers when it is asked for its models.
     Reachable,
-    /// It does not, and why.
+    /// It answers, and the pool's model is not among those that it lists, of which these are the first.
+    NotListed(Vec<String>),
+    /// It answers that the key is not right, with this status.
+    KeyRefused(u16),
+    /// It answers that it fails, with this status.
+    Failing(u16),
+    /// There is no connection or no answer, and why.
     Unreachable(String),
 }
 
@@ -140,8 +146,9 @@ impl<'a> View<'a> {
         let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
         let is_external = matches!(pool.spec.engine, Engine::External(_));
         let (desired, replicas, ready) = if is_external {
-            let reached = i32::from(observed.reach == Reach::Reachable);
-            (1, 1, reached)
+            let reach = &observed.reach;
+            let answers = matches!(reach, Reach::Reachable | Reach::NotListed(_));
+            (1, 1, i32::from(answers))
         } else {
             let desired = i32::try_from(pool.spec.replicas).unwrap_or(i32::MAX);
             let ready = pods::endpoints(&observed.pods).len();
@@ -232,14 +239,7 @@ impl<'a> View<'a> {
 
     fn endpoints_ready(&self) -> Verdict {
         if self.is_external() {
-            return match &self.observed.reach {
-                Reach::Unknown => Verdict::unknown("NotTried", "no connection was tried yet"),
-                Reach::Reachable => Verdict::yes("Reachable", "the server accepts connections"),
-                Reach::Unreachable(why) => Verdict::no(
-                    "Unreachable",
-                    format!("the server cannot be reached: {why}: check engine.external.url"),
-                ),
-            };
+            return self.reached();
         }
         let (ready, desired) = (self.ready, self.desired);
         if let Some(refusal) = self.refusal() {
@@ -256,6 +256,41 @@ impl<'a> View<'a> {
         match &self.trouble {
             Some(trouble) => Verdict::no(trouble.reason, format!("{text}: {}", trouble.message)),
             None => Verdict::no("Loading", text),
+        }
+    }
+
+    /// What came of asking an external engine for its models.
+    fn reached(&self) -> Verdict {
+        match &self.observed.reach {
+            Reach::Unknown => Verdict::unknown("NotTried", "the server was not asked yet"),
+            Reach::Reachable => Verdict::yes("Reachable", "the server answers"),
+            Reach::NotListed(others) => Verdict::yes(
+                "ModelNotListed",
+                format!(
+                    "the server answers, and lists {} and not the model of this pool: should requests fail, write the \
+                     server's name of it into engine.external.modelName",
+                    others.join(", ")
+                ),
+            ),
+            Reach::KeyRefused(status) => Verdict::no(
+                "KeyRefused",
+                format!(
+                    "the server answers {status}: write a key that it takes into the Secret of \
+                     engine.external.apiKeySecretRef"
+                ),
+            ),
+            Reach::Failing(status) => Verdict::no(
+                "ServerFails",
+                format!(
+                    "the server answers {status} when it is asked for its models: look at its log"
+                ),
+            ),
+            Reach::Unreachable(why) => Verdict::no(
+                "Unreachable",
+                format!(
+                    "the server cannot be reached: {why}: check engine.external.url, and caSecretRef where it is https"
+                ),
+            ),
         }
     }
 
@@ -288,7 +323,7 @@ impl<'a> View<'a> {
         }
         if self.is_external() {
             return match endpoints.is_true() {
-                true => Verdict::yes("External", "the server accepts connections"),
+                true => Verdict::yes("External", endpoints.message.clone()),
                 false => endpoints.clone(),
             };
         }

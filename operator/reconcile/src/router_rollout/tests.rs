@@ -144,6 +144,7 @@ fn a_third_version_ends_the_attempt_and_begins_when_it_has_ended() {
     let running = attempt(1, "v1", "v2", Some(RolloutPhase::Shadow));
     let desired = desire(serving("v1"), "v3", &[running]);
     assert_eq!(desired.end[0].1.phase, Some(RolloutPhase::Aborted));
+    assert_eq!(desired.end[0].1.reason, "Superseded");
     assert_eq!(created(&desired), None);
     let ended = attempt(1, "v1", "v2", Some(RolloutPhase::Aborted));
     assert_eq!(

@@ -10,11 +10,12 @@ use weir_crds::{CaSecretRef, ModelPool};
 /// The entry by which S3 at another address is asked, with a key or without one.
 const S3_ENDPOINT: &str = "AWS_ENDPOINT_URL";
 
-/// What is wrong with an entry of a Secret that is sent as a key.
+/// What is wrong with an entry of a Secret that is sent as a key. `field` of the reference says which entry that is.
 pub(super) fn key_problems(
     stack: &Stack,
     on: &On<'_>,
     (secret, key): (&str, &str),
+    field: &str,
 ) -> Vec<Problem> {
     let Some(secret) = stack.secret(secret) else {
         return vec![on.missing("name", "Secret", secret, &stack.secret_names())];
@@ -22,10 +23,10 @@ pub(super) fn key_problems(
     let entries = entries(secret);
     match entries.get(key) {
         Some(value) if is_sendable(value) => Vec::new(),
-        Some(_) => vec![unsendable(on, "key", key)],
+        Some(_) => vec![unsendable(on, field, key)],
         None => {
             let exist: Vec<&str> = entries.keys().map(String::as_str).collect();
-            vec![on.missing("key", "entry", key, &exist)]
+            vec![on.missing(field, "entry", key, &exist)]
         }
     }
 }

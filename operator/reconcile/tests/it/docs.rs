@@ -104,6 +104,47 @@ fn every_reason_is_explained_to_operators_and_every_explained_one_exists() {
     }
 }
 
+/// Every word of the reviewed cases, of tests and of scenarios.
+fn tested() -> BTreeSet<String> {
+    let mut texts = Vec::new();
+    for (folder, is_test) in [("cases", true), ("tests/it", true), ("src", false)] {
+        test_texts(&in_crate(folder), is_test, &mut texts);
+    }
+    test_texts(&in_crate("../controller/src"), false, &mut texts);
+    test_texts(&in_crate("../../router/src/gate"), true, &mut texts);
+    test_texts(&in_crate("../e2e/src/scenarios"), true, &mut texts);
+    let is_letter = |letter: char| letter.is_ascii_alphabetic();
+    let words = texts
+        .iter()
+        .flat_map(|text| text.split(|letter| !is_letter(letter)));
+    words.map(str::to_owned).collect()
+}
+
+/// What tests or reviewed files say below a folder: all of it, or what of sources is test.
+fn test_texts(folder: &Path, all: bool, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("a file").path();
+        let is_test = all || path.ends_with("tests") || path.ends_with("tests.rs");
+        if path.is_dir() {
+            test_texts(&path, is_test, found);
+        } else if path != in_crate(file!().trim_start_matches("operator/reconcile/")) {
+            let text = std::fs::read_to_string(&path).expect("text");
+            let test = text.split("#[cfg(test)]").nth(1).map(str::to_owned);
+            found.extend(if is_test { Some(text) } else { test });
+        }
+    }
+}
+
+#[test]
+fn every_reason_occurs_in_a_case_or_a_test() {
+    let tested = tested();
+    let untested: Vec<String> = reasons()
+        .into_iter()
+        .filter(|reason| !TYPES.contains(&reason.as_str()) && !tested.contains(reason))
+        .collect();
+    assert_eq!(untested, [""; 0], "no case and no test comes to them");
+}
+
 #[test]
 fn every_condition_is_listed_with_its_reasons() {
     let (resources, reasons) = (document("resources.md"), reasons());

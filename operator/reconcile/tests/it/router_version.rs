@@ -70,6 +70,17 @@ fn an_artifact_for_another_ladder_fits_by_rank_and_says_so() {
 }
 
 #[test]
+fn an_artifact_fits_no_gateway_without_models() {
+    let artifact = artifact(1);
+    let mut stack = stack_of(artifact.sha256());
+    stack.pools.clear();
+    let found = Found::Bytes(artifact.to_bytes().to_vec());
+    let status = status(&stack.routers[0], &stack, Some(&found), now());
+    assert_eq!(says(&status, "Verified"), pair("True", "Verified"));
+    assert_eq!(says(&status, "Compatible"), pair("False", "NoModels"));
+}
+
+#[test]
 fn a_version_without_its_bytes_says_what_is_missing() {
     let other = artifact(2);
     let stack = stack_of(artifact(1).sha256());
@@ -88,6 +99,7 @@ fn a_version_without_its_bytes_says_what_is_missing() {
     for (found, reason) in cases {
         let status = status(version, &stack, Some(&found), now());
         assert_eq!(says(&status, "Ready"), pair("False", reason));
+        assert_eq!(says(&status, "Compatible"), pair("Unknown", "NotVerified"));
         assert_eq!(status.models, None, "{reason}");
     }
     let entries = wrong.binary_data.as_mut().expect("entries");
