@@ -69,6 +69,17 @@ pub enum Tier {
     Server,
 }
 
+impl Tier {
+    /// The word in a document.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Edge => "edge",
+            Self::Server => "server",
+        }
+    }
+}
+
 /// How far a request's data travels. Ordered: `Local < OnPrem < Cloud`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

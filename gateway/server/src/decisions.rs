@@ -7,13 +7,14 @@ pub use crate::row_log::LogError;
 
 use crate::comparison::Comparison;
 use crate::evidence::Dispatched;
+use crate::metrics::Steps;
 use crate::quota::Quotas;
 use crate::record::{Feedback, FeedbackRow, Record, is_fault};
 use crate::row_log::{Row, RowLog, Target};
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use weir_plan::LogSink;
 
 /// Decisions kept in memory.
@@ -24,6 +25,7 @@ const KEPT: usize = 4096;
 pub struct Decisions {
     inner: Arc<Mutex<Inner>>,
     quotas: Quotas,
+    steps: Arc<OnceLock<Steps>>,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +44,12 @@ impl Decisions {
             quotas,
             ..Self::default()
         }
+    }
+
+    /// Has the times of every request counted there from now on.
+    pub(crate) fn measured_by(&self, steps: Steps) {
+        // Who counts already goes on: of a gateway with two ports both show the same.
+        let _ = self.steps.set(steps);
     }
 
     /// Sends rows to `sink` from now on.
@@ -96,6 +104,9 @@ impl Decisions {
     pub(crate) fn keep(&self, record: Arc<Record>) {
         let tokens = u64::from(record.tokens.prompt) + u64::from(record.tokens.completion);
         self.quotas.used(&record.tenant, tokens, record.cost);
+        if let Some(steps) = self.steps.get() {
+            steps.record(&record.latency_ms);
+        }
         let id = record.decision_id.clone();
         let mut inner = self.lock();
         inner.log(Row::Decision(Arc::clone(&record)));

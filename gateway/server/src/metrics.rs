@@ -11,6 +11,7 @@ use crate::gateway::Serving;
 use crate::http::recall_name;
 use crate::lifecycle::Standing;
 use crate::quota::Kind;
+use crate::record::LatencyRow;
 use crate::write_back::Outcome;
 use http::StatusCode;
 use metrics::{Counter, Histogram, Label, with_local_recorder};
@@ -22,12 +23,18 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use weir_engine::Usage;
 use weir_memory_live::Presence;
+use weir_plan::GatewayPlan;
 use weir_router::drift::{Drift, Of};
 use weir_router::gate::evidence::RolloutEvidence;
 
 /// Seconds; from a cached answer to a long one on a slow CPU.
 const SECONDS: [f64; 12] = [
     0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+/// The same for a step of a request, the shortest of which are decisions.
+const STEP_SECONDS: [f64; 13] = [
+    0.000_02, 0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 10.0, 60.0,
 ];
 
 /// Counters and histograms of one gateway.
@@ -48,6 +55,24 @@ struct OfRoute {
     head: Histogram,
     by_status: RwLock<Vec<(StatusCode, Counter)>>,
 }
+
+/// How long the steps of requests take. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Steps(Arc<[(Step, Histogram)]>);
+
+/// A step of a request and what its row says of it, milliseconds.
+type Step = fn(&LatencyRow) -> f64;
+
+/// Steps by their names. A step that a request did not take is not counted.
+const STEPS: [(&str, Step); 7] = [
+    ("queue", |row| row.queue),
+    ("embed", |row| row.embed),
+    ("retrieval", |row| row.retrieval),
+    ("attention", |row| row.attention),
+    ("router", |row| row.router),
+    ("prompt", |row| row.prompt),
+    ("llm", |row| row.llm),
+];
 
 /// Metrics of one model.
 struct OfModel {
@@ -81,9 +106,12 @@ pub(crate) struct Gauges<'a> {
 impl Metrics {
     pub(crate) fn new() -> Self {
         let suffix = Matcher::Suffix("_seconds".to_owned());
-        let builder = PrometheusBuilder::new().set_buckets_for_metric(suffix, &SECONDS);
+        let step = Matcher::Full(STEP.to_owned());
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(suffix, &SECONDS)
+            .and_then(|builder| builder.set_buckets_for_metric(step, &STEP_SECONDS));
         let recorder = builder
-            .expect("the list of buckets is not empty")
+            .expect("no list of buckets is empty")
             .build_recorder();
         let handle = recorder.handle();
         with_local_recorder(&recorder, describe);
@@ -93,6 +121,15 @@ impl Metrics {
             routes: RwLock::default(),
             models: RwLock::default(),
         }
+    }
+
+    /// What takes the times of requests that have ended.
+    pub(crate) fn steps(&self) -> Steps {
+        let made = STEPS.map(|(name, step)| {
+            let labels = vec![Label::new("step", name)];
+            (step, self.histogram(STEP, labels))
+        });
+        Steps(made.into())
     }
 
     /// A request got the head of its answer.
@@ -123,9 +160,12 @@ impl Metrics {
     }
 
     /// A routed answer ended well.
-    pub(crate) fn answered(&self, decision: &Decided, usage: Usage) {
+    pub(crate) fn answered(&self, decision: &Decided, plan: &GatewayPlan, usage: Usage) {
+        let pool = plan.pool_for_model(&decision.model);
+        let tier = pool.map_or("", |(_, pool)| pool.tier.as_str());
         let labels = vec![
             Label::new("model", decision.model.clone()),
+            Label::new("tier", tier),
             Label::new("recall", recall_name(decision)),
             Label::new(
                 "escalated",
@@ -195,6 +235,24 @@ impl Metrics {
     pub(crate) fn render(&self, gauges: &Gauges<'_>) -> String {
         with_local_recorder(&self.recorder, || gauges.set());
         self.handle.render()
+    }
+}
+
+impl Steps {
+    /// A request has ended.
+    pub(crate) fn record(&self, row: &LatencyRow) {
+        for (step, histogram) in self.0.iter() {
+            let milliseconds = step(row);
+            if milliseconds > 0.0 {
+                histogram.record(milliseconds / 1e3);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Steps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Steps").finish_non_exhaustive()
     }
 }
 
@@ -313,6 +371,8 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
+const STEP: &str = "weir_step_seconds";
+
 fn describe() {
     for (name, help) in COUNTERS {
         metrics::describe_counter!(name, help);
@@ -321,6 +381,7 @@ fn describe() {
         "weir_response_head_seconds",
         "Time until the head of a response"
     );
+    metrics::describe_histogram!(STEP, "Time of a step of requests that have ended, by step");
     for (name, help) in GAUGES {
         metrics::describe_gauge!(name, help);
     }
@@ -330,7 +391,7 @@ const COUNTERS: [(&str, &str); 24] = [
     ("weir_requests_total", "Requests by route and status"),
     (
         "weir_answers_total",
-        "Routed answers by model, recall and second attempt",
+        "Routed answers by model, its tier, recall and second attempt",
     ),
     (
         "weir_pinned_answers_total",

@@ -9,12 +9,14 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use kube::ResourceExt;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use weir_crds::{GatewayRouterStatus, InferenceGateway};
 
 /// Seconds; from an object that is in step to one that waits for a slow API server.
 const SECONDS: [f64; 10] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
@@ -103,5 +105,76 @@ async fn metrics_text(State(health): State<Health>) -> String {
     metrics::gauge!("weir_queue_length").set(health.queue.len() as f64);
     metrics::gauge!("weir_gateways_connected").set(health.hub.ledger().connections() as f64);
     metrics::gauge!("weir_unreadable_objects").set(health.caches.unreadable.len() as f64);
-    health.metrics.render()
+    let regret = regret(&health.caches.gateways.state());
+    health.metrics.render() + &regret
+}
+
+/// What labels say of the version on trial, by gateway. Only those that have one are there.
+fn regret(gateways: &[Arc<InferenceGateway>]) -> String {
+    let mut text = String::new();
+    for (name, help, of) in REGRET {
+        let rows = gateways.iter().filter_map(|gateway| {
+            let value = of(gateway.status.as_ref()?.router.as_ref()?)?;
+            let (namespace, gateway) =
+                (gateway.namespace().unwrap_or_default(), gateway.name_any());
+            // Names of Kubernetes have nothing that a label would have to hide.
+            Some(format!(
+                "{name}{{namespace=\"{namespace}\",gateway=\"{gateway}\"}} {value}\n"
+            ))
+        });
+        let rows: String = rows.collect();
+        if !rows.is_empty() {
+            text += &format!("# HELP {name} {help}\n# TYPE {name} gauge\n{rows}\n");
+        }
+    }
+    text
+}
+
+type Of = fn(&GatewayRouterStatus) -> Option<f64>;
+
+const REGRET: [(&str, &str, Of); 2] = [
+    (
+        "weir_rollout_regret",
+        "How many points of five the candidate's answers are worth less than those of the active version",
+        |router| router.regret,
+    ),
+    (
+        "weir_rollout_regret_upper",
+        "The upper bound of that",
+        |router| router.regret_upper,
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn gateway(name: &str, router: serde_json::Value) -> Arc<InferenceGateway> {
+        let gateway = json!({
+            "apiVersion": "weir.dev/v1alpha1", "kind": "InferenceGateway",
+            "metadata": {"name": name, "namespace": "demo"},
+            "spec": {"pools": {"matchLabels": {"app": "demo"}}, "auth": {"anonymous": {}}},
+            "status": {"router": router},
+        });
+        Arc::new(serde_json::from_value(gateway).unwrap())
+    }
+
+    #[test]
+    fn the_regret_of_each_version_on_trial_is_shown_and_no_other() {
+        let tried = gateway(
+            "tried",
+            json!({"active": "a", "regret": 0.25, "regretUpper": 0.5}),
+        );
+        let quiet = gateway("quiet", json!({"active": "a"}));
+        let text = regret(&[tried, quiet.clone()]);
+        for row in [
+            "weir_rollout_regret{namespace=\"demo\",gateway=\"tried\"} 0.25\n",
+            "weir_rollout_regret_upper{namespace=\"demo\",gateway=\"tried\"} 0.5\n",
+        ] {
+            assert!(text.contains(row), "{text}");
+        }
+        assert!(!text.contains("quiet"), "{text}");
+        assert_eq!(regret(&[quiet]), "");
+    }
 }

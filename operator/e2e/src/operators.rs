@@ -34,6 +34,20 @@ async fn all_pods(world: &World) -> Result<Vec<Pod>> {
     Ok(api.list(&ListParams::default().labels(LABEL)).await?.items)
 }
 
+/// How often the containers of each operator's pod were started again, by the pod's name.
+pub(crate) async fn restarts(world: &World) -> Result<BTreeMap<String, i32>> {
+    let of = |pod: &Pod| {
+        let status = pod.status.as_ref();
+        let containers = status.and_then(|status| status.container_statuses.as_ref());
+        let again = containers
+            .into_iter()
+            .flatten()
+            .map(|one| one.restart_count);
+        (pod.name_any(), again.sum())
+    };
+    Ok(all_pods(world).await?.iter().map(of).collect())
+}
+
 /// Runs so many operators; waits until there are as many pods, and one leads when there are any.
 pub(crate) async fn scale(world: &World, replicas: usize) -> Result<()> {
     let count = format!("--replicas={replicas}");

@@ -46,6 +46,8 @@ pub enum Manner {
     Slow(Duration),
     /// It takes no request.
     Refusing,
+    /// At once, whoever has this token.
+    Locked(&'static str),
 }
 
 impl Outside {
@@ -107,18 +109,23 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let authorization = headers.get(header::AUTHORIZATION);
+    let authorization = authorization.and_then(|value| value.to_str().ok());
+    if let Manner::Locked(token) = seen.manner
+        && authorization.and_then(|value| value.strip_prefix("Bearer ")) != Some(token)
+    {
+        return (StatusCode::UNAUTHORIZED, "no such key").into_response();
+    }
     if method == Method::GET {
         // The operator asks for models now and then, which is no request.
         return axum::Json(json!({"object": "list", "data": []})).into_response();
     }
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let authorization = headers.get(header::AUTHORIZATION);
-    let authorization = authorization.and_then(|value| value.to_str().ok());
     let asked = json!({"path": uri.path(), "authorization": authorization, "body": body});
     *seen.asked.lock().unwrap_or_else(PoisonError::into_inner) = asked;
     seen.requests.fetch_add(1, Ordering::Relaxed);
     match seen.manner {
-        Manner::Prompt => {}
+        Manner::Prompt | Manner::Locked(_) => {}
         Manner::Slow(delay) => tokio::time::sleep(delay).await,
         Manner::Refusing => {
             return (StatusCode::BAD_REQUEST, "nothing is answered").into_response();

@@ -73,7 +73,7 @@ pub(crate) async fn whole(asked: Asked) -> Result<(Answer, HeaderMap), Rescue> {
     let answered = gateway.answer(Arc::clone(&asked.serving), asked.ask).await;
     let metrics = &asked.surfaces.metrics;
     let answer = answered.inspect_err(|error| metrics.failed(error.kind()))?;
-    metrics.answered(&answer.decision, answer.usage);
+    metrics.answered(&answer.decision, &asked.serving.plan, answer.usage);
     let headers = headers(&answer.decision, &asked.serving);
     Ok((answer, headers))
 }

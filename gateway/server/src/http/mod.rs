@@ -80,6 +80,7 @@ pub(crate) fn routers(gateway: Gateway) -> (Router, Router) {
 
 fn surfaces(gateway: Gateway) -> Arc<Surfaces> {
     let (admission, metrics) = (Admission::default(), Metrics::new());
+    gateway.decisions().measured_by(metrics.steps());
     let surfaces = Arc::new(Surfaces {
         gateway,
         admission,

@@ -9,6 +9,7 @@ use super::asked::Asked;
 use super::chat::headers;
 use crate::answer::{Answer, AnswerStream, Decided};
 use crate::rescue::Rescue;
+use crate::serving::Serving;
 use crate::tally::{Tally, message};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -61,6 +62,7 @@ enum State {
 /// A routed answer on its way, counted when it ends.
 struct Routed {
     surfaces: Arc<super::Surfaces>,
+    serving: Arc<Serving>,
     answer: AnswerStream,
     usage: Usage,
     ended: bool,
@@ -76,6 +78,7 @@ pub(crate) async fn routed(asked: Asked) -> Result<Streamed, Rescue> {
     let decision = answer.decision.clone();
     let routed = Routed {
         surfaces: asked.surfaces,
+        serving: asked.serving,
         answer,
         usage: Usage::default(),
         ended: false,
@@ -105,7 +108,7 @@ impl Routed {
             }
             None => {
                 let metrics = &self.surfaces.metrics;
-                metrics.answered(&self.answer.decision, self.usage);
+                metrics.answered(&self.answer.decision, &self.serving.plan, self.usage);
                 None
             }
         }

@@ -34,10 +34,11 @@ pub(crate) fn certified(right: f32, least: f64) -> Router {
     Router::new(artifact).unwrap()
 }
 
-async fn start(small: &Echo, big: &Echo, router: Router) -> World {
+/// Of two models, with this share of decisions that explore.
+async fn start((small, big): (&Echo, &Echo), router: Router, floor: f64) -> World {
     let plan = GatewayPlan {
         exploration: Exploration {
-            floor: 0.2,
+            floor,
             near_tie_margin: 0.0,
         },
         ..plan(vec![pool("small", &[small]), pool("big", &[big])])
@@ -49,7 +50,7 @@ async fn start(small: &Echo, big: &Echo, router: Router) -> World {
 async fn answers_below_the_certified_confidence_are_given_by_the_biggest_model() {
     let (small, big) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
     let router = certified(0.7, 0.8);
-    let world = start(&small, &big, router.clone()).await;
+    let world = start((&small, &big), router.clone(), 0.2).await;
     let mut held_back = 0;
     for _ in 0..20 {
         let reply = world.chat(&asking("auto", "hi")).await;
@@ -81,7 +82,7 @@ async fn answers_below_the_certified_confidence_are_given_by_the_biggest_model()
 #[tokio::test]
 async fn confident_answers_are_given_by_the_small_model_and_a_pool_that_is_away_by_the_next_best() {
     let (small, big) = (Echo::start(Mode::Echo).await, Echo::start(Mode::Echo).await);
-    let world = start(&small, &big, certified(0.9, 0.8)).await;
+    let world = start((&small, &big), certified(0.9, 0.8), 0.2).await;
     let mut answered = 0;
     for _ in 0..20 {
         let reply = world.chat(&asking("auto", "hi")).await;
@@ -90,7 +91,7 @@ async fn confident_answers_are_given_by_the_small_model_and_a_pool_that_is_away_
     assert!(answered >= 12, "{answered} of 20, and the rest explores");
     // The biggest model is away: an answer that is not certified is better than none.
     let away = Echo::start(Mode::Refuse(503)).await;
-    let world = start(&small, &away, certified(0.7, 0.8)).await;
+    let world = start((&small, &away), certified(0.7, 0.8), 0.0).await;
     let reply = world.chat(&asking("auto", "hi")).await;
     assert_eq!(reply.header("x-weir-model"), "small-model");
     let row = world.row_of(reply).await;

@@ -193,6 +193,26 @@ async fn a_request_has_arrived_with_its_head_however_slow_its_body_is() {
 }
 
 #[tokio::test]
+async fn the_steps_that_a_request_took_are_counted_with_their_times() {
+    let echo = Echo::start(Mode::Echo).await;
+    let world = World::of(&echo).await;
+    let reply = world.chat(&asking("auto", "hi")).await;
+    world.row_of(reply).await;
+    let metrics = world.get("/metrics").await.text().await;
+    for (step, taken) in [
+        ("router", true),
+        ("prompt", true),
+        ("llm", true),
+        ("embed", false),
+        ("attention", false),
+    ] {
+        let row = format!("weir_step_seconds_count{{step=\"{step}\"}} 1");
+        assert_eq!(metrics.contains(&row), taken, "{step}: {metrics}");
+    }
+    assert!(metrics.contains("tier=\"device\""), "{metrics}");
+}
+
+#[tokio::test]
 async fn every_row_names_its_question_and_what_the_client_set() {
     let echo = Echo::start(Mode::Echo).await;
     let mut plan = plan(vec![pool("small", &[&echo])]);

@@ -16,7 +16,7 @@ use serde_json::json;
 use std::time::Duration;
 use weir_router::{Arm, ArmTable, Artifact};
 
-const STACK: &str = include_str!("../../stacks/dependencies.yaml");
+pub(super) const STACK: &str = include_str!("../../stacks/dependencies.yaml");
 const HTTP_ROUTE: &str = include_str!("../../stacks/http_route.yaml");
 const KEY: &str = "e2e-key-0123456789abcdef0123456789abcdef";
 const OF: (&str, &str) = ("InferenceGateway", GATEWAY);
@@ -29,11 +29,16 @@ pub(crate) async fn run(world: &World) -> Result<()> {
     result
 }
 
-async fn steps(namespace: &Namespace<'_>) -> Result<()> {
+/// Applies the stack with all that it depends on, and waits until it is Ready.
+pub(super) async fn serves_all(namespace: &Namespace<'_>) -> Result<()> {
     keys(namespace).await?;
     version(namespace).await?;
     namespace.apply(STACK).await?;
-    serves(namespace, &["steady", "moving"]).await?;
+    serves(namespace, &["steady", "moving"]).await
+}
+
+async fn steps(namespace: &Namespace<'_>) -> Result<()> {
+    serves_all(namespace).await?;
     let before = starts(namespace, "weir.dev/gateway").await?;
     let gateway = namespace.gateway(GATEWAY, Some(KEY)).await?;
     decides(&gateway).await?;

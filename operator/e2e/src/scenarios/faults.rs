@@ -5,6 +5,7 @@ use crate::told::say;
 use crate::world::{Namespace, World, condition};
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use kube::api::{Api, DeleteParams};
 use serde_json::json;
 use std::time::Duration;
@@ -23,6 +24,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     let engines = namespace.pods("weir.dev/pool=steady").await?;
     delete_pod(namespace, &engines[0]).await?;
     say!("{:.1} s: an engine's pod was deleted", load.at());
+    replaced(namespace, "weir.dev/pool=steady", &engines).await?;
     namespace
         .ready(("ModelPool", "steady"), ("True", ""), 120)
         .await?;
@@ -30,6 +32,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     let gateways = namespace.pods("weir.dev/gateway=load").await?;
     delete_pod(namespace, &gateways[0]).await?;
     say!("{:.1} s: a gateway's pod was deleted", load.at());
+    replaced(namespace, "weir.dev/gateway=load", &gateways).await?;
     namespace
         .ready(("InferenceGateway", "load"), ("True", ""), 120)
         .await?;
@@ -82,6 +85,17 @@ async fn pause(namespace: &Namespace<'_>, paused: bool) -> Result<()> {
     });
     seen.await
         .with_context(|| format!("its conditions do not say that paused is {paused}"))
+}
+
+/// Waits until another pod stands in the place of the first of these, and as many are ready as there were.
+async fn replaced(namespace: &Namespace<'_>, label: &str, before: &[Pod]) -> Result<()> {
+    let gone = before.first().and_then(ResourceExt::uid);
+    let stands = namespace.world.until(Duration::from_secs(120), async || {
+        let mut ready = namespace.pods(label).await?;
+        ready.retain(|pod| super::is_ready(pod) && pod.uid() != gone);
+        Ok((ready.len() == before.len()).then_some(()))
+    });
+    stands.await.context("no pod comes in its place")
 }
 
 /// Deletes a pod as an eviction does: it may finish what it has begun.

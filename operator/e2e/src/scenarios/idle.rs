@@ -1,5 +1,6 @@
 //! An idle stack sees no write but Leases, and applying the same again changes nothing.
 
+use super::dependencies;
 use crate::world::{Namespace, World};
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
@@ -12,10 +13,15 @@ const SETTLES: Duration = Duration::from_secs(180);
 /// Numbers of a status are held back for so long.
 const NUMBERS: Duration = Duration::from_secs(30);
 /// Kinds that the operator writes.
-const WRITTEN: [(&str, &str); 9] = [
+const WRITTEN: [(&str, &str); 14] = [
     ("weir.dev/v1alpha1", "ModelPool"),
+    ("weir.dev/v1alpha1", "MemoryStore"),
+    ("weir.dev/v1alpha1", "RouterVersion"),
     ("weir.dev/v1alpha1", "InferenceGateway"),
     ("apps/v1", "Deployment"),
+    ("apps/v1", "StatefulSet"),
+    ("v1", "ConfigMap"),
+    ("v1", "PersistentVolumeClaim"),
     ("v1", "Service"),
     ("v1", "Secret"),
     ("v1", "ServiceAccount"),
@@ -31,7 +37,7 @@ pub(crate) async fn run(world: &World) -> Result<()> {
 }
 
 async fn steps(namespace: &Namespace<'_>) -> Result<()> {
-    super::serve_load(namespace).await?;
+    dependencies::serves_all(namespace).await?;
     // The measured speeds arrive last.
     let measured = namespace.world.until(Duration::from_secs(90), async || {
         let pools = namespace
@@ -47,7 +53,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     measured.await?;
     settled(namespace).await?;
     let before = versions(namespace).await?;
-    namespace.apply(super::LOAD).await?;
+    namespace.apply(dependencies::STACK).await?;
     let idle = namespace.world.extent.idle();
     tokio::time::sleep(idle).await;
     let after = versions(namespace).await?;

@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
+use weir_e2e::outside::Manner;
 
 const KEY: &str = "e2e-key-0123456789abcdef0123456789abcdef";
 
@@ -33,6 +34,7 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
         .await
         .context("an unreachable source")?;
     a_slow_source(namespace).await.context("a slow source")?;
+    a_refused_key(namespace).await.context("a refused key")?;
     a_spec_that_is_refused(namespace)
         .await
         .context("a spec that is refused")?;
@@ -263,8 +265,51 @@ async fn an_unreachable_source(namespace: &Namespace<'_>) -> Result<()> {
     world.hub.mend().await?;
     namespace
         .ready(("ModelPool", "away"), ("True", ""), 120)
+        .await?;
+
+    let nowhere = another("nowhere", "https://models.invalid/tiny-random.gguf", None);
+    namespace.apply_object(&nowhere).await?;
+    let pool = namespace
+        .ready(("ModelPool", "nowhere"), ("False", "FetchFailed"), 90)
+        .await?;
+    let told = crate::world::conditions(&pool);
+    ensure!(
+        told.contains("models.invalid"),
+        "the condition does not say which host has no address: {told}"
+    );
+    let source = format!("{}/models/tiny-random.gguf", world.hub.url);
+    let mended = json!({"spec": {"model": {"source": source}}});
+    namespace.patch("ModelPool", "nowhere", mended).await?;
+    namespace
+        .ready(("ModelPool", "nowhere"), ("True", ""), 120)
         .await
         .map(drop)
+}
+
+/// A server outside is asked with the pool's key: that it is refused is told, and so is that nobody listens any more.
+async fn a_refused_key(namespace: &Namespace<'_>) -> Result<()> {
+    let server = namespace.world.outside(Manner::Locked(KEY)).await?;
+    let labels = json!({"weir.dev/watch": "true"});
+    let token = async |token: &str| {
+        let entry = ("apiKey", token);
+        namespace.secret("outside", labels.clone(), entry).await
+    };
+    token("another-key-0123456789abcdef").await?;
+    let pool = json!({
+        "apiVersion": weir_crds::API_VERSION, "kind": "ModelPool", "metadata": {"name": "outside"},
+        "spec": {
+            "model": {"name": "outside"}, "tier": "server", "privacy": "cloud",
+            "engine": {"external": {"url": server.url, "apiKeySecretRef": {"name": "outside"}}},
+        },
+    });
+    namespace.apply_object(&pool).await?;
+    let of = ("ModelPool", "outside");
+    namespace.ready(of, ("False", "KeyRefused"), 30).await?;
+    token(KEY).await?;
+    namespace.ready(of, ("True", "External"), 30).await?;
+    drop(server);
+    namespace.ready(of, ("False", "Unreachable"), 30).await?;
+    namespace.delete("ModelPool", "outside").await
 }
 
 /// A slow source is no mistake, but looks like one unless whoever waits sees how far the download is.

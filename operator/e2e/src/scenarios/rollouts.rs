@@ -94,6 +94,22 @@ async fn a_good_version_takes_over(namespace: &Namespace<'_>, gateway: &Gateway)
         "the next leader counted {fewer:?} answers of the canary anew"
     );
     ensure!(ended["phase"] == "Active", "{rollout} ended as {ended}");
+    let is_active = [
+        "routerrollout.weir.dev/load-good-1",
+        "builtin",
+        "good",
+        "Active",
+        "100",
+        "Passed",
+    ];
+    tells(
+        namespace,
+        [
+            &["inferencegateway.weir.dev/load", "good", "True"],
+            &is_active,
+        ],
+    )
+    .await?;
     // More of the same, until there were requests enough; the last one is this version again.
     for version in ["other", "good"].into_iter().cycle() {
         if version == "other" && load.sent() >= world.extent.share() {
@@ -245,6 +261,17 @@ async fn a_bad_version_is_taken_out(namespace: &Namespace<'_>, gateway: &Gateway
     let (total, failures) = load.outcome().await?;
     let status = ended?;
     ensure!(status["reason"] == "ErrorRate", "its status is {status}");
+    let attempt = format!("routerrollout.weir.dev/{rollout}");
+    let is_out = [&attempt, "good", "bad", "RolledBack", "0", "ErrorRate"];
+    let serves = [
+        "inferencegateway.weir.dev/load",
+        "good",
+        "bad",
+        "RolledBack",
+        "0",
+        "True",
+    ];
+    tells(namespace, [&serves, &is_out]).await?;
     say!("{total} requests, {} failed", failures.len());
     let share = failures.len() * 4;
     ensure!(
@@ -356,6 +383,25 @@ pub(super) async fn says(
         );
     }
     Ok(())
+}
+
+/// Waits until `kubectl get ig,rr` prints a row of a gateway and one of an attempt with these words, in this order.
+async fn tells(namespace: &Namespace<'_>, rows: [&[&str]; 2]) -> Result<()> {
+    let arguments = ["-n", &namespace.name, "get", "ig,rr"];
+    let mut printed = String::new();
+    let told = namespace.world.until(Duration::from_secs(30), async || {
+        printed = namespace.world.tool("kubectl", &arguments).await?;
+        let has = |row: &[&str], line: &str| {
+            let mut words = line.split_whitespace();
+            row.iter().all(|wanted| words.any(|word| word == *wanted))
+        };
+        let all = rows
+            .iter()
+            .all(|row| printed.lines().any(|line| has(row, line)));
+        Ok(all.then_some(()))
+    });
+    let told = told.await;
+    told.with_context(|| format!("`kubectl get ig,rr` has no rows with {rows:?}: {printed}"))
 }
 
 pub(super) async fn print(namespace: &Namespace<'_>) -> Result<()> {

@@ -1,5 +1,6 @@
 //! A pool goes 1, 3, 0, 1 under load, by hand and by itself, and no request is lost; at zero another one answers, where that is
-//! wanted; and when somebody else scales it too, that is told, with the command that takes it back.
+//! wanted; when somebody else scales it too, that is told, with the command that takes it back; and an autoscaler of Kubernetes
+//! may have it instead.
 
 use super::rollouts::promote;
 use crate::load::Load;
@@ -28,7 +29,10 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     spills(namespace, &gateway)
         .await
         .context("answered by another while it is at zero")?;
-    by_two(namespace).await.context("scaled by two")
+    by_two(namespace).await.context("scaled by two")?;
+    by_kubernetes(namespace)
+        .await
+        .context("scaled by a HorizontalPodAutoscaler")
 }
 
 /// `auto` asks whoever is there: while one pool goes to zero the other answers.
@@ -134,6 +138,36 @@ async fn by_two(namespace: &Namespace<'_>) -> Result<()> {
         .ready(("ModelPool", "moving"), ("True", "ScaledToZero"), 150)
         .await
         .map(drop)
+}
+
+/// A pool that does not scale itself is scaled as a Deployment would be, by way of `/scale` and its selector.
+async fn by_kubernetes(namespace: &Namespace<'_>) -> Result<()> {
+    let by_hand = json!({"spec": {"autoscaling": null}});
+    namespace.patch("ModelPool", "moving", by_hand).await?;
+    namespace.scale("ModelPool", "moving", 1).await?;
+    has_ready(namespace, 1).await?;
+    // Nothing measures processors here, so it is the bounds that count.
+    for replicas in [2, 1] {
+        let autoscaler = json!({
+            "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "moving"},
+            "spec": {
+                "scaleTargetRef": {"apiVersion": weir_crds::API_VERSION, "kind": "ModelPool", "name": "moving"},
+                "minReplicas": replicas, "maxReplicas": replicas,
+                "metrics": [{"type": "Resource", "resource": {
+                    "name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80},
+                }}],
+            },
+        });
+        namespace.apply_object(&autoscaler).await?;
+        has_ready(namespace, replicas).await?;
+        say!("{replicas} replicas by the HorizontalPodAutoscaler");
+    }
+    let pool = namespace
+        .ready(("ModelPool", "moving"), ("True", ""), 60)
+        .await?;
+    let scaling = condition(&pool, "Scaling");
+    ensure!(scaling.is_none(), "who does not scale it says {scaling:?}");
+    Ok(())
 }
 
 /// Waits until the pool went to zero by itself. Its last pod would answer for a minute more, and a gateway hears of it as the status

@@ -46,6 +46,8 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     store
         .await
         .context("status.nodes of the memory does not become 1")?;
+    let counted = ["kind", "nodes", "edges", "vectors"];
+    super::restored(namespace, ("MemoryStore", "kb"), &counted).await?;
     survives_a_new_memory_pod(namespace, &gateway).await?;
     prints_its_columns(namespace).await
 }
