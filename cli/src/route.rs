@@ -11,9 +11,14 @@ const BAR: usize = 32;
 pub(crate) fn text(record: &Record) -> String {
     let mut lines = vec![model(record), why(record)];
     lines.extend(record.verdict.as_ref().map(verdict));
-    if let Some(CacheRow::Hit { decision }) = &record.cache {
+    if let Some(CacheRow::Hit { decision, near }) = &record.cache {
+        let asked = if *near {
+            " to its question in another spelling"
+        } else {
+            ""
+        };
         lines.push(format!(
-            "cache    the answer of decision {decision}, given again"
+            "cache    the answer of decision {decision}{asked}, given again"
         ));
     }
     lines.push(recall(record));

@@ -21,6 +21,10 @@ pub struct AnswerCache {
     /// How long an answer is given again.
     #[serde(default = "AnswerCache::default_ttl")]
     pub ttl: Duration,
+    /// Whether an answer is also given to a question that differs in nothing but how it is written: a greeting, a "please", the
+    /// mark at its end, the case of its first word. Every source of the answer must be recalled for it too, unchanged.
+    #[serde(default)]
+    pub near_duplicates: bool,
 }
 
 /// Bounds on size, time and concurrency.

@@ -292,14 +292,25 @@ fn what_is_no_best_value_is_not_called_so() {
 
 #[test]
 fn an_answer_that_is_given_again_names_the_decision_that_made_it() {
-    let record = Record {
-        cache: Some(CacheRow::Hit {
-            decision: "0193-first".to_owned(),
-        }),
-        ..escalated()
-    };
-    let told = "cache    the answer of decision 0193-first, given again";
-    assert!(shown(&record).lines().any(|line| line == told));
+    for (near, told) in [
+        (
+            false,
+            "cache    the answer of decision 0193-first, given again",
+        ),
+        (
+            true,
+            "cache    the answer of decision 0193-first to its question in another spelling, given again",
+        ),
+    ] {
+        let record = Record {
+            cache: Some(CacheRow::Hit {
+                decision: "0193-first".to_owned(),
+                near,
+            }),
+            ..escalated()
+        };
+        assert!(shown(&record).lines().any(|line| line == told));
+    }
     let missed = Record {
         cache: Some(CacheRow::Miss),
         ..escalated()

@@ -143,6 +143,9 @@ pub struct CachePlan {
     pub entries_max: u32,
     /// How long one is given again.
     pub ttl_ms: u64,
+    /// Whether one is also given to a question that differs in nothing but how it is written.
+    #[serde(default)]
+    pub near_duplicates: bool,
 }
 
 /// A router version by name and content.

@@ -175,7 +175,11 @@ impl Gateway {
         let whole = hold == Hold::Whole;
         let work = match self.answers().find(&prepared, &chosen, whole).await {
             Some(Found::Answer(kept)) => {
-                draft.kept(&kept);
+                draft.kept(&kept, false);
+                return Ok((prepared, Origin::Kept(kept)));
+            }
+            Some(Found::OfNear(kept)) => {
+                draft.kept(&kept, true);
                 return Ok((prepared, Origin::Kept(kept)));
             }
             Some(Found::Nothing(work)) => {

@@ -6,15 +6,19 @@
 //! kept: answers with tools or log-probabilities, those sampled freely, those of another pool than the chosen one, measurements,
 //! and what a client asks not to be. Where two whole answers are wanted for one key at a time, the second waits for the first.
 //!
+//! Where the plan wants it, an answer is also given to a near duplicate of its question (`near_duplicate.rs`) for which all else is the
+//! same and every source of the answer was recalled again, with the same stamp.
+//!
 //! Owns what is kept and for how long. Where a request is asked and what becomes of a kept answer is `answer.rs`.
 
 use crate::choose::Chosen;
 use crate::extension::CacheUse;
 use crate::message::Role;
+use crate::near_duplicate::canonical;
 use crate::prepare::Prepared;
 use crate::record::{ExecutedRow, Record, Source};
-use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
+use quick_cache::{UnitWeighter, Weighter};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -22,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use weir_engine::Usage;
+use weir_memory::NodeId;
 use weir_plan::CachePlan;
 use weir_router::RecallMode;
 
@@ -49,7 +54,26 @@ pub(crate) struct KeptAnswer {
     pub(crate) text: String,
     pub(crate) finish_reason: String,
     pub(crate) usage: Usage,
+    /// Its sources with their stamps; near duplicates of its question must recall them too.
+    stamped: Vec<Stamped>,
     since: Instant,
+}
+
+/// A node that was recalled, and what its stamp was.
+type Stamped = (NodeId, u64);
+
+/// What a request is found by.
+#[derive(Debug)]
+struct Keys {
+    exact: Key,
+    near: Option<Near>,
+}
+
+/// What a near duplicate of a request is found by.
+#[derive(Debug)]
+struct Near {
+    key: Key,
+    recalled: Vec<Stamped>,
 }
 
 /// What is kept for a request.
@@ -57,6 +81,8 @@ pub(crate) struct KeptAnswer {
 pub(crate) enum Found {
     /// Its answer.
     Answer(Arc<KeptAnswer>),
+    /// The answer to a near duplicate.
+    OfNear(Arc<KeptAnswer>),
     /// Nothing yet.
     Nothing(Work),
 }
@@ -65,7 +91,7 @@ pub(crate) enum Found {
 #[derive(Debug)]
 pub(crate) struct Work {
     cache: AnswerCache,
-    key: Key,
+    keys: Keys,
     /// Ends with this; `None` where nobody waits.
     awaited: Option<watch::Sender<()>>,
     /// What had been forgotten when it began: an answer that is older than an erasure is not kept after it.
@@ -77,6 +103,8 @@ pub(crate) struct Work {
 pub(crate) struct AnswerCounts {
     /// Requests that were answered from it.
     pub(crate) hits: u64,
+    /// Of these, those whose question was written in another way.
+    pub(crate) near_hits: u64,
     /// Requests that were not, and whose answers may be kept.
     pub(crate) misses: u64,
     /// Answers in it.
@@ -86,10 +114,13 @@ pub(crate) struct AnswerCounts {
 #[derive(Debug)]
 struct Held {
     kept: Cache<Key, Arc<KeptAnswer>, Size>,
+    /// Keys of `kept` by those of near duplicates. One whose answer has gone leads nowhere.
+    near: Cache<Key, Key>,
     working: HashMap<Key, watch::Receiver<()>>,
     /// How often something was forgotten.
     forgotten: u64,
     hits: u64,
+    near_hits: u64,
     misses: u64,
 }
 
@@ -113,9 +144,11 @@ impl AnswerCache {
         let entries = plan.map_or(0, |plan| plan.entries_max);
         let held = Held {
             kept: Cache::with_weighter(0, entries.into(), Size),
+            near: Cache::with_weighter(0, entries.into(), UnitWeighter),
             working: HashMap::new(),
             forgotten: 0,
             hits: 0,
+            near_hits: 0,
             misses: 0,
         };
         Self {
@@ -129,6 +162,7 @@ impl AnswerCache {
         let mut held = self.held();
         if held.kept.capacity() != u64::from(entries) {
             held.kept.set_capacity(entries.into());
+            held.near.set_capacity(entries.into());
         }
     }
 
@@ -141,48 +175,55 @@ impl AnswerCache {
         whole: bool,
     ) -> Option<Found> {
         let plan = prepared.serving.plan.cache?;
-        let key = key(prepared, chosen)?;
+        let keys = keys(prepared, chosen, plan.near_duplicates)?;
         let ttl = Duration::from_millis(plan.ttl_ms);
-        let shared = whole.then(|| self.shared(key, ttl));
+        let shared = if whole {
+            self.shared(keys, ttl)
+        } else {
+            Ok(self.alone(keys, ttl))
+        };
         let found = match shared {
-            None => self.alone(key, ttl),
-            Some(Ok(found)) => found,
-            Some(Err(mut working)) => {
+            Ok(found) => found,
+            Err((keys, mut working)) => {
                 let until = prepared.deadline();
                 // It ends with an error, since nothing is ever sent.
                 let _ended = tokio::time::timeout_at(until.into(), working.changed()).await;
-                self.alone(key, ttl)
+                self.alone(keys, ttl)
             }
         };
         let mut held = self.held();
         match &found {
             Found::Answer(_) => held.hits += 1,
+            Found::OfNear(_) => {
+                held.hits += 1;
+                held.near_hits += 1;
+            }
             Found::Nothing(_) => held.misses += 1,
         }
         Some(found)
     }
 
     /// What is kept, or work that nobody waits for.
-    fn alone(&self, key: Key, ttl: Duration) -> Found {
+    fn alone(&self, keys: Keys, ttl: Duration) -> Found {
         let mut held = self.held();
-        match held.fresh(&key, ttl) {
-            Some(answer) => Found::Answer(answer),
-            None => Found::Nothing(held.work(self, key)),
+        match held.found(&keys, ttl) {
+            Some(found) => found,
+            None => Found::Nothing(held.work(self, keys)),
         }
     }
 
     /// What is kept, or work that others wait for; an error where somebody does that work, who is to be waited for.
-    fn shared(&self, key: Key, ttl: Duration) -> Result<Found, watch::Receiver<()>> {
+    fn shared(&self, keys: Keys, ttl: Duration) -> Result<Found, (Keys, watch::Receiver<()>)> {
         let mut held = self.held();
-        if let Some(answer) = held.fresh(&key, ttl) {
-            return Ok(Found::Answer(answer));
+        if let Some(found) = held.found(&keys, ttl) {
+            return Ok(found);
         }
-        if let Some(working) = held.working.get(&key) {
-            return Err(working.clone());
+        if let Some(working) = held.working.get(&keys.exact) {
+            return Err((keys, working.clone()));
         }
         let (awaited, working) = watch::channel(());
-        held.working.insert(key, working);
-        let mut work = held.work(self, key);
+        held.working.insert(keys.exact, working);
+        let mut work = held.work(self, keys);
         work.awaited = Some(awaited);
         Ok(Found::Nothing(work))
     }
@@ -193,6 +234,7 @@ impl AnswerCache {
         held.forgotten += 1;
         let forgotten = held.kept.len();
         held.kept.clear();
+        held.near.clear();
         forgotten
     }
 
@@ -200,6 +242,7 @@ impl AnswerCache {
         let held = self.held();
         AnswerCounts {
             hits: held.hits,
+            near_hits: held.near_hits,
             misses: held.misses,
             entries: held.kept.len(),
         }
@@ -211,6 +254,19 @@ impl AnswerCache {
 }
 
 impl Held {
+    /// The answer to a request, or else to a near duplicate of it that was made of what is recalled now.
+    fn found(&mut self, keys: &Keys, ttl: Duration) -> Option<Found> {
+        if let Some(answer) = self.fresh(&keys.exact, ttl) {
+            return Some(Found::Answer(answer));
+        }
+        let near = keys.near.as_ref()?;
+        let other = *self.near.get(&near.key)?;
+        let answer = self.fresh(&other, ttl)?;
+        let mut sources = answer.stamped.iter();
+        let is_made_of_it = sources.all(|source| near.recalled.contains(source));
+        is_made_of_it.then_some(Found::OfNear(answer))
+    }
+
     /// What is kept, if it is not too old.
     fn fresh(&mut self, key: &Key, ttl: Duration) -> Option<Arc<KeptAnswer>> {
         self.kept
@@ -219,19 +275,30 @@ impl Held {
     }
 
     /// Work that nobody waits for.
-    fn work(&self, cache: &AnswerCache, key: Key) -> Work {
+    fn work(&self, cache: &AnswerCache, keys: Keys) -> Work {
         Work {
             cache: cache.clone(),
-            key,
+            keys,
             awaited: None,
             forgotten: self.forgotten,
         }
     }
 }
 
+impl Near {
+    /// These sources with their stamps; `None` where one is not of what was recalled.
+    fn stamped(&self, sources: &[Source]) -> Option<Vec<Stamped>> {
+        let stamped = sources.iter().map(|source| {
+            let id: NodeId = source.id.parse().ok()?;
+            self.recalled.iter().find(|(node, _)| *node == id).copied()
+        });
+        stamped.collect()
+    }
+}
+
 impl Work {
     /// Keeps the answer that a finished row tells of, if it is one that may be given again.
-    pub(crate) fn keep(self, row: &Record, text: &str, usage: Usage) {
+    pub(crate) fn keep(mut self, row: &Record, text: &str, usage: Usage) {
         let second_failed = row
             .verdict
             .as_ref()
@@ -244,6 +311,10 @@ impl Work {
         let (Some(executed), Some(finish_reason)) = (row.executed.clone(), finish_reason) else {
             return;
         };
+        // Near duplicates find it only where it is known what it was made of.
+        let near = self.keys.near.take();
+        let near = near.and_then(|near| Some((near.key, near.stamped(&row.sources)?)));
+        let (near, stamped) = near.unzip();
         let answer = KeptAnswer {
             decision: row.decision_id.clone(),
             executed,
@@ -255,11 +326,15 @@ impl Work {
                 cached_tokens: usage.prompt_tokens,
                 ..usage
             },
+            stamped: stamped.unwrap_or_default(),
             since: Instant::now(),
         };
         let mut held = self.cache.held();
         if held.forgotten == self.forgotten {
-            held.kept.insert(self.key, Arc::new(answer));
+            held.kept.insert(self.keys.exact, Arc::new(answer));
+            if let Some(near) = near {
+                held.near.insert(near, self.keys.exact);
+            }
         }
     }
 }
@@ -267,13 +342,14 @@ impl Work {
 impl Drop for Work {
     fn drop(&mut self) {
         if self.awaited.is_some() {
-            self.cache.held().working.remove(&self.key);
+            self.cache.held().working.remove(&self.keys.exact);
         }
     }
 }
 
-/// What the answer of the chosen arm would be made of; `None` where it may not be kept.
-fn key(prepared: &Prepared, chosen: &Chosen) -> Option<Key> {
+/// What the answer of the chosen arm would be made of; `None` where it may not be kept. With `near_duplicates` also what it
+/// would be made of for one.
+fn keys(prepared: &Prepared, chosen: &Chosen, near_duplicates: bool) -> Option<Keys> {
     let (ask, serving) = (&prepared.ask, &prepared.serving);
     let client = &ask.client;
     let deciding = &prepared.deciding;
@@ -289,29 +365,39 @@ fn key(prepared: &Prepared, chosen: &Chosen) -> Option<Key> {
         RecallMode::Vector => &prepared.remembered.vector,
         RecallMode::Graph => &prepared.remembered.graph,
     };
-    let nodes: Vec<Value> = (recalled.iter())
-        .map(|candidate| json!([candidate.node.id, candidate.node.stamp]))
+    let recalled = recalled.iter();
+    let recalled: Vec<Stamped> = recalled
+        .map(|candidate| (candidate.node.id, candidate.node.stamp))
         .collect();
     let last = ask.messages.iter().rposition(|m| m.role == Role::User);
-    let messages: Vec<Value> = (ask.messages.iter().enumerate())
-        .map(|(at, message)| {
+    let is_text = |at: usize| {
+        ask.messages[at]
+            .object
+            .get("content")
+            .is_some_and(Value::is_string)
+    };
+    let asked = last.filter(|at| is_text(*at));
+    let conversation = |question: &str| -> Vec<Value> {
+        let messages = ask.messages.iter().enumerate();
+        let with_question = messages.map(|(at, message)| {
             let mut object = message.object.clone();
-            if Some(at) == last && object.get("content").is_some_and(Value::is_string) {
-                object.insert("content".to_owned(), json!(prepared.question.text));
+            if Some(at) == asked {
+                object.insert("content".to_owned(), json!(question));
             }
             Value::Object(object)
-        })
-        .collect();
+        });
+        with_question.collect()
+    };
     let mut passed = client.passed.clone();
     // Names who asks, not what.
     passed.remove("user");
-    let made_of = json!({
+    let mut made_of = json!({
         "tenant": ask.caller.tenant, "privacy": serving.privacy(ask),
         // What an answer may be followed by: one that was accepted since nothing else was permitted is no other's.
         "budget_ms": ask.weir.budget_ms, "over_budget": ask.over_budget,
-        "messages": messages, "passed": passed, "max_tokens": client.max_tokens,
+        "messages": conversation(&prepared.question.text), "passed": passed, "max_tokens": client.max_tokens,
         "citations": ask.weir.citations,
-        "recall": arm.recall, "context_tokens": arm.context_tokens, "nodes": nodes,
+        "recall": arm.recall, "context_tokens": arm.context_tokens, "nodes": recalled,
         "sampling": [json!(sampling.class), json!(sampling.temperature), json!(sampling.top_p)],
         "pool": {
             "name": pool.name, "model": pool.model, "upstream": pool.upstream_model, "engine": pool.engine,
@@ -320,5 +406,18 @@ fn key(prepared: &Prepared, chosen: &Chosen) -> Option<Key> {
         },
         "router": deciding.router.artifact().sha256(),
     });
-    Some(Sha256::digest(made_of.to_string()).into())
+    let digest = |made_of: &Value| Key::from(Sha256::digest(made_of.to_string()));
+    let exact = digest(&made_of);
+    let form = asked.filter(|_| near_duplicates);
+    let form = form.and_then(|_| canonical(&prepared.question.text));
+    let near = form.map(|form| {
+        made_of["messages"] = json!(conversation(&form));
+        // Which of them the answer was made of is looked at where one is found. No exact key has none.
+        made_of["nodes"] = Value::Null;
+        Near {
+            key: digest(&made_of),
+            recalled,
+        }
+    });
+    Some(Keys { exact, near })
 }

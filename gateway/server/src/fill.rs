@@ -109,8 +109,8 @@ impl Draft {
         chosen
     }
 
-    /// An earlier request's answer is given. The request counts for no version of the router.
-    pub(crate) fn kept(&mut self, answer: &KeptAnswer) {
+    /// An earlier request's answer is given, or that to a near duplicate. The request counts for no version of the router.
+    pub(crate) fn kept(&mut self, answer: &KeptAnswer, near: bool) {
         if let Some(dispatched) = self.dispatched.take() {
             dispatched.withdraw();
         }
@@ -121,6 +121,7 @@ impl Draft {
         row.sources.clone_from(&answer.sources);
         row.cache = Some(CacheRow::Hit {
             decision: answer.decision.clone(),
+            near,
         });
     }
 

@@ -31,6 +31,7 @@ mod lifecycle;
 pub mod masks;
 pub mod message;
 mod metrics;
+mod near_duplicate;
 pub mod normalise;
 pub mod openapi;
 mod prepare;

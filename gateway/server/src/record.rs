@@ -127,6 +127,9 @@ pub enum CacheRow {
     Hit {
         /// The decision that it was made by.
         decision: String,
+        /// Whether that request's question was written in another way.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        near: bool,
     },
 }
 

@@ -153,6 +153,7 @@ fn what_no_router_decided_is_left_out_and_a_failure_is_the_lowest_score() {
     log.decisions[2].outcome = failed("engine");
     log.decisions[3].cache = Some(CacheRow::Hit {
         decision: log.decisions[4].decision_id.clone(),
+        near: false,
     });
     log.decisions[5].cache = Some(CacheRow::Miss);
     let labels = log

@@ -369,6 +369,7 @@ fn cache(cache: &crds::AnswerCache) -> CachePlan {
     CachePlan {
         entries_max: cache.entries_max,
         ttl_ms: cache.ttl.milliseconds(),
+        near_duplicates: cache.near_duplicates,
     }
 }
 

@@ -12,6 +12,7 @@ use weir_router::{RecallMode, Router};
 const CACHE: CachePlan = CachePlan {
     entries_max: 100,
     ttl_ms: 60_000,
+    near_duplicates: false,
 };
 
 fn keeping(pools: Vec<Pool>) -> GatewayPlan {
@@ -278,6 +279,7 @@ async fn it_holds_as_many_answers_as_the_plan_says_and_for_as_long() {
         cache: Some(CachePlan {
             entries_max,
             ttl_ms,
+            ..CACHE
         }),
         ..plan(pools())
     };

@@ -24,6 +24,7 @@ mod labels;
 mod leavers;
 mod log;
 mod memory;
+mod near_duplicates;
 mod openapi;
 mod pinned;
 mod privacy;

@@ -193,6 +193,7 @@ async fn a_kept_answer_counts_for_no_version() {
     let cache = Some(weir_plan::CachePlan {
         entries_max: 10,
         ttl_ms: 60_000,
+        near_duplicates: false,
     });
     trial.serve(GatewayPlan {
         cache,
