@@ -7,7 +7,7 @@
 
 use crate::common::{NameRef, Privacy};
 use crate::expose::Expose;
-use crate::limits::{AnswerCache, Limits};
+use crate::limits::{AnswerCache, Limits, Traces};
 use crate::rollout_policy::RolloutPolicy;
 use crate::router_rollout::GatewayRouterStatus;
 use crate::schema::exactly_one;
@@ -117,6 +117,9 @@ pub struct InferenceGatewaySpec {
     /// What is written down about decisions.
     #[serde(default)]
     pub logs: Logs,
+    /// Where the times of requests and their steps go, for a collector of OpenTelemetry. Never what was asked or answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traces: Option<Traces>,
 }
 
 /// Where the gateway listens in local mode.

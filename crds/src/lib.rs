@@ -32,7 +32,7 @@ pub use inference_gateway::{
     InferenceGateway, InferenceGatewaySpec, InferenceGatewayStatus, Listen, LogSink, Logs,
     Objective, OverBudget, PoolSelector, PrivacyLimits, QueryText, Tenant,
 };
-pub use limits::{AnswerCache, Limits};
+pub use limits::{AnswerCache, Limits, Traces};
 pub use memory_store::{
     Attention, DeletionPolicy, EmbeddedStore, Embedding, ExternalStore, GraphPolicy, Index,
     IndexStatus, MemoryStore, MemoryStoreSpec, MemoryStoreStatus, Neo4jServer, PrunedStatus,

@@ -1,4 +1,4 @@
-//! What a gateway may take and keep: bounds on requests, and answers that are given again.
+//! What a gateway may take, keep and tell: bounds on requests, answers that are given again, and traces.
 
 #![expect(
     unreachable_pub,
@@ -25,6 +25,21 @@ pub struct AnswerCache {
     /// mark at its end, the case of its first word. Every source of the answer must be recalled for it too, unchanged.
     #[serde(default)]
     pub near_duplicates: bool,
+}
+
+/// A collector of OpenTelemetry, and how much it gets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Traces {
+    /// Address of its OTLP over HTTP, without `/v1/traces`.
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = Rule::new("self.matches('^https?://[^/@?#]+(/[^?#]*)?$') && !self.matches('/v1/traces/?$')")
+        .message("must be the address of a collector without user, query and /v1/traces: write for example http://otel-collector.monitoring:4318"))]
+    pub endpoint: String,
+    /// Share of the requests that are traced. A request whose client sends `traceparent` is traced where that says so.
+    #[serde(default = "Traces::default_sample_ratio")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub sample_ratio: f64,
 }
 
 /// Bounds on size, time and concurrency.
@@ -54,6 +69,12 @@ impl AnswerCache {
 
     fn default_ttl() -> Duration {
         Duration::from_seconds(3600)
+    }
+}
+
+impl Traces {
+    fn default_sample_ratio() -> f64 {
+        1.0
     }
 }
 

@@ -170,7 +170,7 @@ pub(crate) fn ask(question: &Question, hidden: &[NodeId], tenant: &str, max_toke
     let caller = Caller {
         tenant: tenant.to_owned(),
         request_id: "lab".to_owned(),
-        key_id: None,
+        ..Caller::default()
     };
     let mut ask = Ask::question(&question.question, caller);
     ask.hidden = hidden.to_vec();

@@ -11,7 +11,7 @@ mod pool;
 pub use chain::chain;
 pub use policy::{
     ANONYMOUS, ApiKey, Auth, Beyond, Budgets, Exploration, Guardrail, GuardrailAction, Limits,
-    LogSink, Logs, Objective, PrivacyLimits, QueryText, Scope, TenantLimits,
+    LogSink, Logs, Objective, PrivacyLimits, QueryText, Scope, TenantLimits, TracesPlan,
 };
 pub use pool::{
     Cost, Endpoint, EngineKind, Performance, Pool, Privacy, SamplingDefaults, Secret, Tier,
@@ -83,6 +83,9 @@ pub struct GatewayPlan {
     pub limits: Limits,
     /// What is written down about decisions.
     pub logs: Logs,
+    /// Where the times of requests go; nowhere without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traces: Option<TracesPlan>,
 }
 
 /// The memory a gateway recalls from.
@@ -231,6 +234,7 @@ impl GatewayPlan {
                 sink: LogSink::None,
                 query_text: QueryText::None,
             },
+            traces: None,
         }
     }
 
@@ -327,9 +331,12 @@ mod tests {
             cache,
             limits: _,
             logs: _,
+            traces,
         } = &plan;
         assert!(memory.is_some() && router.is_some() && candidate.is_some());
-        assert!(!guardrails.is_empty() && !tenants.is_empty() && cache.is_some());
+        assert!(
+            !guardrails.is_empty() && !tenants.is_empty() && cache.is_some() && traces.is_some()
+        );
         let Pool {
             name: _,
             model: _,

@@ -199,6 +199,16 @@ pub struct Logs {
     pub query_text: QueryText,
 }
 
+/// Where the times of requests go, for a collector of OpenTelemetry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TracesPlan {
+    /// Address of OTLP over HTTP, without `/v1/traces`.
+    pub endpoint: String,
+    /// Share of the requests that are traced, unless their client says.
+    pub sample_ratio: f64,
+}
+
 /// Where decision rows go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

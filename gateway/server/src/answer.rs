@@ -270,8 +270,9 @@ impl Gateway {
                 draft.asked_again(&pools[rank], None);
                 draft.tried(prepared, &second);
                 let usage = first.taken.tally.used(first.prompt_tokens);
-                let until = second.taken.started.duration_since(first.taken.started);
-                draft.spent(&pools[first.rank], usage, until.as_secs_f64());
+                let started = first.taken.started;
+                let until = second.taken.started.duration_since(started);
+                draft.spent(&pools[first.rank], usage, (started, until));
                 second
             }
             Err(error) => {
@@ -346,14 +347,15 @@ impl Gateway {
     /// The kept attempt has ended: its tokens, cost and time are counted, and its speed is learned when it is whole.
     pub(crate) fn settle(&self, draft: &mut Draft, serving: &Serving, kept: &Try) -> Usage {
         let pool = &serving.plan.pools[kept.rank];
-        let total_s = kept.taken.started.elapsed().as_secs_f64();
+        let (started, total) = (kept.taken.started, kept.taken.started.elapsed());
+        let total_s = total.as_secs_f64();
         let usage = kept.taken.tally.used(kept.prompt_tokens);
         if kept.taken.tally.finish_reason.is_some() {
             let (tally, first_s) = (&kept.taken.tally, kept.taken.first_s);
             self.speeds()
                 .learn(pool, &sample(tally, kept.prompt_tokens, first_s, total_s));
         }
-        draft.spent(pool, usage, total_s);
+        draft.spent(pool, usage, (started, total));
         usage
     }
 }

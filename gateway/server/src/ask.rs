@@ -42,6 +42,8 @@ pub struct Caller {
     pub tenant: String,
     /// Id of this HTTP request, for logs.
     pub request_id: String,
+    /// Trace that the request is a part of, as the client's header of this name says.
+    pub traceparent: Option<String>,
     /// Name of the API key; `None` where none was asked for.
     pub key_id: Option<String>,
 }

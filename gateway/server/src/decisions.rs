@@ -11,6 +11,8 @@ use crate::metrics::Steps;
 use crate::quota::Quotas;
 use crate::record::{Feedback, FeedbackRow, Record, is_fault};
 use crate::row_log::{Row, RowLog, Target};
+use crate::traces::Traces;
+use crate::waterfall::Waterfall;
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +28,7 @@ pub struct Decisions {
     inner: Arc<Mutex<Inner>>,
     quotas: Quotas,
     steps: Arc<OnceLock<Steps>>,
+    pub(crate) traces: Traces,
 }
 
 #[derive(Debug, Default)]
@@ -140,7 +143,9 @@ pub(crate) struct Draft {
     row: Arc<Record>,
     /// Counts the request in a rollout until the row is finished.
     pub(crate) dispatched: Option<Dispatched>,
-    received: std::time::Instant,
+    pub(crate) waterfall: Waterfall,
+    /// The trace that the client says its request is a part of.
+    pub(crate) traceparent: Option<String>,
     decisions: Decisions,
     finished: bool,
 }
@@ -150,7 +155,8 @@ impl Draft {
         Self {
             row: Arc::new(row),
             dispatched: None,
-            received,
+            waterfall: Waterfall::since(received),
+            traceparent: None,
             decisions,
             finished: false,
         }
@@ -168,7 +174,7 @@ impl Draft {
 
     /// Milliseconds since the request arrived.
     pub(crate) fn elapsed_ms(&self) -> f64 {
-        self.received.elapsed().as_secs_f64() * 1e3
+        self.waterfall.until(std::time::Instant::now())
     }
 
     /// Completes the row, keeps it and logs it.
@@ -188,6 +194,10 @@ impl Draft {
             }
             dispatched.end(self.row.latency_ms.total, failed);
         }
+        let traceparent = self.traceparent.as_deref();
+        self.decisions
+            .traces
+            .ended(&self.row, &self.waterfall, traceparent);
         self.decisions.keep(Arc::clone(&self.row));
     }
 }

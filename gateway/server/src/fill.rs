@@ -14,12 +14,14 @@ use crate::message::Message;
 use crate::normalise::asked;
 use crate::prepare::Prepared;
 use crate::record::{
-    CacheRow, ChoiceRow, ChosenRow, ExecutedRow, FailedPool, NoveltyRow, QueryRow, Record,
-    RouterRow, Source, TokensRow, VerdictRow,
+    CacheRow, ChoiceRow, ChosenRow, ExecutedRow, FailedPool, LatencyRow, NoveltyRow, QueryRow,
+    Record, RouterRow, Source, TokensRow, VerdictRow,
 };
 use crate::serving::{Serving, version_name};
 use crate::verdict::Judged;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::time::{Duration, Instant};
 use weir_engine::Usage;
 use weir_plan::{Pool, Privacy, QueryText, RouterPlan};
 use weir_router::novelty::Profile;
@@ -64,7 +66,9 @@ impl Gateway {
             router: serving.router_row(&serving.router, serving.plan.router.as_ref()),
             ..Record::default()
         };
-        Draft::new(row, ask.received, self.decisions().clone())
+        let mut draft = Draft::new(row, ask.received, self.decisions().clone());
+        draft.traceparent.clone_from(&ask.caller.traceparent);
+        draft
     }
 
     /// The beginning of the row of a pinned request.
@@ -82,6 +86,24 @@ impl Draft {
         row.features.clone_from(&prepared.features);
         row.retrieval.clone_from(&prepared.remembered.row);
         row.latency_ms = prepared.spent;
+        // The memory tells how long its steps took; they follow one another from the moment in which it was asked.
+        let LatencyRow {
+            queue,
+            embed,
+            retrieval,
+            attention,
+            ..
+        } = prepared.spent;
+        let mut start_ms = 0.0;
+        for (step, took_ms) in [
+            ("queue", queue),
+            ("embed", embed),
+            ("retrieval", retrieval),
+            ("attention", attention),
+        ] {
+            self.waterfall.add(step, start_ms, took_ms);
+            start_ms += took_ms;
+        }
     }
 
     /// The first decision has been taken; the request counts for the version that took it until the row is finished.
@@ -97,6 +119,7 @@ impl Draft {
             dispatched,
         } = decision;
         self.dispatched = dispatched;
+        self.waterfall.ended("router", router_ms);
         let row = self.fill();
         row.router = prepared.deciding.row(&prepared.serving);
         row.novelty = NoveltyRow::of(&prepared.deciding.router, &prepared.features);
@@ -145,6 +168,10 @@ impl Draft {
         let arm = prepared.deciding.router.arms().arms[attempt.arm];
         let since = attempt.taken.started.elapsed().as_secs_f64() - attempt.taken.first_s;
         let first_ms = self.elapsed_ms() - since.max(0.0) * 1e3;
+        let asked_ms = self.waterfall.until(attempt.taken.started);
+        let prompt_ms = attempt.prompt_ms;
+        self.waterfall
+            .add("prompt", (asked_ms - prompt_ms).max(0.0), prompt_ms);
         let row = self.fill();
         if row.latency_ms.ttft == 0.0 {
             row.latency_ms.ttft = first_ms;
@@ -170,6 +197,7 @@ impl Draft {
 
     /// The second decision has been taken.
     pub(crate) fn judged(&mut self, judged: &Judged, router_ms: f64) {
+        self.waterfall.ended("router", router_ms);
         let row = self.fill();
         row.latency_ms.router += router_ms;
         row.explored |= judged.verdict.explored;
@@ -193,20 +221,29 @@ impl Draft {
         }
     }
 
-    /// Tokens, cost and seconds of an attempt, kept or not.
-    pub(crate) fn spent(&mut self, pool: &Pool, usage: Usage, seconds: f64) {
+    /// Tokens, cost and time of an attempt, kept or not.
+    pub(crate) fn spent(
+        &mut self,
+        pool: &Pool,
+        usage: Usage,
+        (started, took): (Instant, Duration),
+    ) {
+        let took_ms = took.as_secs_f64() * 1e3;
+        let start_ms = self.waterfall.until(started);
+        self.waterfall.asked(&pool.model, (start_ms, took_ms));
         let row = self.fill();
         row.tokens.prompt += usage.prompt_tokens;
         row.tokens.cached += usage.cached_tokens;
         row.tokens.completion += usage.completion_tokens;
         row.cost += cost_of(pool, usage);
-        row.latency_ms.llm += seconds * 1e3;
+        row.latency_ms.llm += took_ms;
     }
 
     /// A pinned answer has ended.
     pub(crate) fn passed(&mut self, pool: &Pool, passed: Passed) {
         let usage = passed.usage.unwrap_or_default();
         let total_ms = self.elapsed_ms();
+        self.waterfall.asked(&pool.model, (0.0, total_ms));
         let row = self.fill();
         row.cost = cost_of(pool, usage);
         row.tokens = TokensRow::from(usage);
@@ -237,12 +274,17 @@ impl Draft {
             escalated: again.is_some() && !failed,
             cached: row.cache.as_ref().map(|_| row.is_cached()),
             sources: row.sources.clone(),
-            explain: if explain {
-                serde_json::to_value(row).ok()
-            } else {
-                None
-            },
+            explain: if explain { self.explained() } else { None },
         }
+    }
+}
+
+impl Draft {
+    /// The row so far, and its steps one after the other.
+    fn explained(&self) -> Option<Value> {
+        let mut row = serde_json::to_value(self.row()).ok()?;
+        row["waterfall"] = serde_json::to_value(&self.waterfall).ok()?;
+        Some(row)
     }
 }
 

@@ -67,6 +67,7 @@ impl Gateway {
         let (engines, quotas) = (Engines::new(), Quotas::default());
         let decisions = Decisions::charging(quotas.clone());
         decisions.log_to(plan.logs.sink, assets.state_dir.as_deref())?;
+        decisions.traces.follow(&plan.gateway, plan.traces.as_ref());
         engines.set_pools(plan.served());
         let counts = Counts::default();
         let answers = AnswerCache::new(plan.cache);
@@ -122,6 +123,11 @@ impl Gateway {
         self.inner.engines.set_pools(serving.plan.served());
         self.inner.evidence.follow(serving.candidate_plan());
         self.inner.answers.resize(serving.plan.cache);
+        let plan = &serving.plan;
+        self.inner
+            .decisions
+            .traces
+            .follow(&plan.gateway, plan.traces.as_ref());
         *self
             .inner
             .serving

@@ -50,7 +50,9 @@ mod stalled;
 mod stop;
 mod stream;
 mod tally;
+mod traces;
 mod verdict;
+mod waterfall;
 mod write_back;
 
 pub use gateway::{Assets, Gateway, MemoryAsset};

@@ -104,6 +104,8 @@ pub(crate) struct Gauges<'a> {
     pub(crate) drift: Option<Drift>,
     /// How the cache of answers does.
     pub(crate) answers: AnswerCounts,
+    /// Batches of traces that no collector took.
+    pub(crate) traces_refused: u64,
 }
 
 impl Metrics {
@@ -313,6 +315,7 @@ impl Gauges<'_> {
         }
         self.set_rollout();
         self.set_familiarity();
+        metrics::counter!("weir_traces_refused_total").absolute(self.traces_refused);
         metrics::counter!("weir_answer_cache_hits_total").absolute(self.answers.hits);
         metrics::counter!("weir_answer_cache_near_hits_total").absolute(self.answers.near_hits);
         metrics::counter!("weir_answer_cache_misses_total").absolute(self.answers.misses);

@@ -52,13 +52,15 @@ pub async fn serve_routes(
     // A router by itself would be copied for each connection, with all of its routes.
     let serving = axum::serve(listener, routes.into_make_service())
         .with_graceful_shutdown(stop.clone().cancelled_owned());
-    tokio::select! {
+    let served = tokio::select! {
         served = serving.into_future() => served,
         () = patience(&gateway, stop) => {
             tracing::warn!("requests were still in flight when the time to drain was over");
             Ok(())
         }
-    }
+    };
+    gateway.decisions().traces.flush().await;
+    served
 }
 
 async fn patience(gateway: &Gateway, stop: CancellationToken) {

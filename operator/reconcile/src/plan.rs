@@ -15,8 +15,8 @@ use weir_plan::{
     Auth, Beyond, Budgets, CachePlan, CandidatePlan, Cost, EmbedderPlan, Endpoint, EngineKind,
     Exploration, FORMAT, GatewayPlan, Guardrail, GuardrailAction, Limits, LogSink, Logs,
     MemoryPlan, Objective, Performance, Pool, Privacy, PrivacyLimits, QueryText, Revision,
-    RouterPlan, SamplingDefaults, SummariesPlan, TenantLimits, Tier, TokenizerApi, Vocabulary,
-    WhenCold,
+    RouterPlan, SamplingDefaults, SummariesPlan, TenantLimits, Tier, TokenizerApi, TracesPlan,
+    Vocabulary, WhenCold,
 };
 
 /// What was observed of the world that a plan speaks about.
@@ -138,6 +138,10 @@ pub fn plan(
             queue_max: share(spec.limits.queue_max, observed.replicas),
         },
         logs: logs(&spec.logs),
+        traces: spec.traces.as_ref().map(|traces| TracesPlan {
+            endpoint: traces.endpoint.trim_end_matches('/').to_owned(),
+            sample_ratio: traces.sample_ratio,
+        }),
     })
 }
 

@@ -238,12 +238,14 @@ impl Surfaces {
 
 /// The caller as the request's flow sees it.
 fn caller(identity: Identity, headers: &HeaderMap) -> Caller {
-    let request_id = headers
-        .get(&REQUEST_ID)
-        .and_then(|value| value.to_str().ok());
+    let text = |name: &HeaderName| {
+        let value = headers.get(name)?.to_str().ok()?;
+        Some(value.to_owned())
+    };
     Caller {
         tenant: identity.tenant,
-        request_id: request_id.unwrap_or_default().to_owned(),
+        request_id: text(&REQUEST_ID).unwrap_or_default(),
+        traceparent: text(&TRACEPARENT),
         key_id: identity.key_id,
     }
 }
@@ -285,6 +287,7 @@ fn spawn_upkeep(surfaces: &Arc<Surfaces>) {
 }
 
 const UPKEEP: Duration = Duration::from_secs(10);
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Stands on every answer while the operator does not confirm the plan.
 static PLAN_STALE: HeaderName = HeaderName::from_static("x-weir-plan-stale");

@@ -18,7 +18,11 @@ pub(super) fn describe() {
     }
 }
 
-const COUNTERS: [(&str, &str); 25] = [
+const COUNTERS: [(&str, &str); 26] = [
+    (
+        "weir_traces_refused_total",
+        "Batches of traces that the collector did not take",
+    ),
     ("weir_requests_total", "Requests by route and status"),
     (
         "weir_answers_total",

@@ -38,5 +38,6 @@ mod rollout;
 mod sampling;
 mod streams;
 mod tools;
+mod traces;
 mod world;
 mod write_back;
