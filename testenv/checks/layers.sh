@@ -50,13 +50,13 @@ only weir-memory-service proto certificates memory-external memory-live memory e
 only weir-gateway-cluster proto certificates gateway engine memory memory-live embed models router plan
 only weir-reconcile crds plan router
 only weir-operator proto certificates reconcile crds plan router
-only weir-e2e crds lab gateway engine memory memory-live embed models router plan
-only weir-gateway engine memory memory-live embed models router plan
+only weir-e2e crds lab gateway proto engine memory memory-live embed models router plan
+only weir-gateway proto engine memory memory-live embed models router plan
 only weir-testenv
-only weir-lab gateway engine memory memory-live embed models router plan
-only weir-bench testenv lab gateway engine memory memory-live embed models router plan
-only weir-local gateway engine memory memory-live embed models router plan reconcile crds
-only weir local lab gateway engine memory memory-live embed models router plan reconcile crds
+only weir-lab gateway proto engine memory memory-live embed models router plan
+only weir-bench testenv lab gateway proto engine memory memory-live embed models router plan
+only weir-local gateway proto engine memory memory-live embed models router plan reconcile crds
+only weir local lab gateway proto engine memory memory-live embed models router plan reconcile crds
 
 members=$(cargo metadata --locked --quiet --no-deps --format-version 1 |
   python3 -c 'import json,sys; print(*(package["name"] for package in json.load(sys.stdin)["packages"]))')

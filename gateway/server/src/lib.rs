@@ -1,7 +1,7 @@
-//! The gateway: one request from the HTTP surface to the recorded answer.
+//! The gateway: one request from the surface to the recorded answer.
 //!
 //! Read `answer.rs` first: it is the flow of a request, one line a step, and every step is a file of that name. Surfaces
-//! (`http/`, `auth.rs`, `rescue.rs`) turn bytes into an [`ask::Ask`] and answers into bytes and decide nothing. This
+//! (`http/`, `grpc/`, `auth.rs`, `rescue.rs`) turn bytes into an [`ask::Ask`] and answers into bytes and decide nothing. This
 //! crate knows no Kubernetes: its whole world is a `GatewayPlan` and the [`gateway::Assets`] that go with it.
 
 pub mod answer;
@@ -26,6 +26,7 @@ mod fill;
 mod fixture;
 pub mod forecast;
 pub mod gateway;
+pub mod grpc;
 pub mod http;
 mod lifecycle;
 pub mod masks;

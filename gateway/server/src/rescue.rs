@@ -1,4 +1,4 @@
-//! The one table from every error to what a client sees: status, body, headers.
+//! The one table from every error to what a client sees: status, body, headers; and gRPC's code.
 //!
 //! Outside and inside differ: a client reads what to change, never an address, a path or a key; the whole chain goes to
 //! the log once, where a response is made. Bodies are OpenAI's: `{"error": {message, type, param, code}}`.
@@ -13,6 +13,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::time::Duration;
+use tonic::Code;
 use weir_engine::{EngineError, Fault};
 use weir_memory_live::MemoryError;
 use weir_plan::{GatewayPlan, chain};
@@ -224,6 +225,21 @@ fn kind(status: StatusCode) -> &'static str {
         504 => "timeout_error",
         500.. => "api_error",
         _ => "invalid_request_error",
+    }
+}
+
+/// gRPC's code of an error with this type and code.
+pub(crate) fn grpc_code(kind: &str, code: &str) -> Code {
+    match (kind, code) {
+        (_, "body_too_large") | ("rate_limit_error", _) => Code::ResourceExhausted,
+        (_, "body_slow") | ("timeout_error", _) => Code::DeadlineExceeded,
+        (_, "engine_failed") | ("service_unavailable_error", _) => Code::Unavailable,
+        (_, "unprocessable") => Code::FailedPrecondition,
+        ("authentication_error", _) => Code::Unauthenticated,
+        ("permission_error", _) => Code::PermissionDenied,
+        ("not_found_error", _) => Code::NotFound,
+        ("api_error", _) => Code::Internal,
+        _ => Code::InvalidArgument,
     }
 }
 

@@ -65,6 +65,8 @@ pub async fn serve_routes(
 
 async fn patience(gateway: &Gateway, stop: CancellationToken) {
     stop.cancelled().await;
+    // Who watches its health would be waited for.
+    gateway.drain();
     let limit = gateway.serving().plan.limits.request_timeout_ms;
     tokio::time::sleep(Duration::from_millis(limit) + DRAIN_EXTRA).await;
 }

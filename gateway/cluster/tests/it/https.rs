@@ -8,7 +8,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig};
 use weir_gateway_cluster::Options;
+use weir_proto::gateway::v1::ListModelsRequest;
+use weir_proto::gateway::v1::gateway_client::GatewayClient;
 
 /// Where the certificate for clients lies.
 fn folder(files: &Files) -> PathBuf {
@@ -93,6 +96,20 @@ async fn clients_are_answered_over_https_whole_and_streamed() {
     // Probes and scrapes on a port of their own are not encrypted.
     let metrics = reqwest::get(format!("{}/metrics", node.metrics_url)).await;
     assert!(metrics.unwrap().status().is_success());
+}
+
+#[tokio::test]
+async fn calls_over_grpc_are_answered_at_the_same_port() {
+    let authority = Authority::new();
+    let Secured { node, .. } = &Secured::start(Some(&authority)).await;
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()));
+    let endpoint = Channel::from_shared(address(node)).unwrap();
+    let channel = endpoint.tls_config(tls).unwrap().connect().await.unwrap();
+    let mut client = GatewayClient::new(channel);
+    let listed = client.list_models(ListModelsRequest {}).await.unwrap();
+    let listed = listed.into_inner().data;
+    let ids: Vec<&str> = listed.iter().map(|model| model.id.as_str()).collect();
+    assert_eq!(ids, ["auto", "small-model"]);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! is not leaving. Reading on: `metrics.rs`.
 
 use super::Shared;
+use crate::gateway::Serving;
 use crate::metrics::Gauges;
 use axum::Json;
 use axum::extract::State;
@@ -33,8 +34,7 @@ pub(crate) async fn readyz(State(surfaces): Shared) -> Response {
         })
         .collect();
     let standing = surfaces.gateway.standing();
-    let mut pools_up = serving.plan.pools.iter();
-    let ready = !standing.draining && pools_up.any(|pool| engines.available(pool) || is_cold(pool));
+    let ready = !standing.draining && can_answer(&serving);
     let memory = serving.memory.as_ref();
     let memory = memory.map(|memory| match memory.presence() {
         Presence::Here(counts) => json!({
@@ -61,6 +61,12 @@ pub(crate) async fn readyz(State(surfaces): Shared) -> Response {
         },
     });
     (status, Json(body)).into_response()
+}
+
+/// Whether some model can answer, or will once it is brought up from zero.
+pub(crate) fn can_answer(serving: &Serving) -> bool {
+    let mut pools = serving.plan.pools.iter();
+    pools.any(|pool| serving.engines.available(pool) || is_cold(pool))
 }
 
 /// Whether the pool is at zero and demand brings it up.

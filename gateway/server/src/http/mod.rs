@@ -5,7 +5,7 @@
 
 mod admission;
 mod asked;
-mod body;
+pub(crate) mod body;
 mod chat;
 mod chunks;
 mod completions;
@@ -27,6 +27,7 @@ use crate::auth::Identity;
 use crate::choose::guardrail;
 use crate::extension::Extension;
 use crate::gateway::{Gateway, new_id};
+use crate::grpc;
 use crate::metrics::Metrics;
 use crate::quota::Taken;
 use crate::rescue::Rescue;
@@ -39,6 +40,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
 pub(crate) use chat::{recall_name, unix_seconds, usage};
+pub(crate) use health::can_answer;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,16 +66,16 @@ type Shared = State<Arc<Surfaces>>;
 
 /// All routes of a gateway on one port.
 pub(crate) fn router(gateway: Gateway) -> Router {
-    let surfaces = surfaces(gateway);
+    let surfaces = surfaces(gateway.clone());
     let routes = clients().get("/metrics", health::metrics);
-    finish(routes, surfaces)
+    grpc::beside(finish(routes, surfaces), gateway)
 }
 
 /// The routes of clients, and those of who runs the gateway. Health stands on both: a probe asks where requests go.
 pub(crate) fn routers(gateway: Gateway) -> (Router, Router) {
-    let surfaces = surfaces(gateway);
+    let surfaces = surfaces(gateway.clone());
     (
-        finish(clients(), Arc::clone(&surfaces)),
+        grpc::beside(finish(clients(), Arc::clone(&surfaces)), gateway),
         finish(operations(), surfaces),
     )
 }
@@ -332,6 +334,9 @@ async fn observe(
 }
 
 async fn unknown_path(request: Request) -> Response {
+    if let Some(refused) = grpc::unknown(request.headers()) {
+        return refused;
+    }
     let shown: String = request.uri().path().chars().take(80).collect();
     Rescue::not_found(&format!("the path {shown:?}")).into_response()
 }

@@ -1,6 +1,6 @@
 //! An engine that answers with the question, one word an event. It can be told to fail, and counts who came.
 
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::serve::ListenerExt;
@@ -103,6 +103,7 @@ impl Echo {
             .route("/v1/embeddings", post(embeddings))
             .route("/tokenize", post(tokenize))
             .route("/apply-template", post(apply_template))
+            .layer(DefaultBodyLimit::disable())
             .with_state(Arc::clone(&state));
         let stop = state.stop.clone();
         tokio::spawn(async move {

@@ -26,7 +26,7 @@ enum Window {
 }
 
 /// Waits until nothing of any request is left in the gateway.
-async fn until_idle(world: &World) {
+pub(crate) async fn until_idle(world: &World) {
     let idle = async {
         loop {
             let text = world.get("/metrics").await.text().await;

@@ -1,4 +1,4 @@
-//! The gateway over real HTTP: behaviours against an in-process echo engine, and SmolLM2 where it is present.
+//! The gateway over real HTTP and gRPC: behaviours against an in-process echo engine, and SmolLM2 where it is present.
 
 #![expect(
     clippy::unwrap_used,
@@ -19,6 +19,9 @@ mod failover;
 mod familiarity;
 mod fault_proxy;
 mod faults;
+mod grpc;
+mod grpc_calls;
+mod grpc_errors;
 mod guard;
 mod labels;
 mod leavers;
