@@ -42,7 +42,7 @@ pub struct Caller {
     pub tenant: String,
     /// Id of this HTTP request, for logs.
     pub request_id: String,
-    /// Name of the API key; `None` where none was asked for.
+    /// Name of the API key, or `jwt:` and that of a token's; `None` where none was asked for.
     pub key_id: Option<String>,
 }
 

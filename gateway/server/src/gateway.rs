@@ -12,6 +12,7 @@ use crate::counts::Counts;
 use crate::decisions::Decisions;
 use crate::evidence::{Evidence, RolloutReport};
 use crate::familiarity::{Familiarity, FamiliarityReport};
+use crate::jwt::Issuer;
 use crate::lifecycle::Lifecycle;
 use crate::quota::Quotas;
 use crate::recall::want_vectors;
@@ -52,6 +53,7 @@ struct Inner {
     decisions: Decisions,
     evidence: Evidence,
     quotas: Quotas,
+    issuer: Issuer,
     familiarity: Familiarity,
     lifecycle: Lifecycle,
     summaries: Summaries,
@@ -70,6 +72,8 @@ impl Gateway {
         engines.set_pools(plan.served());
         let counts = Counts::default();
         let answers = AnswerCache::new(plan.cache);
+        let issuer = Issuer::new();
+        issuer.follow(&plan);
         let serving = Serving::new(plan, assets, engines.clone(), counts.clone());
         let serving = Arc::new(serving);
         let evidence = Evidence::default();
@@ -83,6 +87,7 @@ impl Gateway {
             decisions,
             evidence,
             quotas,
+            issuer,
             familiarity: Familiarity::default(),
             lifecycle: Lifecycle::default(),
             summaries: Summaries::default(),
@@ -122,6 +127,7 @@ impl Gateway {
         self.inner.engines.set_pools(serving.plan.served());
         self.inner.evidence.follow(serving.candidate_plan());
         self.inner.answers.resize(serving.plan.cache);
+        self.inner.issuer.follow(&serving.plan);
         *self
             .inner
             .serving
@@ -224,6 +230,10 @@ impl Gateway {
 
     pub(crate) fn quotas(&self) -> &Quotas {
         &self.inner.quotas
+    }
+
+    pub(crate) fn issuer(&self) -> &Issuer {
+        &self.inner.issuer
     }
 
     pub(crate) fn familiarity(&self) -> &Familiarity {

@@ -27,6 +27,7 @@ mod fixture;
 pub mod forecast;
 pub mod gateway;
 pub mod http;
+pub mod jwt;
 mod lifecycle;
 pub mod masks;
 pub mod message;

@@ -9,6 +9,7 @@ use crate::evidence::Role;
 use crate::familiarity::Counts;
 use crate::gateway::Serving;
 use crate::http::recall_name;
+use crate::jwt::{self, TokenError};
 use crate::lifecycle::Standing;
 use crate::quota::Kind;
 use crate::write_back::Outcome;
@@ -76,6 +77,8 @@ pub(crate) struct Gauges<'a> {
     pub(crate) drift: Option<Drift>,
     /// How the cache of answers does.
     pub(crate) answers: AnswerCounts,
+    /// The keys of the plan's issuer.
+    pub(crate) issuer: Option<jwt::Counts>,
 }
 
 impl Metrics {
@@ -159,6 +162,13 @@ impl Metrics {
     pub(crate) fn over_budget(&self, kind: Kind) {
         with_local_recorder(&self.recorder, || {
             metrics::counter!("weir_over_budget_total", "kind" => kind.as_str()).increment(1);
+        });
+    }
+
+    /// A token opened nothing.
+    pub(crate) fn token_refused(&self, error: TokenError) {
+        with_local_recorder(&self.recorder, || {
+            metrics::counter!("weir_jwt_refused_total", "reason" => error.as_str()).increment(1);
         });
     }
 
@@ -252,6 +262,7 @@ impl Gauges<'_> {
         }
         self.set_rollout();
         self.set_familiarity();
+        self.set_issuer();
         metrics::counter!("weir_answer_cache_hits_total").absolute(self.answers.hits);
         metrics::counter!("weir_answer_cache_misses_total").absolute(self.answers.misses);
         metrics::gauge!("weir_answer_cache_entries").set(self.answers.entries as f64);
@@ -272,6 +283,20 @@ impl Gauges<'_> {
                 metrics::counter!("weir_memory_recall_cache_hits_total").absolute(cache.hits);
                 metrics::counter!("weir_memory_recall_cache_misses_total").absolute(cache.misses);
             }
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a document has few keys")]
+    fn set_issuer(&self) {
+        let Some(issuer) = self.issuer else {
+            return;
+        };
+        metrics::gauge!("weir_jwks_keys").set(issuer.keys as f64);
+        if let Some(age) = issuer.age {
+            metrics::gauge!("weir_jwks_age_seconds").set(age.as_secs_f64());
+        }
+        for (outcome, count) in [("ok", issuer.refreshed), ("failed", issuer.failed)] {
+            metrics::counter!("weir_jwks_fetches_total", "outcome" => outcome).absolute(count);
         }
     }
 
@@ -326,7 +351,7 @@ fn describe() {
     }
 }
 
-const COUNTERS: [(&str, &str); 24] = [
+const COUNTERS: [(&str, &str); 26] = [
     ("weir_requests_total", "Requests by route and status"),
     (
         "weir_answers_total",
@@ -340,6 +365,14 @@ const COUNTERS: [(&str, &str); 24] = [
     (
         "weir_over_budget_total",
         "Requests refused because a budget of their tenant was used up, by kind",
+    ),
+    (
+        "weir_jwt_refused_total",
+        "Tokens of callers that opened nothing, by reason",
+    ),
+    (
+        "weir_jwks_fetches_total",
+        "Fetches of the issuer's keys, by outcome",
     ),
     ("weir_tokens_total", "Tokens by model and kind"),
     (
@@ -410,7 +443,12 @@ const COUNTERS: [(&str, &str); 24] = [
     ),
 ];
 
-const GAUGES: [(&str, &str); 17] = [
+const GAUGES: [(&str, &str); 19] = [
+    ("weir_jwks_keys", "Keys of the issuer that can sign tokens"),
+    (
+        "weir_jwks_age_seconds",
+        "Time since the issuer's keys were fetched",
+    ),
     ("weir_in_flight", "Requests being answered"),
     ("weir_queued", "Requests waiting for a place"),
     (

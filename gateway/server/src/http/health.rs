@@ -83,6 +83,7 @@ pub(crate) async fn metrics(State(surfaces): Shared) -> Response {
         familiarity: surfaces.gateway.familiarity().counts(),
         drift: surfaces.gateway.drift(),
         answers: surfaces.gateway.answers().counts(),
+        issuer: surfaces.gateway.issuer().counts(),
     };
     let text = surfaces.metrics.render(&gauges);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()

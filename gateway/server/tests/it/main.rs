@@ -20,6 +20,8 @@ mod familiarity;
 mod fault_proxy;
 mod faults;
 mod guard;
+mod issuer;
+mod jwt;
 mod labels;
 mod leavers;
 mod log;
