@@ -73,6 +73,9 @@ GATEWAY = [
     ("Router: drift", "bool", (f"max by (of) (weir_router_drift{{{SELECTED}}})", "{{of}}")),
     ("Router: small answers held back", "reqps", (rate("weir_router_held_back_total", "pod"), "{{pod}}")),
     ("Age of the plan", "s", (largest("weir_plan_age_seconds"), "{{pod}}")),
+    ("Tokens refused by reason", "reqps", (rate("weir_jwt_refused_total", "reason"), "{{reason}}")),
+    ("Age of the issuer's keys", "s", (largest("weir_jwks_age_seconds"), "{{pod}}")),
+    ("Fetches of the issuer's keys", "short", (rate("weir_jwks_fetches_total", "outcome"), "{{outcome}}")),
     ("Decision records lost", "short", (rate("weir_log_rows_lost_total", "pod"), "{{pod}}")),
 ]
 

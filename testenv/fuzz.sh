@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
 shift || true
-[ $# -gt 0 ] || set -- call_text document gguf grpc_chat json_span log_row memory_export messages plan router_artifact sse stack
+[ $# -gt 0 ] || set -- call_text document gguf grpc_chat json_span log_row memory_export messages plan router_artifact sse stack token
 toolchain=${FUZZ_TOOLCHAIN:-nightly}
 
 if ! cargo "+$toolchain" fuzz --version >/dev/null 2>&1; then
@@ -18,7 +18,7 @@ fi
 for target; do
     features=() seeds=("fuzz/seeds/$target") more=()
     case $target in
-    grpc_chat | log_row | messages) features=(--features gateway) ;;
+    grpc_chat | log_row | messages | token) features=(--features gateway) ;;
     stack) seeds=(examples/stacks crds/tests/it/bad) ;;
     router_artifact) seeds=() more=(-seed_inputs=router/artifacts/default.onnx) ;;
     esac

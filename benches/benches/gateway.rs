@@ -74,7 +74,9 @@ async fn main() -> anyhow::Result<()> {
     // What was recalled for a question is remembered: a number makes each one new.
     let fresh = (asked.iter().cycle().zip(0..))
         .map(|(question, number)| format!("{} ({number})", question.question));
-    let Measured { own, whole, steps } = measured(&gateway, fresh.take(WARM_UP + REQUESTS)).await?;
+    let Measured {
+        own, whole, steps, ..
+    } = measured(&gateway, fresh.take(WARM_UP + REQUESTS)).await?;
     let p50 = Row::new("own.p50", "ms", quantile(&own, 0.5)).goal(Goal::AtMost(P50_MS));
     results.rows.push(p50);
     for (metric, times, share) in [

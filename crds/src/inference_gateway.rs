@@ -5,12 +5,12 @@
     reason = "KubeSchema repeats each type inside a function"
 )]
 
-use crate::common::{NameRef, Privacy};
+use crate::auth::Auth;
+use crate::common::Privacy;
 use crate::expose::Expose;
 use crate::limits::{AnswerCache, Limits, Traces};
 use crate::rollout_policy::RolloutPolicy;
 use crate::router_rollout::GatewayRouterStatus;
-use crate::schema::exactly_one;
 use crate::workload::{PodOptions, Resources};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -63,6 +63,9 @@ use std::collections::BTreeMap;
     "!has(self.tenants) || self.tenants.all(t, !has(t.privacyMax) || {'local': 0, 'onPrem': 1, 'cloud': 2}[t.privacyMax] <= {'local': 0, 'onPrem': 1, 'cloud': 2}[self.privacy.max])"
 ).message("a tenant's privacyMax goes further than privacy.max, which it can only narrow: write a nearer privacyMax (local, then onPrem, then cloud)")
     .field_path(".tenants"))]
+#[x_kube(validation = Rule::new("!has(self.auth.jwt) || (has(self.tenants) && size(self.tenants) > 0)")
+    .message("auth.jwt takes tokens of the tenants that spec.tenants names, and it names none: write tenants: [{name: acme, requestsPerMinute: 600}]")
+    .field_path(".auth.jwt"))]
 #[serde(rename_all = "camelCase")]
 pub struct InferenceGatewaySpec {
     /// Where the gateway listens in local mode. In a cluster it listens at port 8080 of its Service.
@@ -99,9 +102,10 @@ pub struct InferenceGatewaySpec {
     #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, b.name == a.name))")
         .message("two guardrails have the same name: give each its own, since the log names it"))]
     pub guardrails: Vec<Guardrail>,
-    /// Who may ask: exactly one of apiKeysSecretRef, anonymous.
+    /// Who may ask: holders of keys, of tokens, or of either; or everybody.
     pub auth: Auth,
-    /// What holds for the requests of single tenants. A tenant that is not named has the gateway's own rules and no budget.
+    /// What holds for the requests of single tenants. Keys of a tenant that is not named
+    /// have the gateway's own rules and no budget; tokens of it open nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, b.name == a.name))")
@@ -159,7 +163,7 @@ pub struct PoolSelector {
 ).message("overBudget speaks of a budget that is not there: write tokensPerMinute or costPerDay, beyond requestsPerMinute every request is refused"))]
 #[serde(rename_all = "camelCase")]
 pub struct Tenant {
-    /// The tenant, as the entries of auth.apiKeysSecretRef name it before the first dot.
+    /// The tenant, as the entries of auth.apiKeysSecretRef name it before the first dot, and tokens in auth.jwt.tenantClaim.
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_-]+$')")
         .message("is no tenant that a key could have: write letters, digits, '_' and '-', as before the first dot of the Secret's entries"))]
@@ -289,18 +293,6 @@ pub struct GuardrailCondition {
 pub enum GuardrailAction {
     /// The biggest permitted model answers.
     UseBiggest,
-}
-
-/// Who may ask.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(transform = exactly_one)]
-pub enum Auth {
-    /// Holders of a key of this Secret. Each entry's name is TENANT.KEYID or TENANT.KEYID.SCOPES, its value the key;
-    /// SCOPES are ask, memory, judge and admin joined by '-', without them ask and memory.
-    ApiKeysSecretRef(NameRef),
-    /// Everybody, as tenant `anonymous`.
-    Anonymous {},
 }
 
 /// What is written down about decisions.

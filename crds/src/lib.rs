@@ -6,6 +6,7 @@
 //! `operator/reconcile`). Reading on: one file a kind, then `stack.rs` (files into typed documents), `validate.rs`
 //! (documents into findings), `schema.rs` (CRDs, editors).
 
+mod auth;
 mod common;
 mod engine;
 mod expose;
@@ -24,13 +25,14 @@ pub mod validate;
 mod workload;
 pub mod yaml;
 
+pub use auth::{Anonymous, Auth, Jwt, JwtKeys};
 pub use common::{CaSecretRef, NameRef, Privacy, SecretKeyRef, Tier};
 pub use engine::{Dtype, Engine, External, LlamaCpp, Vllm};
 pub use expose::{Expose, HttpRoute, ParentRef, ServiceType};
 pub use inference_gateway::{
-    Auth, Exploration, GatewayRouter, Guardrail, GuardrailAction, GuardrailCondition,
-    InferenceGateway, InferenceGatewaySpec, InferenceGatewayStatus, Listen, LogSink, Logs,
-    Objective, OverBudget, PoolSelector, PrivacyLimits, QueryText, Tenant,
+    Exploration, GatewayRouter, Guardrail, GuardrailAction, GuardrailCondition, InferenceGateway,
+    InferenceGatewaySpec, InferenceGatewayStatus, Listen, LogSink, Logs, Objective, OverBudget,
+    PoolSelector, PrivacyLimits, QueryText, Tenant,
 };
 pub use limits::{AnswerCache, Limits, Traces};
 pub use memory_store::{

@@ -405,7 +405,7 @@ impl World {
         let rank = |name: &str| order.iter().position(|known| known == name).unwrap_or(last);
         pools.sort_by_key(|pool| rank(&pool.fixed.name));
         let embedder = self.embedder();
-        let keys_required = matches!(gateway.spec.auth, weir_crds::Auth::ApiKeysSecretRef(_));
+        let keys_required = gateway.spec.auth.anonymous.is_none();
         let mut view = self.shared.view();
         view.plans = self.revision.counter;
         view.pools = pools;

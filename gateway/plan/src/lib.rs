@@ -5,10 +5,12 @@
 //! the shape of that message and nothing else: no I/O, no async, no decisions. Reading on: `pool.rs`, `policy.rs`.
 
 mod chain;
+mod jwt;
 mod policy;
 mod pool;
 
 pub use chain::chain;
+pub use jwt::{JwtKeys, JwtPlan};
 pub use policy::{
     ANONYMOUS, ApiKey, Auth, Beyond, Budgets, Exploration, Guardrail, GuardrailAction, Limits,
     LogSink, Logs, Objective, PrivacyLimits, QueryText, Scope, TenantLimits, TracesPlan,
@@ -76,6 +78,9 @@ pub struct GatewayPlan {
     pub tenants: BTreeMap<String, TenantLimits>,
     /// Who may ask.
     pub auth: Auth,
+    /// Whose tokens open beside the keys of `auth`; `None` where no token does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<JwtPlan>,
     /// How answers are kept; `None` where they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CachePlan>,
@@ -228,6 +233,7 @@ impl GatewayPlan {
             },
             tenants: BTreeMap::new(),
             auth: Auth::Anonymous,
+            jwt: None,
             cache: None,
             limits: Limits::default(),
             logs: Logs {
@@ -328,15 +334,15 @@ mod tests {
             privacy: _,
             tenants,
             auth: _,
+            jwt,
             cache,
             limits: _,
             logs: _,
             traces,
         } = &plan;
         assert!(memory.is_some() && router.is_some() && candidate.is_some());
-        assert!(
-            !guardrails.is_empty() && !tenants.is_empty() && cache.is_some() && traces.is_some()
-        );
+        assert!(!guardrails.is_empty() && !tenants.is_empty());
+        assert!(cache.is_some() && jwt.is_some() && traces.is_some());
         let Pool {
             name: _,
             model: _,

@@ -44,7 +44,7 @@ pub struct Caller {
     pub request_id: String,
     /// Trace that the request is a part of, as the client's header of this name says.
     pub traceparent: Option<String>,
-    /// Name of the API key; `None` where none was asked for.
+    /// Name of the API key, or `jwt:` and that of a token's; `None` where none was asked for.
     pub key_id: Option<String>,
 }
 

@@ -1,8 +1,9 @@
-//! Who asks: API keys, scopes and the anonymous mode.
+//! Who asks: API keys, scopes and the anonymous mode. Tokens of an issuer are read in `jwt/`.
 //!
 //! Keys are known by their SHA-256 only and compared in constant time, every key every time, so that neither content
 //! nor number of keys shows in the timing. Decides nothing else. Reading on: `rescue.rs` for what a refusal looks like.
 
+use crate::jwt::Subject;
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
@@ -14,13 +15,15 @@ pub(crate) struct Identity {
     pub(crate) tenant: String,
     /// Name of the key; `None` where none was asked for.
     pub(crate) key_id: Option<String>,
+    /// The user within the tenant, where a token names it.
+    pub(crate) user: Option<String>,
     scopes: Vec<Scope>,
 }
 
 /// Why a caller is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AuthError {
-    #[error("no API key: send it as `Authorization: Bearer KEY`")]
+    #[error("no API key or token: send it as `Authorization: Bearer KEY`")]
     Missing,
     #[error("the API key is not known to this gateway: check it, or ask its owner for a new one")]
     Unknown,
@@ -37,28 +40,30 @@ impl Identity {
                 return Ok(Self {
                     tenant: ANONYMOUS.to_owned(),
                     key_id: None,
+                    user: None,
                     scopes,
                 });
             }
             Auth::ApiKeys(keys) => keys,
         };
-        let value = headers
-            .get(header::AUTHORIZATION)
-            .ok_or(AuthError::Missing)?;
-        let (scheme, key) = value
-            .to_str()
-            .ok()
-            .and_then(|value| value.split_once(' '))
-            .ok_or(AuthError::Missing)?;
-        if !scheme.eq_ignore_ascii_case("bearer") || key.trim().is_empty() {
-            return Err(AuthError::Missing);
-        }
-        let key = find(keys, key.trim()).ok_or(AuthError::Unknown)?;
+        let key = find(keys, bearer(headers)?).ok_or(AuthError::Unknown)?;
         Ok(Self {
             tenant: key.tenant.clone(),
             key_id: Some(key.key_id.clone()),
+            user: None,
             scopes: key.scopes.clone(),
         })
+    }
+
+    /// Who a token speaks for; it may do what a key without scopes may.
+    pub(crate) fn of_token(subject: Subject) -> Self {
+        let key_id = subject.key_id.unwrap_or_default();
+        Self {
+            tenant: subject.tenant,
+            key_id: Some(format!("jwt:{key_id}")),
+            user: subject.user,
+            scopes: vec![Scope::Ask, Scope::Memory],
+        }
     }
 
     /// Whether the key has a scope; an admin key has all.
@@ -73,6 +78,18 @@ impl Identity {
             Err(AuthError::Scope(scope))
         }
     }
+}
+
+/// The credential of the headers: a key or a token.
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, AuthError> {
+    let value = headers.get(header::AUTHORIZATION);
+    let value = value.and_then(|value| value.to_str().ok()?.split_once(' '));
+    let (scheme, credential) = value.ok_or(AuthError::Missing)?;
+    let credential = credential.trim();
+    if !scheme.eq_ignore_ascii_case("bearer") || credential.is_empty() {
+        return Err(AuthError::Missing);
+    }
+    Ok(credential)
 }
 
 fn find<'a>(keys: &'a [ApiKey], presented: &str) -> Option<&'a ApiKey> {

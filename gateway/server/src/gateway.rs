@@ -12,6 +12,7 @@ use crate::counts::Counts;
 use crate::decisions::Decisions;
 use crate::evidence::{Evidence, RolloutReport};
 use crate::familiarity::{Familiarity, FamiliarityReport};
+use crate::jwt::Issuer;
 use crate::lifecycle::Lifecycle;
 use crate::quota::Quotas;
 use crate::recall::want_vectors;
@@ -52,6 +53,7 @@ struct Inner {
     decisions: Decisions,
     evidence: Evidence,
     quotas: Quotas,
+    issuer: Issuer,
     familiarity: Familiarity,
     lifecycle: Lifecycle,
     summaries: Summaries,
@@ -71,6 +73,8 @@ impl Gateway {
         engines.set_pools(plan.served());
         let counts = Counts::default();
         let answers = AnswerCache::new(plan.cache);
+        let issuer = Issuer::new();
+        issuer.follow(&plan);
         let serving = Serving::new(plan, assets, engines.clone(), counts.clone());
         let serving = Arc::new(serving);
         let evidence = Evidence::default();
@@ -84,6 +88,7 @@ impl Gateway {
             decisions,
             evidence,
             quotas,
+            issuer,
             familiarity: Familiarity::default(),
             lifecycle: Lifecycle::default(),
             summaries: Summaries::default(),
@@ -128,6 +133,7 @@ impl Gateway {
             .decisions
             .traces
             .follow(&plan.gateway, plan.traces.as_ref());
+        self.inner.issuer.follow(plan);
         *self
             .inner
             .serving
@@ -230,6 +236,10 @@ impl Gateway {
 
     pub(crate) fn quotas(&self) -> &Quotas {
         &self.inner.quotas
+    }
+
+    pub(crate) fn issuer(&self) -> &Issuer {
+        &self.inner.issuer
     }
 
     pub(crate) fn familiarity(&self) -> &Familiarity {

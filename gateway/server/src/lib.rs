@@ -28,6 +28,7 @@ pub mod forecast;
 pub mod gateway;
 pub mod grpc;
 pub mod http;
+pub mod jwt;
 mod lifecycle;
 pub mod masks;
 pub mod message;

@@ -11,6 +11,7 @@ use crate::evidence::Role;
 use crate::familiarity::Counts;
 use crate::gateway::Serving;
 use crate::http::recall_name;
+use crate::jwt::{self, TokenError};
 use crate::lifecycle::Standing;
 use crate::quota::Kind;
 use crate::record::LatencyRow;
@@ -106,6 +107,8 @@ pub(crate) struct Gauges<'a> {
     pub(crate) answers: AnswerCounts,
     /// Batches of traces that no collector took.
     pub(crate) traces_refused: u64,
+    /// The keys of the plan's issuer.
+    pub(crate) issuer: Option<jwt::Counts>,
 }
 
 impl Metrics {
@@ -204,6 +207,13 @@ impl Metrics {
     pub(crate) fn over_budget(&self, kind: Kind) {
         with_local_recorder(&self.recorder, || {
             metrics::counter!("weir_over_budget_total", "kind" => kind.as_str()).increment(1);
+        });
+    }
+
+    /// A token opened nothing.
+    pub(crate) fn token_refused(&self, error: TokenError) {
+        with_local_recorder(&self.recorder, || {
+            metrics::counter!("weir_jwt_refused_total", "reason" => error.as_str()).increment(1);
         });
     }
 
@@ -316,6 +326,7 @@ impl Gauges<'_> {
         self.set_rollout();
         self.set_familiarity();
         metrics::counter!("weir_traces_refused_total").absolute(self.traces_refused);
+        self.set_issuer();
         metrics::counter!("weir_answer_cache_hits_total").absolute(self.answers.hits);
         metrics::counter!("weir_answer_cache_near_hits_total").absolute(self.answers.near_hits);
         metrics::counter!("weir_answer_cache_misses_total").absolute(self.answers.misses);
@@ -337,6 +348,20 @@ impl Gauges<'_> {
                 metrics::counter!("weir_memory_recall_cache_hits_total").absolute(cache.hits);
                 metrics::counter!("weir_memory_recall_cache_misses_total").absolute(cache.misses);
             }
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a document has few keys")]
+    fn set_issuer(&self) {
+        let Some(issuer) = self.issuer else {
+            return;
+        };
+        metrics::gauge!("weir_jwks_keys").set(issuer.keys as f64);
+        if let Some(age) = issuer.age {
+            metrics::gauge!("weir_jwks_age_seconds").set(age.as_secs_f64());
+        }
+        for (outcome, count) in [("ok", issuer.refreshed), ("failed", issuer.failed)] {
+            metrics::counter!("weir_jwks_fetches_total", "outcome" => outcome).absolute(count);
         }
     }
 

@@ -24,7 +24,8 @@ pub struct Record {
     pub gateway: String,
     /// Who asked.
     pub tenant: String,
-    /// Name of the API key that asked; `None` where the gateway asks for none.
+    /// Name of the API key that asked, or `jwt:` and the name of the key that signed the token; `None` where the gateway asks
+    /// for none.
     #[serde(default)]
     pub key_id: Option<String>,
     /// SHA-256 of the client's `user` field.

@@ -7,6 +7,7 @@
 use crate::ask::AskError;
 use crate::auth::AuthError;
 use crate::error::AnswerError;
+use crate::jwt::TokenError;
 use crate::quota::OverBudget;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -34,6 +35,8 @@ pub(crate) struct Rescue {
     retry_after: Option<Duration>,
     should_retry: bool,
     inside: Option<String>,
+    /// What `WWW-Authenticate` says of a 401.
+    challenge: &'static str,
 }
 
 impl Rescue {
@@ -46,6 +49,7 @@ impl Rescue {
             retry_after: None,
             should_retry: false,
             inside: None,
+            challenge: "Bearer",
         }
     }
 
@@ -208,7 +212,10 @@ impl IntoResponse for Rescue {
             }
         }
         if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static(self.challenge),
+            );
         }
         response
     }
@@ -260,6 +267,24 @@ impl From<AuthError> for Rescue {
             AuthError::Scope(_) => {
                 Self::new(StatusCode::FORBIDDEN, "missing_scope", error.to_string())
             }
+        }
+    }
+}
+
+impl From<TokenError> for Rescue {
+    fn from(error: TokenError) -> Self {
+        let forbidden = |code| Self::new(StatusCode::FORBIDDEN, code, error.to_string());
+        match error {
+            TokenError::KeysAway(wait) => Self {
+                code: "issuer_unavailable",
+                ..Self::unavailable(error.to_string()).retry_in(wait)
+            },
+            TokenError::NoTenant => forbidden("no_tenant"),
+            TokenError::UnknownTenant => forbidden("unknown_tenant"),
+            _ => Self {
+                challenge: "Bearer error=\"invalid_token\"",
+                ..Self::new(StatusCode::UNAUTHORIZED, "invalid_token", error.to_string())
+            },
         }
     }
 }

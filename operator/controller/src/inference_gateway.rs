@@ -21,7 +21,7 @@ use weir_plan::{GatewayPlan, RouterPlan};
 use weir_reconcile::condition::is_paused;
 use weir_reconcile::inference_gateway::{self, Material, Observed};
 use weir_reconcile::router_rollout::Rollouts;
-use weir_reconcile::{Problem, Stack, names, still_may_ask};
+use weir_reconcile::{Problem, Stack, names, still_accepted, still_may_ask};
 use weir_router::drift::{Drift, Window};
 use weir_router::{Artifact, Router};
 
@@ -151,20 +151,26 @@ pub(crate) fn last_plan(
     let Some(before) = plan_on_disk(&context.caches, &key.namespace, &key.name) else {
         return Ok(None);
     };
-    let auth = still_may_ask(stack, gateway, &before.auth);
-    if auth == before.auth {
+    let still = |plan: &GatewayPlan| {
+        let jwt = still_accepted(gateway, plan.jwt.as_ref());
+        (still_may_ask(stack, gateway, &plan.auth), jwt)
+    };
+    let is_still = |plan: &GatewayPlan| still(plan) == (plan.auth.clone(), plan.jwt.clone());
+    if is_still(&before) {
         return Ok(Some(before));
     }
+    let (auth, jwt) = still(&before);
     let epoch = context.cluster.epoch().map_err(ApplyError::from)?;
     let plans = &context.hub.plans;
     let revision = match plans.plan_of(&gateway_id(key), epoch) {
-        Some(told) if told.auth == still_may_ask(stack, gateway, &told.auth) => told.revision,
+        Some(told) if is_still(&told) => told.revision,
         // It is told at once, and this is looked at again then.
         Some(_) => return Ok(Some(before)),
         None => plans.draw(epoch),
     };
     Ok(Some(GatewayPlan {
         auth,
+        jwt,
         revision,
         ..before
     }))

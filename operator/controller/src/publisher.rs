@@ -27,7 +27,9 @@ use tokio_util::sync::CancellationToken;
 use weir_crds::{InferenceGateway, RouterRollout};
 use weir_plan::{Endpoint, GatewayPlan, Revision};
 use weir_reconcile::condition::is_paused;
-use weir_reconcile::{Stack, inference_gateway, model_pool, names, plan, still_may_ask};
+use weir_reconcile::{
+    Stack, inference_gateway, model_pool, names, plan, still_accepted, still_may_ask,
+};
 
 /// Shortest wait for more changes.
 const GATHER: Duration = Duration::from_millis(20);
@@ -161,6 +163,7 @@ fn publish_one(
             let change = |plan: &mut GatewayPlan| {
                 plan.candidate = plan.candidate.take().filter(|_| is_tried);
                 plan.auth = still_may_ask(stack, gateway, &plan.auth);
+                plan.jwt = still_accepted(gateway, plan.jwt.as_ref());
             };
             keep((caches, hub), (id, epoch), endpoints, change);
         }

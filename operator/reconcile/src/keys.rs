@@ -13,7 +13,7 @@ use crate::stack::Stack;
 use k8s_openapi::jiff::SignedDuration;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use weir_crds::{Auth, Condition, InferenceGateway, Secret};
+use weir_crds::{Condition, InferenceGateway, Secret};
 use weir_plan::{self as plan, ANONYMOUS, ApiKey, Scope};
 
 /// Shorter keys can be guessed.
@@ -94,8 +94,13 @@ pub fn api_keys(secret: &Secret) -> (Vec<ApiKey>, Vec<KeyError>) {
 
 /// Who may ask a gateway; `None` while the Secret of its keys is gone and the keys it last had still open.
 pub(crate) fn who_may_ask(stack: &Stack, gateway: &InferenceGateway) -> Option<plan::Auth> {
-    let Auth::ApiKeysSecretRef(reference) = &gateway.spec.auth else {
+    let auth = &gateway.spec.auth;
+    if auth.anonymous.is_some() {
         return Some(plan::Auth::Anonymous);
+    }
+    // Tokens alone open, which is not said here.
+    let Some(reference) = &auth.api_keys_secret_ref else {
+        return Some(plan::Auth::ApiKeys(Vec::new()));
     };
     match stack.secret(&reference.name) {
         Some(secret) => Some(plan::Auth::ApiKeys(api_keys(secret).0)),
@@ -135,9 +140,14 @@ fn accepted(gateway: &InferenceGateway) -> Option<&Condition> {
 
 /// The tenants that a gateway's spec names and nobody can ask as, since no key is theirs.
 pub fn tenants_without_keys<'a>(stack: &Stack, gateway: &'a InferenceGateway) -> Vec<&'a str> {
-    let owners: BTreeSet<String> = match &gateway.spec.auth {
-        Auth::Anonymous {} => [ANONYMOUS.to_owned()].into(),
-        Auth::ApiKeysSecretRef(reference) => {
+    let auth = &gateway.spec.auth;
+    // An issuer can vouch for every one of them.
+    if auth.jwt.is_some() {
+        return Vec::new();
+    }
+    let owners: BTreeSet<String> = match &auth.api_keys_secret_ref {
+        None => [ANONYMOUS.to_owned()].into(),
+        Some(reference) => {
             let keys = stack
                 .secret(&reference.name)
                 .map(|secret| api_keys(secret).0);

@@ -9,6 +9,7 @@
 pub mod condition;
 mod engine_args;
 pub mod inference_gateway;
+mod jwt;
 mod keys;
 mod local_mode;
 pub mod memory_store;
@@ -26,6 +27,7 @@ mod stack;
 mod validate;
 
 pub use engine_args::{EngineArgs, llama_cpp_args};
+pub use jwt::still_accepted;
 pub use keys::{KeyError, api_keys, hash_key, still_may_ask, tenants_without_keys};
 pub use local_mode::{cluster_only, without_effect};
 pub use object::Object;

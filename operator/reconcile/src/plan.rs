@@ -3,6 +3,7 @@
 //! A pure function, called by `weir up` in process and by the operator in a cluster. What a field of a resource does
 //! to a gateway can be read here, one line a field.
 
+use crate::jwt;
 use crate::keys::who_may_ask;
 use crate::model_pool;
 use crate::stack::Stack;
@@ -130,6 +131,7 @@ pub fn plan(
             .collect(),
         // Without its Secret, whose keys open no more, nobody may.
         auth: who_may_ask(stack, gateway).unwrap_or(Auth::ApiKeys(Vec::new())),
+        jwt: jwt::accepted(gateway),
         cache: spec.cache.as_ref().map(cache),
         limits: Limits {
             request_timeout_ms: spec.limits.request_timeout.milliseconds(),
@@ -194,10 +196,10 @@ pub(crate) fn concerns(stack: &Stack, gateway: &InferenceGateway, problem: &Prob
             .iter()
             .any(|pool| is(pool.metadata.name.as_deref())),
         "MemoryStore" => is(spec.memory.as_deref()),
-        "Secret" => match &spec.auth {
-            crds::Auth::ApiKeysSecretRef(reference) => is(Some(&reference.name)),
-            crds::Auth::Anonymous {} => false,
-        },
+        "Secret" => {
+            let keys = spec.auth.api_keys_secret_ref.as_ref();
+            keys.is_some_and(|reference| is(Some(&reference.name)))
+        }
         _ => false,
     }
 }

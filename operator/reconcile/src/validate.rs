@@ -5,6 +5,7 @@
 pub(crate) mod secrets;
 mod summaries;
 
+use crate::jwt;
 use crate::keys::{api_keys, are_withdrawn};
 use crate::names::WATCHED;
 use crate::stack::Stack;
@@ -12,8 +13,8 @@ use secrets::{authority_problems, key_problems};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use weir_crds::{
-    Auth, Engine, ExternalStore, InferenceGateway, MemoryStore, ModelPool, NameRef, Privacy,
-    Secret, Store,
+    Engine, ExternalStore, InferenceGateway, MemoryStore, ModelPool, NameRef, Privacy, Secret,
+    Store,
 };
 
 /// Names that stand for other logs than an engine's, in `weir logs` and on the disk.
@@ -181,9 +182,10 @@ fn gateway_problems(stack: &Stack, gateway: &InferenceGateway) -> Vec<Problem> {
             .collect();
         problems.push(on.missing("router.version", "RouterVersion", version, &exist));
     }
-    if let Auth::ApiKeysSecretRef(reference) = &gateway.spec.auth {
+    if let Some(reference) = &gateway.spec.auth.api_keys_secret_ref {
         problems.extend(auth_problems(stack, gateway, reference));
     }
+    problems.extend(jwt::problems(gateway));
     problems
 }
 

@@ -32,12 +32,16 @@ pub(crate) async fn ask<T>(
 ) -> Result<(Asked, T), Rescue> {
     let received = Instant::now();
     let serving = surfaces.gateway.serving();
-    let identity = surfaces.identify(&serving, request.headers(), Scope::Ask)?;
+    let identity = surfaces
+        .identify(&serving, request.headers(), Scope::Ask)
+        .await?;
     let (head, bytes) = body::read(request, serving.plan.limits.body_max_bytes).await?;
+    let user = identity.user.clone();
     let caller = caller(identity, &head.headers);
     let weir = extension(&head.headers)?;
     let (chat, kept) = translate(bytes)?;
     let mut ask = Ask::parse(chat, weir, caller, received)?;
+    ask.client.user = user.or(ask.client.user);
     let until = serving.deadline(&ask.weir, ask.received);
     let place = surfaces.enter_to_ask(&serving, &mut ask, until).await?;
     let asked = Asked {

@@ -18,7 +18,9 @@ pub(crate) async fn show(
     headers: HeaderMap,
 ) -> Result<Json<Record>, Rescue> {
     let serving = surfaces.gateway.serving();
-    let identity = surfaces.identify_any(&serving, &headers, &[Scope::Ask, Scope::Judge])?;
+    let identity = surfaces
+        .identify_any(&serving, &headers, &[Scope::Ask, Scope::Judge])
+        .await?;
     Ok(Json(visible(&surfaces, &identity, &id)?))
 }
 

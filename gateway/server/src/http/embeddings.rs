@@ -57,7 +57,9 @@ pub(crate) async fn embed(
 ) -> Result<Json<Value>, Rescue> {
     let received = Instant::now();
     let serving = surfaces.gateway.serving();
-    let identity = surfaces.identify(&serving, request.headers(), Scope::Ask)?;
+    let identity = surfaces
+        .identify(&serving, request.headers(), Scope::Ask)
+        .await?;
     let (head, bytes) = body::read(request, serving.plan.limits.body_max_bytes).await?;
     let wanted: Wanted = body::typed(&bytes)?;
     let inputs = wanted.input.texts()?;

@@ -36,7 +36,9 @@ pub(crate) struct Given {
 pub(crate) async fn take(State(surfaces): Shared, request: Request) -> Result<Json<Value>, Rescue> {
     let serving = surfaces.gateway.serving();
     let scopes = [Scope::Ask, Scope::Judge];
-    let identity = surfaces.identify_any(&serving, request.headers(), &scopes)?;
+    let identity = surfaces
+        .identify_any(&serving, request.headers(), &scopes)
+        .await?;
     let (_, bytes) = body::read(request, serving.plan.limits.body_max_bytes).await?;
     let given: Given = body::typed(&bytes)?;
     if !(1.0..=5.0).contains(&given.score) {

@@ -90,6 +90,7 @@ pub(crate) async fn metrics(State(surfaces): Shared) -> Response {
         drift: surfaces.gateway.drift(),
         answers: surfaces.gateway.answers().counts(),
         traces_refused: surfaces.gateway.decisions().traces.refused(),
+        issuer: surfaces.gateway.issuer().counts(),
     };
     let text = surfaces.metrics.render(&gauges);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()

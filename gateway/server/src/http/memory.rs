@@ -283,7 +283,9 @@ impl Call {
     ) -> Result<(Self, bytes::Bytes), Rescue> {
         let received = Instant::now();
         let serving = surfaces.gateway.serving();
-        let identity = surfaces.identify(&serving, request.headers(), scope)?;
+        let identity = surfaces
+            .identify(&serving, request.headers(), scope)
+            .await?;
         let memory = serving.memory.clone().ok_or_else(|| {
             let message = "this gateway has no memory: name one in its InferenceGateway";
             Rescue::new(StatusCode::NOT_FOUND, "no_memory", message)

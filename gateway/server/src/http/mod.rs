@@ -23,11 +23,12 @@ mod route;
 mod stream;
 
 use crate::ask::{Ask, Caller, ModelChoice};
-use crate::auth::Identity;
+use crate::auth::{AuthError, Identity, bearer};
 use crate::choose::guardrail;
 use crate::extension::Extension;
 use crate::gateway::{Gateway, new_id};
 use crate::grpc;
+use crate::jwt::compact::is_token;
 use crate::metrics::Metrics;
 use crate::quota::Taken;
 use crate::rescue::Rescue;
@@ -89,6 +90,7 @@ fn surfaces(gateway: Gateway) -> Arc<Surfaces> {
         metrics,
     });
     spawn_upkeep(&surfaces);
+    spawn_issuer(&surfaces);
     surfaces
 }
 
@@ -185,24 +187,41 @@ fn finish(routes: Routes, surfaces: Arc<Surfaces>) -> Router {
 }
 
 impl Surfaces {
+    /// Who asks: by a key, or else by a token.
+    async fn identity(&self, serving: &Serving, headers: &HeaderMap) -> Result<Identity, Rescue> {
+        let plan = &serving.plan;
+        let by_key = Identity::of(&plan.auth, headers);
+        if by_key != Err(AuthError::Unknown) || plan.jwt.is_none() {
+            return Ok(by_key?);
+        }
+        let token = bearer(headers)?;
+        if !is_token(token) {
+            return Ok(by_key?);
+        }
+        let subject = self.gateway.issuer().subject(token, plan).await;
+        let subject = subject.inspect_err(|error| self.metrics.token_refused(*error))?;
+        Ok(Identity::of_token(subject))
+    }
+
     /// Who asks, refused unless the key has the scope.
-    fn identify(
+    async fn identify(
         &self,
         serving: &Serving,
         headers: &HeaderMap,
         scope: Scope,
     ) -> Result<Identity, Rescue> {
-        Ok(Identity::of(&serving.plan.auth, headers)?.require(scope)?)
+        let identity = self.identity(serving, headers).await?;
+        Ok(identity.require(scope)?)
     }
 
     /// The same where one of several scopes is enough.
-    fn identify_any(
+    async fn identify_any(
         &self,
         serving: &Serving,
         headers: &HeaderMap,
         scopes: &[Scope],
     ) -> Result<Identity, Rescue> {
-        let identity = Identity::of(&serving.plan.auth, headers)?;
+        let identity = self.identity(serving, headers).await?;
         let has_one = scopes.iter().copied().find(|scope| identity.has(*scope));
         Ok(identity.require(has_one.unwrap_or(scopes[0]))?)
     }
@@ -284,6 +303,17 @@ fn spawn_upkeep(surfaces: &Arc<Surfaces>) {
                 Some(surfaces) => surfaces.metrics.upkeep(),
                 None => return,
             }
+        }
+    });
+}
+
+/// Keeps the keys of the plan's issuer fresh; ends with the routes.
+fn spawn_issuer(surfaces: &Arc<Surfaces>) {
+    let issuer = surfaces.gateway.issuer().clone();
+    let surfaces = Arc::downgrade(surfaces);
+    tokio::spawn(async move {
+        while surfaces.strong_count() > 0 {
+            issuer.upkeep(UPKEEP).await;
         }
     });
 }

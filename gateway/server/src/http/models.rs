@@ -16,7 +16,7 @@ pub(crate) async fn list(
     headers: HeaderMap,
 ) -> Result<Json<Value>, Rescue> {
     let serving = surfaces.gateway.serving();
-    surfaces.identify(&serving, &headers, Scope::Ask)?;
+    surfaces.identify(&serving, &headers, Scope::Ask).await?;
     let pools = serving.plan.pools.iter().map(|pool| model(&serving, pool));
     let data: Vec<Value> = std::iter::once(auto(&serving)).chain(pools).collect();
     Ok(Json(json!({"object": "list", "data": data})))
@@ -28,7 +28,7 @@ pub(crate) async fn one(
     headers: HeaderMap,
 ) -> Result<Json<Value>, Rescue> {
     let serving = surfaces.gateway.serving();
-    surfaces.identify(&serving, &headers, Scope::Ask)?;
+    surfaces.identify(&serving, &headers, Scope::Ask).await?;
     if name == "auto" {
         return Ok(Json(auto(&serving)));
     }

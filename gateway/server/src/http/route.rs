@@ -17,12 +17,16 @@ pub(crate) async fn route(
 ) -> Result<Json<Value>, Rescue> {
     let received = Instant::now();
     let serving = surfaces.gateway.serving();
-    let identity = surfaces.identify(&serving, request.headers(), Scope::Ask)?;
+    let identity = surfaces
+        .identify(&serving, request.headers(), Scope::Ask)
+        .await?;
     let (head, bytes) = body::read(request, serving.plan.limits.body_max_bytes).await?;
     let mut body = body::object(&bytes)?;
     body.entry("model").or_insert_with(|| json!("auto"));
+    let user = identity.user.clone();
     let caller = caller(identity, &head.headers);
-    let ask = Ask::parse(body, extension(&head.headers)?, caller, received)?;
+    let mut ask = Ask::parse(body, extension(&head.headers)?, caller, received)?;
+    ask.client.user = user.or(ask.client.user);
     if let crate::ask::ModelChoice::Pinned(model) = &ask.model {
         let message = format!("model is {model:?}: only \"auto\" is routed");
         return Err(Rescue::field("model", message));

@@ -18,7 +18,7 @@ pub(super) fn describe() {
     }
 }
 
-const COUNTERS: [(&str, &str); 26] = [
+const COUNTERS: [(&str, &str); 28] = [
     (
         "weir_traces_refused_total",
         "Batches of traces that the collector did not take",
@@ -36,6 +36,14 @@ const COUNTERS: [(&str, &str); 26] = [
     (
         "weir_over_budget_total",
         "Requests refused because a budget of their tenant was used up, by kind",
+    ),
+    (
+        "weir_jwt_refused_total",
+        "Tokens of callers that opened nothing, by reason",
+    ),
+    (
+        "weir_jwks_fetches_total",
+        "Fetches of the issuer's keys, by outcome",
     ),
     ("weir_tokens_total", "Tokens by model and kind"),
     (
@@ -110,7 +118,12 @@ const COUNTERS: [(&str, &str); 26] = [
     ),
 ];
 
-const GAUGES: [(&str, &str); 17] = [
+const GAUGES: [(&str, &str); 19] = [
+    ("weir_jwks_keys", "Keys of the issuer that can sign tokens"),
+    (
+        "weir_jwks_age_seconds",
+        "Time since the issuer's keys were fetched",
+    ),
     ("weir_in_flight", "Requests being answered"),
     ("weir_queued", "Requests waiting for a place"),
     (

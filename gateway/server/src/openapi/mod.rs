@@ -41,7 +41,8 @@ pub fn document() -> Value {
             "securitySchemes": {"key": {
                 "type": "http", "scheme": "bearer",
                 "description": "A key with one of the scopes that the operation names. `admin` has all of `ask` and `memory` and \
-                    `judge`. A gateway without keys asks for none.",
+                    `judge`. A gateway without keys asks for none. \
+                    Where the gateway takes tokens of an issuer (JWT), one stands in the place of a key with `ask` and `memory`.",
             }},
             "responses": {"Error": {
                 "description": "What is wrong and what to send instead. `x-should-retry` says whether the same request may \

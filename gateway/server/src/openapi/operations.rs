@@ -25,7 +25,7 @@ const MEMORY: &[&str] = &["memory"];
 /// What asking a model can end in.
 const ASKING: &[u16] = &[400, 401, 403, 404, 408, 413, 429, 500, 502, 503, 504];
 const REMEMBERING: &[u16] = &[400, 401, 403, 404, 408, 413, 422, 429, 500, 503, 504];
-const LOOKING: &[u16] = &[401, 403, 404];
+const LOOKING: &[u16] = &[401, 403, 404, 503];
 
 fn json_content(schema: &Value) -> Value {
     json!({"application/json": {"schema": schema}})
@@ -213,7 +213,7 @@ fn deciding(schemas: &mut Schemas) -> Vec<Operation> {
     let scored = Operation {
         scopes: &["ask", "judge"],
         parameters: Vec::new(),
-        errors: &[400, 401, 403, 404, 408, 413],
+        errors: &[400, 401, 403, 404, 408, 413, 503],
         ..post(
             "/v1/feedback",
             "feedback",

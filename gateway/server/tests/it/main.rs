@@ -23,6 +23,8 @@ mod grpc;
 mod grpc_calls;
 mod grpc_errors;
 mod guard;
+mod issuer;
+mod jwt;
 mod labels;
 mod leavers;
 mod log;

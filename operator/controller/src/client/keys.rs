@@ -10,7 +10,6 @@ use rand::RngCore;
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
-use weir_crds::Auth;
 use weir_plan::Scope;
 use weir_reconcile::names::WATCHED;
 use weir_reconcile::{KeyError, api_keys};
@@ -166,11 +165,12 @@ impl ClusterClient {
 
     /// The name of the Secret with a gateway's keys, and the Secret if it is there.
     async fn secret_of(&self, gateway: &str) -> Result<(String, Option<Secret>), ClientError> {
-        let Auth::ApiKeysSecretRef(reference) = self.gateway(gateway).await?.spec.auth else {
-            return Err(ClientError::Anonymous {
+        let auth = self.gateway(gateway).await?.spec.auth;
+        let reference = auth
+            .api_keys_secret_ref
+            .ok_or_else(|| ClientError::NoSecret {
                 gateway: gateway.to_owned(),
-            });
-        };
+            })?;
         let secret = self.secrets().get_opt(&reference.name).await;
         let secret = secret
             .map_err(|error| self.failed(format!("read Secret {}", reference.name), error))?;

@@ -60,11 +60,11 @@ pub enum ClientError {
         /// The gateway.
         gateway: String,
     },
-    /// The gateway asks nobody for a key.
+    /// The gateway knows no keys.
     #[error(
-        "InferenceGateway {gateway} lets everybody ask: set auth.apiKeysSecretRef in place of auth.anonymous, its Secret need not be there yet"
+        "InferenceGateway {gateway} takes no API keys: set auth.apiKeysSecretRef, in place of auth.anonymous if that stands there, its Secret need not be there yet"
     )]
-    Anonymous {
+    NoSecret {
         /// The gateway.
         gateway: String,
     },

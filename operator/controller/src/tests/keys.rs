@@ -189,7 +189,7 @@ async fn a_gateway_that_lets_everybody_ask_has_no_keys() {
         .unwrap_err()
         .to_string();
     assert!(
-        said.contains("set auth.apiKeysSecretRef in place of auth.anonymous"),
+        said.contains("set auth.apiKeysSecretRef, in place of auth.anonymous"),
         "{said}"
     );
     calls.ended();

@@ -13,8 +13,8 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use weir_crds::{
-    Auth, Condition, Engine, GatewayRouterStatus, InferenceGateway, InferenceGatewayStatus,
-    ModelPool, RolloutPhase, RouterRolloutStatus,
+    Condition, Engine, GatewayRouterStatus, InferenceGateway, InferenceGatewayStatus, ModelPool,
+    RolloutPhase, RouterRolloutStatus,
 };
 use weir_plan::{ANONYMOUS, RouterPlan};
 use weir_router::drift::Drift;
@@ -62,7 +62,8 @@ pub fn status(
     let memory = wrong_at(problems, "spec.memory").or_else(|| memory_ready(gateway, stack));
     let router = router_ready(gateway, stack);
     let keys = keys_accepted(gateway, stack, now);
-    let nobody = keys.as_ref().filter(|(keys, _)| *keys == 0);
+    let tokens_open = gateway.spec.auth.jwt.is_some();
+    let nobody = keys.as_ref().filter(|(keys, _)| *keys == 0 && !tokens_open);
     let nobody = nobody.map(|(_, verdict)| verdict);
     let used: Vec<&Verdict> = [Some(&pools), memory.as_ref(), Some(&router), nobody]
         .into_iter()
@@ -300,15 +301,13 @@ fn certificate_ready(
 }
 
 /// Keys that are accepted, and whether all entries of their Secret are. An entry that is no key opens nothing and stops
-/// nothing, so Ready depends on it only where no key is left.
+/// nothing, so Ready depends on it only where no key is left and no token opens.
 fn keys_accepted(
     gateway: &InferenceGateway,
     stack: &Stack,
     now: Timestamp,
 ) -> Option<(usize, Verdict)> {
-    let Auth::ApiKeysSecretRef(reference) = &gateway.spec.auth else {
-        return None;
-    };
+    let reference = gateway.spec.auth.api_keys_secret_ref.as_ref()?;
     let Some(secret) = stack.secret(&reference.name) else {
         return Some((0, keys_gone(gateway, &reference.name, now)));
     };
@@ -367,9 +366,9 @@ fn tenants_known(gateway: &InferenceGateway, stack: &Stack) -> Option<Verdict> {
             format!("{all} of {all} tenants can ask"),
         ));
     }
-    let instead = match &gateway.spec.auth {
-        Auth::Anonymous {} => format!("everybody asks as tenant {ANONYMOUS}: name that one"),
-        Auth::ApiKeysSecretRef(keys) => {
+    let instead = match &gateway.spec.auth.api_keys_secret_ref {
+        None => format!("everybody asks as tenant {ANONYMOUS}: name that one"),
+        Some(keys) => {
             format!(
                 "add an entry TENANT.KEYID to Secret {}, or mend the name",
                 keys.name

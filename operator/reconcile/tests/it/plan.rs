@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::path::Path;
 use weir_crds::stack::SourceFile;
 use weir_plan::Auth;
-use weir_reconcile::{Observed, plan, still_may_ask, validate, validate_local};
+use weir_reconcile::{Observed, plan, still_accepted, still_may_ask, validate, validate_local};
 
 fn observed(path: &Path) -> Observed {
     read(path).unwrap_or_default()
@@ -144,7 +144,10 @@ fn keys_that_were_taken_back_are_closed_whatever_else_is_wrong_and_nothing_is_op
     assert_eq!(count(&closed), count(&before) - 1);
     assert_eq!(still_may_ask(&stack, gateway, &closed), closed);
     let mut open = gateway.clone();
-    open.spec.auth = weir_crds::Auth::Anonymous {};
+    open.spec.auth = weir_crds::Auth {
+        anonymous: Some(weir_crds::Anonymous {}),
+        ..weir_crds::Auth::default()
+    };
     assert_eq!(still_may_ask(&stack, &open, &before), before);
     assert_eq!(
         still_may_ask(&stack, gateway, &Auth::Anonymous),
@@ -163,4 +166,25 @@ fn plans_and_problems_never_show_a_key() {
     ] {
         assert!(!text.contains("0123456789abcdef"), "{text}");
     }
+}
+
+#[test]
+fn tokens_open_beside_keys_and_what_was_changed_of_them_is_closed_whatever_else_is_wrong() {
+    let stack = stack(&in_crate("cases/plan/jwt/stack.yaml"));
+    let planned = plan(&stack, "demo", &Observed::default()).expect("a plan");
+    assert_eq!(
+        planned.auth,
+        Auth::ApiKeys(Vec::new()),
+        "no key opens, and not everybody may ask"
+    );
+    let (gateway, before) = (&stack.gateways[0], planned.jwt);
+    assert!(before.is_some());
+    assert_eq!(still_accepted(gateway, before.as_ref()), before);
+    assert_eq!(still_accepted(gateway, None), None, "nothing is opened");
+    let mut other = gateway.clone();
+    let jwt = other.spec.auth.jwt.as_mut().expect("tokens");
+    jwt.audiences.pop();
+    assert_eq!(still_accepted(&other, before.as_ref()), None);
+    other.spec.auth.jwt = None;
+    assert_eq!(still_accepted(&other, before.as_ref()), None);
 }
