@@ -291,6 +291,7 @@ async fn an_answer_that_was_kept_over_http_is_given_again_over_grpc() {
     let cache = Some(CachePlan {
         entries_max: 100,
         ttl_ms: 60_000,
+        near_duplicates: false,
     });
     let plan = GatewayPlan {
         cache,

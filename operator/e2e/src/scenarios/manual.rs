@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     /// Every block of the page, and who runs it.
-    const BLOCKS: [(&str, usize, &str); 11] = [
+    const BLOCKS: [(&str, usize, &str); 12] = [
         (
             "Install",
             0,
@@ -103,6 +103,11 @@ mod tests {
             "HTTPS",
             0,
             "nobody: it takes a certificate and its name; `fields` does the same",
+        ),
+        (
+            "gRPC",
+            0,
+            "nobody: it takes grpcurl; tests of weir-gateway ask the same with tonic",
         ),
         ("Upgrade", 0, "manual"),
         ("Uninstall", 0, "manual"),
