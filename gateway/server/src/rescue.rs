@@ -25,6 +25,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Longest time that a client is told to wait and ask again by itself.
 const WAITED_FOR: Duration = Duration::from_secs(60);
 
+/// Code of a token that opens nothing, which is also its word in `WWW-Authenticate` (RFC 6750, section 3.1).
+const INVALID_TOKEN: &str = "invalid_token";
+
 /// An error on its way to the client.
 #[derive(Debug)]
 pub(crate) struct Rescue {
@@ -35,8 +38,6 @@ pub(crate) struct Rescue {
     retry_after: Option<Duration>,
     should_retry: bool,
     inside: Option<String>,
-    /// What `WWW-Authenticate` says of a 401.
-    challenge: &'static str,
 }
 
 impl Rescue {
@@ -49,7 +50,6 @@ impl Rescue {
             retry_after: None,
             should_retry: false,
             inside: None,
-            challenge: "Bearer",
         }
     }
 
@@ -212,9 +212,13 @@ impl IntoResponse for Rescue {
             }
         }
         if self.status == StatusCode::UNAUTHORIZED {
+            let challenge = match self.code {
+                INVALID_TOKEN => "Bearer error=\"invalid_token\"",
+                _ => "Bearer",
+            };
             headers.insert(
                 header::WWW_AUTHENTICATE,
-                HeaderValue::from_static(self.challenge),
+                HeaderValue::from_static(challenge),
             );
         }
         response
@@ -281,10 +285,7 @@ impl From<TokenError> for Rescue {
             },
             TokenError::NoTenant => forbidden("no_tenant"),
             TokenError::UnknownTenant => forbidden("unknown_tenant"),
-            _ => Self {
-                challenge: "Bearer error=\"invalid_token\"",
-                ..Self::new(StatusCode::UNAUTHORIZED, "invalid_token", error.to_string())
-            },
+            _ => Self::new(StatusCode::UNAUTHORIZED, INVALID_TOKEN, error.to_string()),
         }
     }
 }
