@@ -100,7 +100,30 @@ async fn main() -> anyhow::Result<()> {
         let time = quantile(&repeated.own, share);
         results.rows.push(Row::new(metric, "ms", time));
     }
-    let (mut plan, assets) = served(&engine, (memory, embed), counters);
+    let (plan, assets) = served(&engine, (memory, embed), counters);
+    keeping(&gateway, (plan, assets), &mut results).await?;
+    match resident()? {
+        Some(mib) => {
+            let resident = Row::new("resident", "MiB", mib).goal(Goal::AtMost(RESIDENT_MIB));
+            results.rows.push(resident);
+            results.notes.push(
+                "resident: a process that has read the demo's corpus in, with vectors and their graph, has the embedder \
+                 and the three models' token counters, has answered every question once, and rests"
+                    .to_owned(),
+            );
+        }
+        None => eprintln!("SKIPPED: resident memory, for want of the corpus or a model"),
+    }
+    weir_bench::publish(&results)
+}
+
+/// The same questions again and again, whose answers the gateway keeps.
+async fn keeping(
+    gateway: &Gateway,
+    (mut plan, assets): (GatewayPlan, Assets),
+    results: &mut Results,
+) -> anyhow::Result<()> {
+    let asked = questions::read(None)?;
     plan.cache = Some(CachePlan {
         entries_max: 10_000,
         ttl_ms: 3_600_000,
@@ -108,9 +131,9 @@ async fn main() -> anyhow::Result<()> {
     });
     gateway.apply(plan, assets)?;
     let once = asked.iter().take(REPEATED);
-    measured(&gateway, once.map(|it| it.question.clone())).await?;
+    measured(gateway, once.map(|it| it.question.clone())).await?;
     let again = asked.iter().take(REPEATED).cycle().take(WARM_UP + REQUESTS);
-    let kept = measured(&gateway, again.map(|it| it.question.clone())).await?;
+    let kept = measured(gateway, again.map(|it| it.question.clone())).await?;
     // What a router explores is asked anew now and then.
     let asked_again = kept.asked as f64 / kept.own.len() as f64;
     anyhow::ensure!(
@@ -131,21 +154,10 @@ async fn main() -> anyhow::Result<()> {
             .push(Row::new(metric, "ms", quantile(times, share)));
     }
     results.notes.push(format!(
-        "kept: {REPEATED} questions again and again, whose answers are kept; kept.request.p50 beside request.p50 is what that saves with an engine          that answers at once"
+        "kept: {REPEATED} questions again and again, whose answers are kept; kept.request.p50 beside request.p50 is what that saves with \
+         an engine that answers at once"
     ));
-    match resident()? {
-        Some(mib) => {
-            let resident = Row::new("resident", "MiB", mib).goal(Goal::AtMost(RESIDENT_MIB));
-            results.rows.push(resident);
-            results.notes.push(
-                "resident: a process that has read the demo's corpus in, with vectors and their graph, has the embedder \
-                 and the three models' token counters, has answered every question once, and rests"
-                    .to_owned(),
-            );
-        }
-        None => eprintln!("SKIPPED: resident memory, for want of the corpus or a model"),
-    }
-    weir_bench::publish(&results)
+    Ok(())
 }
 
 /// Resident memory of a process with the demo's corpus; `None` without corpus, embedder or models.

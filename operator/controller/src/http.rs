@@ -150,7 +150,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn gateway(name: &str, router: serde_json::Value) -> Arc<InferenceGateway> {
+    fn gateway(name: &str, router: &serde_json::Value) -> Arc<InferenceGateway> {
         let gateway = json!({
             "apiVersion": "weir.dev/v1alpha1", "kind": "InferenceGateway",
             "metadata": {"name": name, "namespace": "demo"},
@@ -164,9 +164,9 @@ mod tests {
     fn the_regret_of_each_version_on_trial_is_shown_and_no_other() {
         let tried = gateway(
             "tried",
-            json!({"active": "a", "regret": 0.25, "regretUpper": 0.5}),
+            &json!({"active": "a", "regret": 0.25, "regretUpper": 0.5}),
         );
-        let quiet = gateway("quiet", json!({"active": "a"}));
+        let quiet = gateway("quiet", &json!({"active": "a"}));
         let text = regret(&[tried, quiet.clone()]);
         for row in [
             "weir_rollout_regret{namespace=\"demo\",gateway=\"tried\"} 0.25\n",
