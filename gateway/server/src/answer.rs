@@ -174,12 +174,8 @@ impl Gateway {
         }
         let whole = hold == Hold::Whole;
         let work = match self.answers().find(&prepared, &chosen, whole).await {
-            Some(Found::Answer(kept)) => {
-                draft.kept(&kept, false);
-                return Ok((prepared, Origin::Kept(kept)));
-            }
-            Some(Found::OfNear(kept)) => {
-                draft.kept(&kept, true);
+            Some(Found::Answer { kept, near }) => {
+                draft.kept(&kept, near);
                 return Ok((prepared, Origin::Kept(kept)));
             }
             Some(Found::Nothing(work)) => {

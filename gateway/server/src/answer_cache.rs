@@ -79,10 +79,8 @@ struct Near {
 /// What is kept for a request.
 #[derive(Debug)]
 pub(crate) enum Found {
-    /// Its answer.
-    Answer(Arc<KeptAnswer>),
-    /// The answer to a near duplicate.
-    OfNear(Arc<KeptAnswer>),
+    /// Its answer, or that to a near duplicate.
+    Answer { kept: Arc<KeptAnswer>, near: bool },
     /// Nothing yet.
     Nothing(Work),
 }
@@ -193,10 +191,9 @@ impl AnswerCache {
         };
         let mut held = self.held();
         match &found {
-            Found::Answer(_) => held.hits += 1,
-            Found::OfNear(_) => {
+            Found::Answer { near, .. } => {
                 held.hits += 1;
-                held.near_hits += 1;
+                held.near_hits += u64::from(*near);
             }
             Found::Nothing(_) => held.misses += 1,
         }
@@ -256,15 +253,15 @@ impl AnswerCache {
 impl Held {
     /// The answer to a request, or else to a near duplicate of it that was made of what is recalled now.
     fn found(&mut self, keys: &Keys, ttl: Duration) -> Option<Found> {
-        if let Some(answer) = self.fresh(&keys.exact, ttl) {
-            return Some(Found::Answer(answer));
+        if let Some(kept) = self.fresh(&keys.exact, ttl) {
+            return Some(Found::Answer { kept, near: false });
         }
         let near = keys.near.as_ref()?;
         let other = *self.near.get(&near.key)?;
-        let answer = self.fresh(&other, ttl)?;
-        let mut sources = answer.stamped.iter();
+        let kept = self.fresh(&other, ttl)?;
+        let mut sources = kept.stamped.iter();
         let is_made_of_it = sources.all(|source| near.recalled.contains(source));
-        is_made_of_it.then_some(Found::OfNear(answer))
+        is_made_of_it.then_some(Found::Answer { kept, near: true })
     }
 
     /// What is kept, if it is not too old.
@@ -408,9 +405,9 @@ fn keys(prepared: &Prepared, chosen: &Chosen, near_duplicates: bool) -> Option<K
     });
     let digest = |made_of: &Value| Key::from(Sha256::digest(made_of.to_string()));
     let exact = digest(&made_of);
-    let form = asked.filter(|_| near_duplicates);
-    let form = form.and_then(|_| canonical(&prepared.question.text));
-    let near = form.map(|form| {
+    let may_be_near = near_duplicates && asked.is_some();
+    let form = may_be_near.then(|| canonical(&prepared.question.text));
+    let near = form.flatten().map(|form| {
         made_of["messages"] = json!(conversation(&form));
         // Which of them the answer was made of is looked at where one is found. No exact key has none.
         made_of["nodes"] = Value::Null;

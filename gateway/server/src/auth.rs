@@ -3,7 +3,9 @@
 //! Keys are known by their SHA-256 only and compared in constant time, every key every time, so that neither content
 //! nor number of keys shows in the timing. Decides nothing else. Reading on: `rescue.rs` for what a refusal looks like.
 
-use crate::jwt::Subject;
+use crate::gateway::{Gateway, Serving};
+use crate::jwt::compact::is_token;
+use crate::jwt::{Subject, TokenError};
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
@@ -31,9 +33,37 @@ pub(crate) enum AuthError {
     Scope(Scope),
 }
 
+/// Why a caller is refused, by what it showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Key(AuthError),
+    Token(TokenError),
+}
+
+impl Gateway {
+    /// Who sent these headers: by a key, or else by a token.
+    pub(crate) async fn identity(
+        &self,
+        serving: &Serving,
+        headers: &HeaderMap,
+    ) -> Result<Identity, Refused> {
+        let plan = &serving.plan;
+        let by_key = Identity::of(&plan.auth, headers);
+        let may_be_token = by_key == Err(AuthError::Unknown) && plan.jwt.is_some();
+        let shown = bearer(headers).ok();
+        match shown.filter(|shown| may_be_token && is_token(shown)) {
+            Some(token) => {
+                let subject = self.issuer().subject(token, plan).await;
+                subject.map(Identity::of_token).map_err(Refused::Token)
+            }
+            None => by_key.map_err(Refused::Key),
+        }
+    }
+}
+
 impl Identity {
-    /// Finds out who sent these headers.
-    pub(crate) fn of(auth: &Auth, headers: &HeaderMap) -> Result<Self, AuthError> {
+    /// Whose key these headers show.
+    fn of(auth: &Auth, headers: &HeaderMap) -> Result<Self, AuthError> {
         let keys = match auth {
             Auth::Anonymous => {
                 let scopes = vec![Scope::Ask, Scope::Memory, Scope::Judge, Scope::Admin];
@@ -56,7 +86,7 @@ impl Identity {
     }
 
     /// Who a token speaks for; it may do what a key without scopes may.
-    pub(crate) fn of_token(subject: Subject) -> Self {
+    fn of_token(subject: Subject) -> Self {
         let key_id = subject.key_id.unwrap_or_default();
         Self {
             tenant: subject.tenant,
@@ -81,7 +111,7 @@ impl Identity {
 }
 
 /// The credential of the headers: a key or a token.
-pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, AuthError> {
+fn bearer(headers: &HeaderMap) -> Result<&str, AuthError> {
     let value = headers.get(header::AUTHORIZATION);
     let value = value.and_then(|value| value.to_str().ok()?.split_once(' '));
     let (scheme, credential) = value.ok_or(AuthError::Missing)?;

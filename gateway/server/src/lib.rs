@@ -36,6 +36,7 @@ mod metrics;
 mod near_duplicate;
 pub mod normalise;
 pub mod openapi;
+mod outside;
 mod prepare;
 mod prompt;
 mod quota;

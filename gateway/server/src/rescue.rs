@@ -5,7 +5,7 @@
 //! Reading on: `answer.rs` and weir-engine's `EngineError` for what can go wrong.
 
 use crate::ask::AskError;
-use crate::auth::AuthError;
+use crate::auth::{AuthError, Refused};
 use crate::error::AnswerError;
 use crate::jwt::TokenError;
 use crate::quota::OverBudget;
@@ -271,6 +271,15 @@ impl From<AuthError> for Rescue {
             AuthError::Scope(_) => {
                 Self::new(StatusCode::FORBIDDEN, "missing_scope", error.to_string())
             }
+        }
+    }
+}
+
+impl From<Refused> for Rescue {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Key(error) => error.into(),
+            Refused::Token(error) => error.into(),
         }
     }
 }

@@ -6,13 +6,14 @@
 //! answer, no tenant, no key. A client's `traceparent` is the parent, and decides whether the request is sampled.
 
 use crate::gateway::new_id;
+use crate::outside::connector;
 use crate::record::Record;
 use crate::waterfall::{Step, Waterfall};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -114,7 +115,7 @@ impl Traces {
     ) -> Result<Exporting, Box<dyn std::error::Error>> {
         let collector = Collector {
             runtime: Handle::try_current()?,
-            client: client(),
+            client: Client::builder(TokioExecutor::new()).build(connector(TIMEOUT)),
             refused: Arc::clone(&self.refused),
         };
         let exporter = SpanExporter::builder()
@@ -165,14 +166,14 @@ impl Exporting {
         let at = |ms: f64| began + Duration::from_secs_f64(ms.max(0.0) / 1e3);
         let request = SpanBuilder::from_name(format!("chat {}", asked_for(row)))
             .with_kind(SpanKind::Server)
-            .with_start_time(began)
-            .with_attributes(attributes(row));
+            .with_start_time(began);
         let mut span = self
             .tracer
             .build_with_context(request, &parent(traceparent));
         if !span.is_recording() {
             return;
         }
+        span.set_attributes(attributes(row));
         let of_request = Context::new().with_remote_span_context(span.span_context().clone());
         for step in waterfall.steps() {
             let child = child(step).with_start_time(at(step.start_ms));
@@ -278,15 +279,6 @@ struct Collector {
     runtime: Handle,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     refused: Arc<AtomicU64>,
-}
-
-fn client() -> Client<HttpsConnector<HttpConnector>, Full<Bytes>> {
-    let connector = HttpsConnectorBuilder::new()
-        .with_webpki_roots()
-        .https_or_http()
-        .enable_http1()
-        .build();
-    Client::builder(TokioExecutor::new()).build(connector)
 }
 
 #[async_trait]

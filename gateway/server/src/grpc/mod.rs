@@ -14,9 +14,8 @@ mod stream;
 pub use request::chat_body;
 
 use crate::ask::{AskError, wrong};
-use crate::auth::Identity;
 use crate::gateway::Gateway;
-use crate::http::body;
+use crate::http::{TRACEPARENT, body};
 use crate::rescue::Rescue;
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -161,7 +160,7 @@ impl Twin {
     ) -> Result<(Request, Option<Instant>), Rescue> {
         let serving = self.gateway.serving();
         let until = until(request.headers(), received)?;
-        let identity = Identity::of(&serving.plan.auth, request.headers());
+        let identity = self.gateway.identity(&serving, request.headers()).await;
         let known = identity.is_ok_and(|identity| identity.has(Scope::Ask));
         let (mut head, message) = match known {
             true => body::read(request, serving.plan.limits.body_max_bytes).await?,
@@ -183,7 +182,8 @@ impl Twin {
         *request.uri_mut() = Uri::from_static(path);
         *request.version_mut() = Version::HTTP_2;
         let sent = metadata.into_headers();
-        let passed = |name: &HeaderName| name == header::AUTHORIZATION || status::ours(name);
+        let theirs = [header::AUTHORIZATION, TRACEPARENT];
+        let passed = |name: &HeaderName| theirs.contains(name) || status::ours(name);
         for (name, value) in sent.iter().filter(|(name, _)| passed(name)) {
             request.headers_mut().append(name, value.clone());
         }

@@ -23,12 +23,11 @@ mod route;
 mod stream;
 
 use crate::ask::{Ask, Caller, ModelChoice};
-use crate::auth::{AuthError, Identity, bearer};
+use crate::auth::{Identity, Refused};
 use crate::choose::guardrail;
 use crate::extension::Extension;
 use crate::gateway::{Gateway, new_id};
 use crate::grpc;
-use crate::jwt::compact::is_token;
 use crate::metrics::Metrics;
 use crate::quota::Taken;
 use crate::rescue::Rescue;
@@ -187,20 +186,13 @@ fn finish(routes: Routes, surfaces: Arc<Surfaces>) -> Router {
 }
 
 impl Surfaces {
-    /// Who asks: by a key, or else by a token.
+    /// Who asks. A token that opens nothing is counted.
     async fn identity(&self, serving: &Serving, headers: &HeaderMap) -> Result<Identity, Rescue> {
-        let plan = &serving.plan;
-        let by_key = Identity::of(&plan.auth, headers);
-        if by_key != Err(AuthError::Unknown) || plan.jwt.is_none() {
-            return Ok(by_key?);
+        let found = self.gateway.identity(serving, headers).await;
+        if let Err(Refused::Token(error)) = found {
+            self.metrics.token_refused(error);
         }
-        let token = bearer(headers)?;
-        if !is_token(token) {
-            return Ok(by_key?);
-        }
-        let subject = self.gateway.issuer().subject(token, plan).await;
-        let subject = subject.inspect_err(|error| self.metrics.token_refused(*error))?;
-        Ok(Identity::of_token(subject))
+        Ok(found?)
     }
 
     /// Who asks, refused unless the key has the scope.
@@ -319,7 +311,8 @@ fn spawn_issuer(surfaces: &Arc<Surfaces>) {
 }
 
 const UPKEEP: Duration = Duration::from_secs(10);
-static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Of the trace that a request is a part of (W3C Trace Context).
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Stands on every answer while the operator does not confirm the plan.
 static PLAN_STALE: HeaderName = HeaderName::from_static("x-weir-plan-stale");

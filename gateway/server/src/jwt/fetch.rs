@@ -1,10 +1,11 @@
 //! One fetch of an issuer's keys: of the plan's address alone, following no redirect, within bounds of size and time.
 
 use super::key_set::{KeySet, KeySetError};
+use crate::outside::connector;
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -40,17 +41,11 @@ pub(crate) enum FetchError {
 
 impl Fetcher {
     pub(crate) fn new() -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(FETCH_TIMEOUT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_webpki_roots()
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
         // A connection is of no use after minutes.
         let mut builder = Client::builder(TokioExecutor::new());
-        let client = builder.pool_max_idle_per_host(0).build(connector);
+        let client = builder
+            .pool_max_idle_per_host(0)
+            .build(connector(FETCH_TIMEOUT));
         Self { client }
     }
 

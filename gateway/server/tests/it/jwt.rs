@@ -1,6 +1,7 @@
 //! Tokens of an issuer over HTTP: what opens, what does not, and how its keys are had.
 
 use crate::echo::{Echo, Mode};
+use crate::grpc;
 use crate::issuer::{Issuer, Signer, jwks, jwt_plan, now, shared, unsigned};
 use crate::world::{Reply, World, asking, assets, key, plan, pool, prefers};
 use http::Method;
@@ -85,6 +86,28 @@ async fn tokens_of_every_asymmetric_algorithm_open() {
             "{alg} as {other}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_token_opens_over_grpc_too() {
+    let signer = Signer::new("k1", "ES256");
+    let (world, _echo) = world(jwt_plan(JwtKeys::Inline(jwks(&[&signer])))).await;
+    let mut client = grpc::client(&world).await;
+    let mut ask = async |signer: &Signer| {
+        let bearer = format!("Bearer {}", signer.token(&json!({})));
+        let call = grpc::with(
+            grpc::asking("auto", "hi"),
+            &[("authorization", bearer.as_str())],
+        );
+        client
+            .chat(call)
+            .await
+            .map(|reply| reply.into_inner().model)
+    };
+    assert_eq!(ask(&signer).await.unwrap(), "small-model");
+    let stranger = Signer::new("k1", "ES256");
+    let refused = ask(&stranger).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unauthenticated);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Traces, as a collector of OpenTelemetry gets them over HTTP.
 
 use crate::echo::{Echo, Mode};
+use crate::grpc;
 use crate::recall::{prefers as recalls, remembering_under};
 use crate::world::{World, asking, never_content, plan, pool, prefers};
 use axum::Router;
@@ -167,12 +168,23 @@ async fn a_client_s_trace_goes_on_and_decides_what_is_sampled() {
     assert_eq!(hex::encode(&whole[0].trace_id), trace);
     assert_eq!(hex::encode(&whole[0].parent_span_id), "00f067aa0ba902b7");
 
+    let call = grpc::with(
+        grpc::asking("auto", "hi"),
+        &[(
+            "traceparent",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-b7ad6b7169203331-01",
+        )],
+    );
+    grpc::client(&world).await.chat(call).await.unwrap();
+    let (whole, _) = collector.of(2).await;
+    assert_eq!(hex::encode(&whole[1].parent_span_id), "b7ad6b7169203331");
+
     // Another plan, and from then on every request.
     world.apply(of(1.0), prefers(0, 1));
     ask(&world, "small-model", "hi").await;
-    let (whole, _) = collector.of(2).await;
-    assert_eq!(whole[1].name, "chat small-model");
-    assert!(whole[1].parent_span_id.is_empty());
+    let (whole, _) = collector.of(3).await;
+    assert_eq!(whole[2].name, "chat small-model");
+    assert!(whole[2].parent_span_id.is_empty());
 }
 
 #[tokio::test]
