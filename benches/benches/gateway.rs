@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use weir_embed::{EmbedQueue, TokenCounter};
 use weir_gateway::gateway::{Assets, Gateway, MemoryAsset};
 use weir_lab::echo::EchoEngine;
-use weir_lab::questions;
+use weir_lab::questions::{self, Question};
 use weir_lab::results::{Goal, Results, Row};
 use weir_lab::stats::quantile;
 use weir_memory::ingest::{IngestOptions, ingest};
@@ -101,7 +101,7 @@ async fn main() -> anyhow::Result<()> {
         results.rows.push(Row::new(metric, "ms", time));
     }
     let (plan, assets) = served(&engine, (memory, embed), counters);
-    keeping(&gateway, (plan, assets), &mut results).await?;
+    keeping(&gateway, (plan, assets), &asked, &mut results).await?;
     match resident()? {
         Some(mib) => {
             let resident = Row::new("resident", "MiB", mib).goal(Goal::AtMost(RESIDENT_MIB));
@@ -121,9 +121,9 @@ async fn main() -> anyhow::Result<()> {
 async fn keeping(
     gateway: &Gateway,
     (mut plan, assets): (GatewayPlan, Assets),
+    asked: &[Question],
     results: &mut Results,
 ) -> anyhow::Result<()> {
-    let asked = questions::read(None)?;
     plan.cache = Some(CachePlan {
         entries_max: 10_000,
         ttl_ms: 3_600_000,

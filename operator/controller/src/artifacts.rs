@@ -6,16 +6,14 @@
 
 use crate::ca_bundle::CaBundle;
 use crate::key::Key;
+use crate::outside::{self, says};
 use crate::queue::{Queue, doubled};
-use futures_util::StreamExt;
+use reqwest::Client;
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client};
 use std::collections::HashMap;
-use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
-use weir_plan::chain;
 use weir_reconcile::router_version::Found;
 use weir_router::artifact::BYTES_MAX;
 
@@ -106,28 +104,19 @@ impl Artifacts {
         if !answer.status().is_success() {
             return Err(format!("the server answered {}", answer.status()));
         }
-        let mut bytes = Vec::new();
-        let mut parts = answer.bytes_stream();
-        while let Some(part) = parts.next().await {
-            bytes.extend_from_slice(&part.map_err(|error| says(&error))?);
-            if bytes.len() > BYTES_MAX {
-                return Err(format!("it is larger than {} KiB", BYTES_MAX >> 10));
-            }
-        }
-        Ok(bytes)
+        let bytes = outside::body(answer, BYTES_MAX).await;
+        let bytes = bytes.map_err(|error| says(&error))?;
+        bytes.ok_or_else(|| format!("it is larger than {} KiB", BYTES_MAX >> 10))
     }
 
     /// Goes through the proxy of this process's environment.
     fn client(&self) -> reqwest::Result<Client> {
-        let mut client = Client::builder()
+        let client = Client::builder()
             .https_only(true)
             .redirect(Policy::none())
             .timeout(TIMEOUT);
         let authorities = self.ca_bundle.text().unwrap_or_default();
-        for certificate in Certificate::from_pem_bundle(authorities.as_bytes())? {
-            client = client.add_root_certificate(certificate);
-        }
-        client.build()
+        outside::believing(client, &authorities)?.build()
     }
 }
 
@@ -153,9 +142,4 @@ impl Download {
         let left = pause.checked_sub(self.at.elapsed());
         left.filter(|left| !left.is_zero())
     }
-}
-
-/// Why a request failed, without its address, which is said already.
-fn says(error: &reqwest::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), chain)
 }

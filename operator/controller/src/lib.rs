@@ -29,6 +29,7 @@ mod lease;
 mod memory_store;
 mod model_pool;
 mod options;
+mod outside;
 mod paused;
 mod pki;
 mod publisher;

@@ -7,18 +7,17 @@
 
 use crate::cache::{Caches, get};
 use crate::key::Key;
+use crate::outside::{self, says};
 use crate::queue::Queue;
 use futures_util::StreamExt;
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode};
+use reqwest::{Client, ClientBuilder, Response, StatusCode};
 use serde::Deserialize;
 use std::collections::HashMap;
-use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use weir_plan::chain;
 use weir_reconcile::model_pool::{Reach, Server};
 
 /// How often each pool is looked at.
@@ -143,16 +142,17 @@ impl Reaches {
     async fn ask(&self, server: &Server) -> Reach {
         match self.answer(server).await {
             Ok(answer) => read(server, answer).await,
-            Err(error) => {
-                Reach::Unreachable(error.source().map_or_else(|| error.to_string(), chain))
-            }
+            Err(error) => Reach::Unreachable(says(&error)),
         }
     }
 
     async fn answer(&self, server: &Server) -> reqwest::Result<Response> {
         let client = match &server.authorities {
             None => self.public.clone(),
-            Some(authorities) => believing(authorities)?,
+            Some(authorities) => {
+                let alone = client().tls_built_in_root_certs(false);
+                outside::believing(alone, authorities)?.build()?
+            }
         };
         let mut request = client.get(format!("{}/v1/models", server.endpoint.url));
         if let Some(key) = &server.endpoint.api_key {
@@ -169,15 +169,6 @@ fn client() -> ClientBuilder {
         .redirect(Policy::none())
         .pool_max_idle_per_host(0)
         .timeout(TIMEOUT)
-}
-
-/// A client that believes these authorities, PEM, alone.
-fn believing(authorities: &str) -> reqwest::Result<Client> {
-    let mut client = client().tls_built_in_root_certs(false);
-    for certificate in Certificate::from_pem_bundle(authorities.as_bytes())? {
-        client = client.add_root_certificate(certificate);
-    }
-    client.build()
 }
 
 /// What an answer says. A server that lists no models, or lists them in another way, is as good as one that does.
@@ -197,14 +188,7 @@ async fn read(server: &Server, answer: Response) -> Reach {
 
 /// The models of a list.
 async fn list(answer: Response) -> Option<Vec<String>> {
-    let mut bytes = Vec::new();
-    let mut parts = answer.bytes_stream();
-    while let Some(part) = parts.next().await {
-        bytes.extend_from_slice(&part.ok()?);
-        if bytes.len() > LIST_MAX {
-            return None;
-        }
-    }
+    let bytes = outside::body(answer, LIST_MAX).await.ok()??;
     let models: Models = serde_json::from_slice(&bytes).ok()?;
     Some(models.data.into_iter().map(|model| model.id).collect())
 }

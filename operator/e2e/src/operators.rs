@@ -1,6 +1,6 @@
 //! The operator's own processes: who leads, what they write, and what may happen to them.
 
-use crate::world::{SYSTEM, World};
+use crate::world::{self, SYSTEM, World};
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -36,16 +36,7 @@ async fn all_pods(world: &World) -> Result<Vec<Pod>> {
 
 /// How often the containers of each operator's pod were started again, by the pod's name.
 pub(crate) async fn restarts(world: &World) -> Result<BTreeMap<String, i32>> {
-    let of = |pod: &Pod| {
-        let status = pod.status.as_ref();
-        let containers = status.and_then(|status| status.container_statuses.as_ref());
-        let again = containers
-            .into_iter()
-            .flatten()
-            .map(|one| one.restart_count);
-        (pod.name_any(), again.sum())
-    };
-    Ok(all_pods(world).await?.iter().map(of).collect())
+    Ok(world::starts(&all_pods(world).await?))
 }
 
 /// Runs so many operators; waits until there are as many pods, and one leads when there are any.

@@ -12,9 +12,10 @@ use k8s_openapi::api::core::v1::{Event, Namespace as NamespaceObject, Pod, Servi
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
-use kube::{Client, Config, discovery};
+use kube::{Client, Config, ResourceExt, discovery};
 use serde_json::{Value, json};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use weir_e2e::outside::{Manner, Outside};
@@ -425,6 +426,19 @@ impl World {
 /// Why a scenario failed, and why what it made could not be removed.
 fn both(cause: &anyhow::Error, left: &anyhow::Error) -> anyhow::Error {
     anyhow!("{cause:#}; then its namespace could not be removed: {left:#}")
+}
+
+/// How often the containers of each of these pods were started again.
+pub(crate) fn starts(pods: &[Pod]) -> BTreeMap<String, i32> {
+    let of_pod = |pod: &Pod| {
+        let containers = pod
+            .status
+            .iter()
+            .flat_map(|status| &status.container_statuses);
+        let restarts = containers.flatten().map(|one| one.restart_count);
+        (pod.name_any(), restarts.sum())
+    };
+    pods.iter().map(of_pod).collect()
 }
 
 /// A condition of an object's status.

@@ -3,11 +3,9 @@
 use super::{certificates, unreadable};
 use crate::operators;
 use crate::told::say;
-use crate::world::{Namespace, World, conditions};
+use crate::world::{self, Namespace, World, conditions};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
 use kube::api::Api;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -119,16 +117,7 @@ pub(super) async fn starts(
     namespace: &Namespace<'_>,
     label: &str,
 ) -> Result<BTreeMap<String, i32>> {
-    let pods = namespace.pods(label).await?;
-    let of_pod = |pod: &Pod| {
-        let containers = pod
-            .status
-            .iter()
-            .flat_map(|status| &status.container_statuses);
-        let restarts = containers.flatten().map(|one| one.restart_count);
-        (pod.name_any(), restarts.sum())
-    };
-    Ok(pods.iter().map(of_pod).collect())
+    Ok(world::starts(&namespace.pods(label).await?))
 }
 
 /// An embedder that makes other vectors than the store is declared for.

@@ -223,6 +223,18 @@ fn another(name: &str, source: &str, sha256: Option<&str>) -> Value {
     pool
 }
 
+/// Changes a pool so that it can serve, and waits for at most so many seconds until it does.
+async fn serves_when(
+    namespace: &Namespace<'_>,
+    pool: &str,
+    mended: Value,
+    within: u64,
+) -> Result<()> {
+    namespace.patch("ModelPool", pool, mended).await?;
+    let ready = namespace.ready(("ModelPool", pool), ("True", ""), within);
+    ready.await.map(drop)
+}
+
 async fn a_wrong_checksum(namespace: &Namespace<'_>) -> Result<()> {
     let source = format!("{}/models/tiny-random.gguf", namespace.world.hub.url);
     let wrong = "0".repeat(64);
@@ -238,11 +250,7 @@ async fn a_wrong_checksum(namespace: &Namespace<'_>) -> Result<()> {
         "the condition does not say which sum was expected: {told}"
     );
     let mended = json!({"spec": {"model": {"sha256": null}}});
-    namespace.patch("ModelPool", "checked", mended).await?;
-    namespace
-        .ready(("ModelPool", "checked"), ("True", ""), 90)
-        .await
-        .map(drop)
+    serves_when(namespace, "checked", mended, 90).await
 }
 
 async fn an_unreachable_source(namespace: &Namespace<'_>) -> Result<()> {
@@ -279,11 +287,7 @@ async fn an_unreachable_source(namespace: &Namespace<'_>) -> Result<()> {
     );
     let source = format!("{}/models/tiny-random.gguf", world.hub.url);
     let mended = json!({"spec": {"model": {"source": source}}});
-    namespace.patch("ModelPool", "nowhere", mended).await?;
-    namespace
-        .ready(("ModelPool", "nowhere"), ("True", ""), 120)
-        .await
-        .map(drop)
+    serves_when(namespace, "nowhere", mended, 120).await
 }
 
 /// A server outside is asked with the pool's key: that it is refused is told, and so is that nobody listens any more.
@@ -420,11 +424,7 @@ async fn a_forbidden_folder(namespace: &Namespace<'_>) -> Result<()> {
         "the condition does not say what to do: {told}"
     );
     let mended = json!({"spec": {"cache": {"hostPath": null, "ephemeral": {}}}});
-    namespace.patch("ModelPool", "folder", mended).await?;
-    namespace
-        .ready(("ModelPool", "folder"), ("True", ""), 120)
-        .await
-        .map(drop)
+    serves_when(namespace, "folder", mended, 120).await
 }
 
 async fn a_paused_pool(namespace: &Namespace<'_>) -> Result<()> {
