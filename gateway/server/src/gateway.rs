@@ -90,7 +90,7 @@ impl Gateway {
             quotas,
             issuer,
             familiarity: Familiarity::default(),
-            lifecycle: Lifecycle::default(),
+            lifecycle: Lifecycle::begin(),
             summaries: Summaries::default(),
             answers,
             replacing: Mutex::new(()),

@@ -5,12 +5,18 @@
 //! gateway without an operator (`weir up`) is never stale. Reading on: `http/health.rs`.
 
 use crate::gateway::Gateway;
+use crate::http::can_answer;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use weir_memory_live::Presence;
 
 /// A plan that its operator has not confirmed for this long is stale.
 pub const STALE_AFTER: Duration = Duration::from_secs(10);
+
+/// How long a gateway that starts waits for its memory before it is ready without it.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is known; see [`Gateway::standing`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,8 +35,13 @@ pub struct Standing {
     pub draining: bool,
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Lifecycle(Mutex<Standing>);
+#[derive(Debug)]
+pub(crate) struct Lifecycle {
+    standing: Mutex<Standing>,
+    began: Instant,
+    /// Whether it was ready once: from then on it is without its memory too.
+    was_ready: AtomicBool,
+}
 
 impl Standing {
     /// Whether the operator that should confirm the plan has not done so for [`STALE_AFTER`].
@@ -41,8 +52,26 @@ impl Standing {
 }
 
 impl Lifecycle {
+    /// Of a gateway that begins now.
+    pub(crate) fn begin() -> Self {
+        Self {
+            standing: Mutex::default(),
+            began: Instant::now(),
+            was_ready: AtomicBool::new(false),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Standing> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a gateway that could answer is ready, `now`, with a memory that is away or not.
+    fn becomes_ready(&self, memory_away: bool, now: Instant) -> bool {
+        let waits = memory_away && now.saturating_duration_since(self.began) < MEMORY_PATIENCE;
+        if !waits {
+            self.was_ready.store(true, Ordering::Relaxed);
+        }
+        self.was_ready.load(Ordering::Relaxed)
     }
 }
 
@@ -60,6 +89,18 @@ impl Gateway {
     /// Whether this gateway is leaving.
     pub(crate) fn is_draining(&self) -> bool {
         self.lifecycle().lock().draining
+    }
+
+    /// Whether requests shall be sent here: some model can answer, or will once it is up, the gateway is not leaving, and one that
+    /// starts has reached its memory or waited for it.
+    pub(crate) fn is_ready(&self) -> bool {
+        let serving = self.serving();
+        if self.is_draining() || !can_answer(&serving) {
+            return false;
+        }
+        let presence = serving.memory.as_ref().map(|memory| memory.presence());
+        let memory_away = matches!(presence, Some(Presence::Away(_)));
+        self.lifecycle().becomes_ready(memory_away, Instant::now())
     }
 
     /// From now on the plan comes from an operator, and is stale while that does not confirm it.
@@ -109,5 +150,20 @@ mod tests {
         assert!(!standing.is_stale());
         standing.confirmed = Instant::now().checked_sub(STALE_AFTER);
         assert!(standing.is_stale());
+    }
+
+    #[test]
+    fn a_gateway_that_starts_waits_for_its_memory_but_not_for_ever() {
+        let lifecycle = Lifecycle::begin();
+        let at = |seconds| lifecycle.began + Duration::from_secs(seconds);
+        assert!(!lifecycle.becomes_ready(true, at(9)));
+        assert!(lifecycle.becomes_ready(true, at(10)));
+    }
+
+    #[test]
+    fn a_gateway_that_was_ready_stays_so_without_its_memory() {
+        let lifecycle = Lifecycle::begin();
+        assert!(lifecycle.becomes_ready(false, lifecycle.began));
+        assert!(lifecycle.becomes_ready(true, lifecycle.began));
     }
 }

@@ -3,7 +3,6 @@
 //! No key needed, nothing private shown. Reading on: `http/health.rs`.
 
 use crate::gateway::Gateway;
-use crate::http::can_answer;
 use futures_util::{Stream, stream};
 use std::pin::Pin;
 use std::time::Duration;
@@ -45,7 +44,7 @@ fn is_served(service: &str) -> bool {
 }
 
 fn standing(gateway: &Gateway) -> ServingStatus {
-    match !gateway.is_draining() && can_answer(&gateway.serving()) {
+    match gateway.is_ready() {
         true => ServingStatus::Serving,
         false => ServingStatus::NotServing,
     }

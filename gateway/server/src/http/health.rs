@@ -1,7 +1,6 @@
 //! `/healthz`, `/readyz` and `/metrics`: no key needed, nothing private shown.
 //!
-//! Alive means this process answers; ready means some model can, or will once it is brought up from zero, and the gateway
-//! is not leaving. Reading on: `metrics.rs`.
+//! Alive means this process answers; ready means what `lifecycle.rs` says. Reading on: `metrics.rs`.
 
 use super::Shared;
 use crate::gateway::Serving;
@@ -34,7 +33,7 @@ pub(crate) async fn readyz(State(surfaces): Shared) -> Response {
         })
         .collect();
     let standing = surfaces.gateway.standing();
-    let ready = !standing.draining && can_answer(&serving);
+    let ready = surfaces.gateway.is_ready();
     let memory = serving.memory.as_ref();
     let memory = memory.map(|memory| match memory.presence() {
         Presence::Here(counts) => json!({

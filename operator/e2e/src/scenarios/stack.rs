@@ -5,7 +5,7 @@ use crate::told::say;
 use crate::world::{Namespace, World};
 use anyhow::{Context, Result, ensure};
 use reqwest::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 const STACK: &str = include_str!("../../stacks/answers.yaml");
@@ -92,7 +92,17 @@ pub(super) async fn answers_from_its_memory(
     gateway: &Gateway,
 ) -> Result<()> {
     let nodes = json!({"nodes": [{"text": FACT, "metadata": {"title": "Harbours"}}]});
-    let written = gateway.post("/v1/memory/nodes", &nodes).await?;
+    // As clients do: what enforces NetworkPolicies may cut a new pod's connection off while it learns of the pod.
+    let written = namespace.world.until(Duration::from_secs(20), async || {
+        let (status, text) = gateway.try_post("/v1/memory/nodes", &nodes).await?;
+        let away = status == StatusCode::SERVICE_UNAVAILABLE;
+        ensure!(
+            away || status == StatusCode::OK,
+            "the memory answered {status}: {text}"
+        );
+        Ok((!away).then_some(text))
+    });
+    let written: Value = serde_json::from_str(&written.await.context("nothing is written")?)?;
     ensure!(written["inserted"] == 1, "the memory answered {written}");
     let sought = json!({"query": "Which colour has the gate of Zorblax?", "k": 3});
     let found = namespace.world.until(Duration::from_secs(60), async || {
