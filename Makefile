@@ -108,6 +108,10 @@ bench-gateway: ## The gateway beside vllm-router, sglang-router, LiteLLM and Por
 	$(CARGO) build --locked --release -p weir
 	$(CARGO) bench --locked -p weir-bench --bench gateway_peers
 
+.PHONY: bench-matrix
+bench-matrix: components ## What models cost here and on one core with 2 GiB: LFM2's shapes, the demo's models (hours on two cores; 12 GB)
+	testenv/bench_matrix.sh
+
 .PHONY: bench-report
 bench-report: ## Every committed number that has a goal, the unmet first
 	@benches/report.py

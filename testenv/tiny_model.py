@@ -12,8 +12,10 @@ Python is needed to write it.
 import array
 import pathlib
 import random
-import struct
 import sys
+
+import gguf
+from gguf import CONTROL, NORMAL, boolean, byte_letters, f32, integers, text, texts, u32
 
 WIDTH, FEED_FORWARD, LAYERS, HEADS, KEY_HEADS, CONTEXT = 64, 128, 2, 4, 2, 32768
 KEY_WIDTH = WIDTH // HEADS * KEY_HEADS
@@ -23,19 +25,8 @@ WORDS = ("the of and to in is that for it as was with be on are by this have fro
          "question answer context model memory router tokens text").split()
 TEMPLATE = ("{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
             "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
-NORMAL, CONTROL = 1, 3
-ALIGNMENT = 32
 # One direction of the hidden state is the same for every token and hardly touched by the layers, so the output can lean on it.
 STEADY, LEAN = 4.0, -50.0
-
-
-def byte_letters():
-    """GPT-2's letter for each byte: printable bytes are themselves, the others follow from 256 on."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = {byte: chr(byte) for byte in printable}
-    for byte in range(256):
-        letters.setdefault(byte, chr(256 + len([b for b in letters if ord(letters[b]) > 255])))
-    return letters
 
 
 def vocabulary():
@@ -99,36 +90,6 @@ def weights(tokens):
     return model.tensors
 
 
-def string(text):
-    data = text.encode()
-    return struct.pack("<Q", len(data)) + data
-
-
-# The types of GGUF's keys, each with its number and how a value is written.
-def u32(value):
-    return struct.pack("<II", 4, value)
-
-
-def f32(value):
-    return struct.pack("<If", 6, value)
-
-
-def boolean(value):
-    return struct.pack("<I?", 7, value)
-
-
-def text(value):
-    return struct.pack("<I", 8) + string(value)
-
-
-def texts(values):
-    return struct.pack("<IIQ", 9, 8, len(values)) + b"".join(map(string, values))
-
-
-def integers(values):
-    return struct.pack(f"<IIQ{len(values)}i", 9, 5, len(values), *values)
-
-
 def keys(tokens, merges):
     return {
         "general.architecture": text("llama"),
@@ -160,27 +121,17 @@ def keys(tokens, merges):
     }
 
 
-def padding(length):
-    return b"\0" * (-length % ALIGNMENT)
-
-
-def gguf():
+def model():
     tokens, merges = vocabulary()
-    facts, tensors = keys(tokens, merges), weights(tokens)
-    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(facts))
-    head += b"".join(string(name) + value for name, value in facts.items())
-    body = b""
-    for name, shape, data in tensors:
-        float32 = 0
-        head += string(name) + struct.pack(f"<I{len(shape)}Q", len(shape), *shape) + struct.pack("<IQ", float32, len(body))
-        body += data + padding(len(data))
-    return head + padding(len(head)) + body
+    tensors = weights(tokens)
+    body = b"".join(data + gguf.padding(len(data)) for _, _, data in tensors)
+    return gguf.head(keys(tokens, merges), [(name, shape, gguf.FLOAT32, len(data)) for name, shape, data in tensors]) + body
 
 
 def main():
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
-    pathlib.Path(sys.argv[1]).write_bytes(gguf())
+    pathlib.Path(sys.argv[1]).write_bytes(model())
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 //!
 //! Commands of one word stand here; a command that has commands of its own has a file below `args/`.
 
+mod bench;
 #[cfg(feature = "cluster")]
 mod keys;
 mod lab;
@@ -12,6 +13,7 @@ mod rollout;
 mod router;
 mod upkeep;
 
+pub(crate) use bench::{BenchArgs, BenchCommand, MatrixArgs};
 #[cfg(feature = "cluster")]
 pub(crate) use keys::{CreateKeyArgs, KeysArgs, KeysCommand, RevokeKeyArgs, ScopeWord};
 pub(crate) use lab::{LabArgs, LabCommand, QuestionsArgs, RetrievalArgs, StackArgs, SystemsArgs};
@@ -86,6 +88,8 @@ pub(crate) enum Command {
     /// Make, list and revoke the API keys of a gateway in a cluster
     #[cfg(feature = "cluster")]
     Keys(KeysArgs),
+    /// Measure what models cost on this machine
+    Bench(BenchArgs),
     /// Measure systems against each other
     Lab(LabArgs),
     /// Answer requests in a cluster, as the operator's plan says

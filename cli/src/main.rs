@@ -6,6 +6,7 @@
 
 mod args;
 mod ask;
+mod bench;
 mod client;
 mod completions;
 mod down;
@@ -104,6 +105,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Rollout(args) => rollout::run(args).await,
         #[cfg(feature = "cluster")]
         Command::Keys(args) => keys::run(args).await,
+        Command::Bench(args) => bench::run(args.command).await,
         Command::Lab(args) => lab::run(args.command).await,
         #[cfg(feature = "cluster")]
         Command::Gateway(args) => gateway::run(*args).await,

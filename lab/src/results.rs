@@ -148,14 +148,19 @@ impl Results {
 
     /// Writes `<folder>/<bench>.json` and `<folder>/<bench>.md`.
     pub fn write(&self, folder: &Path) -> std::io::Result<()> {
+        self.write_with(folder, &self.markdown())
+    }
+
+    /// The same with a page of the benchmark's own.
+    pub fn write_with(&self, folder: &Path, markdown: &str) -> std::io::Result<()> {
         std::fs::create_dir_all(folder)?;
         let json = serde_json::to_string_pretty(self).map_err(std::io::Error::other)?;
         std::fs::write(folder.join(format!("{}.json", self.bench)), json + "\n")?;
-        std::fs::write(folder.join(format!("{}.md", self.bench)), self.markdown())
+        std::fs::write(folder.join(format!("{}.md", self.bench)), markdown)
     }
 
-    /// The rows as a Markdown table, unmet goals first.
-    pub fn markdown(&self) -> String {
+    /// The beginning of a page: what was run where and when, and the notes.
+    pub fn head(&self) -> String {
         let mut text = format!(
             "# {}\n\n{} on {}, commit {}: `{}`\n\n",
             self.bench, self.date, self.machine, self.commit, self.command
@@ -163,8 +168,20 @@ impl Results {
         for note in &self.notes {
             let _ = writeln!(text, "- {note}");
         }
-        text.push_str("\n| metric | value | 95 % interval | peer | ratio | goal | met |\n");
-        text.push_str("|---|---|---|---|---|---|---|\n");
+        text
+    }
+
+    /// The rows as a Markdown table, unmet goals first.
+    pub fn markdown(&self) -> String {
+        self.head() + "\n" + &self.table()
+    }
+
+    /// The rows alone.
+    pub(crate) fn table(&self) -> String {
+        let mut text = String::from(
+            "| metric | value | 95 % interval | peer | ratio | goal | met |\n\
+             |---|---|---|---|---|---|---|\n",
+        );
         let mut rows: Vec<&Row> = self.rows.iter().collect();
         rows.sort_by_key(|row| match row.met {
             Some(false) => 0,
@@ -200,7 +217,7 @@ fn finite(value: f64) -> Option<f64> {
 }
 
 /// Four significant digits are more than any of these measurements has.
-fn shown(value: f64) -> String {
+pub(crate) fn shown(value: f64) -> String {
     let size = value.abs();
     if size >= 1000.0 {
         format!("{value:.0}")
@@ -226,8 +243,26 @@ fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let memory = field("/proc/meminfo", "MemTotal")
         .and_then(|total| total.split(' ').next()?.parse::<u64>().ok())
-        .map_or(0, |kib| kib >> 20);
-    format!("{processor}, {cores} cores, {memory} GiB")
+        .map_or(0, |kib| kib << 10);
+    let memory = memory_limit().map_or(memory, |limit| limit.min(memory));
+    format!("{processor}, {cores} cores, {} GiB", memory >> 30)
+}
+
+/// Bytes that this process's group of processes may use, where one is set (cgroup v2, or v1).
+fn memory_limit() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let limit = |file| std::fs::read_to_string(file).ok()?.trim().parse().ok();
+    groups.lines().filter_map(limit_file).find_map(limit)
+}
+
+/// Where the limit of a line of `/proc/self/cgroup` stands: `ID:CONTROLLERS:PATH`, without controllers in version 2.
+fn limit_file(line: &str) -> Option<String> {
+    let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+    match controllers {
+        "" => Some(format!("/sys/fs/cgroup{path}/memory.max")),
+        "memory" => Some(format!("/sys/fs/cgroup/memory{path}/memory.limit_in_bytes")),
+        _ => None,
+    }
 }
 
 fn commit() -> String {
@@ -273,6 +308,17 @@ mod tests {
             Row::new("x", "s", 2.5).goal(Goal::AtLeast(2.0)).met,
             Some(true)
         );
+    }
+
+    #[test]
+    fn the_limit_of_memory_is_looked_for_where_either_version_has_it() {
+        let found = ["5:cpu:/a", "4:memory:/a/b", "0::/c"].map(limit_file);
+        let expected = [
+            None,
+            Some("/sys/fs/cgroup/memory/a/b/memory.limit_in_bytes".to_owned()),
+            Some("/sys/fs/cgroup/c/memory.max".to_owned()),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

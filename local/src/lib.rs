@@ -34,7 +34,9 @@ mod upkeep;
 mod world;
 
 pub use control::{ControlError, ControlFile, Instance, Replies, Reply, Request};
-pub use engine::{LocateError, RotatingLog, StartError, last_lines, open_log, previous, run_shim};
+pub use engine::{
+    LocateError, RotatingLog, StartError, last_lines, locate_engine, open_log, previous, run_shim,
+};
 pub use event::{Event, Events};
 pub use home::{Home, HomeError, StateDir, StateLock};
 pub use memory::{IngestLine, IngestOptions, IngestSummary, MemoryCommandError, ingest};

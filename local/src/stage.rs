@@ -138,12 +138,7 @@ impl Stager {
         if pools.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let path = std::env::var_os("PATH");
-        let program = launch::locate(
-            self.llama_server.as_deref(),
-            path.as_ref(),
-            &self.home.engine(),
-        )?;
+        let program = launch::locate_engine(self.llama_server.as_deref(), &self.home)?;
         let one = |(name, pool, engine): (String, &ModelPool, &LlamaCpp)| {
             let (program, pool, engine) = (program.clone(), pool.clone(), engine.clone());
             async move {

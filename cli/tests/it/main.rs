@@ -11,6 +11,7 @@
 mod attention;
 mod authorities;
 mod bad_input;
+mod bench;
 mod changes;
 mod embedding_pool;
 mod ending;

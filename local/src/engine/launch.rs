@@ -4,6 +4,7 @@
 //! and watching the process is `supervisor.rs`.
 
 use crate::files::Stamp;
+use crate::home::Home;
 use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -72,8 +73,17 @@ impl EngineSpec {
     }
 }
 
+/// Finds `llama-server`: the one the user named, else the first in PATH, else the one in the cache.
+///
+/// # Errors
+/// There is none, or the named one is none.
+pub fn locate_engine(named: Option<&Path>, home: &Home) -> Result<PathBuf, LocateError> {
+    let path = std::env::var_os("PATH");
+    locate(named, path.as_ref(), &home.engine())
+}
+
 /// Finds `llama-server`: the one the user named, else the first in `path` (the PATH variable), else `cache`.
-pub(crate) fn locate(
+fn locate(
     named: Option<&Path>,
     path: Option<&OsString>,
     cache: &Path,

@@ -11,7 +11,7 @@ mod pause;
 mod shim;
 pub(crate) mod supervisor;
 
-pub use launch::LocateError;
+pub use launch::{LocateError, locate_engine};
 pub use log::{RotatingLog, last_lines, open_log, previous};
 pub use shim::run_shim;
 pub use supervisor::StartError;

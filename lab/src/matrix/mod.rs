@@ -1,0 +1,237 @@
+//! What models cost on this machine: each one by threads and context, and what it is worth where its weights are real.
+//!
+//! Every point has an engine of its own, started as Weir starts them and asked through the gateway's client, so that the peak of its
+//! memory is the point's. Prompts are never taken from the engine's cache, but where the layout of the cache is what is measured. Reading on: `engine.rs` (a process), `ask.rs` (what
+//! it is asked), `report.rs` (the files).
+
+mod ask;
+mod engine;
+mod report;
+
+pub use engine::{Launch, MatrixError};
+pub use report::{Matrix, Measured};
+
+use crate::grade::{grade, quality};
+use crate::questions::{Question, Scenario, Split};
+use ask::{Answered, Asking};
+use engine::Engine;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Requests that a layout is measured with: the first fills the cache.
+const LAYOUT_QUESTIONS: usize = 5;
+
+/// Whose chat template an engine lays messages out with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Template {
+    /// The model's own.
+    Own,
+    /// ChatML and nothing else: no system prompt of the model's maker, no tools.
+    Minimal,
+}
+
+/// A model that is measured.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// What it is called in the results.
+    pub name: String,
+    /// Its GGUF file.
+    pub file: PathBuf,
+    /// Size of the file, bytes.
+    pub bytes: u64,
+    /// Quantization of the file, such as `Q4_0`.
+    pub quantization: String,
+    /// Whether its answers mean something, so that they are graded.
+    pub real: bool,
+}
+
+/// One engine: what it serves and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Point<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// Threads.
+    pub threads: u32,
+    /// Tokens of a prompt and its answer.
+    pub context_tokens: u32,
+    /// How messages are laid out.
+    pub template: Template,
+}
+
+/// What is measured and how.
+pub struct MatrixOptions {
+    /// The models, in the order of the rows.
+    pub models: Vec<Model>,
+    /// How an engine is started.
+    pub launch: Launch,
+    /// Threads that each is given.
+    pub threads: Vec<u32>,
+    /// Context sizes that each is given, tokens.
+    pub contexts: Vec<u32>,
+    /// Requests a point, after one that is not counted.
+    pub repeats: usize,
+    /// Tokens of an answer.
+    pub completion_tokens: u32,
+    /// Graded questions; those that are answered without recall count.
+    pub questions: Vec<Question>,
+    /// Most of those that each model is asked.
+    pub questions_max: usize,
+    /// Longest time that an engine may take to begin, and to answer one request.
+    pub patience: Duration,
+    /// Ends the measurement between two points.
+    pub stop: CancellationToken,
+}
+
+/// Measures every model; what cannot be measured is told in the result's notes, and the rest goes on.
+///
+/// `progress` is told what is measured now, the points that are done and how many there are.
+pub async fn matrix(
+    options: &MatrixOptions,
+    progress: &mut dyn FnMut(&str, usize, usize),
+) -> Matrix {
+    let questions = asked(options);
+    let mut matrix = Matrix::default();
+    let mut done = 0;
+    let total = options.models.len() * (options.threads.len() * options.contexts.len() + 1);
+    for model in &options.models {
+        for point in points(options, model) {
+            progress(&point.to_string(), done, total);
+            let measured = unless_stopped(options, speed(options, point)).await;
+            let Some(measured) = measured else {
+                return matrix.stopped();
+            };
+            matrix.take(point, measured);
+            done += 1;
+        }
+        progress(&format!("{} layouts", model.name), done, total);
+        let measured = unless_stopped(options, variants(options, model, &questions)).await;
+        let Some(measured) = measured else {
+            return matrix.stopped();
+        };
+        matrix.take_variants(model, measured);
+        done += 1;
+    }
+    matrix
+}
+
+async fn unless_stopped<T>(options: &MatrixOptions, work: impl Future<Output = T>) -> Option<T> {
+    options.stop.run_until_cancelled(work).await
+}
+
+/// Test questions that need nothing of a memory.
+fn asked(options: &MatrixOptions) -> Vec<&Question> {
+    let plain = |question: &&Question| {
+        question.scenario == Scenario::Simple && question.split == Split::Test
+    };
+    let questions = options.questions.iter().filter(plain);
+    questions.take(options.questions_max).collect()
+}
+
+fn points<'a>(options: &'a MatrixOptions, model: &'a Model) -> impl Iterator<Item = Point<'a>> {
+    options.threads.iter().flat_map(move |&threads| {
+        options.contexts.iter().map(move |&context_tokens| Point {
+            model,
+            threads,
+            context_tokens,
+            template: Template::Own,
+        })
+    })
+}
+
+/// Speeds and memory of one point.
+pub(crate) struct Speed {
+    /// Each request that counts.
+    answers: Vec<Answered>,
+    /// Most that the engine's process ever had resident, bytes; `None` where the system does not say.
+    peak_bytes: Option<u64>,
+}
+
+async fn speed(options: &MatrixOptions, point: Point<'_>) -> Result<Speed, MatrixError> {
+    let engine = Engine::start(&options.launch, point, options.patience).await?;
+    let asking = Asking::to(&engine, options.patience);
+    let prompt_tokens = point
+        .context_tokens
+        .saturating_sub(options.completion_tokens);
+    let words = asking.words_of(prompt_tokens).await?;
+    let mut answers = Vec::with_capacity(options.repeats);
+    for repeat in 0..options.repeats {
+        let text = ask::text(repeat, words);
+        answers.push(asking.measured(&text, options.completion_tokens).await?);
+    }
+    Ok(Speed {
+        answers,
+        peak_bytes: engine.peak_bytes(),
+    })
+}
+
+/// What layouts and templates do to one model, with all threads.
+pub(crate) struct Variants {
+    /// Share of a later prompt over the same blocks that is computed again, from 0 to 1: blocks before the question, and after it.
+    computed_again: (f64, f64),
+    /// By template: the model's own, and the minimal one.
+    templates: (Templated, Templated),
+}
+
+/// Questions under one template.
+#[derive(Default)]
+pub(crate) struct Templated {
+    /// Tokens of each prompt.
+    prompt_tokens: Vec<f64>,
+    /// Milliseconds to each first token.
+    first_token_ms: Vec<f64>,
+    /// Quality of each answer, 1 to 5; empty where the weights are random.
+    qualities: Vec<f64>,
+}
+
+async fn variants(
+    options: &MatrixOptions,
+    model: &Model,
+    questions: &[&Question],
+) -> Result<Variants, MatrixError> {
+    let threads = options.threads.iter().max().copied().unwrap_or(1);
+    let at = |template| Point {
+        model,
+        threads,
+        context_tokens: 2048,
+        template,
+    };
+    let engine = Engine::start(&options.launch, at(Template::Own), options.patience).await?;
+    let asking = Asking::to(&engine, options.patience);
+    let computed_again = (
+        asking.computed_again(LAYOUT_QUESTIONS, true).await?,
+        asking.computed_again(LAYOUT_QUESTIONS, false).await?,
+    );
+    let own = templated(&asking, model, questions).await?;
+    drop(engine);
+    if questions.is_empty() {
+        return Ok(Variants {
+            computed_again,
+            templates: (own, Templated::default()),
+        });
+    }
+    let engine = Engine::start(&options.launch, at(Template::Minimal), options.patience).await?;
+    let asking = Asking::to(&engine, options.patience);
+    let minimal = templated(&asking, model, questions).await?;
+    Ok(Variants {
+        computed_again,
+        templates: (own, minimal),
+    })
+}
+
+async fn templated(
+    asking: &Asking,
+    model: &Model,
+    questions: &[&Question],
+) -> Result<Templated, MatrixError> {
+    let mut templated = Templated::default();
+    for question in questions {
+        let (text, answered) = asking.question(&question.question).await?;
+        templated.prompt_tokens.push(answered.prompt_tokens);
+        templated.first_token_ms.push(answered.first_token_ms);
+        if model.real {
+            templated.qualities.push(quality(grade(question, &text)));
+        }
+    }
+    Ok(templated)
+}
