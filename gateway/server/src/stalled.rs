@@ -1,7 +1,7 @@
 //! Connections whose client has stopped reading: they end, and with them what their request holds at an engine.
 //!
 //! A full connection is not written to, so nothing above it is polled and no deadline of a request is seen. Only the
-//! connection itself can tell. Reading on: `serve.rs`.
+//! connection itself can tell; where it carries several answers, `http/unread.rs` tells for each. Reading on: `serve.rs`.
 
 use crate::gateway::Gateway;
 use axum::serve::Listener;

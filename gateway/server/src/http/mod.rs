@@ -21,6 +21,7 @@ mod pinned;
 mod responses;
 mod route;
 mod stream;
+mod unread;
 
 use crate::ask::{Ask, Caller, ModelChoice};
 use crate::auth::{Identity, Refused};
@@ -349,11 +350,21 @@ async fn observe(
     if surfaces.gateway.is_draining() && version < Version::HTTP_2 {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    if version >= Version::HTTP_2 && is_event_stream(&response) {
+        let limit = surfaces.gateway.serving().plan.limits.request_timeout_ms;
+        let patience = Duration::from_millis(limit);
+        response = response.map(|body| unread::given_up_after(patience, body));
+    }
     let path = path.as_ref().map_or("other", MatchedPath::as_str);
     surfaces
         .metrics
         .responded(path, response.status(), started.elapsed());
     response
+}
+
+fn is_event_stream(response: &Response) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 async fn unknown_path(request: Request) -> Response {

@@ -3,9 +3,12 @@
 use crate::echo::{Echo, Mode};
 use crate::fault_proxy::{Fault, FaultProxy, Spell};
 use crate::world::{World, asking_with, plan, pool, prefers};
+use bytes::Bytes;
 use futures_util::future::join_all;
-use http::StatusCode;
-use http_body_util::BodyExt;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -146,6 +149,42 @@ async fn a_client_that_stops_reading_does_not_keep_the_engine() {
         echo.until_open(1).await;
         echo.until_open(0).await;
         until_idle(&world).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_http_2_that_is_not_read_ends_alone_and_its_connection_serves_on() {
+    let echo = Echo::start(Mode::Endless).await;
+    let mut plan = plan(vec![pool("small", &[&echo])]);
+    plan.limits.request_timeout_ms = 500;
+    let world = World::start(plan, prefers(0, 1)).await;
+    let tcp = TcpStream::connect(world.authority()).await.unwrap();
+    let (mut client, connection) = http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(4096)
+        .handshake(TokioIo::new(tcp))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let url = format!("http://{}/v1/chat/completions", world.authority());
+    let request = |model: &str, extra: serde_json::Value| {
+        let body = asking_with(model, "hi", &extra).to_string();
+        Request::post(&url).body(Full::<Bytes>::from(body)).unwrap()
+    };
+    for model in ["auto", "small-model"] {
+        echo.set(Mode::Endless);
+        let endless = request(model, json!({"stream": true}));
+        let unread = client.send_request(endless).await.unwrap();
+        echo.until_open(1).await;
+        echo.until_open(0).await;
+        until_idle(&world).await;
+        echo.set(Mode::Echo);
+        let reply = client
+            .send_request(request(model, json!({})))
+            .await
+            .unwrap();
+        assert_eq!(reply.status(), StatusCode::OK, "{model}");
+        let end = unread.into_body().collect().await;
+        assert!(end.is_err(), "{model}: a broken stream ended well");
     }
 }
 
