@@ -35,8 +35,8 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     let acme = create(namespace, "acme.app").await?;
     let other = create(namespace, "other.app").await?;
     serves(namespace, &["steady", "moving"]).await?;
-    both_processes_answer(namespace).await?;
     let gateway = namespace.gateway(GATEWAY, Some(&other)).await?;
+    both_processes_answer(namespace, &gateway).await?;
     opens(namespace, &gateway, StatusCode::OK).await?;
     is_listed_without_itself(namespace, &acme).await?;
     holds_at_all_processes(&gateway.with_key(&acme)).await?;
@@ -47,15 +47,39 @@ async fn steps(namespace: &Namespace<'_>) -> Result<()> {
     opens(namespace, &gateway, StatusCode::UNAUTHORIZED).await
 }
 
-/// A gateway is Ready with one process; its budget is spread over both.
-async fn both_processes_answer(namespace: &Namespace<'_>) -> Result<()> {
+/// A gateway is Ready with one process; its budget is spread over both. What is sent to its Service reaches the second one a moment
+/// after that is ready.
+async fn both_processes_answer(namespace: &Namespace<'_>, gateway: &Gateway) -> Result<()> {
     let api = namespace.weir("InferenceGateway").await?;
     let both = namespace.world.until(Duration::from_secs(120), async || {
         let gateway = api.get(GATEWAY).await?;
         Ok((gateway.data["status"]["readyReplicas"] == PROCESSES).then_some(()))
     });
     both.await
-        .context("one process of the gateway does not answer")
+        .context("one process of the gateway does not answer")?;
+    let reached = namespace.world.until(Duration::from_secs(60), async || {
+        for _ in 0..LOOKS {
+            asks(gateway).await?;
+        }
+        for pod in namespace
+            .pods(&format!("weir.dev/gateway={GATEWAY}"))
+            .await?
+        {
+            let address = pod.status.and_then(|status| status.pod_ip);
+            let address = address.context("a ready pod has no address")?;
+            let process = Gateway::new(format!("http://{address}:8080"), None)?;
+            let (_, counted) = process.get("/metrics").await?;
+            let of_chat =
+                |line: &str| line.starts_with("weir_requests_total") && line.contains(CHAT);
+            if !counted.lines().any(of_chat) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    });
+    reached
+        .await
+        .context("requests to the Service reach one process only")
 }
 
 /// Makes a key with `weir keys create`.
