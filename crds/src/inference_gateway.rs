@@ -63,6 +63,10 @@ use std::collections::BTreeMap;
     "!has(self.tenants) || self.tenants.all(t, !has(t.privacyMax) || {'local': 0, 'onPrem': 1, 'cloud': 2}[t.privacyMax] <= {'local': 0, 'onPrem': 1, 'cloud': 2}[self.privacy.max])"
 ).message("a tenant's privacyMax goes further than privacy.max, which it can only narrow: write a nearer privacyMax (local, then onPrem, then cloud)")
     .field_path(".tenants"))]
+#[x_kube(validation = Rule::new(
+    "has(self.auth.jwt) || !has(self.tenants) || self.tenants.all(t, has(t.privacyMax) || has(t.requestsPerMinute) || has(t.tokensPerMinute) || has(t.costPerDay))"
+).message("says nothing of a tenant, and only auth.jwt lets one in by its name: write privacyMax, requestsPerMinute, tokensPerMinute or costPerDay")
+    .field_path(".tenants"))]
 #[x_kube(validation = Rule::new("!has(self.auth.jwt) || (has(self.tenants) && size(self.tenants) > 0)")
     .message("auth.jwt takes tokens of the tenants that spec.tenants names, and it names none: write tenants: [{name: acme, requestsPerMinute: 600}]")
     .field_path(".auth.jwt"))]
@@ -155,9 +159,6 @@ pub struct PoolSelector {
 
 /// What holds for the requests of one tenant.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = Rule::new(
-    "has(self.privacyMax) || has(self.requestsPerMinute) || has(self.tokensPerMinute) || has(self.costPerDay)"
-).message("says nothing of the tenant: write privacyMax, requestsPerMinute, tokensPerMinute or costPerDay"))]
 #[x_kube(validation = Rule::new(
     "!has(self.overBudget) || has(self.tokensPerMinute) || has(self.costPerDay)"
 ).message("overBudget speaks of a budget that is not there: write tokensPerMinute or costPerDay, beyond requestsPerMinute every request is refused"))]

@@ -28,5 +28,6 @@ mod migrate;
 mod server;
 mod signals;
 mod support;
+mod tokens;
 mod upkeep;
 mod validate;
