@@ -36,8 +36,13 @@ pub(crate) struct MatrixArgs {
     /// Requests for each point
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) repeats: u32,
-    /// Graded questions for each model, at most
-    #[arg(long, value_name = "COUNT", default_value_t = 40)]
+    /// Graded questions for each model, at most; 0 leaves out quality and templates
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 40,
+        overrides_with = "questions"
+    )]
     pub(crate) questions: usize,
     /// Seconds that an engine may take to start, and for one request
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
