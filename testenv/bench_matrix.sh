@@ -30,7 +30,7 @@ small_device() {
   local memory=/sys/fs/cgroup/memory limit=memory.limit_in_bytes
   [ -d "$memory" ] || { memory=/sys/fs/cgroup limit=memory.max; }
   mkdir "$memory/$small"
-  trap 'rmdir "$memory/$small"' EXIT
+  trap "rmdir '$memory/$small'" EXIT
   echo $((2 << 30)) >"$memory/$small/$limit"
   (echo "$BASHPID" >"$memory/$small/cgroup.procs" && exec taskset --cpu-list 0 "$@")
 }
