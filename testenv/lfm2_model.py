@@ -35,7 +35,7 @@ TEMPLATE = ("{{ bos_token }}{% for message in messages %}{{ '<|im_start|>' + mes
 
 def tensors(shape):
     """Name, shape and whether it is quantized, of every tensor."""
-    width, heads, feed_forward, layers, attends, _ = SHAPES[shape]
+    width, _, feed_forward, layers, attends, _ = SHAPES[shape]
     keys = KEY_HEADS * HEAD_WIDTH
     yield "token_embd.weight", (width, VOCABULARY), True
     yield "token_embd_norm.weight", (width,), False

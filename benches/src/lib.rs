@@ -17,6 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use std::collections::HashMap;
 use std::path::Path;
 use weir_embed::{EmbedQueue, Embedder, TokenCounter};
+use weir_lab::process::resident;
 use weir_lab::results::Results;
 
 /// Name of the embedding model that [`embedder`] loads.
@@ -139,12 +140,7 @@ pub fn counters() -> anyhow::Result<HashMap<String, TokenCounter>> {
 
 /// Memory of this process that is resident, in KiB.
 pub fn resident_kib() -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    Ok(number
-        .context("resident memory in /proc/self/status")?
-        .parse()?)
+    Ok(resident(Path::new("/proc/self"))?.now_kib)
 }
 
 #[cfg(test)]

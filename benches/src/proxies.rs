@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use weir_lab::process::{free_port, resident};
 
 /// A process that does not answer by then is left out. LiteLLM takes half a minute on a busy machine.
 const START: Duration = Duration::from_secs(120);
@@ -157,7 +158,7 @@ impl Proxy {
     pub fn resident_kib(&self) -> anyhow::Result<u64> {
         self.processes()?
             .iter()
-            .map(|process| resident_kib(process))
+            .map(|process| Ok(resident(process)?.now_kib))
             .sum()
     }
 
@@ -219,19 +220,6 @@ impl Start {
             model: MODEL,
         }
     }
-}
-
-fn free_port() -> std::io::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
-        .local_addr()?
-        .port())
-}
-
-fn resident_kib(process: &Path) -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string(process.join("status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    Ok(number.context("resident memory in /proc")?.parse()?)
 }
 
 /// Weir before the engine: one pool, an anonymous gateway, room for the benchmark's streams; with a memory if told so.

@@ -2,9 +2,10 @@
 
 use crate::args::{BenchCommand, MatrixArgs, Output};
 use crate::fail::Failure;
-use crate::lab::bar;
+use crate::lab::{bar, show};
 use crate::output::write_file;
 use crate::router_svg::draw;
+use crate::up::shim;
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -14,9 +15,6 @@ use weir_lab::matrix::{Launch, MatrixOptions, Model, Point, Template, matrix};
 use weir_local::{Home, locate_engine};
 use weir_models::gguf::GgufFacts;
 use weir_reconcile::{EngineArgs, llama_cpp_args};
-
-/// Tokens of an answer: enough for a speed, few beside the prompt.
-const COMPLETION_TOKENS: u32 = 32;
 
 pub(crate) async fn run(command: BenchCommand) -> Result<(), Failure> {
     match command {
@@ -32,29 +30,19 @@ async fn run_matrix(args: MatrixArgs) -> Result<(), Failure> {
     let options = MatrixOptions {
         models,
         launch: Launch {
-            program: vec![
-                std::env::current_exe()?.into_os_string(),
-                "engine-shim".into(),
-                "--".into(),
-                program.into_os_string(),
-            ],
+            program: [shim()?, vec!["--".into(), program.into_os_string()]].concat(),
             arguments,
         },
         threads: threads(args.threads),
         contexts: args.context,
         repeats: args.repeats as usize,
-        completion_tokens: COMPLETION_TOKENS,
         questions: weir_lab::questions::read(None)?,
         questions_max: args.questions,
         patience: Duration::from_secs(args.patience),
         stop: stop.drain.clone(),
     };
     let bar = bar("measured");
-    let mut progress = |what: &str, done: usize, total: usize| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
-        bar.set_message(what.to_owned());
-    };
+    let mut progress = |what: &str, done, total| show(&bar, what, done, total);
     let measured = matrix(&options, &mut progress).await;
     bar.finish_and_clear();
     let command = std::env::args().collect::<Vec<_>>().join(" ");
@@ -98,6 +86,7 @@ fn threads(asked: Vec<u32>) -> Vec<u32> {
         true => vec![1, u32::try_from(processors).unwrap_or(1)],
         false => asked,
     };
+    threads.sort_unstable();
     threads.dedup();
     threads
 }
@@ -129,7 +118,7 @@ mod tests {
 
     #[test]
     fn each_number_of_threads_is_measured_once() {
-        assert_eq!(threads(vec![2, 2, 4]), [2, 4]);
+        assert_eq!(threads(vec![4, 2, 4]), [2, 4]);
         assert_eq!(threads(Vec::new())[0], 1);
     }
 }

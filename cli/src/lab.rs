@@ -4,6 +4,7 @@ use crate::args::{LabCommand, Output, QuestionsArgs, RetrievalArgs, StackArgs, S
 use crate::fail::Failure;
 use crate::output::{columns, write_file};
 use crate::progress::Progress;
+use crate::up::shim;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -56,11 +57,7 @@ fn run_retrieval(args: RetrievalArgs) -> Result<(), Failure> {
         seed: args.seed,
     };
     let bar = bar("done");
-    let mut progress = |what: &str, done: usize, total: usize| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
-        bar.set_message(what.to_owned());
-    };
+    let mut progress = |what: &str, done, total| show(&bar, what, done, total);
     if let Some(path) = &args.weights {
         let weights = weights(&options, &mut progress);
         bar.finish_and_clear();
@@ -107,10 +104,7 @@ pub(crate) async fn session(args: &StackArgs) -> Result<Session, Failure> {
         llama_server: args.started.llama_server.clone(),
         port: None,
         start_timeout: Duration::from_secs(600),
-        shim: vec![
-            std::env::current_exe()?.into_os_string(),
-            "engine-shim".into(),
-        ],
+        shim: shim()?,
         home: Home::from_env()?,
         events: Progress::events(),
     })
@@ -150,6 +144,13 @@ pub(crate) async fn unless_ended<T>(
 
 pub(crate) fn minutes(minutes: Option<u64>) -> Option<Duration> {
     minutes.map(|minutes| Duration::from_secs(minutes * 60))
+}
+
+/// How far a measurement is, and what is measured now.
+pub(crate) fn show(bar: &ProgressBar, what: &str, done: usize, total: usize) {
+    bar.set_length(total as u64);
+    bar.set_position(done as u64);
+    bar.set_message(what.to_owned());
 }
 
 pub(crate) fn bar(unit: &str) -> ProgressBar {

@@ -23,9 +23,7 @@ pub(crate) fn run(args: EvalArgs) -> Result<(), Failure> {
     };
     let bar = lab::bar("done");
     let evaluated = eval(&command, &mut |done, of, what| {
-        bar.set_length(of as u64);
-        bar.set_position(done as u64);
-        bar.set_message(what.to_owned());
+        lab::show(&bar, what, done, of);
     });
     bar.finish_and_clear();
     let evaluated = evaluated?;

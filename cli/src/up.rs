@@ -3,7 +3,8 @@
 use crate::args::UpArgs;
 use crate::fail::Failure;
 use crate::progress::Progress;
-use std::io::Write;
+use std::ffi::OsString;
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
@@ -11,22 +12,24 @@ use weir_local::{Event, Events, Home, RotatingLog, Up, open_log};
 
 pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
     let home = Home::from_env()?;
-    let shim = vec![
-        std::env::current_exe()?.into_os_string(),
-        "engine-shim".into(),
-    ];
     weir_local::up(Up {
         files: args.started.files,
         gateway: args.started.name,
         llama_server: args.started.llama_server,
         port: args.port,
         start_timeout: Duration::from_secs(args.start_timeout.max(1)),
-        shim,
+        shim: shim()?,
         home,
         events: events(),
     })
     .await?;
     Ok(())
+}
+
+/// What stands between this process and an engine, so that none outlives it.
+pub(crate) fn shim() -> io::Result<Vec<OsString>> {
+    let own = std::env::current_exe()?.into_os_string();
+    Ok(vec![own, "engine-shim".into()])
 }
 
 /// Events are shown; the first one that matters here says that the log is ours to write. Before that, a gateway that runs

@@ -19,6 +19,7 @@ pub mod grade;
 pub mod matrix;
 pub mod ope;
 pub mod outcomes;
+pub mod process;
 pub mod questions;
 pub mod results;
 pub mod retrieval;

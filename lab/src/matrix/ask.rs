@@ -20,14 +20,17 @@ const SAMPLE: usize = 16;
 const BLOCKS_TOKENS: u32 = 1024;
 const QUESTION_TOKENS: f64 = 16.0;
 
-/// Longest answer to a question, tokens.
-const ANSWER_TOKENS: u32 = 48;
-
 /// Asks one engine.
 pub(super) struct Asking {
     engines: Engines,
     pool: Pool,
     patience: Duration,
+}
+
+/// Tokens of a word, and of the template around a text.
+pub(super) struct Lengths {
+    word: f64,
+    template: f64,
 }
 
 /// One request, as the engine and the client saw it.
@@ -65,6 +68,17 @@ pub(super) fn text(number: usize, words: usize) -> String {
     (0..words).map(word).collect::<Vec<_>>().join(" ")
 }
 
+impl Lengths {
+    /// How many words make a prompt of that many tokens, template included.
+    pub(super) fn words_of(&self, prompt_tokens: u32) -> Result<usize, MatrixError> {
+        let words = (f64::from(prompt_tokens) - self.template) / self.word;
+        if words.is_nan() || words < 1.0 {
+            return Err(MatrixError::Short(prompt_tokens));
+        }
+        Ok(words as usize)
+    }
+}
+
 impl Asking {
     pub(super) fn to(engine: &Engine, patience: Duration) -> Self {
         Self {
@@ -74,22 +88,13 @@ impl Asking {
         }
     }
 
-    /// How many tokens a word has, and the template around a text.
-    async fn lengths(&self) -> Result<(f64, f64), MatrixError> {
+    /// How long words and the template are for this model.
+    pub(super) async fn lengths(&self) -> Result<Lengths, MatrixError> {
         let few = self.measured(&text(0, SAMPLE / 2), 1).await?.prompt_tokens;
         let many = self.measured(&text(0, SAMPLE), 1).await?.prompt_tokens;
         let word = (many - few) / (SAMPLE / 2) as f64;
-        Ok((word, many - word * SAMPLE as f64))
-    }
-
-    /// How many words make a prompt of that many tokens, template included.
-    pub(super) async fn words_of(&self, prompt_tokens: u32) -> Result<usize, MatrixError> {
-        let (word, template) = self.lengths().await?;
-        let words = (f64::from(prompt_tokens) - template) / word;
-        if words.is_nan() || words < 1.0 {
-            return Err(MatrixError::Short(prompt_tokens));
-        }
-        Ok(words as usize)
+        let template = many - word * SAMPLE as f64;
+        Ok(Lengths { word, template })
     }
 
     /// A prompt of one text that nothing of is cached, and exactly so many tokens in answer.
@@ -102,10 +107,14 @@ impl Asking {
     }
 
     /// A question: the text of the answer, and what it took.
-    pub(super) async fn question(&self, question: &str) -> Result<(String, Answered), MatrixError> {
+    pub(super) async fn question(
+        &self,
+        question: &str,
+        max_tokens: u32,
+    ) -> Result<(String, Answered), MatrixError> {
         let body = json!({
             "messages": [{"role": "user", "content": question}],
-            "max_tokens": ANSWER_TOKENS, "cache_prompt": false, "temperature": 0,
+            "max_tokens": max_tokens, "cache_prompt": false, "temperature": 0,
         });
         self.send(body).await
     }
@@ -115,11 +124,11 @@ impl Asking {
     pub(super) async fn computed_again(
         &self,
         questions: usize,
+        lengths: &Lengths,
         blocks_first: bool,
     ) -> Result<f64, MatrixError> {
-        let (word, _) = self.lengths().await?;
-        let blocks = text(1, self.words_of(BLOCKS_TOKENS).await?);
-        let question_words = (QUESTION_TOKENS / word).ceil() as usize;
+        let blocks = text(1, lengths.words_of(BLOCKS_TOKENS)?);
+        let question_words = (QUESTION_TOKENS / lengths.word).ceil() as usize;
         let mut computed = 0.0;
         for number in 0..questions {
             let question = format!("{}?", text(number + 2, question_words));

@@ -1,10 +1,12 @@
 //! A process of llama.cpp's server for one point: started, waited for, ended when it is dropped.
 
 use super::{Point, Template};
+use crate::process::{free_port, resident};
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
@@ -108,7 +110,9 @@ impl Engine {
 
     /// Most that the engine had resident until now, its file's pages included.
     pub(super) fn peak_bytes(&self) -> Option<u64> {
-        peak_bytes(innermost(self.child.id()?))
+        let process = innermost(self.child.id()?);
+        let memory = resident(Path::new(&format!("/proc/{process}"))).ok()?;
+        Some(memory.peak_kib << 10)
     }
 }
 
@@ -122,20 +126,6 @@ fn innermost(mut process: u32) -> u32 {
         process = child;
     }
     process
-}
-
-fn peak_bytes(process: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib << 10)
-}
-
-fn free_port() -> io::Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok(listener.local_addr()?.port())
 }
 
 impl fmt::Display for Point<'_> {
@@ -155,18 +145,5 @@ impl fmt::Display for Point<'_> {
             "{}, {threads} threads, {context_tokens} tokens{minimal}",
             model.name
         )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_peak_of_a_process_is_read_where_the_system_tells_it() {
-        let own = peak_bytes(std::process::id());
-        assert_eq!(own.is_some(), cfg!(target_os = "linux"));
-        assert!(own.is_none_or(|bytes| bytes > 1 << 20), "{own:?}");
-        assert_eq!(peak_bytes(u32::MAX), None);
     }
 }

@@ -19,6 +19,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+/// Tokens of an answer whose speed is measured: enough for one, few beside the prompt.
+const COMPLETION_TOKENS: u32 = 32;
+
+/// Longest answer to a question, tokens.
+const ANSWER_TOKENS: u32 = 48;
+
 /// Requests that a layout is measured with: the first fills the cache.
 const LAYOUT_QUESTIONS: usize = 5;
 
@@ -71,8 +77,6 @@ pub struct MatrixOptions {
     pub contexts: Vec<u32>,
     /// Requests a point, after one that is not counted.
     pub repeats: usize,
-    /// Tokens of an answer.
-    pub completion_tokens: u32,
     /// Graded questions; those that are answered without recall count.
     pub questions: Vec<Question>,
     /// Most of those that each model is asked.
@@ -150,14 +154,12 @@ pub(crate) struct Speed {
 async fn speed(options: &MatrixOptions, point: Point<'_>) -> Result<Speed, MatrixError> {
     let engine = Engine::start(&options.launch, point, options.patience).await?;
     let asking = Asking::to(&engine, options.patience);
-    let prompt_tokens = point
-        .context_tokens
-        .saturating_sub(options.completion_tokens);
-    let words = asking.words_of(prompt_tokens).await?;
+    let prompt_tokens = point.context_tokens.saturating_sub(COMPLETION_TOKENS);
+    let words = asking.lengths().await?.words_of(prompt_tokens)?;
     let mut answers = Vec::with_capacity(options.repeats);
     for repeat in 0..options.repeats {
         let text = ask::text(repeat, words);
-        answers.push(asking.measured(&text, options.completion_tokens).await?);
+        answers.push(asking.measured(&text, COMPLETION_TOKENS).await?);
     }
     Ok(Speed {
         answers,
@@ -198,10 +200,12 @@ async fn variants(
     };
     let engine = Engine::start(&options.launch, at(Template::Own), options.patience).await?;
     let asking = Asking::to(&engine, options.patience);
-    let computed_again = (
-        asking.computed_again(LAYOUT_QUESTIONS, true).await?,
-        asking.computed_again(LAYOUT_QUESTIONS, false).await?,
-    );
+    let lengths = asking.lengths().await?;
+    let again = async |blocks_first| {
+        let again = asking.computed_again(LAYOUT_QUESTIONS, &lengths, blocks_first);
+        again.await
+    };
+    let computed_again = (again(true).await?, again(false).await?);
     let own = templated(&asking, model, questions).await?;
     drop(engine);
     if questions.is_empty() {
@@ -225,8 +229,10 @@ async fn templated(
     questions: &[&Question],
 ) -> Result<Templated, MatrixError> {
     let mut templated = Templated::default();
+    // Nobody reads what random weights answer.
+    let max_tokens = if model.real { ANSWER_TOKENS } else { 1 };
     for question in questions {
-        let (text, answered) = asking.question(&question.question).await?;
+        let (text, answered) = asking.question(&question.question, max_tokens).await?;
         templated.prompt_tokens.push(answered.prompt_tokens);
         templated.first_token_ms.push(answered.first_token_ms);
         if model.real {

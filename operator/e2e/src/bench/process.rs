@@ -7,13 +7,13 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
 use serde_json::Value;
 use std::fs::{File, create_dir, read_to_string, write};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
+use weir_lab::process::{free_port, resident};
 
 /// A change that did not arrive by then counts as never.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -103,13 +103,9 @@ impl Operator {
 
     /// Resident memory now and at most, in MiB.
     pub(crate) fn resident_mib(&self) -> Result<(f64, f64)> {
-        let status = self.proc("status")?;
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-            kib.map(|kib| kib / 1024.0).context("memory in /proc")
-        };
-        Ok((field("VmRSS:")?, field("VmHWM:")?))
+        let memory = resident(&self.folder_in_proc()?)?;
+        let mib = |kib: u64| kib as f64 / 1024.0;
+        Ok((mib(memory.now_kib), mib(memory.peak_kib)))
     }
 
     /// Seconds of a processor that it used so far.
@@ -122,8 +118,12 @@ impl Operator {
     }
 
     fn proc(&self, file: &str) -> Result<String> {
+        Ok(read_to_string(self.folder_in_proc()?.join(file))?)
+    }
+
+    fn folder_in_proc(&self) -> Result<PathBuf> {
         let id = self.child.id().context("the operator has ended")?;
-        Ok(read_to_string(format!("/proc/{id}/{file}"))?)
+        Ok(PathBuf::from(format!("/proc/{id}")))
     }
 
     pub(crate) fn log_end(&self) -> String {
@@ -291,11 +291,6 @@ fn read(line: &str) -> Option<News> {
     };
     let at = line["timestamp"].as_str()?.parse().ok()?;
     Some(News { at, what })
-}
-
-/// A port that nobody listens at now.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Keys come and go by `weir keys`, and a tenant's budget holds at all processes of a gateway together.
 
+use super::policies::address;
 use super::{GATEWAY, LOAD, LOOKS, serves};
 use crate::ask::Gateway;
 use crate::told::say;
@@ -65,8 +66,7 @@ async fn both_processes_answer(namespace: &Namespace<'_>, gateway: &Gateway) -> 
             .pods(&format!("weir.dev/gateway={GATEWAY}"))
             .await?
         {
-            let address = pod.status.and_then(|status| status.pod_ip);
-            let address = address.context("a ready pod has no address")?;
+            let address = address(Some(&pod)).context("a ready pod has no address")?;
             let process = Gateway::new(format!("http://{address}:8080"), None)?;
             let (_, counted) = process.get("/metrics").await?;
             let of_chat =

@@ -156,6 +156,7 @@ async fn probe(namespace: &Namespace<'_>, name: &str, labels: &Value) -> Result<
     namespace.world.tool("kubectl", &wait).await.map(drop)
 }
 
-fn address(pod: Option<&Pod>) -> Option<String> {
+/// Where a pod is reached.
+pub(super) fn address(pod: Option<&Pod>) -> Option<String> {
     pod?.status.as_ref()?.pod_ip.clone()
 }
