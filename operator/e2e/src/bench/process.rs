@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// Longest wait for something to be there for the first time.
 const START: Duration = Duration::from_secs(120);
+/// How charts/weir tells the operator's allocator to behave.
+const MALLOC_CONF: (&str, &str) = ("_RJEM_MALLOC_CONF", "narenas:1,dirty_decay_ms:0");
 /// Unit of times in /proc.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -78,6 +80,7 @@ impl Operator {
             .env("POD_NAMESPACE", SYSTEM)
             .env("POD_NAME", "bench")
             .env("POD_IP", "127.0.0.1")
+            .env(MALLOC_CONF.0, MALLOC_CONF.1)
             .stdin(Stdio::null())
             .stderr(log)
             .kill_on_drop(true)

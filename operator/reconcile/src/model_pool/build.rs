@@ -14,7 +14,7 @@ use k8s_openapi::api::apps::v1::{
     Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
 };
 use k8s_openapi::api::core::v1::{
-    Container, EnvFromSource, PodSpec, PodTemplateSpec, SecretEnvSource, Volume, VolumeMount,
+    Container, EnvFromSource, PodSpec, PodTemplateSpec, Probe, SecretEnvSource, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -216,6 +216,7 @@ fn llama_cpp(
     let cpu = threads.to_string();
     let container = pod::container(ENGINE_CONTAINER, image);
     let mut container = served(container, LOAD_PROBES, drain_seconds(spec));
+    container.liveness_probe = Some(llama_cpp_generates());
     container.args = Some(args);
     container.resources = Some(pod::requirements(
         spec.resources.as_ref(),
@@ -236,6 +237,15 @@ pub(crate) fn drain_seconds(spec: &ModelPoolSpec) -> i64 {
     let seconds = |drain: Duration| i64::try_from(drain.milliseconds().div_ceil(1000));
     let asked = spec.drain.map(|drain| seconds(drain).unwrap_or(i64::MAX));
     asked.unwrap_or(DRAIN_SECONDS)
+}
+
+/// Whether llama.cpp's loop still turns. `/health` is answered beside it even when it hangs; `/metrics` is answered by it, between two
+/// batches, so a slow processor may take its time: the engine begins anew when nothing came for five minutes.
+fn llama_cpp_generates() -> Probe {
+    Probe {
+        timeout_seconds: Some(60),
+        ..pod::probe("/metrics", ENGINE_PORT, 30, 5)
+    }
 }
 
 /// Port, probes and drain of a container that serves a model at `/health` and is loaded when that says so.
