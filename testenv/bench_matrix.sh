@@ -49,7 +49,7 @@ for model in smollm2-135m-instruct-q4_1 qwen2.5-coder-0.5b-instruct-q4_k_m qwen2
 done
 
 weir=$(testenv/binaries.sh)/weir
-"$weir" bench matrix "${models[@]}" --results "$results" "$@"
+"$weir" bench matrix "${models[@]}" --docs "$cache/corpus/python-docs" --results "$results" "$@"
 if [ "$(id -u)" = 0 ]; then
   small_device "$weir" bench matrix "${models[@]}" --threads 1 --questions 0 --name matrix-small-device --results "$results" "$@"
 else

@@ -11,7 +11,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
-use weir_engine::{ChatRequest, Engines, Prefix};
+use weir_engine::{ChatRequest, Engines, Prefix, Priority};
 use weir_lab::results::{Goal, Results, Row};
 use weir_lab::stats::mean;
 use weir_plan::{Endpoint, Pool};
@@ -192,6 +192,7 @@ async fn ask(
     let request = ChatRequest {
         body: Map::from_iter(body.map(|(field, value)| (field.to_owned(), value))),
         prefix: Some(prefix),
+        priority: Priority::Normal,
         deadline: started + TIMEOUT,
     };
     let mut stream = engines.chat(&pool, request).await?;

@@ -11,7 +11,8 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 use weir_gateway::Stop;
-use weir_lab::matrix::{Launch, MatrixOptions, Model, Point, Template, matrix};
+use weir_lab::matrix::{Launch, MatrixOptions, Model, Point, Recalled, Template, matrix, recalled};
+use weir_lab::questions::Question;
 use weir_local::{Home, locate_engine};
 use weir_models::gguf::GgufFacts;
 use weir_reconcile::{EngineArgs, llama_cpp_args};
@@ -27,7 +28,9 @@ async fn run_matrix(args: MatrixArgs) -> Result<(), Failure> {
     let models = models.collect::<Result<Vec<_>, _>>()?;
     let program = locate_engine(args.llama_server.as_deref(), &Home::from_env()?)?;
     let stop = Stop::on_signals()?;
+    let questions = weir_lab::questions::read(None)?;
     let options = MatrixOptions {
+        recalled: found(args.docs.as_deref(), &questions, args.questions)?,
         models,
         launch: Launch {
             program: [shim()?, vec!["--".into(), program.into_os_string()]].concat(),
@@ -36,7 +39,7 @@ async fn run_matrix(args: MatrixArgs) -> Result<(), Failure> {
         threads: threads(args.threads),
         contexts: args.context,
         repeats: args.repeats as usize,
-        questions: weir_lab::questions::read(None)?,
+        questions,
         questions_max: args.questions,
         patience: Duration::from_secs(args.patience),
         stop: stop.drain.clone(),
@@ -64,6 +67,22 @@ async fn run_matrix(args: MatrixArgs) -> Result<(), Failure> {
         )),
         false => Ok(()),
     }
+}
+
+/// Questions with their passages, where there are documents.
+fn found(
+    documents: Option<&Path>,
+    questions: &[Question],
+    questions_max: usize,
+) -> Result<Vec<Recalled>, Failure> {
+    let Some(documents) = documents else {
+        return Ok(Vec::new());
+    };
+    let found = recalled(documents.to_owned(), questions, questions_max);
+    found.map_err(|error| {
+        let why = weir_plan::chain(&error);
+        Failure::new(format!("--docs {}: {why}", documents.display()))
+    })
 }
 
 fn model(file: &Path) -> Result<Model, Failure> {

@@ -92,8 +92,8 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("!has(self.model.credentialsSecretRef) || (has(self.model.source) && self.model.source.matches('^(hf|https|s3)://'))")
         .message("model.credentialsSecretRef is for a source that is downloaded: write hf://, https:// or s3://, or remove it")
         .field_path(".model.credentialsSecretRef"),
-    validation = Rule::new("!has(self.engine.external) || (self.replicas == 1 && !has(self.autoscaling) && !has(self.resources) && !has(self.pod) && has(self.cache.ephemeral) && self.update.maxSurge == 1 && self.update.maxUnavailable == 0 && !has(self.drain))")
-        .message("engine.external runs elsewhere, where Weir starts nothing: remove replicas, autoscaling, resources, pod, cache, update and drain")
+    validation = Rule::new("!has(self.engine.external) || (self.replicas == 1 && !has(self.autoscaling) && !has(self.resources) && !has(self.pod) && has(self.cache.ephemeral) && self.update.maxSurge == 1 && self.update.maxUnavailable == 0 && !has(self.drain) && !has(self.hedgeAfter))")
+        .message("engine.external runs elsewhere, where Weir starts nothing: remove replicas, autoscaling, resources, pod, cache, update, drain and hedgeAfter")
         .field_path(".engine"),
     validation = Rule::new("!has(self.model.source) || !self.model.source.startsWith('pvc://') || has(self.cache.ephemeral)")
         .message("a pvc:// source is read where it is and nothing is downloaded: remove cache")
@@ -134,6 +134,11 @@ pub struct ModelPoolSpec {
     /// At least the `limits.requestTimeout` of the gateways that ask the pool. In a cluster only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Duration>,
+    /// How long a replica may say nothing of an answer before another one with a free slot is asked too: whoever answers first is
+    /// taken, and the other is told to stop. Without it replicas are asked one after the other, when one has failed. Of answers
+    /// that are read as they are made: streams, and those that the router chose. In a cluster only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge_after: Option<Duration>,
     /// Sampling of the model's card, used in routed answers where the client does not say otherwise. Requests that name
     /// the model, and /generate, are sent as they come.
     #[serde(default)]

@@ -85,11 +85,19 @@ impl Corpus {
 
     /// Questions all of whose gold places are in the corpus.
     pub fn complete(&self) -> usize {
-        self.gold
-            .values()
-            .filter(|places| places.iter().all(|place| !place.is_empty()))
-            .count()
+        self.gold.values().filter(|places| complete(places)).count()
     }
+
+    /// Whether all gold places of the question, which has some, are in the corpus.
+    pub fn holds(&self, question: &Question) -> bool {
+        self.gold
+            .get(&question.id)
+            .is_some_and(|places| complete(places))
+    }
+}
+
+fn complete(places: &[HashSet<NodeId>]) -> bool {
+    places.iter().all(|place| !place.is_empty())
 }
 
 /// Whether a path, relative or absolute, ends in the page `library/x.html`.

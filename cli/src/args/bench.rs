@@ -36,7 +36,10 @@ pub(crate) struct MatrixArgs {
     /// Requests for each point
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) repeats: u32,
-    /// Graded questions for each model, at most; 0 leaves out quality and templates
+    /// Folder of the Python documentation's pages: prompts with recalled passages are measured too, packed and whole
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) docs: Option<PathBuf>,
+    /// Graded questions of each kind for each model, at most; 0 leaves out quality, templates and packing
     #[arg(
         long,
         value_name = "COUNT",

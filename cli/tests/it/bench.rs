@@ -3,7 +3,7 @@
 use crate::support::Stage;
 use serde_json::Value;
 use std::path::Path;
-use weir_testenv::{SMOLLM2, TINY_RANDOM, component, engine};
+use weir_testenv::{SMOLLM2, TINY_RANDOM, component, corpus, engine};
 
 /// Runs the measurement with results into the stage's folder; its rows by name.
 fn measure(stage: &Stage, model: &Path, axes: &[&str]) -> impl Fn(&str) -> Option<f64> + use<> {
@@ -26,15 +26,13 @@ fn measure(stage: &Stage, model: &Path, axes: &[&str]) -> impl Fn(&str) -> Optio
 
 #[test]
 fn a_model_is_measured_by_threads_and_context_and_not_graded_when_it_is_random() {
-    let (Some(_), Some(tiny)) = (engine(), component(TINY_RANDOM)) else {
+    let (Some(_), Some(tiny), Some(docs)) = (engine(), component(TINY_RANDOM), corpus()) else {
         return;
     };
     let stage = Stage::new();
-    let value = measure(
-        &stage,
-        &tiny,
-        &["--threads=1,2", "--context=128,256", "--repeats=2"],
-    );
+    let axes = ["--threads=1,2", "--context=128,256", "--repeats=2"];
+    let docs = ["--docs", docs.to_str().unwrap()];
+    let value = measure(&stage, &tiny, &[axes.as_slice(), &docs].concat());
     for point in [
         "1_threads/128",
         "1_threads/256",
@@ -52,6 +50,12 @@ fn a_model_is_measured_by_threads_and_context_and_not_graded_when_it_is_random()
     let again = value("computed_again/tiny-random");
     assert!(again.is_some_and(|share| share < 0.2), "{again:?}");
     assert_eq!(value("quality/tiny-random"), None);
+    // A packed context has 400 tokens, and the question and the template stand around it.
+    let packed = value("packed_tokens/tiny-random");
+    assert!(
+        packed.is_some_and(|tokens| (300.0..600.0).contains(&tokens)),
+        "{packed:?}"
+    );
     for name in ["matrix.json", "matrix.md", "matrix.svg"] {
         let text = std::fs::read_to_string(stage.path("results").join(name)).unwrap();
         assert!(

@@ -7,6 +7,7 @@ use crate::breaker::Admission;
 use crate::error::EngineError;
 use crate::load::Counts;
 use crate::prefix::Prefix;
+use crate::queue::Place;
 use crate::replica::{Asked, Lease, Replica, Replicas, lock};
 use rand::Rng;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub(crate) struct Attempts<'a> {
     prefix: Option<&'a Prefix>,
     replicas: &'a Replicas,
     counts: Arc<Counts>,
+    place: Option<Arc<Place>>,
     left: Vec<Asked>,
     current: Option<Asked>,
     again: Option<Asked>,
@@ -42,6 +44,7 @@ impl<'a> Attempts<'a> {
         pool: &'a Pool,
         prefix: Option<&'a Prefix>,
         (counts, left): (Arc<Counts>, Vec<Asked>),
+        place: Option<Arc<Place>>,
     ) -> Self {
         counts.requested();
         Self {
@@ -49,6 +52,7 @@ impl<'a> Attempts<'a> {
             prefix,
             replicas,
             counts,
+            place,
             left,
             current: None,
             again: None,
@@ -64,6 +68,34 @@ impl<'a> Attempts<'a> {
     /// # Errors
     /// The last attempt's error, or why nobody was asked at all.
     pub(crate) fn next(&mut self) -> Result<Lease, EngineError> {
+        if let Some(asked) = self.take() {
+            return Ok(self.lease(asked, !self.left.is_empty()));
+        }
+        if !self.renewed {
+            // A replica that the newest plan names may have come since this request began.
+            self.renewed = true;
+            self.left = self.replicas.newer(self.pool);
+            if !self.left.is_empty() {
+                return self.next();
+            }
+        }
+        if let Some(again) = self.again.take() {
+            return Ok(self.lease(again, false));
+        }
+        self.counts.failed();
+        Err(self.give_up())
+    }
+
+    /// Takes one more replica, to be asked beside the one that is silent: `None` where no place is free, since work that is done twice
+    /// must keep nobody waiting, or no replica is left.
+    pub(crate) fn beside(&mut self) -> Option<Lease> {
+        let place = Arc::new(self.place.as_ref()?.another()?);
+        let asked = self.take()?;
+        self.counts.hedged();
+        Some(Lease::new(asked, false, &self.counts, Some(place)))
+    }
+
+    fn take(&mut self) -> Option<Asked> {
         let now = Instant::now();
         while let Some(best) = self.best() {
             let (target, replica) = self.left.swap_remove(best);
@@ -80,21 +112,13 @@ impl<'a> Attempts<'a> {
             let asked = (target, replica);
             self.sent(&asked.1);
             self.current = Some(asked.clone());
-            return Ok(Lease::new(asked, !self.left.is_empty(), &self.counts));
+            return Some(asked);
         }
-        if !self.renewed {
-            // A replica that the newest plan names may have come since this request began.
-            self.renewed = true;
-            self.left = self.replicas.newer(self.pool);
-            if !self.left.is_empty() {
-                return self.next();
-            }
-        }
-        if let Some(again) = self.again.take() {
-            return Ok(Lease::new(again, false, &self.counts));
-        }
-        self.counts.failed();
-        Err(self.give_up())
+        None
+    }
+
+    fn lease(&self, asked: Asked, others: bool) -> Lease {
+        Lease::new(asked, others, &self.counts, self.place.clone())
     }
 
     /// Takes note of a failed attempt. A connection that broke before an answer may have been a kept-alive one that the
@@ -171,6 +195,7 @@ impl<'a> Attempts<'a> {
 mod tests {
     use super::*;
     use crate::prefix::BLOCK_BYTES;
+    use crate::replica::Turn;
     use rand::SeedableRng;
     use rand::rngs::StdRng;
     use std::collections::{HashMap, VecDeque};
@@ -295,7 +320,7 @@ mod tests {
                 for message in messages {
                     prefix.push("user", message);
                 }
-                let mut attempts = replicas.attempts(&pool, Some(&prefix));
+                let mut attempts = replicas.attempts(&pool, Some(&prefix), Turn::at_once());
                 let lease = attempts.next().expect("a replica");
                 let number = lease.target.url().bytes().last().expect("a number");
                 in_flight.push_back(lease);
@@ -328,7 +353,7 @@ mod tests {
         prefix.push("user", &"x".repeat(20_000));
         let ask = || {
             replicas
-                .attempts(&pool, Some(&prefix))
+                .attempts(&pool, Some(&prefix), Turn::at_once())
                 .next()
                 .expect("a replica")
         };

@@ -3,19 +3,23 @@
 //! Retries happen only while nothing of an answer has been read, and only inside the pool that was handed in.
 //! Reading on: `replica.rs` for who is asked next, `client.rs` for the wire.
 
+use crate::attempts::Attempts;
 use crate::client::{Call, Client, Target, read_body, read_json};
 use crate::error::{EngineError, Reply};
 use crate::json_span;
 use crate::links::Answer;
 use crate::prefix::Prefix;
-use crate::replica::{Lease, Replicas};
+use crate::queue::Priority;
+use crate::replica::{Lease, Replicas, Turn};
 use crate::stream::ChatStream;
 use crate::tool_events::{self, ToolEvents, offered};
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use http::Response;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use weir_plan::{Endpoint, Pool};
@@ -43,6 +47,8 @@ pub struct ChatRequest {
     pub body: Map<String, Value>,
     /// How the prompt begins; `None` lets the load alone decide who is asked.
     pub prefix: Option<Prefix>,
+    /// Who goes first where the pool has more to do than it works on at once.
+    pub priority: Priority,
     /// When the whole answer must be there.
     pub deadline: Instant,
 }
@@ -56,10 +62,21 @@ pub struct ForwardRequest<'a> {
     pub body: Bytes,
     /// How the prompt begins; `None` lets the load alone decide who is asked.
     pub prefix: Option<Prefix>,
+    /// Who goes first where the pool has more to do than it works on at once.
+    pub priority: Priority,
     /// When the whole answer must be there.
     pub deadline: Instant,
     /// Names of the functions that the request offers for calling (see [`offered`]).
     pub offered: Vec<String>,
+}
+
+/// A whole answer that was passed back.
+#[derive(Clone, Debug)]
+pub struct Forwarded {
+    /// The answer as it came.
+    pub body: Bytes,
+    /// How long the request waited until its pool had a place for it.
+    pub queued: Duration,
 }
 
 /// An embeddings request for one pool.
@@ -122,6 +139,7 @@ impl Engines {
         let ChatRequest {
             body,
             prefix,
+            priority,
             deadline,
         } = request;
         let request = ForwardRequest {
@@ -129,6 +147,7 @@ impl Engines {
             offered: offered(&body),
             body: chat_body(pool, body),
             prefix,
+            priority,
             deadline,
         };
         self.stream(pool, request).await
@@ -153,12 +172,50 @@ impl Engines {
         pool: &Pool,
         request: ForwardRequest<'_>,
     ) -> Result<ChatStream, EngineError> {
-        let mut attempts = self.inner.replicas.attempts(pool, request.prefix.as_ref());
+        let replicas = &self.inner.replicas;
+        let turn = replicas
+            .turn(pool, request.priority, request.deadline)
+            .await?;
+        let queued = turn.waited();
+        let mut attempts = replicas.attempts(pool, request.prefix.as_ref(), turn);
+        let silence = pool.hedge_after_ms.map(Duration::from_millis);
         loop {
             let lease = attempts.next()?;
-            match self.stream_once(lease, &request).await {
-                Ok(stream) => return Ok(stream),
+            let begun = match silence.filter(|_| lease.others) {
+                Some(silence) => self.hedged(lease, &request, (&mut attempts, silence)).await,
+                None => self.stream_once(lease, &request).await,
+            };
+            match begun {
+                Ok(stream) => return Ok(stream.queued_for(queued)),
                 Err(error) => attempts.failed(error)?,
+            }
+        }
+    }
+
+    /// Asks one replica, and another one beside it when that says nothing for so long; the first to answer is taken.
+    async fn hedged(
+        &self,
+        lease: Lease,
+        request: &ForwardRequest<'_>,
+        (attempts, silence): (&mut Attempts<'_>, Duration),
+    ) -> Result<ChatStream, EngineError> {
+        let mut first = pin!(self.stream_once(lease, request));
+        if let Ok(begun) = tokio::time::timeout(silence, first.as_mut()).await {
+            return begun;
+        }
+        let Some(lease) = attempts.beside() else {
+            return first.await;
+        };
+        let second = pin!(self.stream_once(lease, request));
+        match select(first, second).await {
+            Either::Left((Ok(stream), _)) | Either::Right((Ok(stream), _)) => Ok(stream),
+            Either::Left((Err(error), second)) => {
+                attempts.failed(error)?;
+                second.await
+            }
+            Either::Right((Err(error), first)) => {
+                attempts.failed(error)?;
+                first.await
             }
         }
     }
@@ -174,18 +231,27 @@ impl Engines {
         &self,
         pool: &Pool,
         request: ForwardRequest<'_>,
-    ) -> Result<Bytes, EngineError> {
+    ) -> Result<Forwarded, EngineError> {
         let body = renamed(pool, request.body);
         let request = ForwardRequest { body, ..request };
-        let mut attempts = self.inner.replicas.attempts(pool, request.prefix.as_ref());
+        let replicas = &self.inner.replicas;
+        let turn = replicas
+            .turn(pool, request.priority, request.deadline)
+            .await?;
+        let queued = turn.waited();
+        let mut attempts = replicas.attempts(pool, request.prefix.as_ref(), turn);
         loop {
             let lease = attempts.next()?;
-            let error = match self.forward_once(lease, &request).await {
-                Ok(answer) if request.offered.is_empty() => return Ok(answer),
-                Ok(answer) => return Ok(tool_events::whole(answer, request.offered)),
-                Err(error) => error,
-            };
-            attempts.failed(error)?;
+            match self.forward_once(lease, &request).await {
+                Ok(answer) => {
+                    let body = match request.offered.is_empty() {
+                        true => answer,
+                        false => tool_events::whole(answer, request.offered),
+                    };
+                    return Ok(Forwarded { body, queued });
+                }
+                Err(error) => attempts.failed(error)?,
+            }
         }
     }
 
@@ -200,7 +266,9 @@ impl Engines {
         deadline: Instant,
     ) -> Result<Vec<Vec<f32>>, EngineError> {
         let request = EmbeddingsRequest::new(pool, inputs, deadline);
-        let mut attempts = self.inner.replicas.attempts(pool, None);
+        let replicas = &self.inner.replicas;
+        let turn = replicas.turn(pool, Priority::Normal, deadline).await?;
+        let mut attempts = replicas.attempts(pool, None, turn);
         loop {
             let lease = attempts.next()?;
             match self.embeddings_once(lease, &request).await {
@@ -247,6 +315,7 @@ impl Engines {
             path: CHAT,
             body: chat_body(pool, body),
             prefix: None,
+            priority: Priority::Normal,
             deadline,
             offered: Vec::new(),
         };
@@ -331,7 +400,9 @@ fn alone(pool: &Pool, endpoint: &Endpoint) -> Result<Lease, EngineError> {
         endpoints: vec![endpoint.clone()],
         ..pool.clone()
     };
-    Replicas::default().attempts(&lone, None).next()
+    Replicas::default()
+        .attempts(&lone, None, Turn::at_once())
+        .next()
 }
 
 /// While another replica is left, one that says nothing gets half of the time.

@@ -28,6 +28,14 @@ pub enum EngineError {
         /// How long the request waited.
         waited: Duration,
     },
+    /// All replicas have as much to do as they work on at once, and the request's turn would come too late.
+    #[error("pool `{pool}` is busy: no place within the request's time, the next in {} ms", retry_after.as_millis())]
+    Busy {
+        /// Name of the pool.
+        pool: String,
+        /// When a place is likely to be free.
+        retry_after: Duration,
+    },
     /// Every replica failed lately and is being left alone.
     #[error("every replica of pool `{pool}` failed lately; next try in {} ms", retry_after.as_millis())]
     BreakerOpen {
@@ -163,6 +171,7 @@ impl EngineError {
         match self {
             Self::NoEndpoint { pool }
             | Self::Cold { pool, .. }
+            | Self::Busy { pool, .. }
             | Self::BreakerOpen { pool, .. }
             | Self::Refused { pool, .. }
             | Self::Untrusted { pool, .. }
@@ -178,7 +187,9 @@ impl EngineError {
     /// How long to wait before asking the same pool again, when that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::BreakerOpen { retry_after, .. } => Some(*retry_after),
+            Self::Busy { retry_after, .. } | Self::BreakerOpen { retry_after, .. } => {
+                Some(*retry_after)
+            }
             Self::Status { retry_after, .. } => *retry_after,
             _ => None,
         }
@@ -194,7 +205,7 @@ impl EngineError {
             Self::Untrusted { .. } => "untrusted",
             Self::TimedOut { .. } => "timed_out",
             Self::Reset { .. } => "reset",
-            Self::Status { status: 429, .. } => "overloaded",
+            Self::Busy { .. } | Self::Status { status: 429, .. } => "overloaded",
             Self::Status { .. } => "status",
             Self::Context { .. } => "context",
             Self::BadEvent { .. } => "bad_event",

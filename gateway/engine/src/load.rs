@@ -13,7 +13,7 @@ pub struct PoolLoad {
     pub pool: String,
     /// Requests at its replicas now, also at those that have left the plan.
     pub in_flight: u32,
-    /// Requests that wait now for the first replica of a pool at zero.
+    /// Requests that wait now for a place, or for the first replica of a pool at zero.
     pub waiting: u32,
     /// Requests that asked the pool.
     pub requests: u64,
@@ -22,6 +22,8 @@ pub struct PoolLoad {
     /// Requests that chose the pool while it was at zero: those that waited and those that another pool answered, or that
     /// did without it. Of a pool that another process asks for vectors, all that need one.
     pub wanted: u64,
+    /// Requests for which a second replica was asked while the first said nothing.
+    pub hedged: u64,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +33,7 @@ pub(crate) struct Counts {
     requests: AtomicU64,
     errors: AtomicU64,
     wanted: AtomicU64,
+    hedged: AtomicU64,
 }
 
 /// Counts one request, now, until it is dropped.
@@ -53,12 +56,20 @@ impl Counts {
         self.wanted.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn hedged(&self) {
+        self.hedged.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn in_flight(self: &Arc<Self>) -> Present {
         self.present(|counts| &counts.in_flight)
     }
 
     pub(crate) fn waiting(self: &Arc<Self>) -> Present {
         self.present(|counts| &counts.waiting)
+    }
+
+    pub(crate) fn now_waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed) as usize
     }
 
     fn present(self: &Arc<Self>, of: fn(&Self) -> &AtomicU32) -> Present {
@@ -75,6 +86,7 @@ impl Counts {
             requests: self.requests.load(Ordering::Relaxed),
             errors: self.errors.load(Ordering::Relaxed),
             wanted: self.wanted.load(Ordering::Relaxed),
+            hedged: self.hedged.load(Ordering::Relaxed),
         }
     }
 }

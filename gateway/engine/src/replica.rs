@@ -1,7 +1,7 @@
-//! Replicas of pools: how many requests each has in flight, its breaker, and what it has read.
+//! Replicas of pools: how many requests each has in flight, its breaker, and what it has read; and the places of each pool.
 //!
 //! State outlives plans: an endpoint that stays in a plan keeps its breaker. Nothing here does I/O.
-//! Reading on: `attempts.rs` for who is asked next, `engines.rs` for the retry loop, `breaker.rs` for the state machine.
+//! Reading on: `queue.rs` for whose turn it is, `attempts.rs` for who is asked next, `engines.rs` for the retry loop, `breaker.rs` for the state machine.
 
 use crate::attempts::Attempts;
 use crate::breaker::{Admission, Breaker, Failure};
@@ -9,6 +9,7 @@ use crate::client::Target;
 use crate::error::{EngineError, Phase};
 use crate::load::{Counts, PoolLoad, Present};
 use crate::prefix::{Held, Prefix};
+use crate::queue::{Place, Priority, Queue};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +37,16 @@ struct Known {
     served: Option<Pool>,
     replicas: Vec<Arc<Replica>>,
     counts: Arc<Counts>,
+    queue: Arc<Queue>,
+}
+
+/// What a request has that may ask a pool now.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    /// `None` where no replica may be asked: trying says why.
+    place: Option<Arc<Place>>,
+    /// How long it waited; not at zero, the pool's replicas may be others by now.
+    waited: Duration,
 }
 
 #[derive(Debug)]
@@ -63,6 +74,8 @@ pub(crate) struct Lease {
     began: bool,
     settled: bool,
     _in_flight: Present,
+    /// `None` for a question that is asked without regard to how much the pool has to do.
+    _place: Option<Arc<Place>>,
 }
 
 /// What has become of a pool that had no endpoint.
@@ -103,6 +116,7 @@ impl Replicas {
                 Replica::known(&mut known.replicas, endpoint);
             }
             known.served = Some((*pool).clone());
+            known.queue.resize(places(pool, pool.endpoints.len()));
         }
         drop(by_pool);
         self.changed.send_replace(());
@@ -145,11 +159,12 @@ impl Replicas {
         loads
     }
 
-    /// Requests in flight at the current replicas of a pool.
+    /// Requests in flight at the current replicas of a pool, and those that wait for it.
     pub(crate) fn load(&self, pool: &str) -> usize {
         let by_pool = lock(&self.by_pool);
         by_pool.get(pool).map_or(0, |known| {
-            known.replicas.iter().map(|replica| replica.load()).sum()
+            let in_flight = known.replicas.iter().map(|replica| replica.load());
+            in_flight.sum::<usize>() + known.counts.now_waiting()
         })
     }
 
@@ -179,18 +194,70 @@ impl Replicas {
         best.map(|(target, _)| Arc::clone(target))
     }
 
+    /// Waits until it is a request's turn to ask a pool.
+    ///
+    /// # Errors
+    /// That would be after the deadline.
+    pub(crate) async fn turn(
+        &self,
+        pool: &Pool,
+        priority: Priority,
+        deadline: Instant,
+    ) -> Result<Turn, EngineError> {
+        let since = Instant::now();
+        let (open, queue, counts) = {
+            let mut by_pool = lock(&self.by_pool);
+            let known = by_pool.entry(pool.name.clone()).or_default();
+            let endpoints = pool.endpoints.iter();
+            let open = endpoints.filter(|endpoint| {
+                let replica = Replica::known(&mut known.replicas, endpoint);
+                let admission = lock(&replica.breaker).admission(since);
+                !matches!(admission, Admission::Wait(_))
+            });
+            let open = open.count();
+            (open, Arc::clone(&known.queue), Arc::clone(&known.counts))
+        };
+        if open == 0 {
+            return Ok(Turn::at_once());
+        }
+        let entered = queue.enter(places(pool, open), priority, deadline, || counts.waiting());
+        match entered.await {
+            Ok((place, waited)) => Ok(Turn {
+                place: Some(Arc::new(place)),
+                waited: if waited {
+                    since.elapsed()
+                } else {
+                    Duration::ZERO
+                },
+            }),
+            Err(late) => {
+                counts.requested();
+                counts.failed();
+                Err(EngineError::Busy {
+                    pool: pool.name.clone(),
+                    retry_after: late.retry_after,
+                })
+            }
+        }
+    }
+
     /// Begins a request to a pool, with a prompt where its replicas keep what they have read.
     pub(crate) fn attempts<'a>(
         &'a self,
         pool: &'a Pool,
         prefix: Option<&'a Prefix>,
+        turn: Turn,
     ) -> Attempts<'a> {
+        let newest = match self.live(pool) {
+            Live::Warm(newest) if !turn.waited.is_zero() => Some(newest),
+            _ => None,
+        };
         let mut by_pool = lock(&self.by_pool);
         let known = by_pool.entry(pool.name.clone()).or_default();
         let counts = Arc::clone(&known.counts);
-        let left = known.of(pool);
+        let left = known.of(newest.as_deref().unwrap_or(pool));
         drop(by_pool);
-        Attempts::new(self, pool, prefix, (counts, left))
+        Attempts::new(self, pool, prefix, (counts, left), turn.place)
     }
 
     /// Replicas of the pool in the newest plan that `pool`, of an older one, lacks.
@@ -205,12 +272,32 @@ impl Replicas {
     }
 }
 
+/// How many requests a pool works on at once with so many replicas.
+fn places(pool: &Pool, replicas: usize) -> usize {
+    replicas * pool.slots.max(1) as usize
+}
+
 /// Whether a request for one of two pools of the same name may be answered by the other.
 fn is_same(one: &Pool, other: &Pool) -> bool {
     one.model == other.model
         && one.upstream_model == other.upstream_model
         && one.privacy == other.privacy
         && one.engine == other.engine
+}
+
+impl Turn {
+    /// How long the request waited for it.
+    pub(crate) fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Without a place, for what is asked whatever the pool has to do.
+    pub(crate) fn at_once() -> Self {
+        Self {
+            place: None,
+            waited: Duration::ZERO,
+        }
+    }
 }
 
 impl Known {
@@ -256,7 +343,12 @@ impl Replica {
 }
 
 impl Lease {
-    pub(crate) fn new((target, replica): Asked, others: bool, counts: &Arc<Counts>) -> Self {
+    pub(crate) fn new(
+        (target, replica): Asked,
+        others: bool,
+        counts: &Arc<Counts>,
+        place: Option<Arc<Place>>,
+    ) -> Self {
         replica.in_flight.fetch_add(1, Ordering::Relaxed);
         Self {
             replica,
@@ -266,6 +358,7 @@ impl Lease {
             began: false,
             settled: false,
             _in_flight: counts.in_flight(),
+            _place: place,
         }
     }
 
@@ -358,7 +451,7 @@ mod tests {
     fn end(replica: &Arc<Replica>, error: &EngineError) {
         let endpoint = Endpoint::keyless(&replica.url);
         let target = replica.target(&Pool::local("small"), &endpoint);
-        Lease::new((target, Arc::clone(replica)), false, &Arc::default()).failed(error);
+        Lease::new((target, Arc::clone(replica)), false, &Arc::default(), None).failed(error);
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub struct ChatStream {
     answering: bool,
     /// Whether the answer said that it had ended.
     finished: bool,
+    queued: Duration,
     since: Instant,
     deadline: Pin<Box<Sleep>>,
 }
@@ -55,9 +56,20 @@ impl ChatStream {
             tools,
             answering: false,
             finished: false,
+            queued: Duration::ZERO,
             since: Instant::now(),
             deadline: Box::pin(tokio::time::sleep_until(deadline.into())),
         }
+    }
+
+    /// How long the request waited until its pool had a place for it.
+    pub fn queued(&self) -> Duration {
+        self.queued
+    }
+
+    pub(crate) fn queued_for(mut self, queued: Duration) -> Self {
+        self.queued = queued;
+        self
     }
 
     /// Reads on until something of the answer is there, so that a replica that dies before can be replaced. An opening

@@ -361,12 +361,16 @@ mod tests {
             endpoints,
             authorities,
             when_cold,
+            cache_salt,
+            hedge_after_ms,
         } = &pools[0];
         assert!(
             tokenizer.is_some()
                 && vocabulary.is_some()
                 && authorities.is_some()
                 && when_cold.is_some()
+                && *cache_salt
+                && hedge_after_ms.is_some()
         );
         assert!(!endpoints.is_empty());
     }

@@ -45,6 +45,12 @@ pub struct Pool {
     /// would bring a replica up, so the pool is unavailable then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_cold: Option<WhenCold>,
+    /// Whether the engine keeps what it has read apart by `cache_salt`, as vLLM does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cache_salt: bool,
+    /// How long one replica may be silent before another is asked too; `None` asks one after the other alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge_after_ms: Option<u64>,
 }
 
 /// What happens to requests for a pool that is at zero and is brought up by them.
@@ -190,6 +196,8 @@ impl Pool {
             endpoints: Vec::new(),
             authorities: None,
             when_cold: None,
+            cache_salt: false,
+            hedge_after_ms: None,
         }
     }
 }

@@ -322,6 +322,7 @@ impl Gateway {
         let request = ChatRequest {
             body,
             prefix: Some(prepared.ask.prefix(&prompt.messages)),
+            priority: weir.priority.into(),
             deadline,
         };
         let taken = dispatch(&serving.engines, pool, request, hold).await?;

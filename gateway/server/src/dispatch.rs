@@ -9,6 +9,7 @@ use crate::speed::Sample;
 use crate::tally::Tally;
 use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use std::time::{Duration, Instant};
 use weir_engine::{ChatEvent, ChatRequest, ChatStream, EngineError, Engines};
 use weir_memory::context::Context;
@@ -16,6 +17,8 @@ use weir_plan::{EngineKind, Pool};
 
 /// Tokens of a stream that are held until the verdict.
 pub const HOLD_TOKENS: u32 = 24;
+/// vLLM's field for a part of its cache.
+pub(crate) const CACHE_SALT: &str = "cache_salt";
 /// Longest answer when the client names no limit.
 pub const COMPLETION_TOKENS_MAX: u32 = 512;
 
@@ -90,7 +93,7 @@ pub(crate) struct Taken {
     pub(crate) events: Vec<ChatEvent>,
     /// What is still to come; `None` when the answer is whole.
     pub(crate) rest: Option<ChatStream>,
-    /// Time spent waiting for the first replica of a pool at zero.
+    /// Time spent waiting for a place, or for the first replica of a pool at zero.
     pub(crate) held: Duration,
     pub(crate) started: Instant,
     /// Seconds until the first event.
@@ -135,8 +138,9 @@ pub(crate) async fn dispatch(
 ) -> Result<Taken, EngineError> {
     let asked = Instant::now();
     let pool = engines.warm(pool, request.deadline).await?;
-    let started = Instant::now();
+    let sent = Instant::now();
     let stream = engines.chat(&pool, request).await?;
+    let started = sent + stream.queued();
     let first_s = started.elapsed().as_secs_f64();
     let mut taken = Taken {
         tally: Tally::default(),
@@ -212,7 +216,23 @@ pub(crate) fn body(
         body.remove("top_logprobs");
     }
     add_card(&mut body, pool);
+    if let Some(salt) = cache_salt(ask, pool) {
+        body.insert(CACHE_SALT.to_owned(), Value::String(salt));
+    }
     body
+}
+
+/// By what an engine keeps what it has read of one tenant apart from another's, so that nobody learns by the time of an answer what
+/// somebody else asked; a client's own salt divides its tenant's further. `None` for engines that know no salt.
+pub(crate) fn cache_salt(ask: &Ask, pool: &Pool) -> Option<String> {
+    let own = ask.client.passed.get(CACHE_SALT);
+    let own = own.and_then(Value::as_str).unwrap_or_default();
+    pool.cache_salt.then(|| {
+        // The length parts them: no tenant and salt are another tenant's and another salt.
+        let tenant = &ask.caller.tenant;
+        let salted = format!("{}:{tenant}{own}", tenant.len());
+        hex::encode(Sha256::digest(salted))
+    })
 }
 
 /// What the model's card says beyond OpenAI's fields, where the client does not say it: only what the pool declares,

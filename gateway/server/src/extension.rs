@@ -7,6 +7,7 @@ use crate::ask::AskError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use weir_engine::Priority;
 use weir_plan::Privacy;
 
 /// The kinds of device that the router can tell apart.
@@ -39,6 +40,8 @@ pub struct Extension {
     pub memory: MemoryUse,
     /// Whether an answer that was kept may be given, and this one be kept.
     pub cache: CacheUse,
+    /// Whether somebody waits for the answer: `low` is for work in the background.
+    pub priority: Urgency,
     /// Whether the model is asked to cite context blocks by number.
     pub citations: bool,
     /// Whether the response says how it was decided.
@@ -73,6 +76,26 @@ pub enum CacheUse {
     NoStore,
 }
 
+/// Who goes first where a model has more to do than it works on at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Urgency {
+    /// Somebody waits.
+    #[default]
+    Normal,
+    /// Nobody does: its turn comes when no other request wants the place.
+    Low,
+}
+
+impl From<Urgency> for Priority {
+    fn from(urgency: Urgency) -> Self {
+        match urgency {
+            Urgency::Normal => Self::Normal,
+            Urgency::Low => Self::Low,
+        }
+    }
+}
+
 /// Narrows what may be recalled; an empty list does not narrow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -87,7 +110,7 @@ pub struct MemoryFilter {
 }
 
 impl Extension {
-    /// Reads `x-weir-budget-ms`, `-privacy`, `-device-class`, `-domain`, `-session`, `-memory`, `-cache`, `-citations`
+    /// Reads `x-weir-budget-ms`, `-privacy`, `-device-class`, `-domain`, `-session`, `-memory`, `-cache`, `-priority`, `-citations`
     /// and `-explain` from header pairs with lower-case names; others are not ours and are skipped.
     pub fn from_headers<'a>(
         headers: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -102,9 +125,8 @@ impl Extension {
                 "budget_ms" | "citations" | "explain" => {
                     serde_json::from_str(value).unwrap_or_else(|_| Value::from(value))
                 }
-                "privacy" | "device_class" | "domain" | "session" | "memory" | "cache" => {
-                    Value::from(value)
-                }
+                "privacy" | "device_class" | "domain" | "session" | "memory" | "cache"
+                | "priority" => Value::from(value),
                 _ => continue,
             };
             Self::default()
@@ -191,6 +213,8 @@ mod tests {
         let read = |value: &str| Extension::from_headers([("x-weir-cache", value)]);
         assert_eq!(read("on").expect("valid").cache, CacheUse::On);
         assert_eq!(read("no-store").expect("valid").cache, CacheUse::NoStore);
+        let low = Extension::from_headers([("x-weir-priority", "low")]);
+        assert_eq!(low.expect("valid").priority, Urgency::Low);
         let error = read("off").expect_err("refused");
         assert_eq!(error.param, "x-weir-cache");
         assert!(error.message.contains("no-store"), "{}", error.message);

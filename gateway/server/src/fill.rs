@@ -40,6 +40,8 @@ pub(crate) struct Passed {
     pub(crate) error: Option<&'static str>,
     /// From arrival to the first token, milliseconds.
     pub(crate) ttft_ms: Option<f64>,
+    /// Time spent waiting for a place at the pool, or for its first replica.
+    pub(crate) held: Duration,
 }
 
 impl Gateway {
@@ -170,13 +172,16 @@ impl Draft {
         let first_ms = self.elapsed_ms() - since.max(0.0) * 1e3;
         let asked_ms = self.waterfall.until(attempt.taken.started);
         let prompt_ms = attempt.prompt_ms;
+        let held_ms = attempt.taken.held.as_secs_f64() * 1e3;
+        let ready_ms = (asked_ms - held_ms).max(0.0);
         self.waterfall
-            .add("prompt", (asked_ms - prompt_ms).max(0.0), prompt_ms);
+            .add("prompt", (ready_ms - prompt_ms).max(0.0), prompt_ms);
+        self.waterfall.add("queue", ready_ms, held_ms);
         let row = self.fill();
         if row.latency_ms.ttft == 0.0 {
             row.latency_ms.ttft = first_ms;
         }
-        row.latency_ms.queue += attempt.taken.held.as_secs_f64() * 1e3;
+        row.latency_ms.queue += held_ms;
         row.latency_ms.prompt += attempt.prompt_ms;
         row.sources = sources(attempt);
         row.executed = Some(ExecutedRow {
@@ -243,13 +248,17 @@ impl Draft {
     pub(crate) fn passed(&mut self, pool: &Pool, passed: Passed) {
         let usage = passed.usage.unwrap_or_default();
         let total_ms = self.elapsed_ms();
-        self.waterfall.asked(&pool.model, (0.0, total_ms));
+        let queue_ms = passed.held.as_secs_f64() * 1e3;
+        self.waterfall
+            .asked(&pool.model, (queue_ms, total_ms - queue_ms));
+        self.waterfall.add("queue", 0.0, queue_ms);
         let row = self.fill();
         row.cost = cost_of(pool, usage);
         row.tokens = TokensRow::from(usage);
         row.tokens.counted = passed.counted;
         row.latency_ms.ttft = passed.ttft_ms.unwrap_or(total_ms);
-        row.latency_ms.llm = total_ms;
+        row.latency_ms.queue = queue_ms;
+        row.latency_ms.llm = total_ms - queue_ms;
         self.finish(passed.finish_reason, passed.error);
     }
 

@@ -310,15 +310,15 @@ impl Gauges<'_> {
         }
         for load in self.serving.engines.loads() {
             let label = || vec![Label::new("pool", load.pool.clone())];
+            metrics::gauge!("weir_pool_in_flight", label()).set(f64::from(load.in_flight));
             metrics::gauge!("weir_pool_waiting", label()).set(f64::from(load.waiting));
             metrics::counter!("weir_pool_requests_total", label()).absolute(load.requests);
             metrics::counter!("weir_pool_errors_total", label()).absolute(load.errors);
             metrics::counter!("weir_pool_wanted_total", label()).absolute(load.wanted);
+            metrics::counter!("weir_pool_hedged_total", label()).absolute(load.hedged);
         }
         for pool in self.serving.plan.served() {
             let label = || vec![Label::new("pool", pool.name.clone())];
-            let load = self.serving.engines.load(&pool.name) as f64;
-            metrics::gauge!("weir_pool_in_flight", label()).set(load);
             metrics::gauge!("weir_pool_replicas", label()).set(pool.endpoints.len() as f64);
             let available = f64::from(u8::from(self.serving.engines.available(pool)));
             metrics::gauge!("weir_pool_available", label()).set(available);

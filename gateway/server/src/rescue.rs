@@ -326,6 +326,9 @@ impl From<&EngineError> for Rescue {
             EngineError::Cold { .. } => {
                 Self::unavailable("the model is being started: try again shortly")
             }
+            EngineError::Busy { retry_after, .. } => {
+                Self::busy("the model is busy").retry_in(*retry_after)
+            }
             EngineError::BreakerOpen { retry_after, .. } => {
                 Self::unavailable("every replica of the model failed lately").retry_in(*retry_after)
             }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
-use weir_engine::{ChatRequest, Engines};
+use weir_engine::{ChatRequest, Engines, Priority};
 use weir_memory::context::{Candidate, assemble, overlapping, says_no_more};
 use weir_memory::{
     Access, Batch, EdgeMetadata, Metadata, NewEdge, NewNode, NodeId, NodeSource, NodeType,
@@ -271,6 +271,7 @@ fn request(pool: &Pool, passages: &str, deadline: Instant) -> ChatRequest {
     ChatRequest {
         body,
         prefix: None,
+        priority: Priority::Low,
         deadline,
     }
 }

@@ -4,7 +4,7 @@ use super::engine::{Engine, MatrixError};
 use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
-use weir_engine::{ChatRequest, Engines, Timings};
+use weir_engine::{ChatRequest, Engines, Priority, Timings};
 use weir_plan::Pool;
 
 /// A text is made of these: frequent enough to be a token each in most vocabularies.
@@ -156,6 +156,7 @@ impl Asking {
         let request = ChatRequest {
             body,
             prefix: None,
+            priority: Priority::Normal,
             deadline: started + self.patience,
         };
         let mut stream = self.engines.chat(&self.pool, request).await?;

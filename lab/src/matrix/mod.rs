@@ -2,13 +2,15 @@
 //!
 //! Every point has an engine of its own, started as Weir starts them and asked through the gateway's client, so that the peak of its
 //! memory is the point's. Prompts are never taken from the engine's cache, but where the layout of the cache is what is measured. Reading on: `engine.rs` (a process), `ask.rs` (what
-//! it is asked), `report.rs` (the files).
+//! it is asked), `packing.rs` (prompts with recalled passages), `report.rs` (the files).
 
 mod ask;
 mod engine;
+mod packing;
 mod report;
 
 pub use engine::{Launch, MatrixError};
+pub use packing::{RecallError, Recalled, recalled};
 pub use report::{Matrix, Measured};
 
 use crate::grade::{grade, quality};
@@ -18,6 +20,7 @@ use engine::Engine;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use weir_embed::TokenCounter;
 
 /// Tokens of an answer whose speed is measured: enough for one, few beside the prompt.
 const COMPLETION_TOKENS: u32 = 32;
@@ -27,6 +30,13 @@ const ANSWER_TOKENS: u32 = 48;
 
 /// Requests that a layout is measured with: the first fills the cache.
 const LAYOUT_QUESTIONS: usize = 5;
+
+/// Tokens of a prompt and its answer where layouts and templates are compared, and where recalled passages may be whole.
+const LAYOUT_CONTEXT: u32 = 2048;
+const PASSAGES_CONTEXT: u32 = 4096;
+
+/// Tokens of a context that the template and the answer leave.
+const TEMPLATE_TOKENS: usize = 128;
 
 /// Whose chat template an engine lays messages out with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +91,8 @@ pub struct MatrixOptions {
     pub questions: Vec<Question>,
     /// Most of those that each model is asked.
     pub questions_max: usize,
+    /// Questions with the passages that were recalled for them; without any, packing is not measured.
+    pub recalled: Vec<Recalled>,
     /// Longest time that an engine may take to begin, and to answer one request.
     pub patience: Duration,
     /// Ends the measurement between two points.
@@ -94,7 +106,7 @@ pub async fn matrix(
     options: &MatrixOptions,
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Matrix {
-    let questions = asked(options);
+    let questions = questions(options);
     let mut matrix = Matrix::default();
     let mut done = 0;
     let total = options.models.len() * (options.threads.len() * options.contexts.len() + 1);
@@ -124,7 +136,7 @@ async fn unless_stopped<T>(options: &MatrixOptions, work: impl Future<Output = T
 }
 
 /// Test questions that need nothing of a memory.
-fn asked(options: &MatrixOptions) -> Vec<&Question> {
+fn questions(options: &MatrixOptions) -> Vec<&Question> {
     let plain = |question: &&Question| {
         question.scenario == Scenario::Simple && question.split == Split::Test
     };
@@ -167,17 +179,19 @@ async fn speed(options: &MatrixOptions, point: Point<'_>) -> Result<Speed, Matri
     })
 }
 
-/// What layouts and templates do to one model, with all threads.
+/// What layouts, templates and packing do to one model, with all threads. Of each pair the first is how Weir does it, or the model's own.
 pub(crate) struct Variants {
     /// Share of a later prompt over the same blocks that is computed again, from 0 to 1: blocks before the question, and after it.
     computed_again: (f64, f64),
     /// By template: the model's own, and the minimal one.
-    templates: (Templated, Templated),
+    templates: (Asked, Asked),
+    /// By context: passages packed, and whole.
+    packing: (Asked, Asked),
 }
 
-/// Questions under one template.
+/// Questions that were asked in one way.
 #[derive(Default)]
-pub(crate) struct Templated {
+pub(crate) struct Asked {
     /// Tokens of each prompt.
     prompt_tokens: Vec<f64>,
     /// Milliseconds to each first token.
@@ -192,52 +206,90 @@ async fn variants(
     questions: &[&Question],
 ) -> Result<Variants, MatrixError> {
     let threads = options.threads.iter().max().copied().unwrap_or(1);
-    let at = |template| Point {
-        model,
-        threads,
-        context_tokens: 2048,
-        template,
+    let engine = async |context_tokens, template| {
+        let point = Point {
+            model,
+            threads,
+            context_tokens,
+            template,
+        };
+        Engine::start(&options.launch, point, options.patience).await
     };
-    let engine = Engine::start(&options.launch, at(Template::Own), options.patience).await?;
-    let asking = Asking::to(&engine, options.patience);
+    let own = engine(LAYOUT_CONTEXT, Template::Own).await?;
+    let asking = Asking::to(&own, options.patience);
     let lengths = asking.lengths().await?;
     let again = async |blocks_first| {
         let again = asking.computed_again(LAYOUT_QUESTIONS, &lengths, blocks_first);
         again.await
     };
     let computed_again = (again(true).await?, again(false).await?);
-    let own = templated(&asking, model, questions).await?;
-    drop(engine);
-    if questions.is_empty() {
-        return Ok(Variants {
-            computed_again,
-            templates: (own, Templated::default()),
-        });
-    }
-    let engine = Engine::start(&options.launch, at(Template::Minimal), options.patience).await?;
-    let asking = Asking::to(&engine, options.patience);
-    let minimal = templated(&asking, model, questions).await?;
+    let bare = async |engine: &Engine| {
+        let prompts = questions.iter();
+        let prompts = prompts.map(|&question| (question, question.question.clone()));
+        asked(&Asking::to(engine, options.patience), model, prompts).await
+    };
+    let with_own = bare(&own).await?;
+    drop(own);
+    let with_minimal = match questions.is_empty() {
+        true => Asked::default(),
+        false => bare(&engine(LAYOUT_CONTEXT, Template::Minimal).await?).await?,
+    };
+    let packing = match options.recalled.is_empty() {
+        true => <(Asked, Asked)>::default(),
+        false => {
+            let engine = engine(PASSAGES_CONTEXT, Template::Own).await?;
+            packing(
+                &Asking::to(&engine, options.patience),
+                model,
+                &options.recalled,
+            )
+            .await?
+        }
+    };
     Ok(Variants {
         computed_again,
-        templates: (own, minimal),
+        templates: (with_own, with_minimal),
+        packing,
     })
 }
 
-async fn templated(
+/// Questions with their passages, packed and whole.
+async fn packing(
     asking: &Asking,
     model: &Model,
-    questions: &[&Question],
-) -> Result<Templated, MatrixError> {
-    let mut templated = Templated::default();
+    recalled: &[Recalled],
+) -> Result<(Asked, Asked), MatrixError> {
+    let counter = TokenCounter::from_gguf(&model.file).unwrap_or_else(|_| TokenCounter::estimate());
+    let room = PASSAGES_CONTEXT as usize - ANSWER_TOKENS as usize - TEMPLATE_TOKENS;
+    let each = |prompt: fn(&Recalled, &TokenCounter, usize) -> String| {
+        let counter = &counter;
+        let recalled = recalled.iter();
+        recalled.map(move |found| (&found.question, prompt(found, counter, room)))
+    };
+    let packed = each(|found, counter, _| found.packed(counter));
+    let whole = each(Recalled::whole);
+    Ok((
+        asked(asking, model, packed).await?,
+        asked(asking, model, whole).await?,
+    ))
+}
+
+/// Asks each question with its prompt.
+async fn asked(
+    asking: &Asking,
+    model: &Model,
+    prompts: impl Iterator<Item = (&Question, String)>,
+) -> Result<Asked, MatrixError> {
+    let mut asked = Asked::default();
     // Nobody reads what random weights answer.
     let max_tokens = if model.real { ANSWER_TOKENS } else { 1 };
-    for question in questions {
-        let (text, answered) = asking.question(&question.question, max_tokens).await?;
-        templated.prompt_tokens.push(answered.prompt_tokens);
-        templated.first_token_ms.push(answered.first_token_ms);
+    for (question, prompt) in prompts {
+        let (text, answered) = asking.question(&prompt, max_tokens).await?;
+        asked.prompt_tokens.push(answered.prompt_tokens);
+        asked.first_token_ms.push(answered.first_token_ms);
         if model.real {
-            templated.qualities.push(quality(grade(question, &text)));
+            asked.qualities.push(quality(grade(question, &text)));
         }
     }
-    Ok(templated)
+    Ok(asked)
 }

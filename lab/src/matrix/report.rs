@@ -1,6 +1,6 @@
 //! What was measured, as results, as a table and as curves.
 
-use super::{MatrixError, Model, Point, Speed, Templated, Variants};
+use super::{Asked, MatrixError, Model, Point, Speed, Variants};
 use crate::evaluation::report::Curve;
 use crate::results::{Goal, Results, Row, shown};
 use crate::stats::{Interval, mean, mean_interval};
@@ -84,7 +84,8 @@ impl Matrix {
         let name = &model.name;
         let Variants {
             computed_again: (before, behind),
-            templates: (own, minimal),
+            templates,
+            packing,
         } = match measured {
             Ok(variants) => variants,
             Err(error) => return self.notes.push(format!("{name}, layouts: {error}")),
@@ -95,25 +96,44 @@ impl Matrix {
                 .against("blocks behind the question", behind)
                 .goal(Goal::AtMost(COMPUTED_AGAIN_MAX)),
         );
-        let mut compared = |metric: &str, unit: &str, of: fn(&Templated) -> &Vec<f64>| {
-            if of(&own).is_empty() {
-                return;
+        self.compare(
+            name,
+            ["question_tokens", "question_first_token", "quality"],
+            &templates,
+            "minimal template",
+        );
+        self.compare(
+            name,
+            ["packed_tokens", "packed_first_token", "packed_quality"],
+            &packing,
+            "ten whole passages",
+        );
+    }
+
+    /// Rows of one way to ask against another: tokens of the prompt, time to the first token, quality.
+    fn compare(
+        &mut self,
+        model: &str,
+        metrics: [&str; 3],
+        (one, other): &(Asked, Asked),
+        peer: &str,
+    ) {
+        let measured: [(&str, fn(&Asked) -> &Vec<f64>); 3] = [
+            ("tokens", |asked| &asked.prompt_tokens),
+            ("ms", |asked| &asked.first_token_ms),
+            ("of 1 to 5", |asked| &asked.qualities),
+        ];
+        for (metric, (unit, of)) in metrics.into_iter().zip(measured) {
+            if of(one).is_empty() {
+                continue;
             }
             let row = Row::interval(
-                format!("{metric}/{name}"),
+                format!("{metric}/{model}"),
                 unit,
-                mean_interval(of(&own), SEED),
+                mean_interval(of(one), SEED),
             );
-            let row = row.against("minimal template", mean(of(&minimal)));
-            self.models.push(row);
-        };
-        compared("question_tokens", "tokens", |templated| {
-            &templated.prompt_tokens
-        });
-        compared("question_first_token", "ms", |templated| {
-            &templated.first_token_ms
-        });
-        compared("quality", "of 1 to 5", |templated| &templated.qualities);
+            self.models.push(row.against(peer, mean(of(other))));
+        }
     }
 
     /// The numbers as rows, named `bench`.
@@ -259,7 +279,7 @@ mod tests {
         matrix.take(point(&model, 1, 512), speed(40.0));
         matrix.take(point(&model, 2, 512), speed(70.0));
         matrix.take(point(&model, 2, 128), Err(MatrixError::NoTimings));
-        let questions = |tokens| Templated {
+        let questions = |tokens| Asked {
             prompt_tokens: vec![tokens],
             first_token_ms: vec![9.0],
             qualities: vec![4.0],
@@ -267,6 +287,7 @@ mod tests {
         let variants = Variants {
             computed_again: (0.05, 0.9),
             templates: (questions(40.0), questions(20.0)),
+            packing: (questions(300.0), questions(1200.0)),
         };
         matrix.take_variants(&model, Ok(variants));
         matrix
@@ -313,6 +334,7 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("minimal template: 20.0"), "{page}");
+        assert!(page.contains("ten whole passages: 1200"), "{page}");
     }
 
     #[test]
@@ -328,7 +350,8 @@ mod tests {
         let (mut matrix, model) = (Matrix::default(), model());
         let variants = Variants {
             computed_again: (0.5, 0.9),
-            templates: (Templated::default(), Templated::default()),
+            templates: <(Asked, Asked)>::default(),
+            packing: <(Asked, Asked)>::default(),
         };
         matrix.take_variants(&model, Ok(variants));
         let results = matrix.results("matrix", "weir bench matrix");

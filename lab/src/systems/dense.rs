@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
 use weir_embed::{EmbedQueue, TokenCounter};
-use weir_engine::{ChatRequest, Engines, Usage};
+use weir_engine::{ChatRequest, Engines, Priority, Usage};
 use weir_gateway::gateway::{Assets, MemoryAsset};
 use weir_memory::{Filter, Memory, NodeId, Query};
 use weir_plan::{GatewayPlan, Pool};
@@ -155,6 +155,7 @@ impl Dense {
         let request = ChatRequest {
             body: Map::from_iter(body),
             prefix: None,
+            priority: Priority::Normal,
             deadline: Instant::now() + TIMEOUT,
         };
         let mut stream = self

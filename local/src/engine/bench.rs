@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use weir_engine::{ChatRequest, Timings};
+use weir_engine::{ChatRequest, Priority, Timings};
 use weir_plan::Performance;
 
 /// Longest measurement; a slower engine keeps the cautious default.
@@ -113,6 +113,7 @@ pub(crate) async fn measure(probe: &Probe, url: &str) -> Option<Performance> {
     let request = ChatRequest {
         body,
         prefix: None,
+        priority: Priority::Normal,
         deadline: Instant::now() + TIMEOUT,
     };
     let mut stream = probe

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use weir_engine::{ChatRequest, ChatStream, EngineError, Engines};
+use weir_engine::{ChatRequest, ChatStream, EngineError, Engines, Priority};
 use weir_plan::{Endpoint, Pool, Secret};
 
 /// What a double does with every connection.
@@ -265,6 +265,7 @@ pub(crate) fn pool(urls: &[&str]) -> Pool {
         model: "smol".to_owned(),
         upstream_model: "smol-upstream".to_owned(),
         context_tokens: 2048,
+        slots: 8,
         endpoints: urls.iter().map(endpoint).collect(),
         ..Pool::local("small")
     }
@@ -284,6 +285,7 @@ pub(crate) fn request(limit: Duration) -> ChatRequest {
     ChatRequest {
         body,
         prefix: None,
+        priority: Priority::Normal,
         deadline: Instant::now() + limit,
     }
 }

@@ -3,7 +3,7 @@
 use crate::doubles::{Does, Double, ask, nobody, pool, read, request};
 use futures_util::StreamExt;
 use std::time::{Duration, Instant};
-use weir_engine::{EngineError, Engines, Fault, ForwardRequest, Phase, Usage};
+use weir_engine::{EngineError, Engines, Fault, ForwardRequest, Phase, Priority, Usage};
 use weir_testenv::UntrustedTlsServer;
 
 fn assert_silent(error: &EngineError) {
@@ -231,6 +231,7 @@ fn forwarding(body: &str) -> ForwardRequest<'static> {
         path: "/v1/chat/completions",
         body: body.to_owned().into(),
         prefix: None,
+        priority: Priority::Normal,
         deadline: Instant::now() + Duration::from_secs(20),
         offered: Vec::new(),
     }
@@ -248,7 +249,7 @@ async fn forwarded_bytes_are_untouched_but_for_the_models_name() {
     let double = Double::start(answers(answer)).await;
     let pool = pool(&[&double.url]);
     let forwarded = Engines::new().forward(&pool, forwarding(body)).await;
-    assert_eq!(forwarded.unwrap(), answer);
+    assert_eq!(forwarded.unwrap().body, answer);
     let sent = double.last_request();
     assert!(
         sent.ends_with(r#"{ "model" : "smol-upstream",  "messages":[] , "x": 1.50 }"#),

@@ -10,6 +10,7 @@ mod cold;
 mod doubles;
 mod faults;
 mod links;
+mod places;
 mod real;
 mod replicas;
 mod tokens;

@@ -20,6 +20,8 @@ pub(crate) async fn healthz() -> &'static str {
 pub(crate) async fn readyz(State(surfaces): Shared) -> Response {
     let serving = surfaces.gateway.serving();
     let engines = &serving.engines;
+    let loads = engines.loads();
+    let load = |pool: &Pool| loads.iter().find(|load| load.pool == pool.name);
     let pools: Vec<Value> = serving
         .plan
         .pools
@@ -27,8 +29,9 @@ pub(crate) async fn readyz(State(surfaces): Shared) -> Response {
         .map(|pool| {
             json!({
                 "name": pool.name, "model": pool.model, "replicas": pool.endpoints.len(),
-                "available": engines.available(pool), "in_flight": engines.load(&pool.name),
-                "cold": is_cold(pool),
+                "available": engines.available(pool), "cold": is_cold(pool),
+                "in_flight": load(pool).map_or(0, |load| load.in_flight),
+                "waiting": load(pool).map_or(0, |load| load.waiting),
             })
         })
         .collect();

@@ -12,6 +12,7 @@ use crate::rescue::Rescue;
 use crate::serving::Serving;
 use serde::Deserialize;
 use std::sync::Arc;
+use std::time::Duration;
 use weir_engine::{ChatEvent, EngineError, Usage};
 
 /// The outcome of a pinned request. Dropping it records it.
@@ -27,6 +28,8 @@ pub(crate) struct Outcome {
     finish_reason: Option<String>,
     error: Option<&'static str>,
     ttft_ms: Option<f64>,
+    /// Time spent waiting for a place at the pool, or for its first replica.
+    held: Duration,
     _place: Place,
 }
 
@@ -73,6 +76,7 @@ impl Outcome {
             finish_reason: None,
             error: Some("client_gone"),
             ttft_ms: None,
+            held: Duration::ZERO,
             _place: asked.place,
         }
     }
@@ -80,6 +84,11 @@ impl Outcome {
     /// What a response says about an answer that nobody decided.
     pub(crate) fn decision(&self) -> Decided {
         self.row.decided(false)
+    }
+
+    /// It waited so long before its engine was asked.
+    pub(crate) fn held(&mut self, held: Duration) {
+        self.held = held;
     }
 
     /// Something of the answer is there.
@@ -142,6 +151,7 @@ impl Drop for Outcome {
             finish_reason: self.finish_reason.take(),
             error: self.error,
             ttft_ms: self.ttft_ms,
+            held: self.held,
         };
         self.row.passed(pool, passed);
     }

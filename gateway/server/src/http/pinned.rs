@@ -9,6 +9,7 @@ use super::chat::headers;
 use super::outcome::Outcome;
 use super::stream::Streamed;
 use crate::ask::{Ask, ModelChoice};
+use crate::dispatch::{CACHE_SALT, cache_salt};
 use crate::rescue::Rescue;
 use crate::serving::Serving;
 use axum::body::Body;
@@ -16,10 +17,11 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, poll};
 use http::{HeaderValue, header};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 use weir_engine::{
     ChatEvent, ChatRequest, ChatStream, EngineError, ForwardRequest, json_span, offered,
 };
@@ -70,16 +72,20 @@ pub(crate) async fn whole(
 ) -> Result<Response, Rescue> {
     let serving = Arc::clone(&asked.serving);
     let (rank, pool) = pinned(&serving, &asked.ask)?;
-    let request = forwarding(&serving, &asked.ask, path, body);
+    let request = forwarding(&serving, &asked.ask, pool, (path, body));
     let answering = async {
+        let since = Instant::now();
         let warm = serving.engines.warm(pool, request.deadline).await?;
-        serving.engines.forward(&warm, request).await
+        let held = since.elapsed();
+        let answer = serving.engines.forward(&warm, request).await?;
+        Ok((held + answer.queued, answer.body))
     };
     let (mut outcome, answer) = beside(answering, || Outcome::new(asked, rank)).await;
-    let answer = answer.map_err(|error| outcome.failed(&error))?;
-    outcome.read(&answer);
+    let (held, body) = answer.map_err(|error| outcome.failed(&error))?;
+    outcome.held(held);
+    outcome.read(&body);
     outcome.succeeded();
-    let mut response = Response::new(Body::from(answer));
+    let mut response = Response::new(Body::from(body));
     *response.headers_mut() = headers(&outcome.decision(), &serving);
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
@@ -96,25 +102,30 @@ pub(crate) async fn stream(asked: Asked, sent: Sent) -> Result<Streamed, Rescue>
         let request = match sent {
             Sent::AsItCame { path, body } => {
                 let body = asking_for_usage(pool, ask, body);
-                Ok(forwarding(&serving, ask, path, &body))
+                Ok(forwarding(&serving, ask, pool, (path, &body)))
             }
             Sent::Chat(body) => Err(ChatRequest {
-                body,
+                body: salted(ask, pool, body),
                 prefix: Some(ask.prefix(&ask.messages)),
+                priority: ask.weir.priority.into(),
                 deadline,
             }),
         };
         let engines = &serving.engines;
         async move {
+            let since = Instant::now();
             let warm = engines.warm(pool, deadline).await?;
-            match request {
-                Ok(as_it_came) => engines.forward_stream(&warm, as_it_came).await,
-                Err(chat) => engines.chat(&warm, chat).await,
-            }
+            let held = since.elapsed();
+            let events = match request {
+                Ok(as_it_came) => engines.forward_stream(&warm, as_it_came).await?,
+                Err(chat) => engines.chat(&warm, chat).await?,
+            };
+            Ok((held + events.queued(), events))
         }
     };
-    let (mut outcome, events) = beside(beginning, || Outcome::new(asked, rank)).await;
-    let events = events.map_err(|error| outcome.failed(&error))?;
+    let (mut outcome, begun) = beside(beginning, || Outcome::new(asked, rank)).await;
+    let (held, events) = begun.map_err(|error| outcome.failed(&error))?;
+    outcome.held(held);
     outcome.begun();
     let decision = outcome.decision();
     let headers = headers(&decision, &serving);
@@ -153,16 +164,27 @@ fn asking_for_usage(pool: &Pool, ask: &Ask, body: Bytes) -> Bytes {
     json_span::with_member(&body, "stream_options", r#"{"include_usage":true}"#)
 }
 
+fn salted(ask: &Ask, pool: &Pool, mut body: Map<String, Value>) -> Map<String, Value> {
+    let salt = cache_salt(ask, pool);
+    body.extend(salt.map(|salt| (CACHE_SALT.to_owned(), Value::String(salt))));
+    body
+}
+
 fn forwarding(
     serving: &Serving,
     ask: &Ask,
-    path: &'static str,
-    body: &Bytes,
+    pool: &Pool,
+    (path, body): (&'static str, &Bytes),
 ) -> ForwardRequest<'static> {
+    let body = json_span::without(body, &[&["weir"]]);
     ForwardRequest {
         path,
-        body: json_span::without(body, &[&["weir"]]),
+        body: match cache_salt(ask, pool) {
+            Some(salt) => json_span::with_member(&body, CACHE_SALT, &json!(salt).to_string()),
+            None => body,
+        },
         prefix: Some(ask.prefix(&ask.messages)),
+        priority: ask.weir.priority.into(),
         deadline: serving.deadline(&ask.weir, ask.received),
         offered: offered(&ask.client.passed),
     }

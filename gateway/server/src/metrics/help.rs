@@ -18,7 +18,7 @@ pub(super) fn describe() {
     }
 }
 
-const COUNTERS: [(&str, &str); 28] = [
+const COUNTERS: [(&str, &str); 29] = [
     (
         "weir_traces_refused_total",
         "Batches of traces that the collector did not take",
@@ -67,6 +67,10 @@ const COUNTERS: [(&str, &str); 28] = [
     (
         "weir_pool_errors_total",
         "Requests that got no whole answer from the pool they asked",
+    ),
+    (
+        "weir_pool_hedged_total",
+        "Requests for which a second replica was asked while the first said nothing",
     ),
     (
         "weir_pool_wanted_total",
@@ -144,7 +148,7 @@ const GAUGES: [(&str, &str); 19] = [
     ),
     (
         "weir_pool_waiting",
-        "Requests that wait for the first replica of a pool at zero",
+        "Requests that wait for a place at a pool, or for the first replica of one at zero",
     ),
     ("weir_pool_in_flight", "Requests at a pool's replicas"),
     ("weir_answer_cache_entries", "Answers that are kept"),

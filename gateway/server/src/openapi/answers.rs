@@ -172,7 +172,7 @@ pub(super) fn erased() -> Value {
 pub(super) fn ready() -> Value {
     let pool = object(&json!({
         "name": {"type": "string"}, "model": {"type": "string"}, "replicas": count(), "available": {"type": "boolean"},
-        "in_flight": count(), "cold": {"type": "boolean"},
+        "in_flight": count(), "waiting": count(), "cold": {"type": "boolean"},
     }));
     object(&json!({
         "ready": {"type": "boolean"}, "gateway": {"type": "string"}, "pools": list(&pool),

@@ -13,7 +13,7 @@ use serde_json::json;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use weir_plan::{Endpoint, Limits};
+use weir_plan::{Endpoint, Limits, Pool};
 
 /// Where a request is when its client leaves.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -192,7 +192,11 @@ async fn a_stream_of_http_2_that_is_not_read_ends_alone_and_its_connection_serve
 async fn what_is_beyond_the_places_is_refused_and_who_was_admitted_is_answered() {
     const PLACES: usize = 8;
     let echo = Echo::start(Mode::HangInTheMiddle).await;
-    let mut plan = plan(vec![pool("small", &[&echo])]);
+    let wide = Pool {
+        slots: 64,
+        ..pool("small", &[&echo])
+    };
+    let mut plan = plan(vec![wide]);
     plan.limits = Limits {
         in_flight_max: 8,
         queue_max: 8,

@@ -32,6 +32,7 @@ mod memory;
 mod near_duplicates;
 mod openapi;
 mod pinned;
+mod places;
 mod privacy;
 mod quota;
 mod real;
