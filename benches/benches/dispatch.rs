@@ -105,6 +105,7 @@ async fn outcome(replicas: usize, chosen: Chosen) -> anyhow::Result<Option<Outco
             number += 1;
             let mut pool = whole.clone();
             if matches!(chosen, Chosen::InTurn) {
+                pool.name = format!("small-{at}");
                 pool.endpoints = vec![whole.endpoints[at].clone()];
             }
             ask(&engines, pool, *conversation, *turn)

@@ -226,7 +226,7 @@ impl Start {
 fn stack_of(engine: &str, memory: bool) -> anyhow::Result<String> {
     let gateway = format!(
         "apiVersion: weir.dev/v1alpha1\nkind: ModelPool\nmetadata: {{name: bench, labels: {{stack: bench}}}}\nspec:\n  \
-         model: {{name: {MODEL}}}\n  tier: server\n  privacy: local\n  engine: {{external: {{url: '{engine}'}}}}\n---\n\
+         model: {{name: {MODEL}}}\n  tier: server\n  privacy: local\n  engine: {{external: {{url: '{engine}', slots: 4096}}}}\n---\n\
          apiVersion: weir.dev/v1alpha1\nkind: InferenceGateway\nmetadata: {{name: bench}}\nspec:\n  listen: {{port: 0}}\n  \
          pools: {{matchLabels: {{stack: bench}}}}\n  auth: {{anonymous: {{}}}}\n  limits: {{inFlightMax: 4096}}\n  logs: {{sink: file}}\n"
     );

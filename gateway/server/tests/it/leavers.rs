@@ -106,11 +106,19 @@ async fn a_client_that_leaves_frees_the_engine_wherever_its_request_is() {
     }
 }
 
+/// A pool `small` with a place for everybody.
+fn wide(echo: &Echo) -> Pool {
+    Pool {
+        slots: 64,
+        ..pool("small", &[echo])
+    }
+}
+
 #[tokio::test]
 async fn clients_that_leave_do_not_trip_a_breaker() {
     for mode in [Mode::Hang, Mode::HangInTheMiddle] {
         let echo = Echo::start(mode).await;
-        let world = World::of(&echo).await;
+        let world = World::start(plan(vec![wide(&echo)]), prefers(0, 1)).await;
         for model in ["auto", "small-model"] {
             let body = asking_with(model, "one two", &json!({"stream": true}));
             let leaving = (0..40).map(|_| async {
@@ -192,11 +200,7 @@ async fn a_stream_of_http_2_that_is_not_read_ends_alone_and_its_connection_serve
 async fn what_is_beyond_the_places_is_refused_and_who_was_admitted_is_answered() {
     const PLACES: usize = 8;
     let echo = Echo::start(Mode::HangInTheMiddle).await;
-    let wide = Pool {
-        slots: 64,
-        ..pool("small", &[&echo])
-    };
-    let mut plan = plan(vec![wide]);
+    let mut plan = plan(vec![wide(&echo)]);
     plan.limits = Limits {
         in_flight_max: 8,
         queue_max: 8,
