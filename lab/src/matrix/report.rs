@@ -118,7 +118,8 @@ impl Matrix {
         (one, other): &(Asked, Asked),
         peer: &str,
     ) {
-        let measured: [(&str, fn(&Asked) -> &Vec<f64>); 3] = [
+        type Of = fn(&Asked) -> &Vec<f64>;
+        let measured: [(&str, Of); 3] = [
             ("tokens", |asked| &asked.prompt_tokens),
             ("ms", |asked| &asked.first_token_ms),
             ("of 1 to 5", |asked| &asked.qualities),

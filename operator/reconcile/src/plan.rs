@@ -281,7 +281,7 @@ fn pool(stack: &Stack, resource: &ModelPool, observed: &Observed) -> Pool {
             .then(|| spec.autoscaling.as_ref().map(when_cold))
             .flatten(),
         cache_salt: matches!(spec.engine, crds::Engine::Vllm(_)),
-        hedge_after_ms: spec.hedge_after.map(|after| after.milliseconds()),
+        hedge_after_ms: spec.hedge_after.map(crds::Duration::milliseconds),
     }
 }
 
