@@ -147,7 +147,8 @@ impl EngineError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Status {
-                status: 400 | 413 | 415 | 422,
+                // 501: vectors of an engine that generates, or the other way round.
+                status: 400 | 413 | 415 | 422 | 501,
                 ..
             }
             | Self::Context { .. } => Fault::Client,

@@ -403,7 +403,7 @@ impl Lease {
             } => {
                 breaker.failed(Failure::Rest(*wait), now);
             }
-            EngineError::Status { status, .. } if *status >= 500 => {
+            EngineError::Status { status, .. } if *status >= 500 && error.retryable() => {
                 breaker.failed(Failure::Counted, now);
             }
             EngineError::Reset { .. } | EngineError::BadEvent { .. } => {

@@ -356,6 +356,10 @@ impl From<&EngineError> for Rescue {
                 ..
             } => Self::unavailable("the model cannot answer now")
                 .retry_in(retry_after.unwrap_or(RETRY)),
+            EngineError::Status { status: 501, .. } => Self::field(
+                "model",
+                "the model's engine does not offer this: choose a model that does",
+            ),
             EngineError::Status {
                 status, message, ..
             } if error.fault() == Fault::Client => {

@@ -74,18 +74,21 @@ async fn after_the_first_token_nobody_else_is_asked() {
 }
 
 #[tokio::test]
-async fn a_client_fault_is_not_tried_elsewhere() {
-    let refuses = Does::Refuses {
-        status: 400,
-        head: "",
-        body: r#"{"error":{"message":"no"}}"#,
-    };
-    let (first, second) = (Double::start(refuses).await, Double::start(refuses).await);
-    let error = ask(&Engines::new(), &pool(&[&first.url, &second.url]))
-        .await
-        .unwrap_err();
-    assert!(!error.retryable());
-    assert_eq!(first.requests() + second.requests(), 1);
+async fn a_client_fault_is_not_tried_elsewhere_and_opens_no_breaker() {
+    for status in [400, 501] {
+        let refuses = Does::Refuses {
+            status,
+            head: "",
+            body: r#"{"error":{"message":"no"}}"#,
+        };
+        let (first, second) = (Double::start(refuses).await, Double::start(refuses).await);
+        let (engines, pool) = (Engines::new(), pool(&[&first.url, &second.url]));
+        for asked in 1..=12 {
+            let error = ask(&engines, &pool).await.unwrap_err();
+            assert!(!error.retryable(), "{error}");
+            assert_eq!(first.requests() + second.requests(), asked, "{status}");
+        }
+    }
 }
 
 #[tokio::test]
