@@ -235,9 +235,8 @@ async fn beyond_the_queue_is_429_with_retry_after() {
 async fn what_an_engine_does_not_offer_is_the_clients_to_change_and_stops_nobody_else() {
     let echo = Echo::start(Mode::Refuse(501)).await;
     let world = World::of(&echo).await;
-    let vectors = json!({"model": "small-model", "input": "hi"});
     for _ in 0..12 {
-        let error = refused(world.post("/v1/embeddings", &vectors).await, 400).await;
+        let error = refused(world.chat(&asking("small-model", "hi")).await, 400).await;
         assert_eq!(error["param"], "model");
     }
     echo.set(Mode::Echo);
