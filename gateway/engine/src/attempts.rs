@@ -7,8 +7,7 @@ use crate::breaker::Admission;
 use crate::error::EngineError;
 use crate::load::Counts;
 use crate::prefix::Prefix;
-use crate::queue::Place;
-use crate::replica::{Asked, Lease, Replica, Replicas, lock};
+use crate::replica::{Asked, Lease, Replica, Replicas, Turn, lock};
 use rand::Rng;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +27,7 @@ pub(crate) struct Attempts<'a> {
     prefix: Option<&'a Prefix>,
     replicas: &'a Replicas,
     counts: Arc<Counts>,
-    place: Option<Arc<Place>>,
+    turn: Turn,
     left: Vec<Asked>,
     current: Option<Asked>,
     again: Option<Asked>,
@@ -44,7 +43,7 @@ impl<'a> Attempts<'a> {
         pool: &'a Pool,
         prefix: Option<&'a Prefix>,
         (counts, left): (Arc<Counts>, Vec<Asked>),
-        place: Option<Arc<Place>>,
+        turn: Turn,
     ) -> Self {
         counts.requested();
         Self {
@@ -52,7 +51,7 @@ impl<'a> Attempts<'a> {
             prefix,
             replicas,
             counts,
-            place,
+            turn,
             left,
             current: None,
             again: None,
@@ -61,6 +60,11 @@ impl<'a> Attempts<'a> {
             waits: Vec::new(),
             last: None,
         }
+    }
+
+    /// How long the request waited for its turn.
+    pub(crate) fn queued(&self) -> Duration {
+        self.turn.waited
     }
 
     /// Takes the replica that is likely to answer first, a random one of equals; skips those that rest.
@@ -89,7 +93,7 @@ impl<'a> Attempts<'a> {
     /// Takes one more replica, to be asked beside the one that is silent: `None` where no place is free, since work that is done twice
     /// must keep nobody waiting, or no replica is left.
     pub(crate) fn beside(&mut self) -> Option<Lease> {
-        let place = Arc::new(self.place.as_ref()?.another()?);
+        let place = Arc::new(self.turn.place.as_ref()?.another()?);
         let asked = self.take()?;
         self.counts.hedged();
         Some(Lease::new(asked, false, &self.counts, Some(place)))
@@ -118,7 +122,7 @@ impl<'a> Attempts<'a> {
     }
 
     fn lease(&self, asked: Asked, others: bool) -> Lease {
-        Lease::new(asked, others, &self.counts, self.place.clone())
+        Lease::new(asked, others, &self.counts, self.turn.place.clone())
     }
 
     /// Takes note of a failed attempt. A connection that broke before an answer may have been a kept-alive one that the
@@ -195,7 +199,6 @@ impl<'a> Attempts<'a> {
 mod tests {
     use super::*;
     use crate::prefix::BLOCK_BYTES;
-    use crate::replica::Turn;
     use rand::SeedableRng;
     use rand::rngs::StdRng;
     use std::collections::{HashMap, VecDeque};

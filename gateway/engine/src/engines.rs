@@ -167,17 +167,22 @@ impl Engines {
         self.stream(pool, ForwardRequest { body, ..request }).await
     }
 
+    async fn begin<'a>(
+        &'a self,
+        pool: &'a Pool,
+        request: &'a ForwardRequest<'_>,
+    ) -> Result<Attempts<'a>, EngineError> {
+        let when = (request.priority, request.deadline);
+        let replicas = &self.inner.replicas;
+        replicas.begin(pool, request.prefix.as_ref(), when).await
+    }
+
     async fn stream(
         &self,
         pool: &Pool,
         request: ForwardRequest<'_>,
     ) -> Result<ChatStream, EngineError> {
-        let replicas = &self.inner.replicas;
-        let turn = replicas
-            .turn(pool, request.priority, request.deadline)
-            .await?;
-        let queued = turn.waited();
-        let mut attempts = replicas.attempts(pool, request.prefix.as_ref(), turn);
+        let mut attempts = self.begin(pool, &request).await?;
         let silence = pool.hedge_after_ms.map(Duration::from_millis);
         loop {
             let lease = attempts.next()?;
@@ -186,7 +191,7 @@ impl Engines {
                 None => self.stream_once(lease, &request).await,
             };
             match begun {
-                Ok(stream) => return Ok(stream.queued_for(queued)),
+                Ok(stream) => return Ok(stream.queued_for(attempts.queued())),
                 Err(error) => attempts.failed(error)?,
             }
         }
@@ -234,20 +239,16 @@ impl Engines {
     ) -> Result<Forwarded, EngineError> {
         let body = renamed(pool, request.body);
         let request = ForwardRequest { body, ..request };
-        let replicas = &self.inner.replicas;
-        let turn = replicas
-            .turn(pool, request.priority, request.deadline)
-            .await?;
-        let queued = turn.waited();
-        let mut attempts = replicas.attempts(pool, request.prefix.as_ref(), turn);
+        let mut attempts = self.begin(pool, &request).await?;
         loop {
             let lease = attempts.next()?;
             match self.forward_once(lease, &request).await {
                 Ok(answer) => {
                     let body = match request.offered.is_empty() {
                         true => answer,
-                        false => tool_events::whole(answer, request.offered),
+                        false => tool_events::whole(answer, request.offered.clone()),
                     };
+                    let queued = attempts.queued();
                     return Ok(Forwarded { body, queued });
                 }
                 Err(error) => attempts.failed(error)?,
@@ -266,9 +267,8 @@ impl Engines {
         deadline: Instant,
     ) -> Result<Vec<Vec<f32>>, EngineError> {
         let request = EmbeddingsRequest::new(pool, inputs, deadline);
-        let replicas = &self.inner.replicas;
-        let turn = replicas.turn(pool, Priority::Normal, deadline).await?;
-        let mut attempts = replicas.attempts(pool, None, turn);
+        let when = (Priority::Normal, deadline);
+        let mut attempts = self.inner.replicas.begin(pool, None, when).await?;
         loop {
             let lease = attempts.next()?;
             match self.embeddings_once(lease, &request).await {

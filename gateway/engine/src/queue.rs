@@ -69,7 +69,7 @@ struct Waiting<'a> {
 }
 
 impl Queue {
-    /// Takes one of `places`, now or when the turn comes; holds what `wait` gives while it waits. The answer says whether it did.
+    /// Takes one of `places`, now or when the turn comes; holds what `wait` gives while it waits. The answer says how long that was.
     ///
     /// # Errors
     /// The turn would come after the deadline, or has not come until then.
@@ -79,17 +79,17 @@ impl Queue {
         priority: Priority,
         deadline: Instant,
         wait: impl FnOnce() -> T,
-    ) -> Result<(Place, bool), TooLate> {
-        self.resize(places);
-        let (key, turn) = match self.ask(priority, deadline)? {
-            Told::Enter(place) => return Ok((place, false)),
+    ) -> Result<(Place, Duration), TooLate> {
+        let (key, turn) = match self.ask(places, priority, deadline)? {
+            Told::Enter(place) => return Ok((place, Duration::ZERO)),
             Told::Wait(key, turn) => (key, turn),
         };
+        let since = Instant::now();
         let waiting = (Waiting { queue: self, key }, wait());
         let turn = tokio::time::timeout_at(deadline.into(), turn).await;
         drop(waiting);
         match turn {
-            Ok(Ok(place)) => Ok((place, true)),
+            Ok(Ok(place)) => Ok((place, since.elapsed())),
             Ok(Err(_)) | Err(_) => Err(TooLate {
                 retry_after: lock(&self.state).turn_after(1),
             }),
@@ -106,22 +106,19 @@ impl Queue {
         tell(turns);
     }
 
-    fn ask(self: &Arc<Self>, priority: Priority, deadline: Instant) -> Result<Told, TooLate> {
+    fn ask(
+        self: &Arc<Self>,
+        places: usize,
+        priority: Priority,
+        deadline: Instant,
+    ) -> Result<Told, TooLate> {
         let mut state = lock(&self.state);
-        // Nobody waits while a place is free: whoever gives one back hands it on.
-        if state.taken < state.places {
-            return Ok(Told::Enter(state.place(self)));
-        }
-        let ahead = state.waiting.keys().filter(|(other, _)| *other <= priority);
-        let retry_after = state.turn_after(ahead.count() + 1);
-        if Instant::now() + retry_after > deadline {
-            return Err(TooLate { retry_after });
-        }
-        state.waited += 1;
-        let key = (priority, state.waited);
-        let (sender, turn) = oneshot::channel();
-        state.waiting.insert(key, sender);
-        Ok(Told::Wait(key, turn))
+        state.places = places;
+        let turns = state.turns(self);
+        let told = state.told(self, priority, deadline);
+        drop(state);
+        tell(turns);
+        told
     }
 }
 
@@ -140,6 +137,28 @@ impl State {
             queue: Arc::clone(queue),
             since: Instant::now(),
         }
+    }
+
+    fn told(
+        &mut self,
+        queue: &Arc<Queue>,
+        priority: Priority,
+        deadline: Instant,
+    ) -> Result<Told, TooLate> {
+        // Nobody waits while a place is free: whoever gives one back hands it on.
+        if self.taken < self.places {
+            return Ok(Told::Enter(self.place(queue)));
+        }
+        let ahead = self.waiting.keys().filter(|(other, _)| *other <= priority);
+        let retry_after = self.turn_after(ahead.count() + 1);
+        if Instant::now() + retry_after > deadline {
+            return Err(TooLate { retry_after });
+        }
+        self.waited += 1;
+        let key = (priority, self.waited);
+        let (sender, turn) = oneshot::channel();
+        self.waiting.insert(key, sender);
+        Ok(Told::Wait(key, turn))
     }
 
     /// The places that are free go to those who are first.
@@ -209,7 +228,7 @@ mod tests {
             .enter(places, Priority::Normal, soon(), || ())
             .await
             .unwrap();
-        assert!(!waited);
+        assert!(waited.is_zero());
         place
     }
 
@@ -220,7 +239,7 @@ mod tests {
             let queue = Arc::clone(queue);
             async move {
                 let (place, waited) = queue.enter(1, priority, soon(), || ()).await?;
-                assert!(waited);
+                assert!(!waited.is_zero());
                 Ok(place)
             }
         });

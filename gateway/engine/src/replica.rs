@@ -44,9 +44,9 @@ struct Known {
 #[derive(Debug)]
 pub(crate) struct Turn {
     /// `None` where no replica may be asked: trying says why.
-    place: Option<Arc<Place>>,
+    pub(crate) place: Option<Arc<Place>>,
     /// How long it waited; not at zero, the pool's replicas may be others by now.
-    waited: Duration,
+    pub(crate) waited: Duration,
 }
 
 #[derive(Debug)]
@@ -170,14 +170,9 @@ impl Replicas {
 
     /// Whether some replica of the pool would be asked now.
     pub(crate) fn available(&self, pool: &Pool) -> bool {
-        let now = Instant::now();
         let mut by_pool = lock(&self.by_pool);
         let known = by_pool.entry(pool.name.clone()).or_default();
-        pool.endpoints.iter().any(|endpoint| {
-            let replica = Replica::known(&mut known.replicas, endpoint);
-            let admission = lock(&replica.breaker).admission(now);
-            !matches!(admission, Admission::Wait(_))
-        })
+        known.open(pool).next().is_some()
     }
 
     /// The replica with the fewest requests in flight, for a question beside the requests: it is not counted, and the
@@ -198,23 +193,16 @@ impl Replicas {
     ///
     /// # Errors
     /// That would be after the deadline.
-    pub(crate) async fn turn(
+    async fn turn(
         &self,
         pool: &Pool,
         priority: Priority,
         deadline: Instant,
     ) -> Result<Turn, EngineError> {
-        let since = Instant::now();
         let (open, queue, counts) = {
             let mut by_pool = lock(&self.by_pool);
             let known = by_pool.entry(pool.name.clone()).or_default();
-            let endpoints = pool.endpoints.iter();
-            let open = endpoints.filter(|endpoint| {
-                let replica = Replica::known(&mut known.replicas, endpoint);
-                let admission = lock(&replica.breaker).admission(since);
-                !matches!(admission, Admission::Wait(_))
-            });
-            let open = open.count();
+            let open = known.open(pool).count();
             (open, Arc::clone(&known.queue), Arc::clone(&known.counts))
         };
         if open == 0 {
@@ -224,11 +212,7 @@ impl Replicas {
         match entered.await {
             Ok((place, waited)) => Ok(Turn {
                 place: Some(Arc::new(place)),
-                waited: if waited {
-                    since.elapsed()
-                } else {
-                    Duration::ZERO
-                },
+                waited,
             }),
             Err(late) => {
                 counts.requested();
@@ -241,23 +225,40 @@ impl Replicas {
         }
     }
 
-    /// Begins a request to a pool, with a prompt where its replicas keep what they have read.
+    /// Begins a request to a pool when it is its turn, with a prompt where its replicas keep what they have read.
+    ///
+    /// # Errors
+    /// That would be after the deadline.
+    pub(crate) async fn begin<'a>(
+        &'a self,
+        pool: &'a Pool,
+        prefix: Option<&'a Prefix>,
+        (priority, deadline): (Priority, Instant),
+    ) -> Result<Attempts<'a>, EngineError> {
+        let turn = self.turn(pool, priority, deadline).await?;
+        Ok(self.attempts(pool, prefix, turn))
+    }
+
+    /// The attempts of a request whose turn it is.
     pub(crate) fn attempts<'a>(
         &'a self,
         pool: &'a Pool,
         prefix: Option<&'a Prefix>,
         turn: Turn,
     ) -> Attempts<'a> {
-        let newest = match self.live(pool) {
-            Live::Warm(newest) if !turn.waited.is_zero() => Some(newest),
-            _ => None,
+        let newest = match turn.waited {
+            Duration::ZERO => None,
+            _ => match self.live(pool) {
+                Live::Warm(newest) => Some(newest),
+                Live::Cold | Live::Gone => None,
+            },
         };
         let mut by_pool = lock(&self.by_pool);
         let known = by_pool.entry(pool.name.clone()).or_default();
         let counts = Arc::clone(&known.counts);
         let left = known.of(newest.as_deref().unwrap_or(pool));
         drop(by_pool);
-        Attempts::new(self, pool, prefix, (counts, left), turn.place)
+        Attempts::new(self, pool, prefix, (counts, left), turn)
     }
 
     /// Replicas of the pool in the newest plan that `pool`, of an older one, lacks.
@@ -286,11 +287,6 @@ fn is_same(one: &Pool, other: &Pool) -> bool {
 }
 
 impl Turn {
-    /// How long the request waited for it.
-    pub(crate) fn waited(&self) -> Duration {
-        self.waited
-    }
-
     /// Without a place, for what is asked whatever the pool has to do.
     pub(crate) fn at_once() -> Self {
         Self {
@@ -301,6 +297,16 @@ impl Turn {
 }
 
 impl Known {
+    /// Endpoints of the pool that may be asked now.
+    fn open<'a>(&mut self, pool: &'a Pool) -> impl Iterator<Item = &'a Endpoint> {
+        let now = Instant::now();
+        pool.endpoints.iter().filter(move |endpoint| {
+            let replica = Replica::known(&mut self.replicas, endpoint);
+            let admission = lock(&replica.breaker).admission(now);
+            !matches!(admission, Admission::Wait(_))
+        })
+    }
+
     fn of(&mut self, pool: &Pool) -> Vec<Asked> {
         let endpoints = pool.endpoints.iter();
         endpoints

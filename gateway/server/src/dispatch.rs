@@ -216,10 +216,14 @@ pub(crate) fn body(
         body.remove("top_logprobs");
     }
     add_card(&mut body, pool);
-    if let Some(salt) = cache_salt(ask, pool) {
-        body.insert(CACHE_SALT.to_owned(), Value::String(salt));
-    }
+    add_salt(&mut body, ask, pool);
     body
+}
+
+/// Adds the salt of the tenant, where the engine knows salts.
+pub(crate) fn add_salt(body: &mut Map<String, Value>, ask: &Ask, pool: &Pool) {
+    let salt = cache_salt(ask, pool);
+    body.extend(salt.map(|salt| (CACHE_SALT.to_owned(), Value::String(salt))));
 }
 
 /// By what an engine keeps what it has read of one tenant apart from another's, so that nobody learns by the time of an answer what

@@ -9,7 +9,7 @@ use super::chat::headers;
 use super::outcome::Outcome;
 use super::stream::Streamed;
 use crate::ask::{Ask, ModelChoice};
-use crate::dispatch::{CACHE_SALT, cache_salt};
+use crate::dispatch::{CACHE_SALT, add_salt, cache_salt};
 use crate::rescue::Rescue;
 use crate::serving::Serving;
 use axum::body::Body;
@@ -104,12 +104,15 @@ pub(crate) async fn stream(asked: Asked, sent: Sent) -> Result<Streamed, Rescue>
                 let body = asking_for_usage(pool, ask, body);
                 Ok(forwarding(&serving, ask, pool, (path, &body)))
             }
-            Sent::Chat(body) => Err(ChatRequest {
-                body: salted(ask, pool, body),
-                prefix: Some(ask.prefix(&ask.messages)),
-                priority: ask.weir.priority.into(),
-                deadline,
-            }),
+            Sent::Chat(mut body) => {
+                add_salt(&mut body, ask, pool);
+                Err(ChatRequest {
+                    body,
+                    prefix: Some(ask.prefix(&ask.messages)),
+                    priority: ask.weir.priority.into(),
+                    deadline,
+                })
+            }
         };
         let engines = &serving.engines;
         async move {
@@ -162,12 +165,6 @@ fn asking_for_usage(pool: &Pool, ask: &Ask, body: Bytes) -> Bytes {
         return body;
     }
     json_span::with_member(&body, "stream_options", r#"{"include_usage":true}"#)
-}
-
-fn salted(ask: &Ask, pool: &Pool, mut body: Map<String, Value>) -> Map<String, Value> {
-    let salt = cache_salt(ask, pool);
-    body.extend(salt.map(|salt| (CACHE_SALT.to_owned(), Value::String(salt))));
-    body
 }
 
 fn forwarding(
