@@ -267,6 +267,7 @@ mod tests {
                 ..Memory::default()
             }),
             explain: Some(true),
+            priority: Some("low".to_owned()),
             ..Weir::default()
         };
         let asked = ChatRequest {
@@ -289,7 +290,7 @@ mod tests {
             "messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "tool_calls": [
                 {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{\"a\":1}"}}]}],
             "tool_choice": {"type": "function", "function": {"name": "add"}},
-            "weir": {"budget_ms": 900, "privacy": "local", "explain": true,
+            "weir": {"budget_ms": 900, "privacy": "local", "explain": true, "priority": "low",
                      "memory": {"store": null, "domains": ["python"], "types": []}},
         });
         assert_eq!(body, expected);

@@ -61,6 +61,7 @@ async fn who_waits_for_a_place_says_so_and_work_in_the_background_goes_last() {
     );
     let metrics = world.get("/metrics").await.text().await;
     assert!(metrics.contains("weir_pool_waiting{pool=\"small\"} 0"));
+    assert!(metrics.contains("weir_pool_hedged_total{pool=\"small\"} 0"));
 }
 
 #[tokio::test]
