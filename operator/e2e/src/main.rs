@@ -4,10 +4,11 @@
 //! needs in a namespace of its own and removes it; the first installs the operator with Helm, the last but one removes it and looks
 //! for what is left, and the last does what docs/operations.md says. They run in the order of [`SCENARIOS`], two at a time where neither touches
 //! what the other does. Nothing of Weir is doubled here. Reading on: `scenarios/` (what is promised), `world.rs` (the cluster), `load.rs` (requests in the meantime),
-//! `operators.rs` (what happens to the operator), `outside.rs` (a server beyond the cluster).
+//! `operators.rs` (what happens to the operator), `frozen.rs` (processes that hang), `outside.rs` (a server beyond the cluster).
 
 mod ask;
 mod extent;
+mod frozen;
 mod hub;
 mod install;
 mod load;
@@ -86,7 +87,7 @@ type Scenario = (&'static str, &'static str, Beside, Steps);
 type Steps = for<'a> fn(&'a World) -> LocalBoxFuture<'a, Result<()>>;
 
 /// In the order in which they run: the first installs, the last but one uninstalls. Of those that run beside another the longest begin first.
-const SCENARIOS: [Scenario; 21] = [
+const SCENARIOS: [Scenario; 22] = [
     (
         "install",
         "helm installs the operator, which becomes ready",
@@ -122,6 +123,12 @@ const SCENARIOS: [Scenario; 21] = [
         "an idle stack sees no write but Leases, and a second apply changes nothing",
         Beside::Another,
         |w| Box::pin(scenarios::idle::run(w)),
+    ),
+    (
+        "hang",
+        "an engine that hangs is asked no more, loses no request and begins anew",
+        Beside::Another,
+        |w| Box::pin(scenarios::hang::run(w)),
     ),
     (
         "privacy",

@@ -227,28 +227,6 @@ async fn passages_without_vectors_get_them_and_are_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn identical_questions_at_the_same_time_are_embedded_once() {
-    let Some(world) = World::new() else { return };
-    let (_service, remote) = world.connected().await;
-    // As long as the embedder reads: embedded one by one, these would take many times the budget of one.
-    let question = "why do herons wait beside weirs before sunrise ".repeat(16);
-    let mut asked = asked("acme", &question);
-    asked.wanted = None;
-    let remote = std::sync::Arc::new(remote);
-    let all: Vec<_> = (0..128)
-        .map(|_| {
-            let (remote, asked) = (std::sync::Arc::clone(&remote), asked.clone());
-            tokio::spawn(async move { remote.recall(asked).await.unwrap().vector })
-        })
-        .collect();
-    let mut vectors = Vec::new();
-    for one in all {
-        vectors.push(one.await.unwrap().expect("embedded within its budget"));
-    }
-    assert!(vectors.iter().all(|vector| *vector == vectors[0]));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_subject_is_erased_through_the_service_and_by_admins_only() {
     let Some(world) = World::new() else { return };
     let (_service, remote) = world.connected().await;

@@ -5,8 +5,8 @@
 use super::damage::starts;
 use super::{GATEWAY, LOOKS, serves};
 use crate::ask::Gateway;
+use crate::frozen::Frozen;
 use crate::load::Load;
-use crate::operators::Frozen;
 use crate::told::say;
 use crate::world::{Namespace, World, conditions};
 use anyhow::{Context, Result, ensure};

@@ -6,6 +6,7 @@ pub(crate) mod damage;
 pub(crate) mod dependencies;
 pub(crate) mod faults;
 pub(crate) mod fields;
+pub(crate) mod hang;
 pub(crate) mod idle;
 pub(crate) mod image;
 pub(crate) mod keys;

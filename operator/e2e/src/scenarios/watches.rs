@@ -5,8 +5,9 @@
 
 use super::LOOKS;
 use crate::ask::Gateway;
+use crate::frozen::Frozen;
 use crate::load::Load;
-use crate::operators::{self, Frozen};
+use crate::operators;
 use crate::told::say;
 use crate::world::{Namespace, World};
 use anyhow::{Context, Result, ensure};
