@@ -234,7 +234,7 @@ impl Running {
     /// Follows files and engines until draining begins; `Some` when the server ended by itself.
     async fn follow(
         &mut self,
-        server: &mut JoinHandle<io::Result<()>>,
+        server: &mut JoinHandle<()>,
         changes: &mut mpsc::UnboundedReceiver<String>,
     ) -> Option<String> {
         let drain = self.owned.shared.stop.drain.clone();
@@ -250,8 +250,7 @@ impl Running {
                     return None;
                 }
                 ended = &mut *server => return Some(match ended {
-                    Ok(Ok(())) => "its listener was closed".into(),
-                    Ok(Err(error)) => error.to_string(),
+                    Ok(()) => "its listener was closed".into(),
                     Err(error) => error.to_string(),
                 }),
                 Some(pool) = changes.recv() => {

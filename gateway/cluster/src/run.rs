@@ -252,7 +252,7 @@ impl Bound {
             .map(|(port, operations)| spawn(&gateway, operations, port, &observed))
             .transpose()?;
         tokio::select! {
-            ended = &mut clients => return Ok(joined(ended)?),
+            ended = &mut clients => return Ok(ended.map_err(io::Error::other)?),
             () = stop.drain.cancelled() => {}
         }
         let lead = options.drain_lead;
@@ -264,11 +264,11 @@ impl Bound {
         tokio::time::sleep(lead).await;
         tracing::info!("leaving: no new connections, what is in flight finishes");
         accepting.cancel();
-        let ended = joined(clients.await);
+        let ended = clients.await;
         observed.cancel();
         // A connection that reads metrics is not waited for.
         drop(operations);
-        Ok(ended?)
+        Ok(ended.map_err(io::Error::other)?)
     }
 }
 
@@ -307,7 +307,7 @@ fn spawn(
     routes: Router,
     port: Port,
     stop: &CancellationToken,
-) -> io::Result<JoinHandle<io::Result<()>>> {
+) -> io::Result<JoinHandle<()>> {
     // Nobody else holds the port, so it is closed when this listener is.
     let listener = TcpListener::from_std(port.tcp)?;
     let (gateway, stop) = (gateway.clone(), stop.clone());
@@ -318,8 +318,4 @@ fn spawn(
         }
         None => tokio::spawn(serve_routes(gateway, routes, prompt(listener), stop)),
     })
-}
-
-fn joined(ended: Result<io::Result<()>, tokio::task::JoinError>) -> io::Result<()> {
-    ended.unwrap_or_else(|error| Err(io::Error::other(error)))
 }

@@ -39,6 +39,7 @@ pub mod openapi;
 mod outside;
 mod prepare;
 mod prompt;
+mod quiet;
 mod quota;
 mod recall;
 pub mod record;

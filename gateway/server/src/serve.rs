@@ -3,8 +3,14 @@
 //! Reading on: `http/mod.rs` for the routes.
 
 use crate::gateway::Gateway;
+use crate::quiet::Quiet;
 use crate::stalled::Patient;
 use axum::serve::{Listener, ListenerExt};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -15,16 +21,9 @@ const DRAIN_EXTRA: Duration = Duration::from_secs(1);
 
 /// Serves until `stop` is cancelled, then drains: no new connections, requests in flight finish within the gateway's
 /// request timeout.
-///
-/// # Errors
-/// The listener failed.
-pub async fn serve(
-    gateway: Gateway,
-    listener: TcpListener,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
+pub async fn serve(gateway: Gateway, listener: TcpListener, stop: CancellationToken) {
     let routes = gateway.http();
-    serve_routes(gateway, routes, prompt(listener), stop).await
+    serve_routes(gateway, routes, prompt(listener), stop).await;
 }
 
 /// A listener whose connections send each event at once.
@@ -39,28 +38,38 @@ pub fn prompt(listener: TcpListener) -> impl Listener<Addr = SocketAddr> {
 
 /// [`serve`] with some of the gateway's routes, over connections of any kind. One whose client takes nothing for the
 /// gateway's request timeout ends.
-///
-/// # Errors
-/// The listener failed.
 pub async fn serve_routes(
     gateway: Gateway,
     routes: axum::Router,
     listener: impl Listener<Addr = SocketAddr>,
     stop: CancellationToken,
-) -> std::io::Result<()> {
+) {
     let listener = Patient::new(listener, gateway.clone());
-    // A router by itself would be copied for each connection, with all of its routes.
-    let serving = axum::serve(listener, routes.into_make_service())
-        .with_graceful_shutdown(stop.clone().cancelled_owned());
-    let served = tokio::select! {
-        served = serving.into_future() => served,
+    tokio::select! {
+        () = answer_each(listener, routes, stop.clone()) => {}
         () = patience(&gateway, stop) => {
             tracing::warn!("requests were still in flight when the time to drain was over");
-            Ok(())
         }
-    };
+    }
     gateway.decisions().traces.flush().await;
-    served
+}
+
+/// Serves each connection in a task of its own until `stop`, then waits for those that have a request in flight.
+async fn answer_each(mut listener: impl Listener, routes: axum::Router, stop: CancellationToken) {
+    let service = TowerToHyperService::new(routes.into_service::<Incoming>());
+    let builder = Builder::new(TokioExecutor::new());
+    let open = GracefulShutdown::new();
+    while let Some((io, _)) = stop.run_until_cancelled(listener.accept()).await {
+        let connection = builder.serve_connection(TokioIo::new(io), service.clone());
+        let connection = open.watch(connection.into_owned());
+        tokio::spawn(Quiet::new(async {
+            if let Err(error) = connection.await {
+                tracing::trace!(error, "a connection broke");
+            }
+        }));
+    }
+    drop(listener);
+    open.shutdown().await;
 }
 
 async fn patience(gateway: &Gateway, stop: CancellationToken) {
