@@ -450,5 +450,5 @@ async fn who_watches_does_not_keep_a_gateway_from_ending_and_calls_in_flight_fin
     assert_eq!(text(asking.await.unwrap().unwrap().get_ref()), "echo hi");
     // It would wait for an hour.
     let ended = tokio::time::timeout(Duration::from_secs(20), serving).await;
-    ended.unwrap().unwrap().unwrap();
+    ended.unwrap().unwrap();
 }
