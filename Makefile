@@ -108,6 +108,11 @@ bench-gateway: ## The gateway beside vllm-router, sglang-router, LiteLLM and Por
 	$(CARGO) build --locked --release -p weir
 	$(CARGO) bench --locked -p weir-bench --bench gateway_peers
 
+.PHONY: bench-soak
+bench-soak: ## The gateway under two million requests: none fails, and its memory stays (five minutes after the builds)
+	$(CARGO) build --locked --release -p weir
+	$(CARGO) bench --locked -p weir-bench --bench soak
+
 .PHONY: bench-matrix
 bench-matrix: components ## What models cost here and on one core with 2 GiB: LFM2's shapes, the demo's models (hours on two cores; 12 GB)
 	testenv/bench_matrix.sh
@@ -119,6 +124,10 @@ bench-report: ## Every committed number that has a goal, the unmet first
 .PHONY: fuzz
 fuzz: ## Fuzz every parser of outside input, FUZZ_SECONDS (60) each (nightly toolchain, cargo-fuzz)
 	testenv/fuzz.sh $(or $(FUZZ_SECONDS),60)
+
+.PHONY: server-tests
+server-tests: ## llama.cpp's own tests of its server, directly and through Weir: one minute after the builds
+	testenv/clients/llama_cpp.sh
 
 .PHONY: image
 image: ## Build the images of weir and llama-server, as archives (WEIR_IMAGE_PROFILE=release for small and fast ones)

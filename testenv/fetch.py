@@ -211,6 +211,20 @@ def fetch_static_engine():
     say(f"  engine-static          {output}")
 
 
+def fetch_server_tests():
+    """llama.cpp's own tests of its server, from the sources of the static engine."""
+    pin = PINS["engine-static"]
+    output = CACHE / "clients" / f"server-tests-{pin['version']}"
+    if output.is_dir():
+        return
+    say(f"  server-tests           from {pin['package']} {pin['version']}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent) as temporary:
+        folder = pathlib.Path(temporary)
+        shutil.unpack_archive(sdist(pin, folder), folder)
+        next(folder.glob("*/llama.cpp/tools/server/tests")).rename(output)
+
+
 def sdist(pin, folder):
     """Download one source distribution with pip into `folder` and check it."""
     package, version = pin["package"], pin["version"]
@@ -378,12 +392,12 @@ def python_has(module):
 
 
 def names():
-    return ["engine", "engine-static", *dict.fromkeys(pin["name"] for pin in PINS["files"]), "tiny-random", "corpus", "neo4j"]
+    return ["engine", "engine-static", "server-tests", *dict.fromkeys(pin["name"] for pin in PINS["files"]), "tiny-random", "corpus", "neo4j"]
 
 
 def needed(purpose):
-    """Everything, but the static engine only by those who make images, and Neo4j only by tests."""
-    only = {"engine-static": "e2e", "neo4j": "test"}
+    """Everything, but the static engine only by those who make images, Neo4j only by tests, and llama.cpp's tests by who names them."""
+    only = {"engine-static": "e2e", "neo4j": "test", "server-tests": "nothing"}
     return [name for name in names() if only.get(name, purpose) == purpose]
 
 
@@ -394,6 +408,7 @@ def list_components():
     say(f"{'engine':<20} llama.cpp's server: in PATH, else {PINS['engine']['package']} {PINS['engine']['version']} (MIT)")
     static = PINS["engine-static"]
     say(f"{'engine-static':<20} the same as one static file, built from {static['package']} {static['version']} (MIT)")
+    say(f"{'server-tests':<20} llama.cpp's own tests of its server, from the same source (MIT)")
     say(f"{'tiny-random':<20} two layers of random weights for load, made by tiny_model.py (Apache-2.0)")
     say(f"{'neo4j':<20} Neo4j Community {PINS['neo4j']['version']} for tests, from Maven Central (GPL-3.0)")
     say(f"{'corpus':<20} Python 3.11 documentation (PSF licence), Debian package {DOCS_PACKAGE}")
@@ -417,6 +432,8 @@ def main():
         fetch_engine()
     if "engine-static" in wanted:
         fetch_static_engine()
+    if "server-tests" in wanted:
+        fetch_server_tests()
     for pin in PINS["files"]:
         if pin["name"] in wanted:
             fetch_file(pin)

@@ -75,7 +75,7 @@ async fn main() -> anyhow::Result<()> {
         }
         for entrant in entrants.iter_mut().filter(|entrant| entrant.can(CLOSELY)) {
             let closed = load::closed(&entrant.address, CONNECTIONS, CLOSED).await;
-            let rate = closed.map(|rate| entrant.rate.push(rate));
+            let rate = closed.map(|closed| entrant.rate.push(closed.rate));
             entrant.note(CLOSELY, rate);
         }
         for entrant in entrants.iter_mut().filter(|entrant| entrant.can(STREAMING)) {

@@ -246,7 +246,16 @@ pub async fn steadily(
     Ok(latencies.split_off(CONNECTIONS))
 }
 
-/// Asks over so many connections, each again as soon as it is answered; answers a second.
+/// What came of a closed loop.
+#[derive(Clone, Copy, Debug)]
+pub struct Closed {
+    /// Whole answers.
+    pub answers: u64,
+    /// Answers a second.
+    pub rate: f64,
+}
+
+/// Asks over so many connections, each again as soon as it is answered.
 ///
 /// # Errors
 /// Nobody is there, or a request fails.
@@ -254,7 +263,7 @@ pub async fn closed(
     address: &Arc<Address>,
     connections: usize,
     time: Duration,
-) -> anyhow::Result<f64> {
+) -> anyhow::Result<Closed> {
     let mut opened = try_join_all((0..connections).map(|_| Connection::open(address))).await?;
     for connection in &mut opened {
         connection.ask().await?;
@@ -262,7 +271,7 @@ pub async fn closed(
     let started = Instant::now();
     let asking = opened.into_iter().map(|mut connection| {
         tokio::spawn(async move {
-            let mut answered = 0u32;
+            let mut answered = 0u64;
             while started.elapsed() < time {
                 connection.ask().await?;
                 answered += 1;
@@ -270,11 +279,12 @@ pub async fn closed(
             anyhow::Ok(answered)
         })
     });
-    let mut answered = 0;
+    let mut answers = 0;
     for asked in try_join_all(asking).await? {
-        answered += asked?;
+        answers += asked?;
     }
-    Ok(f64::from(answered) / started.elapsed().as_secs_f64())
+    let rate = answers as f64 / started.elapsed().as_secs_f64();
+    Ok(Closed { answers, rate })
 }
 
 /// Opens so many streams, some at a time, and waits for the first event of each.
@@ -319,7 +329,8 @@ mod tests {
             closed(&address, 2, Duration::from_millis(20))
                 .await
                 .unwrap()
-                > 0.0
+                .answers
+                > 0
         );
         upstream.streams(7, Duration::ZERO);
         for stream in open_streams(&address, 3).await.unwrap() {

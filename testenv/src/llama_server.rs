@@ -36,6 +36,14 @@ impl LlamaServer {
     /// # Panics
     /// The engine is absent and required, or the server does not start.
     pub fn start(model: &Path, context_tokens: u32) -> Option<Self> {
+        Self::with_slots(model, context_tokens, 1)
+    }
+
+    /// The same with so many slots, which share `context_tokens`.
+    ///
+    /// # Panics
+    /// As [`LlamaServer::start`].
+    pub fn with_slots(model: &Path, context_tokens: u32, slots: u32) -> Option<Self> {
         let address = free_address();
         let process = Command::new(engine()?)
             .arg("-m")
@@ -43,7 +51,7 @@ impl LlamaServer {
             .args(["--host", &address.ip().to_string()])
             .args(["--port", &address.port().to_string()])
             .args(["-c", &context_tokens.to_string()])
-            .args(["-np", "1", "-t", "1", "--jinja"])
+            .args(["-np", &slots.to_string(), "-t", "1", "--jinja"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -68,6 +68,8 @@ pub struct ForwardRequest<'a> {
     pub deadline: Instant,
     /// Names of the functions that the request offers for calling (see [`offered`]).
     pub offered: Vec<String>,
+    /// How many answers are asked for (`n`).
+    pub choices: u32,
 }
 
 /// A whole answer that was passed back.
@@ -77,6 +79,15 @@ pub struct Forwarded {
     pub body: Bytes,
     /// How long the request waited until its pool had a place for it.
     pub queued: Duration,
+}
+
+/// The vectors of some texts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Embedded {
+    /// One for each text, in their order.
+    pub vectors: Vec<Vec<f32>>,
+    /// Tokens of the texts, where the engine says so.
+    pub tokens: Option<u32>,
 }
 
 /// An embeddings request for one pool.
@@ -149,6 +160,7 @@ impl Engines {
             prefix,
             priority,
             deadline,
+            choices: 1,
         };
         self.stream(pool, request).await
     }
@@ -265,14 +277,14 @@ impl Engines {
         pool: &Pool,
         inputs: &[String],
         deadline: Instant,
-    ) -> Result<Vec<Vec<f32>>, EngineError> {
+    ) -> Result<Embedded, EngineError> {
         let request = EmbeddingsRequest::new(pool, inputs, deadline);
         let when = (Priority::Normal, deadline);
         let mut attempts = self.inner.replicas.begin(pool, None, when).await?;
         loop {
             let lease = attempts.next()?;
             match self.embeddings_once(lease, &request).await {
-                Ok(vectors) => return Ok(vectors),
+                Ok(embedded) => return Ok(embedded),
                 Err(error) => attempts.failed(error)?,
             }
         }
@@ -291,8 +303,8 @@ impl Engines {
         let inputs = ["A weir is a low wall across a river.".to_owned()];
         let request = EmbeddingsRequest::new(pool, &inputs, deadline);
         let lease = alone(pool, endpoint)?;
-        let vectors = self.embeddings_once(lease, &request).await?;
-        Ok(vectors.first().map_or(0, Vec::len))
+        let embedded = self.embeddings_once(lease, &request).await?;
+        Ok(embedded.vectors.first().map_or(0, Vec::len))
     }
 
     /// Really generates one token at one endpoint, whatever its breaker says: "it can generate", not "it listens".
@@ -318,6 +330,7 @@ impl Engines {
             priority: Priority::Normal,
             deadline,
             offered: Vec::new(),
+            choices: 1,
         };
         let stream = self.stream_once(alone(pool, endpoint)?, &request).await?;
         stream.read_to_end().await?;
@@ -328,7 +341,7 @@ impl Engines {
         &self,
         mut lease: Lease,
         request: &EmbeddingsRequest,
-    ) -> Result<Vec<Vec<f32>>, EngineError> {
+    ) -> Result<Embedded, EngineError> {
         let until = patience(&lease, request.deadline);
         let call = Call {
             path: "/v1/embeddings",
@@ -388,7 +401,8 @@ impl Engines {
             }
         };
         let tools = ToolEvents::new(request.offered.clone());
-        ChatStream::new(lease, response.into_body(), request.deadline, tools)
+        let wanted = (request.choices, tools);
+        ChatStream::new(lease, response.into_body(), request.deadline, wanted)
             .begin(until)
             .await
     }
@@ -481,6 +495,12 @@ async fn read_completion(
 #[derive(Deserialize)]
 struct WireEmbeddings {
     data: Vec<WireEmbedding>,
+    usage: Option<WireEmbeddingsUsage>,
+}
+
+#[derive(Deserialize)]
+struct WireEmbeddingsUsage {
+    prompt_tokens: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -494,7 +514,7 @@ async fn read_embeddings(
     response: Response<Answer>,
     expected: usize,
     until: Instant,
-) -> Result<Vec<Vec<f32>>, EngineError> {
+) -> Result<Embedded, EngineError> {
     let most = (ANSWER_MAX, "a list of embeddings");
     let mut wire: WireEmbeddings = read_json(target, response, most, until).await?;
     wire.data.sort_by_key(|embedding| embedding.index);
@@ -502,9 +522,9 @@ async fn read_embeddings(
         let what = format!("{} embeddings for {expected} inputs", wire.data.len());
         return Err(target.bad_event(what));
     }
-    Ok(wire
-        .data
-        .into_iter()
-        .map(|embedding| embedding.embedding)
-        .collect())
+    let vectors = wire.data.into_iter().map(|embedding| embedding.embedding);
+    Ok(Embedded {
+        vectors: vectors.collect(),
+        tokens: wire.usage.and_then(|usage| usage.prompt_tokens),
+    })
 }

@@ -16,12 +16,15 @@ pub struct ChatEvent {
     pub raw: Bytes,
     /// Text added to the answer.
     pub delta: Option<String>,
-    /// Whether it carries something generated that is no text of the answer: a piece of a tool call, or reasoning.
+    /// Whether it carries something generated that is no text of the answer: a piece of a tool call, reasoning, or text of another
+    /// choice than the first.
     pub aside: bool,
     /// Natural log-probability of each token of this event, when they were asked for.
     pub logprobs: Vec<f32>,
     /// Why the answer ended: `stop`, `length`, `tool_calls` ...
     pub finish_reason: Option<String>,
+    /// How many choices end with this event.
+    pub ended: u32,
     /// Tokens used, on the last event.
     pub usage: Option<Usage>,
     /// The engine's own measurement, on the last event of llama.cpp.
@@ -127,7 +130,7 @@ struct WireTimings {
 }
 
 impl ChatEvent {
-    /// Reads the JSON of one `data:` line. Of several choices only the first is read; Weir asks for one.
+    /// Reads the JSON of one `data:` line. Of several choices the first is read, and of the others whether something came and ended.
     pub(crate) fn parse(pool: &str, hidden: &[&str], raw: Bytes) -> Result<Self, EngineError> {
         let bad = |what: String| EngineError::BadEvent {
             pool: pool.to_owned(),
@@ -155,10 +158,16 @@ impl ChatEvent {
             timings: chunk.timings.map(|timings| timings.read()),
             ..Self::default()
         };
-        if let Some(choice) = chunk.choices.into_iter().find(|choice| choice.index == 0) {
-            event.aside = choice.delta.as_ref().is_some_and(WireDelta::is_aside);
+        for choice in chunk.choices {
+            event.ended += u32::from(choice.finish_reason.is_some());
+            event.aside |= choice.delta.as_ref().is_some_and(WireDelta::is_aside);
             let text = choice.delta.and_then(|delta| delta.content).or(choice.text);
-            event.delta = text.filter(|text| !text.is_empty());
+            let text = text.filter(|text| !text.is_empty());
+            if choice.index > 0 {
+                event.aside |= text.is_some();
+                continue;
+            }
+            event.delta = text;
             event.logprobs = choice.logprobs.map(WireLogprobs::read).unwrap_or_default();
             event.finish_reason = choice.finish_reason;
         }

@@ -25,7 +25,7 @@ mod tool_events;
 pub mod tool_text;
 mod trust;
 
-pub use engines::{ChatRequest, Engines, ForwardRequest, Forwarded};
+pub use engines::{ChatRequest, Embedded, Engines, ForwardRequest, Forwarded};
 pub use error::{EngineError, Fault, Phase};
 pub use event::{ChatEvent, Timings, Usage};
 pub use load::PoolLoad;

@@ -213,7 +213,8 @@ impl Drop for Waiting<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::task::JoinHandle;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::task::{JoinHandle, JoinSet};
 
     fn waiting(queue: &Queue) -> usize {
         lock(&queue.state).waiting.len()
@@ -331,5 +332,36 @@ mod tests {
         assert!(!third.is_finished(), "one place, and it is taken");
         drop(second);
         drop(third.await.unwrap().unwrap());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn whoever_comes_and_goes_no_place_is_given_twice_and_none_is_lost() {
+        const PLACES: usize = 3;
+        let queue = Arc::new(Queue::default());
+        let inside = Arc::new(AtomicUsize::new(0));
+        let mut asking = JoinSet::new();
+        for number in 0..200 {
+            let (queue, inside) = (Arc::clone(&queue), Arc::clone(&inside));
+            asking.spawn(async move {
+                for round in 0..50 {
+                    let hurries = (number + round) % 3 == 0;
+                    let patience = if hurries { 200 } else { 60_000_000 };
+                    let until = Instant::now() + Duration::from_micros(patience);
+                    let priority = [Priority::Normal, Priority::Low][usize::from(round % 2 == 0)];
+                    let entered = queue.enter(PLACES, priority, until, || ()).await;
+                    let Ok((place, _)) = entered else { continue };
+                    let now = inside.fetch_add(1, Ordering::SeqCst) + 1;
+                    assert!(now <= PLACES, "{now} are in");
+                    tokio::task::yield_now().await;
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                    drop(place);
+                }
+            });
+        }
+        while let Some(asked) = asking.join_next().await {
+            asked.unwrap();
+        }
+        let state = lock(&queue.state);
+        assert_eq!((state.taken, state.waiting.len()), (0, 0));
     }
 }

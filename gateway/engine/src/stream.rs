@@ -34,8 +34,8 @@ pub struct ChatStream {
     tools: Option<ToolEvents>,
     /// Whether something of the answer has been read.
     answering: bool,
-    /// Whether the answer said that it had ended.
-    finished: bool,
+    /// Choices that have not said that they end.
+    unfinished: u32,
     queued: Duration,
     since: Instant,
     deadline: Pin<Box<Sleep>>,
@@ -46,7 +46,7 @@ impl ChatStream {
         lease: Lease,
         body: Answer,
         deadline: Instant,
-        tools: Option<ToolEvents>,
+        (choices, tools): (u32, Option<ToolEvents>),
     ) -> Self {
         Self {
             lease,
@@ -55,7 +55,7 @@ impl ChatStream {
             read_ahead: VecDeque::new(),
             tools,
             answering: false,
-            finished: false,
+            unfinished: choices,
             queued: Duration::ZERO,
             since: Instant::now(),
             deadline: Box::pin(tokio::time::sleep_until(deadline.into())),
@@ -166,7 +166,7 @@ impl ChatStream {
         cx: &mut Context<'_>,
     ) -> Option<Result<ChatEvent, EngineError>> {
         if raw.trim_ascii() == b"[DONE]" {
-            if !self.finished {
+            if self.unfinished > 0 {
                 let error = self
                     .lease
                     .target
@@ -182,7 +182,7 @@ impl ChatStream {
                     self.answering = true;
                     self.lease.answering();
                 }
-                self.finished |= event.finish_reason.is_some();
+                self.unfinished = self.unfinished.saturating_sub(event.ended);
                 Some(Ok(event))
             }
             Err(error) => Some(Err(self.fail(error))),
@@ -194,7 +194,7 @@ impl ChatStream {
         if let Some(raw) = self.decoder.finish() {
             return self.event(raw, cx);
         }
-        if self.finished {
+        if self.unfinished == 0 {
             self.complete(cx);
             return None;
         }

@@ -58,8 +58,10 @@ pub enum ModelChoice {
 }
 
 /// What the client set itself.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ClientSettings {
+    /// How many answers are wanted (`n`); more than one of a pinned model alone.
+    pub choices: u32,
     /// Softmax temperature, 0 to 2.
     pub temperature: Option<f32>,
     /// Nucleus, above 0 and at most 1.
@@ -81,6 +83,9 @@ pub struct ClientSettings {
     /// Every other field of the body (`stop`, `seed`, `tools`, penalties ...), sent to the engine as it came.
     pub passed: Map<String, Value>,
 }
+
+/// Most answers to one request.
+const CHOICES_MAX: u32 = 16;
 
 /// Fields that Weir writes itself and never passes on as they came.
 const OWN_FIELDS: [&str; 9] = [
@@ -125,6 +130,7 @@ impl Ask {
             let message = "logprobs cannot be had together with tools: leave one of them out";
             return Err(AskError::new("logprobs", message));
         }
+        check_choices(&model, &client)?;
         Ok(Self {
             caller,
             messages,
@@ -169,11 +175,7 @@ impl Ask {
 impl ClientSettings {
     /// Reads the sampling and format fields of an OpenAI body; what is left is passed on.
     pub fn parse(mut body: Map<String, Value>) -> Result<Self, AskError> {
-        if let Some(n) = present(&body, "n")
-            && n.as_u64() != Some(1)
-        {
-            return Err(wrong("n", n, "1: one request gets one answer"));
-        }
+        let choices = choices(&body)?;
         let temperature = number(&body, "temperature", 0.0, 2.0)?;
         let top_p = number(&body, "top_p", 0.0, 1.0)?;
         let max_tokens = match tokens(&body, "max_completion_tokens")? {
@@ -221,6 +223,7 @@ impl ClientSettings {
             body.remove(field);
         }
         Ok(Self {
+            choices,
             temperature,
             top_p,
             max_tokens,
@@ -233,6 +236,50 @@ impl ClientSettings {
             passed: body,
         })
     }
+}
+
+impl Default for ClientSettings {
+    fn default() -> Self {
+        Self {
+            choices: 1,
+            temperature: None,
+            top_p: None,
+            max_tokens: None,
+            stream: false,
+            include_usage: false,
+            logprobs: false,
+            tools: false,
+            json: false,
+            user: None,
+            passed: Map::new(),
+        }
+    }
+}
+
+fn choices(body: &Map<String, Value>) -> Result<u32, AskError> {
+    let Some(n) = present(body, "n") else {
+        return Ok(1);
+    };
+    let count = n.as_u64().and_then(|count| u32::try_from(count).ok());
+    count
+        .filter(|count| (1..=CHOICES_MAX).contains(count))
+        .ok_or_else(|| wrong("n", n, "a whole number from 1 to 16"))
+}
+
+/// What judges an answer and what finds calls in its text reads one.
+fn check_choices(model: &ModelChoice, client: &ClientSettings) -> Result<(), AskError> {
+    let n = client.choices;
+    let message = match model {
+        _ if n == 1 => return Ok(()),
+        ModelChoice::Auto => {
+            format!("n is {n}: send 1, or the name of a model: auto gives one answer")
+        }
+        ModelChoice::Pinned(_) if client.tools => {
+            format!("n is {n}: send 1 together with tools, or leave them out")
+        }
+        ModelChoice::Pinned(_) => return Ok(()),
+    };
+    Err(AskError::new("n", message))
 }
 
 /// The field's value; `null` counts as absent, as it does for OpenAI.
@@ -349,7 +396,17 @@ mod tests {
             (
                 json!({"model": "auto", "messages": user, "n": 2}),
                 "n",
-                "n is 2",
+                "n is 2: send 1, or the name of a model",
+            ),
+            (
+                json!({"model": "m", "messages": user, "n": 2, "tools": [{}]}),
+                "n",
+                "together with tools",
+            ),
+            (
+                json!({"model": "m", "messages": user, "n": 17}),
+                "n",
+                "1 to 16",
             ),
             (
                 json!({"model": "auto", "messages": user, "temperature": 3}),

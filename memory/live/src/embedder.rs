@@ -91,8 +91,9 @@ impl Embedder {
             Self::Pool { engines, pool, .. } => {
                 let deadline = Instant::now() + BATCH_TIMEOUT;
                 let pool = pool().ok_or_else(no_pool)?;
-                let vectors = engines.embeddings(&pool, &texts, deadline).await;
-                vectors.map_err(|error| NoVectors::from(&error))
+                let embedded = engines.embeddings(&pool, &texts, deadline).await;
+                let embedded = embedded.map_err(|error| NoVectors::from(&error));
+                Ok(embedded?.vectors)
             }
         }
     }
@@ -119,9 +120,9 @@ impl Embedder {
                         return Ok(vector);
                     }
                     let (deadline, texts) = (Instant::now() + budget, [text.to_owned()]);
-                    let vectors = engines.embeddings(&pool, &texts, deadline).await;
-                    let vectors = vectors.map_err(|error| NoVectors::from(&error))?;
-                    let first = vectors.into_iter().next();
+                    let embedded = engines.embeddings(&pool, &texts, deadline).await;
+                    let embedded = embedded.map_err(|error| NoVectors::from(&error))?;
+                    let first = embedded.vectors.into_iter().next();
                     let vector: Arc<[f32]> = first.map(Arc::from).ok_or_else(|| {
                         NoVectors::Refused("the embedder's pool sent no vector".to_owned())
                     })?;

@@ -246,8 +246,7 @@ async fn serve(socket: &mut TcpStream, does: Does) -> Option<()> {
             socket.write_all(b"0\r\n\r\n").await.ok()
         }
         Does::Embeds => {
-            let body =
-                r#"{"data":[{"index":1,"embedding":[0.0,1.0]},{"index":0,"embedding":[1.0,0.0]}]}"#;
+            let body = r#"{"data":[{"index":1,"embedding":[0.0,1.0]},{"index":0,"embedding":[1.0,0.0]}],"usage":{"prompt_tokens":7}}"#;
             let length = body.len();
             let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
             socket.write_all(answer.as_bytes()).await.ok()

@@ -234,6 +234,7 @@ fn forwarding(body: &str) -> ForwardRequest<'static> {
         priority: Priority::Normal,
         deadline: Instant::now() + Duration::from_secs(20),
         offered: Vec::new(),
+        choices: 1,
     }
 }
 
@@ -278,6 +279,33 @@ data: [DONE]
         (event.into(), Some("hi"))
     );
     assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn of_two_answers_in_one_stream_both_must_end() {
+    let both = r#"data: {"choices":[{"index":0,"delta":{"content":"a"}}]}
+
+data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}
+
+data: {"choices":[{"index":1,"delta":{"content":"b"}}]}
+
+data: {"choices":[{"index":1,"delta":{},"finish_reason":"length"}]}
+
+"#;
+    let one = both.rsplit_once("data:").unwrap().0;
+    for (stream, ends) in [(both, true), (one, false)] {
+        let double = Double::start(Does::Streams(stream.to_owned().leak())).await;
+        let pool = pool(&[&double.url]);
+        let asked = ForwardRequest {
+            choices: 2,
+            ..forwarding("{}")
+        };
+        let events = Engines::new().forward_stream(&pool, asked).await.unwrap();
+        let events: Vec<_> = events.collect().await;
+        assert_eq!(events.iter().all(Result::is_ok), ends, "{events:?}");
+        let other = events[2].as_ref().unwrap();
+        assert!(other.delta.is_none() && other.aside, "{other:?}");
+    }
 }
 
 #[tokio::test]
@@ -376,11 +404,12 @@ async fn embeddings_come_back_in_the_order_of_their_texts() {
     let deadline = Instant::now() + Duration::from_secs(20);
     let inputs = ["a".to_owned(), "b".to_owned()];
     let pool = pool(&[&double.url]);
-    let vectors = Engines::new()
+    let embedded = Engines::new()
         .embeddings(&pool, &inputs, deadline)
         .await
         .unwrap();
-    assert_eq!(vectors, [[1.0, 0.0], [0.0, 1.0]]);
+    assert_eq!(embedded.vectors, [[1.0, 0.0], [0.0, 1.0]]);
+    assert_eq!(embedded.tokens, Some(7));
     let one = Engines::new()
         .embeddings(&pool, &inputs[..1], deadline)
         .await

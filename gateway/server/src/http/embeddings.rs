@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Instant;
 use weir_embed::TokenCounter;
+use weir_engine::Embedded;
 use weir_memory_live::MemoryError;
 use weir_plan::Scope;
 
@@ -69,15 +70,15 @@ pub(crate) async fn embed(
     ask.weir = extension(&head.headers)?;
     let until = serving.deadline(&ask.weir, received);
     let _place = surfaces.enter_to_ask(&serving, &mut ask, until).await?;
-    let counter = TokenCounter::estimate();
-    let tokens: usize = inputs.iter().map(|text| counter.count(text)).sum();
     let memory = serving.plan.memory.as_ref();
     let embedder = serving.plan.embedder();
     let of_memory = memory.filter(|memory| {
         memory.embedding_model == wanted.model
             || embedder.is_some_and(|pool| pool.model == wanted.model)
     });
-    let vectors = match of_memory {
+    let counter = TokenCounter::estimate();
+    let estimated: usize = inputs.iter().map(|text| counter.count(text)).sum();
+    let Embedded { vectors, tokens } = match of_memory {
         Some(memory) => {
             right_length(dimensions, memory.dimensions, &wanted.model)?;
             texts(&serving, &ask, inputs, until).await?
@@ -100,9 +101,12 @@ pub(crate) async fn embed(
             json!({"object": "embedding", "index": index, "embedding": embedding})
         })
         .collect();
-    let charged = u64::try_from(tokens).unwrap_or(u64::MAX);
+    let tokens = match tokens {
+        Some(said) => u64::from(said),
+        None => u64::try_from(estimated).unwrap_or(u64::MAX),
+    };
     let quotas = surfaces.gateway.quotas();
-    quotas.used(&ask.caller.tenant, charged, 0.0);
+    quotas.used(&ask.caller.tenant, tokens, 0.0);
     let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
     let body = json!({"object": "list", "data": data, "model": wanted.model, "usage": usage});
     Ok(Json(body))
@@ -114,7 +118,7 @@ async fn texts(
     ask: &Ask,
     texts: Vec<String>,
     until: Instant,
-) -> Result<Vec<Vec<f32>>, Rescue> {
+) -> Result<Embedded, Rescue> {
     let asked = serving.plan.vectors_from();
     if let Some(pool) = asked.filter(|pool| pool.privacy > serving.privacy(ask)) {
         return Err(Rescue::privacy(&pool.model));
@@ -127,7 +131,10 @@ async fn texts(
         (None, Some(memory)) => {
             want_vectors(serving);
             let vectors = tokio::time::timeout_at(until.into(), memory.embed(texts)).await;
-            Ok(vectors.unwrap_or(Err(MemoryError::Late))?)
+            Ok(Embedded {
+                vectors: vectors.unwrap_or(Err(MemoryError::Late))?,
+                tokens: None,
+            })
         }
         (None, None) => Err(Rescue::unavailable("the embedder is not loaded")),
     }

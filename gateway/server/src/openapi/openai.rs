@@ -31,7 +31,7 @@ fn chat_fields() -> Value {
         "stream_options": {"type": "object", "properties": {"include_usage": {"type": "boolean"}}},
         "stop": {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
         "seed": {"type": "integer"},
-        "n": {"const": 1},
+        "n": {"type": "integer", "minimum": 1, "maximum": 16, "description": "More than 1 of a named model alone, and without tools"},
         "presence_penalty": {"type": "number"},
         "frequency_penalty": {"type": "number"},
         "logit_bias": {"type": "object"},

@@ -396,5 +396,5 @@ async fn embeddings(Json(body): Json<Value>) -> Json<Value> {
     let data: Vec<Value> = (0..count)
         .map(|index| json!({"index": index, "embedding": [1.0, 0.5]}))
         .collect();
-    Json(json!({"data": data}))
+    Json(json!({"data": data, "usage": {"prompt_tokens": 10 * count}}))
 }

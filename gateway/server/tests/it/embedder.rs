@@ -42,10 +42,11 @@ async fn an_embedding_pool_gives_vectors_under_both_names_and_is_no_model_to_ask
         let asked = json!({"model": model, "input": ["a", "b"]});
         let reply = world.post("/v1/embeddings", &asked).await;
         assert_eq!(reply.status, StatusCode::OK, "{model}");
-        assert_eq!(
-            reply.json().await["data"][1]["embedding"],
-            json!([1.0, 0.5])
-        );
+        let embedded: Value = reply.json().await;
+        assert_eq!(embedded["data"][1]["embedding"], json!([1.0, 0.5]));
+        // The engine's own count, not an estimate.
+        let used = json!({"prompt_tokens": 20, "total_tokens": 20});
+        assert_eq!(embedded["usage"], used);
     }
     let models: Value = world.get("/v1/models").await.json().await;
     let ids: Vec<&str> = models["data"]

@@ -141,7 +141,7 @@ async fn a_seed_repeats_an_answer_and_what_cannot_be_served_is_refused() {
         sampled(7).await;
         assert_eq!(sampled(7).await, sampled(7).await, "{model}");
         for (field, value) in [
-            ("n", json!(2)),
+            ("n", json!(if model == "auto" { 2 } else { 17 })),
             ("top_logprobs", json!(3)),
             ("stop", json!(4)),
         ] {
@@ -152,6 +152,48 @@ async fn a_seed_repeats_an_answer_and_what_cannot_be_served_is_refused() {
             assert_eq!(refused.json().await["error"]["param"], field, "{model}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_named_model_gives_as_many_answers_as_are_asked_for() {
+    let model = weir_testenv::component(weir_testenv::SMOLLM2);
+    let server = model.and_then(|model| LlamaServer::with_slots(&model, 2048, 2));
+    let Some(server) = server else { return };
+    let world = world(&server).await;
+    let more = json!({"n": 2, "max_tokens": 6, "temperature": 0});
+    let asked = asking_with("small-model", "Count from 1 to 9.", &more);
+    let whole = world.chat(&asked).await.json().await;
+    let choices = whole["choices"].as_array().unwrap();
+    let texts = choices.iter().map(|choice| {
+        assert_eq!(choice["finish_reason"], "length", "{whole}");
+        choice["message"]["content"].as_str().unwrap().to_owned()
+    });
+    let texts: Vec<String> = texts.collect();
+    assert_eq!(texts.len(), 2, "{whole}");
+    assert_eq!(whole["usage"]["completion_tokens"], 12);
+
+    let mut streamed = asked.clone();
+    streamed["stream"] = json!(true);
+    let (events, done) = events(&world.chat(&streamed).await.text().await);
+    let mut pieces = [String::new(), String::new()];
+    let mut ended = 0;
+    for choice in events
+        .iter()
+        .flat_map(|event| event["choices"].as_array().unwrap())
+    {
+        let index = usize::try_from(choice["index"].as_u64().unwrap()).unwrap();
+        pieces[index] += choice["delta"]["content"].as_str().unwrap_or_default();
+        ended += u32::from(choice["finish_reason"] == "length");
+    }
+    assert_eq!((&pieces[..], ended, done), (&texts[..], 2, true));
+
+    let mut more = asked.clone();
+    more["n"] = json!(3);
+    let refused = world.chat(&more).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    let said = refused.json().await;
+    let said = said["error"]["message"].as_str().unwrap();
+    assert!(said.contains("'n'"), "of two slots: {said}");
 }
 
 #[tokio::test]

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# llama.cpp's own tests of its server, as far as they are OpenAI's, asked of the engine and of Weir in front of it. llama_cpp.py compares the
+# answers and knows what differs and why.
+set -euo pipefail
+cd "$(dirname "$0")"
+cache=$HOME/.cache/weir
+python=$cache/clients/server-tests-python
+packages=(pytest==9.2.0 requests==2.34.2 wget==3.2 filelock==4.3.1 numpy==2.4.6 openai==3.54.0)
+
+../fetch.py engine-static tiny-random server-tests
+if [ "$(cat "$python/done" 2>/dev/null)" != "${packages[*]}" ]; then
+  python3 -m venv --clear "$python"
+  "$python/bin/pip" install --quiet "${packages[@]}"
+  echo "${packages[*]}" >"$python/done"
+fi
+. ./serve.sh
+# Each test starts its engine here, and the run that goes around Weir one port further.
+port=$(python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+sed "s/PORT/$port/" llama_cpp.yaml >"$work/llama_cpp.yaml"
+serve "$work/llama_cpp.yaml" llama-cpp 's["phase"] == "serving"'
+"$python/bin/python" llama_cpp.py "$cache"/clients/server-tests-* "$cache/bin/llama-server-static" "$cache/models/tiny-random.gguf" "$port"
+stop
