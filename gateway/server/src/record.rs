@@ -330,7 +330,8 @@ pub struct TokensRow {
     pub cached: u32,
     /// Completion.
     pub completion: u32,
-    /// Whether the engine did not say: the events of the answer were counted, and the prompt's tokens are not known.
+    /// Whether the engine did not say all of it: the events of the answer were counted, and the prompt's tokens are not known; or the
+    /// first of several answers was taken for each of them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub counted: bool,
 }

@@ -3,14 +3,15 @@
 //! It knows who is asked and whether asking again can help; which passages are asked about is decided in `fill.rs`.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weir_embed::{EmbedError, EmbedQueue, QUESTION_BYTES_MAX, QUESTIONS_MAX, Recent};
+use weir_embed::{EmbedError, EmbedQueue};
 use weir_engine::{EngineError, Engines};
 use weir_plan::{Pool, chain};
 
 use crate::calls::MemoryError;
+use crate::questions::Questions;
 use crate::recall::EMBED_BUDGET;
 
 /// Longest wait for the vectors of one batch: an engine without a graphics card reads a few hundred tokens a second.
@@ -34,13 +35,10 @@ pub enum Embedder {
         engines: Engines,
         /// Says which pool and where its engine listens at the moment.
         pool: Arc<dyn Fn() -> Option<Pool> + Send + Sync>,
-        /// Vectors of the questions that were asked lately.
-        recent: Arc<Mutex<Questions>>,
+        /// What was asked lately, and what is being asked.
+        questions: Questions,
     },
 }
-
-/// Vectors of questions by the model that made them and their text.
-type Questions = Recent<(String, String), Arc<[f32]>, QUESTIONS_MAX>;
 
 /// Why there are no vectors.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,7 +56,7 @@ impl Embedder {
         Self::Pool {
             engines,
             pool,
-            recent: Arc::default(),
+            questions: Questions::default(),
         }
     }
 
@@ -74,7 +72,7 @@ impl Embedder {
     pub fn forget_questions(&self) {
         match self {
             Self::InProcess(queue) => queue.forget(),
-            Self::Pool { recent, .. } => *held(recent) = Recent::default(),
+            Self::Pool { questions, .. } => questions.forget(),
         }
     }
 
@@ -112,24 +110,19 @@ impl Embedder {
                 Self::Pool {
                     engines,
                     pool,
-                    recent,
+                    questions,
                 } => {
                     let pool = pool().ok_or_else(no_pool)?;
-                    let key = (pool.upstream_model.clone(), text.to_owned());
-                    if let Some(vector) = held(recent).get(&key) {
-                        return Ok(vector);
-                    }
-                    let (deadline, texts) = (Instant::now() + budget, [text.to_owned()]);
-                    let embedded = engines.embeddings(&pool, &texts, deadline).await;
-                    let embedded = embedded.map_err(|error| NoVectors::from(&error))?;
-                    let first = embedded.vectors.into_iter().next();
-                    let vector: Arc<[f32]> = first.map(Arc::from).ok_or_else(|| {
-                        NoVectors::Refused("the embedder's pool sent no vector".to_owned())
-                    })?;
-                    if text.len() <= QUESTION_BYTES_MAX {
-                        held(recent).put(key, Arc::clone(&vector));
-                    }
-                    Ok(vector)
+                    let ask = async {
+                        let (deadline, texts) = (Instant::now() + budget, [text.to_owned()]);
+                        let embedded = engines.embeddings(&pool, &texts, deadline).await;
+                        let embedded = embedded.map_err(|error| NoVectors::from(&error))?;
+                        let first = embedded.vectors.into_iter().next();
+                        first.map(Arc::from).ok_or_else(|| {
+                            NoVectors::Refused("the embedder's pool sent no vector".to_owned())
+                        })
+                    };
+                    questions.vector(&pool.upstream_model, text, ask).await
                 }
             }
         };
@@ -181,10 +174,6 @@ impl Embedder {
             _ => queue.embed_many(texts).await.map_err(failed),
         }
     }
-}
-
-fn held(recent: &Mutex<Questions>) -> MutexGuard<'_, Questions> {
-    recent.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn no_pool() -> NoVectors {
@@ -243,7 +232,9 @@ mod tests {
 
     use std::io::{BufRead, BufReader, Read, Write};
     use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use weir_embed::{QUESTION_BYTES_MAX, QUESTIONS_MAX};
 
     /// Answers the requests of one connection.
     fn answer(stream: TcpStream, counter: &AtomicUsize) {

@@ -11,6 +11,7 @@ mod calls;
 mod embedder;
 mod fill;
 mod live;
+mod questions;
 mod recall;
 mod upkeep;
 #[cfg(feature = "wire")]

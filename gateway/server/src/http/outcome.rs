@@ -14,6 +14,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 use weir_engine::{ChatEvent, EngineError, Usage};
+use weir_plan::{EngineKind, Pool};
 
 /// The outcome of a pinned request. Dropping it records it.
 pub(crate) struct Outcome {
@@ -22,6 +23,8 @@ pub(crate) struct Outcome {
     /// Rank of the pool that is asked.
     rank: usize,
     row: Draft,
+    /// Answers that are asked for.
+    choices: u32,
     usage: Option<Usage>,
     /// Events that brought something generated.
     events: u32,
@@ -71,6 +74,7 @@ impl Outcome {
             serving,
             rank,
             row,
+            choices: asked.ask.client.choices,
             usage: None,
             events: 0,
             finish_reason: None,
@@ -133,14 +137,35 @@ impl Outcome {
     }
 }
 
+impl Outcome {
+    /// Tokens used, and whether they are Weir's count because the engine did not say so.
+    fn used(&self, pool: &Pool) -> (Option<Usage>, bool) {
+        match self.usage {
+            // llama.cpp says what the first of several answers used.
+            Some(first) if self.choices > 1 && pool.engine == EngineKind::LlamaCpp => {
+                let completion_tokens = first.completion_tokens.saturating_mul(self.choices);
+                let all = Usage {
+                    completion_tokens,
+                    ..first
+                };
+                (Some(all), true)
+            }
+            None if self.events > 0 => {
+                let seen = Usage {
+                    completion_tokens: self.events,
+                    ..Usage::default()
+                };
+                (Some(seen), true)
+            }
+            said => (said, false),
+        }
+    }
+}
+
 impl Drop for Outcome {
     fn drop(&mut self) {
-        let counted = self.usage.is_none() && self.events > 0;
-        let usage = self.usage.or(counted.then_some(Usage {
-            completion_tokens: self.events,
-            ..Usage::default()
-        }));
         let pool = &self.serving.plan.pools[self.rank];
+        let (usage, counted) = self.used(pool);
         if self.error.is_none() {
             let metrics = &self.surfaces.metrics;
             metrics.pinned(&pool.model, usage.unwrap_or_default());

@@ -170,7 +170,11 @@ async fn a_named_model_gives_as_many_answers_as_are_asked_for() {
     });
     let texts: Vec<String> = texts.collect();
     assert_eq!(texts.len(), 2, "{whole}");
-    assert_eq!(whole["usage"]["completion_tokens"], 12);
+    // The engine says what one of them used; both are charged.
+    assert_eq!(whole["usage"]["completion_tokens"], 6);
+    let row = world.row_of(world.chat(&asked).await).await;
+    assert_eq!(row["tokens"]["completion"], 12, "{row}");
+    assert_eq!(row["tokens"]["counted"], true);
 
     let mut streamed = asked.clone();
     streamed["stream"] = json!(true);
