@@ -85,7 +85,12 @@ async fn a_huge_retry_after_of_one_replica_keeps_nobody_from_the_other() {
 #[tokio::test]
 async fn different_questions_at_once_get_an_answer_each_of_their_own() {
     let echo = Echo::start(Mode::Echo).await;
-    let world = World::of(&echo).await;
+    // None has to wait for a place.
+    let small = Pool {
+        slots: 100,
+        ..pool("small", &[&echo])
+    };
+    let world = World::start(plan(vec![small]), prefers(0, 1)).await;
     for stream in [false, true] {
         let asked = (0..100).map(|number| {
             let world = &world;
