@@ -274,7 +274,7 @@ async fn measured(
         }
     }
     stop.cancel();
-    server.await??;
+    server.await?;
     Ok(measured)
 }
 
