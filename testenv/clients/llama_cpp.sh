@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 cache=$HOME/.cache/weir
-python=$cache/clients/server-tests-python
+python=$cache/clients/python-server-tests
 packages=(pytest==9.2.0 requests==2.34.2 wget==3.2 filelock==4.3.1 numpy==2.4.6 openai==3.54.0)
 
 ../fetch.py engine-static tiny-random server-tests
