@@ -126,7 +126,7 @@ const SCENARIOS: [Scenario; 22] = [
     ),
     (
         "hang",
-        "an engine that hangs is asked no more, loses no request and begins anew",
+        "an engine that hangs is asked no more and begins anew, and who waits for it is told in time",
         Beside::Another,
         |w| Box::pin(scenarios::hang::run(w)),
     ),

@@ -111,23 +111,21 @@ pub(super) async fn answers_from_its_memory(
     });
     let found = found.await.context("the passage gets no vector")?;
     ensure!(found["hits"][0]["text"] == FACT, "the search found {found}");
-    let answer = gateway
-        .chat(
-            "auto",
-            "Which colour has the gate of the harbour of Zorblax?",
-            32,
-        )
-        .await?;
+    // Engines that were measured while the machine was busy are thought too slow for a prompt with passages, until they answer.
+    let question = "Which colour has the gate of the harbour of Zorblax?";
+    let mut answer = Value::Null;
+    let recalled = namespace.world.until(Duration::from_secs(120), async || {
+        answer = gateway.chat("auto", question, 32).await?;
+        let sources = answer["weir"]["sources"].to_string();
+        Ok(sources.contains("Harbours").then_some(()))
+    });
+    let recalled = recalled.await;
     let content = answer["choices"][0]["message"]["content"]
         .as_str()
         .unwrap_or_default();
     say!("{content}");
     ensure!(!content.is_empty(), "an empty answer: {answer}");
-    let sources = answer["weir"]["sources"].to_string();
-    ensure!(
-        sources.contains("Harbours"),
-        "the answer has the sources {sources}: {answer}"
-    );
+    recalled.with_context(|| format!("the answer does not have the source: {answer}"))?;
     Ok(())
 }
 
