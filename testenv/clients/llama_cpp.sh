@@ -14,8 +14,20 @@ if [ "$(cat "$python/done" 2>/dev/null)" != "${packages[*]}" ]; then
   echo "${packages[*]}" >"$python/done"
 fi
 . ./serve.sh
-# Each test starts its engine here, and the run that goes around Weir one port further.
-port=$(python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+# Each test starts its engine here, and the run that goes around Weir one port further: where no connection that goes out takes the port
+# while no engine has it.
+port=$(python3 -c '
+import random, socket
+while True:
+    port = random.randrange(20000, 30000, 2)
+    try:
+        for one in (port, port + 1):
+            with socket.socket() as s:
+                s.bind(("127.0.0.1", one))
+        break
+    except OSError:
+        pass
+print(port)')
 sed "s/PORT/$port/" llama_cpp.yaml >"$work/llama_cpp.yaml"
 serve "$work/llama_cpp.yaml" llama-cpp 's["phase"] == "serving"'
 "$python/bin/python" llama_cpp.py "$cache"/clients/server-tests-* "$cache/bin/llama-server-static" "$cache/models/tiny-random.gguf" "$port"
