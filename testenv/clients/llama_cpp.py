@@ -156,7 +156,7 @@ def pytest_configure():
     def on_its_way(self, path):
         self.server_port = int(weir_port) if through and path in SERVED else self.engine_port
 
-    def note(path, data, status, body):
+    def note(path, status, body):
         if path in SERVED:
             test = os.environ["PYTEST_CURRENT_TEST"].removesuffix(" (call)")
             asked[test] += 1
@@ -168,7 +168,7 @@ def pytest_configure():
         path, data = sent(self, path, data)
         on_its_way(self, path)
         answer = request(self, method, path, data, *arguments, **named)
-        note(path, data, answer.status_code, answer.body)
+        note(path, answer.status_code, answer.body)
         return answer
 
     def streamed(self, method, path, data=None, *arguments, **named):
@@ -180,9 +180,9 @@ def pytest_configure():
                 events.append(event)
                 yield event
         except utils.ServerError as error:
-            note(path, data, error.code, error.body)
+            note(path, error.code, error.body)
             raise
-        note(path, data, 200, events)
+        note(path, 200, events)
 
     server.start, server.make_request, server.make_stream_request = started, whole, streamed
 

@@ -29,6 +29,7 @@ while True:
         pass
 print(port)')
 sed "s/PORT/$port/" llama_cpp.yaml >"$work/llama_cpp.yaml"
-serve "$work/llama_cpp.yaml" llama-cpp 's["phase"] == "serving"'
+# It is ready only while a test has its engine up.
+serve "$work/llama_cpp.yaml" llama-cpp address
 "$python/bin/python" llama_cpp.py "$cache"/clients/server-tests-* "$cache/bin/llama-server-static" "$cache/models/tiny-random.gguf" "$port"
 stop

@@ -11,13 +11,13 @@ stop() {
 }
 trap 'stop; rm -rf "$work"' EXIT
 
-# serve STACK NAME [WHEN]: starts the stack of that gateway and sets WEIR_ADDRESS when it is ready, or when its status `s` is as WHEN says.
+# serve STACK NAME [FIELD]: starts the stack of that gateway and sets WEIR_ADDRESS once its status has the field; without one, once it is ready.
 serve() {
   "$weir" up -f "$1" --port 0 >"$work/up.log" 2>&1 &
   up=$! running=$2
-  local address= when=${3:-s["ready"]}
+  local address= field=${3:-ready}
   for _ in $(seq 240); do
-    address=$("$weir" status --output json 2>/dev/null | python3 -c 'import json,sys; s=json.load(sys.stdin); print(s["address"] if eval(sys.argv[1]) else "")' "$when" 2>/dev/null || true)
+    address=$("$weir" status --output json 2>/dev/null | python3 -c 'import json,sys; s=json.load(sys.stdin); print(s["address"] if s[sys.argv[1]] else "")' "$field" 2>/dev/null || true)
     [ -n "$address" ] && break
     kill -0 "$up" 2>/dev/null || { cat "$work/up.log" >&2; exit 1; }
     sleep 0.5
