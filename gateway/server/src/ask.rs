@@ -58,10 +58,10 @@ pub enum ModelChoice {
 }
 
 /// What the client set itself.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClientSettings {
     /// How many answers are wanted (`n`); more than one of a pinned model alone.
-    pub choices: u32,
+    pub n: Option<u32>,
     /// Softmax temperature, 0 to 2.
     pub temperature: Option<f32>,
     /// Nucleus, above 0 and at most 1.
@@ -173,9 +173,14 @@ impl Ask {
 }
 
 impl ClientSettings {
+    /// How many answers are wanted.
+    pub fn choices(&self) -> u32 {
+        self.n.unwrap_or(1)
+    }
+
     /// Reads the sampling and format fields of an OpenAI body; what is left is passed on.
     pub fn parse(mut body: Map<String, Value>) -> Result<Self, AskError> {
-        let choices = choices(&body)?;
+        let n = choices(&body)?;
         let temperature = number(&body, "temperature", 0.0, 2.0)?;
         let top_p = number(&body, "top_p", 0.0, 1.0)?;
         let max_tokens = match tokens(&body, "max_completion_tokens")? {
@@ -223,7 +228,7 @@ impl ClientSettings {
             body.remove(field);
         }
         Ok(Self {
-            choices,
+            n,
             temperature,
             top_p,
             max_tokens,
@@ -238,37 +243,20 @@ impl ClientSettings {
     }
 }
 
-impl Default for ClientSettings {
-    fn default() -> Self {
-        Self {
-            choices: 1,
-            temperature: None,
-            top_p: None,
-            max_tokens: None,
-            stream: false,
-            include_usage: false,
-            logprobs: false,
-            tools: false,
-            json: false,
-            user: None,
-            passed: Map::new(),
-        }
-    }
-}
-
-fn choices(body: &Map<String, Value>) -> Result<u32, AskError> {
+fn choices(body: &Map<String, Value>) -> Result<Option<u32>, AskError> {
     let Some(n) = present(body, "n") else {
-        return Ok(1);
+        return Ok(None);
     };
     let count = n.as_u64().and_then(|count| u32::try_from(count).ok());
     count
         .filter(|count| (1..=CHOICES_MAX).contains(count))
+        .map(Some)
         .ok_or_else(|| wrong("n", n, "a whole number from 1 to 16"))
 }
 
 /// What judges an answer and what finds calls in its text reads one.
 fn check_choices(model: &ModelChoice, client: &ClientSettings) -> Result<(), AskError> {
-    let n = client.choices;
+    let n = client.choices();
     let message = match model {
         _ if n == 1 => return Ok(()),
         ModelChoice::Auto => {

@@ -74,7 +74,7 @@ impl Outcome {
             serving,
             rank,
             row,
-            choices: asked.ask.client.choices,
+            choices: asked.ask.client.choices(),
             usage: None,
             events: 0,
             finish_reason: None,

@@ -184,7 +184,7 @@ fn forwarding(
         priority: ask.weir.priority.into(),
         deadline: serving.deadline(&ask.weir, ask.received),
         offered: offered(&ask.client.passed),
-        choices: ask.client.choices,
+        choices: ask.client.choices(),
     }
 }
 
